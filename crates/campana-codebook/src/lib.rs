@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Codebooks: levels, thresholds, assignment, packing (no_std).

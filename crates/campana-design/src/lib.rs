@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Statistics of weights, distribution fits and optimal scalar quantizer design.

@@ -1,0 +1,1 @@
+//! Compute kernels: the only crate with `unsafe`.

@@ -1,0 +1,76 @@
+//! The computation graph of a model, free of any file format.
+
+use std::collections::BTreeMap;
+
+use campana_tensor::{ElementType, Tensor};
+
+/// A graph of operators in topological order; values are referred to by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// The graph's name.
+    pub name: String,
+    /// Operators, each after those that make its inputs.
+    pub nodes: Vec<Node>,
+    /// What the caller must give, constants with defaults excluded.
+    pub inputs: Vec<Value>,
+    /// What the graph gives back.
+    pub outputs: Vec<Value>,
+    /// Tensors known beforehand (weights), by name.
+    pub constants: BTreeMap<String, Tensor>,
+    /// Version of each operator set in use, by domain (`""` is ONNX's own).
+    pub opsets: BTreeMap<String, i64>,
+}
+
+/// One operator of a graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// The node's name; may be empty.
+    pub name: String,
+    /// The operator, e.g. `Conv`.
+    pub op_type: String,
+    /// The operator's domain; `""` is ONNX's own.
+    pub domain: String,
+    /// Names of the inputs; `""` where an optional one is left out.
+    pub inputs: Vec<String>,
+    /// Names of the outputs; `""` where an optional one is left out.
+    pub outputs: Vec<String>,
+    /// Attributes by name.
+    pub attributes: BTreeMap<String, Attribute>,
+}
+
+/// Value of a node's attribute.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant is named after ONNX's type")]
+pub enum Attribute {
+    Float(f32),
+    Int(i64),
+    String(Vec<u8>),
+    Tensor(Tensor),
+    Graph(Box<Graph>),
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+    Strings(Vec<Vec<u8>>),
+    /// A kind that no operator of an image network uses.
+    Other,
+}
+
+/// A named value with what is declared of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The value's name.
+    pub name: String,
+    /// Type of the elements, where declared.
+    pub element_type: Option<ElementType>,
+    /// Extents, outermost first, where the rank is declared.
+    pub shape: Option<Vec<Dim>>,
+}
+
+/// One extent of a declared shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// A fixed extent.
+    Fixed(usize),
+    /// Known only at run time; the name may be empty.
+    Symbol(String),
+}

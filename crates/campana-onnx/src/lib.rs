@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! ONNX protobuf in and out, byte for byte; knows nothing of quantization.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! From a model to a quantized model: plan, design, apply.

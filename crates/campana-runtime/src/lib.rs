@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Planning and execution of CNNs.

@@ -1,0 +1,4 @@
+//! The `campana` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
