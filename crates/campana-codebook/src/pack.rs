@@ -1,0 +1,247 @@
+//! From codes to bytes and back.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// How codes lie in bytes.
+///
+/// `Digits`: each byte holds `per_byte` codes as digits of a number, the first
+/// code the least significant: `byte = c0 + c1 * base + c2 * base^2 ...`. With
+/// base 2, 4 and 16 these are the usual 1-, 2- and 4-bit fields, low bits
+/// first; base 3 packs five codes a byte and base 6 three.
+///
+/// `Planes`: the codes' bits apart, one plane a bit, least significant first;
+/// in plane `p`, bit `j` of byte `i` is bit `p` of code `8 i + j`. It stores
+/// 3-, 5-, 6- and 7-bit codes at exactly their width.
+///
+/// What is left of the last byte is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Packing {
+    /// `per_byte` codes below `base` in each byte.
+    Digits {
+        /// Number of levels a digit can tell apart: 2 to 256.
+        base: usize,
+        /// Codes in a byte; `base^per_byte` is at most 256.
+        per_byte: usize,
+    },
+    /// One bit plane for each bit of a code.
+    Planes {
+        /// Bits of a code: 1 to 8.
+        bits: usize,
+    },
+}
+
+impl Packing {
+    /// The form that stores codes of this many levels in the fewest bits.
+    ///
+    /// # Panics
+    ///
+    /// Where `levels` is above 256.
+    pub fn densest(levels: usize) -> Self {
+        let (base, per_byte) = match levels {
+            0..=2 => (2, 8),
+            3 => (3, 5),
+            4 => (4, 4),
+            5..=6 => (6, 3),
+            7..=8 => return Self::Planes { bits: 3 },
+            9..=16 => (16, 2),
+            17..=32 => return Self::Planes { bits: 5 },
+            33..=64 => return Self::Planes { bits: 6 },
+            65..=128 => return Self::Planes { bits: 7 },
+            129..=256 => (256, 1),
+            _ => panic!("a code has at most 8 bits, but there are {levels} levels"),
+        };
+        Self::Digits { base, per_byte }
+    }
+
+    /// Codes that one byte (of each plane) holds.
+    pub fn codes_per_byte(self) -> usize {
+        match self {
+            Self::Digits { per_byte, .. } => per_byte,
+            Self::Planes { .. } => 8,
+        }
+    }
+
+    /// Number of planes; 1 for digits.
+    pub fn planes(self) -> usize {
+        match self {
+            Self::Digits { .. } => 1,
+            Self::Planes { bits } => bits,
+        }
+    }
+
+    /// Bytes of one plane for this many codes.
+    pub fn plane_len_bytes(self, count: usize) -> usize {
+        count.div_ceil(self.codes_per_byte())
+    }
+
+    /// Bytes for this many codes.
+    pub fn len_bytes(self, count: usize) -> usize {
+        self.planes() * self.plane_len_bytes(count)
+    }
+
+    /// Packs codes into `packed`, which holds the planes one after another.
+    ///
+    /// # Panics
+    ///
+    /// Where `packed` is not [`len_bytes`](Self::len_bytes) long.
+    pub fn pack(self, codes: &[u8], packed: &mut [u8]) {
+        assert_eq!(
+            packed.len(),
+            self.len_bytes(codes.len()),
+            "bytes for the codes"
+        );
+        let plane_len = self.plane_len_bytes(codes.len());
+        for plane in 0..self.planes() {
+            self.pack_plane(plane, codes, &mut packed[plane * plane_len..][..plane_len]);
+        }
+    }
+
+    /// Packs one plane of the codes: blocks of codes can be packed apart, as
+    /// long as each but the last is a multiple of
+    /// [`codes_per_byte`](Self::codes_per_byte).
+    ///
+    /// # Panics
+    ///
+    /// Where `bytes` is not [`plane_len_bytes`](Self::plane_len_bytes) long.
+    pub fn pack_plane(self, plane: usize, codes: &[u8], bytes: &mut [u8]) {
+        assert_eq!(
+            bytes.len(),
+            self.plane_len_bytes(codes.len()),
+            "bytes for the codes"
+        );
+        match self {
+            Self::Digits { base: 16, .. } => {
+                // The common case, in a form that vectorizes.
+                let pairs = codes.chunks_exact(2);
+                if let ([last], Some(byte)) = (pairs.remainder(), bytes.last_mut()) {
+                    *byte = *last;
+                }
+                for (byte, pair) in bytes.iter_mut().zip(pairs) {
+                    *byte = pair[0] | pair[1] << 4;
+                }
+            }
+            Self::Digits { base, per_byte } => {
+                for (byte, digits) in bytes.iter_mut().zip(codes.chunks(per_byte)) {
+                    *byte = digits
+                        .iter()
+                        .rev()
+                        .fold(0, |value, &digit| value * base + usize::from(digit))
+                        as u8;
+                }
+            }
+            Self::Planes { .. } => {
+                for (byte, codes) in bytes.iter_mut().zip(codes.chunks(8)) {
+                    *byte = codes
+                        .iter()
+                        .enumerate()
+                        .map(|(bit, code)| (code >> plane & 1) << bit)
+                        .sum();
+                }
+            }
+        }
+    }
+
+    /// The first `count` codes of packed bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
+    pub fn unpack(self, packed: &[u8], count: usize) -> Vec<u8> {
+        assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
+        match self {
+            Self::Digits { per_byte, .. } => {
+                let table = self.byte_table();
+                let mut codes = Vec::with_capacity(packed.len() * per_byte);
+                for &byte in packed {
+                    codes.extend_from_slice(&table[usize::from(byte) * per_byte..][..per_byte]);
+                }
+                codes.truncate(count);
+                codes
+            }
+            Self::Planes { .. } => {
+                let mut codes = vec![0; count];
+                let plane_len = self.plane_len_bytes(count);
+                for (plane, bytes) in packed.chunks(plane_len.max(1)).enumerate() {
+                    for (position, code) in codes.iter_mut().enumerate() {
+                        *code |= (bytes[position / 8] >> (position % 8) & 1) << plane;
+                    }
+                }
+                codes
+            }
+        }
+    }
+
+    /// What each byte value holds, shape `[256, codes_per_byte]`: codes for
+    /// digits (0 for bytes that no codes make), bits for planes.
+    pub fn byte_table(self) -> Vec<u8> {
+        let (base, per_byte) = match self {
+            Self::Digits { base, per_byte } => (base, per_byte),
+            Self::Planes { .. } => (2, 8),
+        };
+        let mut table = Vec::with_capacity(256 * per_byte);
+        for byte in 0..256usize {
+            let mut rest = if byte < base.pow(per_byte as u32) {
+                byte
+            } else {
+                0
+            };
+            for _ in 0..per_byte {
+                table.push((rest % base) as u8);
+                rest /= base;
+            }
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn two_four_bit_codes_share_a_byte_low_bits_first() {
+        let mut packed = vec![0; 2];
+        Packing::densest(16).pack(&[1, 2, 15], &mut packed);
+        assert_eq!(packed, [0x21, 0x0f]);
+    }
+
+    #[test]
+    fn planes_hold_one_bit_of_each_code() {
+        let mut packed = vec![0; 3];
+        Packing::densest(8).pack(&[1, 2, 4, 7], &mut packed);
+        assert_eq!(packed, [0b1001, 0b1010, 0b1100]);
+    }
+
+    #[test]
+    fn no_form_wastes_half_a_bit_or_more() {
+        for levels in 2..=256usize {
+            let packing = Packing::densest(levels);
+            let bits = packing.len_bytes(120) as f64 * 8.0 / 120.0;
+            let ideal = (levels as f64).log2();
+            assert!(
+                bits >= ideal && bits < ideal + 1.0,
+                "{levels} levels: {bits} bits"
+            );
+            if levels.is_power_of_two() {
+                assert_eq!(bits, ideal);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn unpacking_gives_the_codes_back(
+            levels in 1usize..=256,
+            seeds in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let codes: Vec<u8> = seeds.iter().map(|&seed| (usize::from(seed) % levels) as u8).collect();
+            let packing = Packing::densest(levels);
+            let mut packed = vec![0xff; packing.len_bytes(codes.len())];
+            packing.pack(&codes, &mut packed);
+            prop_assert_eq!(packing.unpack(&packed, codes.len()), codes);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A weight tensor as codes and levels.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use campana_tensor::Partition;
+
+use crate::{Packing, Storage};
+
+/// One or more tables of levels, all of the same length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LevelTables {
+    values: Vec<f32>,
+    levels: usize,
+    storage: Storage,
+}
+
+impl LevelTables {
+    /// Tables of `levels` values each, one after another in `values`, shape
+    /// `[tables, levels]`; every value is rounded to the storage type.
+    ///
+    /// # Panics
+    ///
+    /// Where `values` is not a whole number of tables, or `levels` is 0.
+    pub fn new(mut values: Vec<f32>, levels: usize, storage: Storage) -> Self {
+        assert!(
+            levels > 0 && values.len().is_multiple_of(levels),
+            "whole tables"
+        );
+        for value in &mut values {
+            *value = storage.round(*value);
+        }
+        Self {
+            values,
+            levels,
+            storage,
+        }
+    }
+
+    /// All values, shape `[tables, levels]`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// One table.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such table.
+    pub fn table(&self, table: usize) -> &[f32] {
+        &self.values[table * self.levels..][..self.levels]
+    }
+
+    /// Number of tables.
+    pub fn count(&self) -> usize {
+        self.values.len() / self.levels
+    }
+
+    /// Levels of each table.
+    pub fn levels(&self) -> usize {
+        self.levels
+    }
+
+    /// How the values are stored.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Bytes of all tables as stored.
+    pub fn len_bytes(&self) -> usize {
+        self.values.len() * self.storage.len_bytes()
+    }
+}
+
+/// A weight tensor as packed codes, level tables and, for each group of
+/// weights, the table it uses and an optional scale and shift.
+///
+/// The value of a weight with code `c` in group `g` is computed in `f32`, each
+/// operation rounded:
+///
+/// ```text
+/// w = table[table_of_group[g]][c] * scale[g] + shift[g]
+/// ```
+///
+/// The fields are public since this is a plain record of what is stored;
+/// [`check`](Self::check) says whether they fit together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedTensor {
+    /// Extents of the tensor, outermost first.
+    pub shape: Vec<usize>,
+    /// Which weights form a group.
+    pub partition: Partition,
+    /// How the codes lie in `packed`.
+    pub packing: Packing,
+    /// The codes of all weights, row-major, packed.
+    pub packed: Vec<u8>,
+    /// The level tables.
+    pub tables: LevelTables,
+    /// The table of each group; `None` where all use the first.
+    pub table_of_group: Option<Vec<u16>>,
+    /// A factor for each group and its storage.
+    pub scale: Option<(Vec<f32>, Storage)>,
+    /// A term for each group and its storage.
+    pub shift: Option<(Vec<f32>, Storage)>,
+}
+
+impl QuantizedTensor {
+    /// Whether all parts fit together: lengths, table numbers, codes.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let groups = self.partition.group_count();
+        let count = self.partition.len();
+        if self.shape.iter().product::<usize>() != count {
+            return Err("the shape does not have as many weights as the groups");
+        }
+        if self.packed.len() != self.packing.len_bytes(count) {
+            return Err("the packed codes are not as long as the weights need");
+        }
+        let wrong_len = |values: &Option<(Vec<f32>, Storage)>| {
+            values
+                .as_ref()
+                .is_some_and(|(values, _)| values.len() != groups)
+        };
+        if wrong_len(&self.scale) || wrong_len(&self.shift) {
+            return Err("there must be one scale and one shift for each group");
+        }
+        match &self.table_of_group {
+            Some(tables) if tables.len() != groups => {
+                return Err("there must be one table number for each group");
+            }
+            Some(tables)
+                if tables
+                    .iter()
+                    .any(|&t| usize::from(t) >= self.tables.count()) =>
+            {
+                return Err("a group names a table that is not there");
+            }
+            _ => {}
+        }
+        let levels = self.tables.levels();
+        if self.codes().iter().any(|&code| usize::from(code) >= levels) {
+            return Err("a code has no level");
+        }
+        Ok(())
+    }
+
+    /// The codes, one byte each, row-major.
+    pub fn codes(&self) -> Vec<u8> {
+        self.packing.unpack(&self.packed, self.partition.len())
+    }
+
+    /// The levels of one group as its weights are decoded.
+    pub fn group_levels(&self, group: usize) -> Vec<f32> {
+        let table = self
+            .table_of_group
+            .as_ref()
+            .map_or(0, |tables| usize::from(tables[group]));
+        affine_levels(
+            self.tables.table(table),
+            self.scale.as_ref().map(|(values, _)| values[group]),
+            self.shift.as_ref().map(|(values, _)| values[group]),
+        )
+    }
+
+    /// The weights that a runtime computes from what is stored, row-major.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let codes = self.codes();
+        let mut weights = vec![0.0; codes.len()];
+        for group in 0..self.partition.group_count() {
+            let levels = self.group_levels(group);
+            for run in self.partition.runs(group) {
+                for (weight, &code) in weights[run.clone()].iter_mut().zip(&codes[run]) {
+                    *weight = levels[usize::from(code)];
+                }
+            }
+        }
+        weights
+    }
+
+    /// Bytes of codes, tables, table numbers, scales and shifts as stored.
+    pub fn len_bytes(&self) -> usize {
+        let floats = |values: &Option<(Vec<f32>, Storage)>| {
+            values
+                .as_ref()
+                .map_or(0, |(values, storage)| values.len() * storage.len_bytes())
+        };
+        self.packed.len()
+            + self.tables.len_bytes()
+            + self.table_of_group.as_ref().map_or(0, |tables| {
+                tables.len() * offset_len_bytes(self.tables.count(), self.tables.levels())
+            })
+            + floats(&self.scale)
+            + floats(&self.shift)
+    }
+}
+
+/// Levels of a table under a scale and a shift, computed as a runtime does:
+/// in `f32`, each operation rounded.
+pub fn affine_levels(table: &[f32], scale: Option<f32>, shift: Option<f32>) -> Vec<f32> {
+    table
+        .iter()
+        .map(|&level| {
+            let scaled = scale.map_or(level, |scale| level * scale);
+            shift.map_or(scaled, |shift| scaled + shift)
+        })
+        .collect()
+}
+
+/// Bytes of the stored offset of a table among `tables` of `levels` values.
+pub fn offset_len_bytes(tables: usize, levels: usize) -> usize {
+    match tables.saturating_sub(1) * levels {
+        0..=0xff => 1,
+        0x100..=0xffff => 2,
+        _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_tensor::Granularity;
+
+    fn two_channels() -> QuantizedTensor {
+        let partition = Partition::new(&[2, 2], Some(0), Granularity::PerChannel);
+        QuantizedTensor {
+            shape: vec![2, 2],
+            partition,
+            packing: Packing::densest(2),
+            packed: vec![0b0110],
+            tables: LevelTables::new(vec![-1.0, 1.0, -2.0, 3.0], 2, Storage::I8),
+            table_of_group: Some(vec![0, 1]),
+            scale: Some((vec![0.5, 2.0], Storage::F16)),
+            shift: Some((vec![0.0, 0.25], Storage::F32)),
+        }
+    }
+
+    #[test]
+    fn each_group_has_its_table_scale_and_shift() {
+        let tensor = two_channels();
+        assert_eq!(tensor.check(), Ok(()));
+        assert_eq!(tensor.dequantize(), [-0.5, 0.5, 6.25, -3.75]);
+        assert_eq!(tensor.len_bytes(), 1 + 4 + 2 + 2 * 2 + 2 * 4);
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_named() {
+        let fault = |break_it: fn(&mut QuantizedTensor)| {
+            let mut tensor = two_channels();
+            break_it(&mut tensor);
+            tensor.check().unwrap_err()
+        };
+        assert!(fault(|t| t.shape = vec![3]).contains("shape"));
+        assert!(fault(|t| t.packed.push(0)).contains("packed codes"));
+        assert!(fault(|t| t.scale = Some((vec![1.0], Storage::F32))).contains("one scale"));
+        assert!(fault(|t| t.table_of_group = Some(vec![0, 2])).contains("not there"));
+        let one_level = LevelTables::new(vec![0.0; 2], 1, Storage::F32);
+        let mut tensor = two_channels();
+        tensor.tables = one_level;
+        assert!(tensor.check().unwrap_err().contains("no level"));
+    }
+}
