@@ -13,7 +13,8 @@ use crate::{Result, Source};
 /// An ONNX model: what it says, where each part lies, and its source.
 ///
 /// The weights stay in the source until they are asked for
-/// ([`read_f32`](Self::read_f32), [`read_tensor`](Self::read_tensor)).
+/// ([`read_f32`](Self::read_f32), [`read_tensor`](Self::read_tensor)). Changes
+/// are made by [`Edits`](crate::Edits).
 #[derive(Debug)]
 pub struct Model {
     /// Version of the ONNX format; files before version 1 lack it.
