@@ -1,6 +1,9 @@
 //! One in-memory model, and every file format to and from it.
 //!
-//! [`graph`] is what a runtime executes: nodes, attributes, constants.
+//! [`format`] reads files; [`graph`] is what a runtime executes: nodes, attributes, constants.
+//! [`weights`] says which tensors of a model are weights.
 #![forbid(unsafe_code)]
 
+pub mod format;
 pub mod graph;
+pub mod weights;
