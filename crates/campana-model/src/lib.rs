@@ -1,6 +1,7 @@
 //! One in-memory model, and every file format to and from it.
 //!
-//! [`format`] reads files; [`graph`] is what a runtime executes: nodes, attributes, constants.
+//! [`graph`] is what a runtime executes: nodes, attributes, constants.
+//! [`mod@format`] makes it from files.
 //! [`weights`] says which tensors of a model are weights.
 #![forbid(unsafe_code)]
 

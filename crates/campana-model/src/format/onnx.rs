@@ -1,0 +1,40 @@
+//! Graphs from ONNX models.
+//!
+//! Initializers and `Constant` nodes become the graph's constants, calls of
+//! functions that the model defines are replaced by the functions' nodes, and
+//! nodes are put in an order in which they can run.
+
+mod constant;
+mod convert;
+mod function;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use campana_onnx::Model;
+
+use super::Result;
+use crate::graph::Graph;
+
+/// Reads the ONNX model in a file, weights included.
+///
+/// # Errors
+///
+/// As [`graph`], and where the file cannot be read as ONNX.
+pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
+    graph(&Model::open(path)?)
+}
+
+/// The graph of an ONNX model, with all constants read into memory.
+///
+/// # Errors
+///
+/// Where a value is made twice or not at all, nodes depend on each other in a
+/// circle, a tensor cannot be read, or the model uses what is not supported
+/// (sparse tensors, functions of other operator-set versions than the model's);
+/// the error names the node, tensor or value.
+pub fn graph(model: &Model) -> Result<Graph> {
+    convert::Converter::new(model)?.graph(&model.graph)
+}
