@@ -1,0 +1,64 @@
+//! Memory that starts at a cache line.
+
+/// Floats that start at a 64-byte boundary.
+#[derive(Clone, Default)]
+pub struct AlignedBuffer {
+    lines: Vec<CacheLine>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct CacheLine([f32; LINE_LEN]);
+
+const LINE_LEN: usize = 16;
+
+impl AlignedBuffer {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self {
+            lines: vec![CacheLine([0.0; LINE_LEN]); len.div_ceil(LINE_LEN)],
+            len,
+        }
+    }
+
+    /// The floats.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: a CacheLine is LINE_LEN initialized floats without padding, and
+        // `lines` holds at least `len` of them.
+        unsafe { core::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+
+    /// The floats, to write.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as in `as_slice`; the borrow is exclusive.
+        unsafe { core::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+
+    /// Bytes reserved.
+    pub fn len_bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+}
+
+impl core::fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("AlignedBuffer")
+            .field("len", &self.len)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_start_at_a_cache_line_and_have_the_length_asked_for() {
+        for len in [0, 1, 15, 16, 17, 100] {
+            let mut buffer = AlignedBuffer::zeros(len);
+            assert_eq!(buffer.as_slice().len(), len);
+            assert!(buffer.as_mut_slice().as_ptr().addr().is_multiple_of(64));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! AVX2 with fused multiply-add.
+
+use core::arch::x86_64::{
+    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+};
+
+use crate::level::Kernel;
+use crate::vector::Vector;
+
+/// Compiles a kernel with AVX2 and FMA, and runs it.
+///
+/// # Safety
+///
+/// The processor has both, and what the kernel requires of its fields holds.
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run::<F32x8>() }
+}
+
+/// Eight floats in a 256-bit register.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8(__m256);
+
+/// Calls an intrinsic that needs nothing but its instruction.
+macro_rules! instruction {
+    ($($call:tt)*) => {
+        // SAFETY: an `F32x8` exists only below `run`, whose caller promised AVX2 and FMA.
+        unsafe { $($call)* }
+    };
+}
+
+impl Vector for F32x8 {
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(instruction!(_mm256_set1_ps(value)))
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(instruction!(_mm256_add_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(instruction!(_mm256_sub_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(instruction!(_mm256_mul_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(instruction!(_mm256_div_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(instruction!(_mm256_fmadd_ps(self.0, factor.0, addend.0)))
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: Self) -> Self {
+        // The instruction gives its second operand where either is NaN.
+        Self(instruction!(_mm256_max_ps(bound.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> Self {
+        Self(instruction!(_mm256_min_ps(bound.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        Self(instruction!(_mm256_round_ps::<NEAREST>(self.0)))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self) -> Self {
+        Self(instruction!({
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        }))
+    }
+}

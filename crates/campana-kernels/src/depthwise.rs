@@ -1,0 +1,526 @@
+//! Depthwise convolution: every channel has its own small filter.
+//!
+//! Channels-last, so a vector is eight channels of one pixel and nothing ever
+//! crosses lanes. Four neighbouring outputs times two vectors are summed at
+//! once: eight independent sums hide the latency of multiply-add, and a loaded
+//! value serves every output whose window covers it.
+
+use crate::aligned::AlignedBuffer;
+use crate::level::{Kernel, Level};
+use crate::pool::{SendPtr, ThreadPool};
+use crate::vector::{LANES, Vector};
+
+/// Filters `[window height, window width, channels]` and a bias for each channel.
+#[derive(Clone, Debug)]
+pub struct PackedFilters {
+    window: [usize; 2],
+    channels: usize,
+    values: AlignedBuffer,
+    bias: AlignedBuffer,
+}
+
+impl PackedFilters {
+    /// Lays out the filters; `value(ky, kx, channel)` gives the weights and
+    /// `bias(channel)` the biases.
+    pub fn pack(
+        window: [usize; 2],
+        channels: usize,
+        value: impl Fn(usize, usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let padded = channels.next_multiple_of(LANES);
+        let mut values = AlignedBuffer::zeros(window[0] * window[1] * padded);
+        for ky in 0..window[0] {
+            for kx in 0..window[1] {
+                let row = &mut values.as_mut_slice()[(ky * window[1] + kx) * padded..];
+                for channel in 0..channels {
+                    row[channel] = value(ky, kx, channel);
+                }
+            }
+        }
+        let mut packed_bias = AlignedBuffer::zeros(padded);
+        for channel in 0..channels {
+            packed_bias.as_mut_slice()[channel] = bias(channel);
+        }
+        Self {
+            window,
+            channels,
+            values,
+            bias: packed_bias,
+        }
+    }
+
+    /// Number of channels.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes in memory.
+    pub fn len_bytes(&self) -> usize {
+        self.values.len_bytes() + self.bias.len_bytes()
+    }
+}
+
+/// How the windows lie over one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sliding {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Step of the window.
+    pub strides: [usize; 2],
+    /// Distance of the window's taps.
+    pub dilations: [usize; 2],
+    /// Pixels outside the image before each axis.
+    pub pads_begin: [usize; 2],
+}
+
+impl Sliding {
+    /// The window's taps that fall inside the image, for one output position on an axis.
+    pub(crate) fn taps(&self, axis: usize, window: usize, output: usize) -> std::ops::Range<usize> {
+        let start = output * self.strides[axis];
+        let (pad, dilation) = (self.pads_begin[axis], self.dilations[axis]);
+        let first = pad.saturating_sub(start).div_ceil(dilation).min(window);
+        let end = (self.input[axis] + pad)
+            .saturating_sub(start)
+            .div_ceil(dilation)
+            .min(window);
+        first..end.max(first)
+    }
+
+    /// The output positions on an axis whose whole window is inside the image.
+    pub(crate) fn interior(&self, axis: usize, window: usize) -> std::ops::Range<usize> {
+        let (pad, stride) = (self.pads_begin[axis], self.strides[axis]);
+        let reach = (window - 1) * self.dilations[axis] + 1;
+        let first = pad.div_ceil(stride).min(self.output[axis]);
+        let end = (self.input[axis] + pad)
+            .checked_sub(reach)
+            .map_or(0, |last| last / stride + 1)
+            .min(self.output[axis]);
+        first..end.max(first)
+    }
+}
+
+/// Products below which waking another thread costs more than it gives.
+const MIN_PRODUCTS_PER_THREAD: usize = 30_000;
+
+/// The depthwise convolution of one image `[height, width, channels]`;
+/// the result is raised to `at_least` and lowered to `at_most` (NaN stays NaN).
+///
+/// # Panics
+///
+/// Where a slice is not as long as its shape, or a stride, a dilation or the window is zero.
+#[expect(clippy::too_many_arguments, reason = "a convolution and its bounds")]
+pub fn depthwise(
+    level: Level,
+    pool: &ThreadPool,
+    input: &[f32],
+    filters: &PackedFilters,
+    sliding: Sliding,
+    at_least: f32,
+    at_most: f32,
+    output: &mut [f32],
+) {
+    let channels = filters.channels;
+    let [out_height, out_width] = sliding.output;
+    assert_eq!(
+        input.len(),
+        sliding.input[0] * sliding.input[1] * channels,
+        "input's length"
+    );
+    assert_eq!(
+        output.len(),
+        out_height * out_width * channels,
+        "output's length"
+    );
+    let geometry = [sliding.strides, sliding.dilations, filters.window];
+    assert!(
+        geometry.iter().flatten().all(|&n| n > 0),
+        "strides, dilations and window"
+    );
+    if output.is_empty() {
+        return;
+    }
+    let products = output.len() * filters.window[0] * filters.window[1];
+    let jobs = match pool.threads().min(products / MIN_PRODUCTS_PER_THREAD) {
+        0 | 1 => 1,
+        threads => (threads * 2).min(out_height),
+    };
+    let start = SendPtr(output.as_mut_ptr());
+    pool.run(jobs, |job| {
+        // SAFETY: the lengths are checked above; jobs write different rows.
+        unsafe {
+            level.run(Rows {
+                input: input.as_ptr(),
+                filters,
+                sliding: &sliding,
+                rows: out_height * job / jobs..out_height * (job + 1) / jobs,
+                at_least,
+                at_most,
+                output: start.get(),
+            });
+        }
+    });
+}
+
+struct Rows<'a> {
+    input: *const f32,
+    filters: &'a PackedFilters,
+    sliding: &'a Sliding,
+    rows: std::ops::Range<usize>,
+    at_least: f32,
+    at_most: f32,
+    output: *mut f32,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// Input and output are as long as their shapes, and nothing else touches these rows.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let dense = self.sliding.dilations[1] == 1;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.filters.window[1], self.sliding.strides[1]) {
+                (3, 1) if dense => self.rows::<V, 3, 1>(),
+                (3, 2) if dense => self.rows::<V, 3, 2>(),
+                (5, 1) if dense => self.rows::<V, 5, 1>(),
+                (5, 2) if dense => self.rows::<V, 5, 2>(),
+                _ => self.rows::<V, 0, 1>(),
+            }
+        }
+    }
+}
+
+/// Outputs that the fast path sums at once.
+const TILE: usize = 4;
+
+impl Rows<'_> {
+    /// All rows; `KW` is the window's width and `SX` its step, or `KW` is 0
+    /// where only the slow path knows them.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn rows<V: Vector, const KW: usize, const SX: usize>(&self) {
+        let width = self.sliding.output[1];
+        let interior = match KW {
+            0 => 0..0,
+            _ => self.sliding.interior(1, KW),
+        };
+        for y in self.rows.clone() {
+            let mut x = 0;
+            while x < width {
+                // SAFETY: the caller's promise; in the interior every tap is inside the row.
+                unsafe {
+                    if KW > 0 && interior.contains(&x) {
+                        if x + TILE <= interior.end {
+                            self.tile::<V, KW, SX, TILE>(y, x);
+                            x += TILE;
+                        } else if x + 2 <= interior.end {
+                            self.tile::<V, KW, SX, 2>(y, x);
+                            x += 2;
+                        } else {
+                            self.tile::<V, KW, SX, 1>(y, x);
+                            x += 1;
+                        }
+                    } else {
+                        self.pixel::<V>(y, x);
+                        x += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the input row under tap `ky` of output row `y` starts.
+    #[inline(always)]
+    fn row_start(&self, y: usize, ky: usize) -> usize {
+        let [stride, dilation] = [self.sliding.strides[0], self.sliding.dilations[0]];
+        (y * stride + ky * dilation - self.sliding.pads_begin[0])
+            * self.sliding.input[1]
+            * self.filters.channels
+    }
+
+    /// `TX` neighbouring outputs whose windows are inside their rows.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const KW: usize, const SX: usize, const TX: usize>(
+        &self,
+        y: usize,
+        x: usize,
+    ) {
+        let channels = self.filters.channels;
+        let whole = channels / LANES * LANES;
+        let mut channel = 0;
+        // SAFETY: as for the caller.
+        unsafe {
+            while channel + 2 * LANES <= whole {
+                self.tile_channels::<V, KW, SX, TX, 2>(y, x, channel);
+                channel += 2 * LANES;
+            }
+            while channel + LANES <= whole {
+                self.tile_channels::<V, KW, SX, TX, 1>(y, x, channel);
+                channel += LANES;
+            }
+            if channel < channels {
+                for x in x..x + TX {
+                    self.pixel_channels::<V, 1>(y, x, channel, channels - channel);
+                }
+            }
+        }
+    }
+
+    /// `NV` vectors of channels of a tile.
+    ///
+    /// # Safety
+    ///
+    /// As for `tile`; the channels exist.
+    #[inline(always)]
+    unsafe fn tile_channels<
+        V: Vector,
+        const KW: usize,
+        const SX: usize,
+        const TX: usize,
+        const NV: usize,
+    >(
+        &self,
+        y: usize,
+        x: usize,
+        channel: usize,
+    ) {
+        let channels = self.filters.channels;
+        let padded = channels.next_multiple_of(LANES);
+        let first_column = x * SX - self.sliding.pads_begin[1];
+        // SAFETY: as for `tile`.
+        unsafe {
+            let bias = self.filters.bias.as_slice().as_ptr().add(channel);
+            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
+            let mut sums = [bias; TX];
+            for ky in self.sliding.taps(0, self.filters.window[0], y) {
+                let row = self
+                    .input
+                    .add(self.row_start(y, ky) + first_column * channels + channel);
+                let weights = self
+                    .filters
+                    .values
+                    .as_slice()
+                    .as_ptr()
+                    .add(ky * KW * padded + channel);
+                for kx in 0..KW {
+                    for j in 0..NV {
+                        let weight = V::load(weights.add(kx * padded + j * LANES));
+                        for t in 0..TX {
+                            let value = V::load(row.add((t * SX + kx) * channels + j * LANES));
+                            sums[t][j] = value.mul_add(weight, sums[t][j]);
+                        }
+                    }
+                }
+            }
+            let at = (y * self.sliding.output[1] + x) * channels + channel;
+            // Written out so that the sums stay in registers, as in `gemm`.
+            macro_rules! finish {
+                ($($t:literal)*) => {
+                    $(if $t < TX {
+                        for j in 0..NV {
+                            self.bounded(sums[$t % TX][j])
+                                .store(self.output.add(at + $t * channels + j * LANES));
+                        }
+                    })*
+                };
+            }
+            finish!(0 1 2 3);
+        }
+    }
+
+    #[inline(always)]
+    fn bounded<V: Vector>(&self, value: V) -> V {
+        value
+            .at_least(V::splat(self.at_least))
+            .at_most(V::splat(self.at_most))
+    }
+
+    /// One output, whatever its window.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn pixel<V: Vector>(&self, y: usize, x: usize) {
+        let channels = self.filters.channels;
+        let whole = channels / LANES * LANES;
+        let mut channel = 0;
+        // SAFETY: as for the caller.
+        unsafe {
+            while channel + 4 * LANES <= whole {
+                self.pixel_channels::<V, 4>(y, x, channel, LANES);
+                channel += 4 * LANES;
+            }
+            while channel < channels {
+                self.pixel_channels::<V, 1>(y, x, channel, LANES.min(channels - channel));
+                channel += LANES;
+            }
+        }
+    }
+
+    /// `NV` vectors of channels of one output; the last has `lanes` of them.
+    ///
+    /// # Safety
+    ///
+    /// As for `pixel`; the channels exist, and `lanes` is less than eight only
+    /// where `NV` is 1.
+    #[inline(always)]
+    unsafe fn pixel_channels<V: Vector, const NV: usize>(
+        &self,
+        y: usize,
+        x: usize,
+        channel: usize,
+        lanes: usize,
+    ) {
+        let channels = self.filters.channels;
+        let padded = channels.next_multiple_of(LANES);
+        let [kh, kw] = self.filters.window;
+        let columns = self.sliding.taps(1, kw, x);
+        // SAFETY: `taps` gives only taps inside the image.
+        unsafe {
+            let bias = self.filters.bias.as_slice().as_ptr().add(channel);
+            let mut sums: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
+            for ky in self.sliding.taps(0, kh, y) {
+                let row = self.row_start(y, ky) + channel;
+                let weights = self
+                    .filters
+                    .values
+                    .as_slice()
+                    .as_ptr()
+                    .add(ky * kw * padded + channel);
+                for kx in columns.clone() {
+                    let column = x * self.sliding.strides[1] + kx * self.sliding.dilations[1]
+                        - self.sliding.pads_begin[1];
+                    let input = self.input.add(row + column * channels);
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        let value = if lanes == LANES {
+                            V::load(input.add(j * LANES))
+                        } else {
+                            V::load_first(input, lanes)
+                        };
+                        let weight = V::load(weights.add(kx * padded + j * LANES));
+                        *sum = value.mul_add(weight, *sum);
+                    }
+                }
+            }
+            let to = self
+                .output
+                .add((y * self.sliding.output[1] + x) * channels + channel);
+            for (j, sum) in sums.into_iter().enumerate() {
+                if lanes == LANES {
+                    self.bounded(sum).store(to.add(j * LANES));
+                } else {
+                    self.bounded(sum).store_first(to, lanes);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{channels_first, channels_last};
+    use crate::reference::{ConvShape, reference_conv};
+
+    /// Sums of at most 25 products of size 1.
+    const MAX_ERROR: f32 = 5e-6;
+
+    fn noise(len: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_geometry_equals_the_reference_at_every_level() {
+        let geometries = [
+            ([3, 3], [1, 1], [1, 1], [1, 1], [1, 1]),
+            ([3, 3], [2, 2], [1, 1], [0, 0], [1, 1]),
+            ([3, 3], [2, 2], [1, 1], [1, 1], [1, 1]),
+            ([5, 5], [1, 1], [1, 1], [2, 2], [2, 2]),
+            ([5, 5], [2, 2], [1, 1], [1, 2], [2, 2]),
+            ([3, 3], [1, 1], [2, 3], [2, 3], [2, 3]),
+            ([2, 4], [3, 1], [1, 1], [0, 3], [1, 0]),
+            ([1, 3], [1, 2], [1, 1], [0, 4], [0, 5]),
+        ];
+        let pools = [ThreadPool::serial(), ThreadPool::new(2)];
+        for (window, strides, dilations, pads_begin, pads_end) in geometries {
+            for input in [[7, 7], [1, 1], [9, 14], [3, 5]] {
+                for channels in [1, 7, 8, 16, 24, 35, 40] {
+                    let shape = ConvShape {
+                        batch: 1,
+                        channels,
+                        input,
+                        filters: channels,
+                        window,
+                        strides,
+                        dilations,
+                        pads_begin,
+                        pads_end,
+                        groups: channels,
+                    };
+                    let [height, width] = shape.output();
+                    let image = noise(input[0] * input[1] * channels, 1);
+                    let weights = noise(window[0] * window[1] * channels, 2);
+                    let bias = noise(channels, 3);
+                    let expected = reference_conv(&shape, &image, &weights, &bias);
+                    let expected: Vec<f32> = expected.iter().map(|v| v.clamp(-1.0, 1.5)).collect();
+                    let filters = PackedFilters::pack(
+                        window,
+                        channels,
+                        |ky, kx, c| weights[(c * window[0] + ky) * window[1] + kx],
+                        |c| bias[c],
+                    );
+                    let sliding = Sliding {
+                        input,
+                        output: [height, width],
+                        strides,
+                        dilations,
+                        pads_begin,
+                    };
+                    let mut last = vec![0.0; image.len()];
+                    channels_last(&image, channels, &mut last);
+                    for (level, pool) in Level::available()
+                        .into_iter()
+                        .flat_map(|l| pools.iter().map(move |p| (l, p)))
+                    {
+                        let mut output = vec![f32::NAN; expected.len()];
+                        depthwise(
+                            level,
+                            pool,
+                            &last,
+                            &filters,
+                            sliding,
+                            -1.0,
+                            1.5,
+                            &mut output,
+                        );
+                        let mut first = vec![0.0; output.len()];
+                        channels_first(&output, channels, &mut first);
+                        for (a, e) in first.iter().zip(&expected) {
+                            assert!((a - e).abs() < MAX_ERROR, "{a} for {e}: {shape:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,638 @@
+//! Matrix products whose left rows may lie anywhere: dense layers and
+//! convolutions.
+//!
+//! A convolution over channels-last images is the product of a matrix with one
+//! row per output pixel and the weights `[window, out]`. A row is the window
+//! under that pixel: in memory a few [runs](RowRuns) (one for each row of the
+//! window) at offsets that are the same for all pixels, from a start that the
+//! [grid](Grid) of pixels gives. The kernel reads it from where it is: each
+//! value is broadcast and multiplied with a vector of output channels, so no
+//! rearranged copy of the input (im2col) is ever made.
+
+use crate::aligned::AlignedBuffer;
+use crate::level::{Kernel, Level};
+use crate::pool::{SendPtr, ThreadPool};
+use crate::vector::{LANES, Vector};
+
+/// Where the rows of a matrix start in a slice: row `y * width + x` at
+/// `start + y * row_stride + x * pixel_stride`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Where the first row starts.
+    pub start: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels in a row.
+    pub width: usize,
+    /// Elements from one row of pixels to the next.
+    pub row_stride: usize,
+    /// Elements from one pixel to the next.
+    pub pixel_stride: usize,
+}
+
+impl Grid {
+    /// `count` rows, one every `stride` elements.
+    pub fn rows(count: usize, stride: usize) -> Self {
+        Self {
+            start: 0,
+            height: 1,
+            width: count,
+            row_stride: 0,
+            pixel_stride: stride,
+        }
+    }
+
+    /// The pixels of a channels-last image without gaps.
+    pub fn image(height: usize, width: usize, channels: usize) -> Self {
+        Self {
+            start: 0,
+            height,
+            width,
+            row_stride: width * channels,
+            pixel_stride: channels,
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same rows as one line of pixels where no gap is between lines.
+    fn joined(self) -> Self {
+        if self.height > 1 && self.row_stride == self.width * self.pixel_stride {
+            Self {
+                start: self.start,
+                ..Self::rows(self.len(), self.pixel_stride)
+            }
+        } else {
+            self
+        }
+    }
+
+    /// Elements a slice needs for rows that reach `row_len` from their start.
+    pub(crate) fn needed(&self, row_len: usize) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        self.start
+            + (self.height - 1) * self.row_stride
+            + (self.width - 1) * self.pixel_stride
+            + row_len
+    }
+
+    /// Whether rows of this length never overlap.
+    pub(crate) fn is_disjoint(&self, row_len: usize) -> bool {
+        (self.width <= 1 || self.pixel_stride >= row_len)
+            && (self.height <= 1
+                || self.row_stride >= self.width.saturating_sub(1) * self.pixel_stride + row_len)
+    }
+}
+
+/// The values of one row: runs of `len` consecutive elements, each at an
+/// offset from where the row starts.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRuns<'a> {
+    offsets: &'a [usize],
+    len: usize,
+}
+
+impl<'a> RowRuns<'a> {
+    /// Runs of `len` elements at these offsets.
+    pub fn new(offsets: &'a [usize], len: usize) -> Self {
+        Self { offsets, len }
+    }
+
+    /// A row without gaps.
+    pub fn contiguous(len: usize) -> Self {
+        Self { offsets: &[0], len }
+    }
+
+    fn count(&self) -> usize {
+        self.offsets.len() * self.len
+    }
+
+    fn reach(&self) -> usize {
+        self.offsets.iter().max().map_or(0, |max| max + self.len)
+    }
+}
+
+/// What happens to a result before it is stored: `output = min(max(product +
+/// bias + residual, at_least), at_most)`; NaN stays NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<'a> {
+    /// Added to the product; laid out as the output is.
+    pub residual: Option<&'a [f32]>,
+    /// Lower bound; `-∞` for none.
+    pub at_least: f32,
+    /// Upper bound; `∞` for none.
+    pub at_most: f32,
+}
+
+impl Epilogue<'_> {
+    /// The product and its bias alone.
+    pub const NONE: Self = Self {
+        residual: None,
+        at_least: f32::NEG_INFINITY,
+        at_most: f32::INFINITY,
+    };
+}
+
+/// Vectors of columns in the widest panel. Three times four rows would fill the
+/// sixteen registers as well and read less, but leaves the compiler none to
+/// spare: it spilled a sum in the inner loop and halved the speed.
+const MAX_PANEL_VECTORS: usize = 2;
+
+/// Rows that a panel of 1 or 2 vectors takes at once.
+const TILE_ROWS: [usize; MAX_PANEL_VECTORS + 1] = [0, 8, 6];
+
+/// A right-hand matrix `[rows, columns]` with its bias, laid out for the kernel.
+///
+/// Columns are cut into panels of 16, the last of 8 where that is enough; a panel holds its columns'
+/// values row by row, so the kernel reads it from front to back. Columns beyond
+/// the matrix are zeros.
+#[derive(Clone, Debug)]
+pub struct PackedMatrix {
+    rows: usize,
+    columns: usize,
+    panels: Vec<Panel>,
+    values: AlignedBuffer,
+    bias: AlignedBuffer,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Panel {
+    column: usize,
+    vectors: usize,
+    start: usize,
+}
+
+impl PackedMatrix {
+    /// Lays out the matrix whose value at `(row, column)` is `value(row, column)`.
+    pub fn pack(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f32) -> Self {
+        let padded = columns.div_ceil(LANES) * LANES;
+        let mut panels = Vec::new();
+        let mut column = 0;
+        while column < padded {
+            let vectors = MAX_PANEL_VECTORS.min((padded - column) / LANES);
+            panels.push(Panel {
+                column,
+                vectors,
+                start: column * rows,
+            });
+            column += vectors * LANES;
+        }
+        let mut values = AlignedBuffer::zeros(padded * rows);
+        for panel in &panels {
+            let width = panel.vectors * LANES;
+            let columns = width.min(columns - panel.column);
+            let packed = &mut values.as_mut_slice()[panel.start..panel.start + rows * width];
+            for (row, packed) in packed.chunks_exact_mut(width).enumerate() {
+                for (column, packed) in packed[..columns].iter_mut().enumerate() {
+                    *packed = value(row, panel.column + column);
+                }
+            }
+        }
+        Self {
+            rows,
+            columns,
+            panels,
+            values,
+            bias: AlignedBuffer::zeros(padded),
+        }
+    }
+
+    /// The same with a bias for each column.
+    ///
+    /// # Panics
+    ///
+    /// Where there are not as many as columns.
+    pub fn with_bias(mut self, bias: &[f32]) -> Self {
+        assert_eq!(bias.len(), self.columns, "one bias a column");
+        self.bias.as_mut_slice()[..bias.len()].copy_from_slice(bias);
+        self
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes in memory.
+    pub fn len_bytes(&self) -> usize {
+        self.values.len_bytes() + self.bias.len_bytes()
+    }
+}
+
+/// Products (multiply-adds) below which waking another thread costs more than it gives.
+const MIN_PRODUCTS_PER_THREAD: usize = 50_000;
+
+/// Bytes of packed weights that may stay in the first cache beside a few rows.
+const SMALL_WEIGHTS_BYTES: usize = 16 << 10;
+
+/// Bytes of input that a panel is multiplied with before the next panel comes.
+const ROW_BLOCK_BYTES: usize = 128 << 10;
+
+/// Rows of a block where all weights stay in the first cache.
+const SMALL_ROW_BLOCK: usize = 24;
+
+/// Output rows `= input rows x weights`, with the epilogue.
+///
+/// Input row `i` holds the runs of `input` at the `i`-th place of its grid;
+/// output row `i` is `weights.columns()` long.
+///
+/// # Panics
+///
+/// Where the grids differ in length, a row reaches beyond its slice, output
+/// rows overlap, or the runs are not `weights.rows()` long.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a matrix product and where its parts lie"
+)]
+pub fn gemm(
+    level: Level,
+    pool: &ThreadPool,
+    input: &[f32],
+    input_grid: Grid,
+    runs: RowRuns<'_>,
+    weights: &PackedMatrix,
+    epilogue: Epilogue<'_>,
+    output: &mut [f32],
+    output_grid: Grid,
+) {
+    let (input_grid, output_grid) = (input_grid.joined(), output_grid.joined());
+    let (rows, columns) = (input_grid.len(), weights.columns);
+    assert_eq!(rows, output_grid.len(), "as many output as input rows");
+    assert_eq!(
+        runs.count(),
+        weights.rows,
+        "runs as long as the weights' rows"
+    );
+    assert!(
+        input.len() >= input_grid.needed(runs.reach()),
+        "input too short"
+    );
+    assert!(
+        output.len() >= output_grid.needed(columns),
+        "output too short"
+    );
+    assert!(output_grid.is_disjoint(columns), "output rows overlap");
+    if let Some(residual) = epilogue.residual {
+        assert!(
+            residual.len() >= output_grid.needed(columns),
+            "residual too short"
+        );
+    }
+    if rows == 0 || columns == 0 {
+        return;
+    }
+
+    let threads = pool
+        .threads()
+        .min(rows * columns * weights.rows / MIN_PRODUCTS_PER_THREAD)
+        .max(1);
+    let (row_jobs, panel_jobs) = split(threads, rows, weights, input_grid.pixel_stride);
+    let output = SendPtr(output.as_mut_ptr());
+    let panels = weights.panels.len();
+    pool.run(row_jobs * panel_jobs, |job| {
+        let part = |parts: usize, part: usize, whole: usize| {
+            whole * part / parts..whole * (part + 1) / parts
+        };
+        let panel_range = part(panel_jobs, job % panel_jobs, panels);
+        let row_range = part(row_jobs, job / panel_jobs, rows);
+        // SAFETY: the assertions above hold the input, the output and the
+        // residual to their grids; jobs are disjoint in rows or columns of an
+        // output whose rows do not overlap.
+        unsafe {
+            level.run(Product {
+                input: input.as_ptr(),
+                input_grid,
+                runs,
+                weights,
+                panels: &weights.panels[panel_range],
+                rows: row_range,
+                epilogue,
+                output: output.get(),
+                output_grid,
+            });
+        }
+    });
+}
+
+/// Number of parts to cut the rows and the panels into.
+fn split(
+    threads: usize,
+    rows: usize,
+    weights: &PackedMatrix,
+    pixel_stride: usize,
+) -> (usize, usize) {
+    if threads == 1 {
+        return (1, 1);
+    }
+    let panels = weights.panels.len();
+    let few_rows = rows < threads * 2 * SMALL_ROW_BLOCK;
+    // Threads that share rows read all weights each, and the other way round.
+    let heavy_weights = weights.values.len_bytes() > rows * pixel_stride * size_of::<f32>();
+    if panels >= threads && (few_rows || heavy_weights && panels.is_multiple_of(threads)) {
+        let jobs = (panels / threads / 2).clamp(1, 4) * threads;
+        return (1, jobs);
+    }
+    let jobs = (rows / (threads * 2 * SMALL_ROW_BLOCK)).clamp(1, 4) * threads;
+    (jobs.min(rows), 1)
+}
+
+struct Product<'a> {
+    input: *const f32,
+    input_grid: Grid,
+    runs: RowRuns<'a>,
+    weights: &'a PackedMatrix,
+    panels: &'a [Panel],
+    rows: std::ops::Range<usize>,
+    epilogue: Epilogue<'a>,
+    output: *mut f32,
+    output_grid: Grid,
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// All rows and columns are inside the input, the output and the residual,
+    /// and nothing else touches these parts of the output.
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let panels_bytes: usize =
+            self.panels.len() * MAX_PANEL_VECTORS * LANES * self.weights.rows * size_of::<f32>();
+        let block = if panels_bytes <= SMALL_WEIGHTS_BYTES {
+            SMALL_ROW_BLOCK
+        } else {
+            let row_bytes = (self.input_grid.pixel_stride * size_of::<f32>()).max(1);
+            (ROW_BLOCK_BYTES / row_bytes).max(SMALL_ROW_BLOCK)
+        };
+        let mut begin = self.rows.start;
+        while begin < self.rows.end {
+            let end = self.rows.end.min(begin + block);
+            for &panel in self.panels {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match panel.vectors {
+                        1 => self.block::<V, 1>(panel, begin, end),
+                        _ => self.block::<V, 2>(panel, begin, end),
+                    }
+                }
+            }
+            begin = end;
+        }
+    }
+}
+
+impl Product<'_> {
+    /// The rows `begin..end` of one panel.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`; the panel is `NV` vectors wide.
+    #[inline(always)]
+    unsafe fn block<V: Vector, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
+        let tile_rows = TILE_ROWS[NV];
+        let mut cursor = Cursor::new(self.input_grid, self.output_grid, begin);
+        let mut left = end - begin;
+        while left > 0 {
+            // Tiles of nearly equal height: a last one of a single row would
+            // wait for its own sums.
+            let height = left.div_ceil(left.div_ceil(tile_rows));
+            left -= height;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match height {
+                    1 => self.single::<V, NV>(panel, &mut cursor),
+                    2 => self.tile::<V, 2, NV>(panel, &mut cursor),
+                    3 => self.tile::<V, 3, NV>(panel, &mut cursor),
+                    4 => self.tile::<V, 4, NV>(panel, &mut cursor),
+                    5 => self.tile::<V, 5, NV>(panel, &mut cursor),
+                    6 => self.tile::<V, 6, NV>(panel, &mut cursor),
+                    7 => self.tile::<V, 7, NV>(panel, &mut cursor),
+                    _ => self.tile::<V, 8, NV>(panel, &mut cursor),
+                }
+            }
+        }
+    }
+
+    /// `MR` rows of one panel.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`; the panel is `NV` vectors wide and the cursor has `MR` rows left.
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
+        &self,
+        panel: Panel,
+        cursor: &mut Cursor,
+    ) {
+        if MR > TILE_ROWS[NV] {
+            return;
+        }
+        let mut inputs = [self.input; MR];
+        let mut outputs = [0; MR];
+        for i in 0..MR {
+            let (input, output) = cursor.next();
+            // SAFETY: the row starts inside the input.
+            inputs[i] = unsafe { self.input.add(input) };
+            outputs[i] = output + panel.column;
+        }
+        // SAFETY: the panel's values and biases are `NV` vectors wide.
+        unsafe {
+            let mut weights = self.weights.values.as_slice().as_ptr().add(panel.start);
+            let bias = self.weights.bias.as_slice().as_ptr().add(panel.column);
+            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
+            let mut sums = [bias; MR];
+            for &offset in self.runs.offsets {
+                for k in offset..offset + self.runs.len {
+                    let mut panel_row = bias;
+                    for j in 0..NV {
+                        panel_row[j] = V::load(weights.add(j * LANES));
+                    }
+                    for i in 0..MR {
+                        let value = V::splat(*inputs[i].add(k));
+                        for j in 0..NV {
+                            sums[i][j] = value.mul_add(panel_row[j], sums[i][j]);
+                        }
+                    }
+                    weights = weights.add(NV * LANES);
+                }
+            }
+            // Written out, because a loop here would keep the sums in memory
+            // throughout the loop above.
+            macro_rules! finish_row {
+                ($($i:literal)*) => {
+                    $(if $i < MR {
+                        self.finish::<V, NV>(panel, outputs[$i % MR], sums[$i % MR]);
+                    })*
+                };
+            }
+            finish_row!(0 1 2 3 4 5 6 7);
+        }
+    }
+
+    /// One row of one panel: four sums for each vector, so that none waits for the last.
+    ///
+    /// # Safety
+    ///
+    /// As for `tile`.
+    #[inline(always)]
+    unsafe fn single<V: Vector, const NV: usize>(&self, panel: Panel, cursor: &mut Cursor) {
+        const STEPS: usize = 4;
+        let (input, output) = cursor.next();
+        // SAFETY: as in `tile`.
+        unsafe {
+            let input = self.input.add(input);
+            let mut weights = self.weights.values.as_slice().as_ptr().add(panel.start);
+            let bias = self.weights.bias.as_slice().as_ptr().add(panel.column);
+            let mut sums = [[V::splat(0.0); NV]; STEPS];
+            for j in 0..NV {
+                sums[0][j] = V::load(bias.add(j * LANES));
+            }
+            for &offset in self.runs.offsets {
+                let mut k = 0;
+                while k + STEPS <= self.runs.len {
+                    for (step, sums) in sums.iter_mut().enumerate() {
+                        let value = V::splat(*input.add(offset + k + step));
+                        for (j, sum) in sums.iter_mut().enumerate() {
+                            let panel_row = V::load(weights.add((step * NV + j) * LANES));
+                            *sum = value.mul_add(panel_row, *sum);
+                        }
+                    }
+                    weights = weights.add(STEPS * NV * LANES);
+                    k += STEPS;
+                }
+                while k < self.runs.len {
+                    let value = V::splat(*input.add(offset + k));
+                    for (j, sum) in sums[0].iter_mut().enumerate() {
+                        *sum = value.mul_add(V::load(weights.add(j * LANES)), *sum);
+                    }
+                    weights = weights.add(NV * LANES);
+                    k += 1;
+                }
+            }
+            let sums = std::array::from_fn(|j| {
+                (sums[0][j].add(sums[1][j])).add(sums[2][j].add(sums[3][j]))
+            });
+            self.finish::<V, NV>(panel, output + panel.column, sums);
+        }
+    }
+
+    /// The epilogue of one row of one panel.
+    ///
+    /// # Safety
+    ///
+    /// As for `tile`; `output` is where the panel's part of the row starts.
+    #[inline(always)]
+    unsafe fn finish<V: Vector, const NV: usize>(
+        &self,
+        panel: Panel,
+        output: usize,
+        mut sums: [V; NV],
+    ) {
+        let at_least = V::splat(self.epilogue.at_least);
+        let at_most = V::splat(self.epilogue.at_most);
+        let columns = self.weights.columns - panel.column;
+        // SAFETY: the panel's columns below the matrix's are inside the output and the residual.
+        unsafe {
+            let to = self.output.add(output);
+            if columns >= NV * LANES {
+                if let Some(residual) = self.epilogue.residual {
+                    let residual = residual.as_ptr().add(output);
+                    for j in 0..NV {
+                        sums[j] = sums[j].add(V::load(residual.add(j * LANES)));
+                    }
+                }
+                for j in 0..NV {
+                    sums[j]
+                        .at_least(at_least)
+                        .at_most(at_most)
+                        .store(to.add(j * LANES));
+                }
+                return;
+            }
+            for (j, mut sum) in sums.into_iter().enumerate() {
+                let len = columns.saturating_sub(j * LANES).min(LANES);
+                if len > 0 {
+                    if let Some(residual) = self.epilogue.residual {
+                        let from = residual.as_ptr().add(output + j * LANES);
+                        sum = sum.add(V::load_first(from, len));
+                    }
+                    let sum = sum.at_least(at_least).at_most(at_most);
+                    sum.store_first(to.add(j * LANES), len);
+                }
+            }
+        }
+    }
+}
+
+/// Walks two grids of equally many rows at once.
+struct Cursor {
+    input: GridCursor,
+    output: GridCursor,
+}
+
+impl Cursor {
+    fn new(input: Grid, output: Grid, row: usize) -> Self {
+        Self {
+            input: GridCursor::new(input, row),
+            output: GridCursor::new(output, row),
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> (usize, usize) {
+        (self.input.next(), self.output.next())
+    }
+}
+
+struct GridCursor {
+    grid: Grid,
+    x: usize,
+    at: usize,
+    row_start: usize,
+}
+
+impl GridCursor {
+    fn new(grid: Grid, row: usize) -> Self {
+        let (y, x) = (row / grid.width, row % grid.width);
+        let row_start = grid.start + y * grid.row_stride;
+        Self {
+            grid,
+            x,
+            at: row_start + x * grid.pixel_stride,
+            row_start,
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> usize {
+        let at = self.at;
+        self.x += 1;
+        if self.x == self.grid.width {
+            self.x = 0;
+            self.row_start += self.grid.row_stride;
+            self.at = self.row_start;
+        } else {
+            self.at += self.grid.pixel_stride;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests;

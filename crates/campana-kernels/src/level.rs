@@ -1,0 +1,100 @@
+//! What the processor can do.
+
+use std::sync::OnceLock;
+
+/// An instruction set that this machine was found to have.
+///
+/// Only detection constructs one, so holding it proves that kernels of that
+/// level may run. The environment variable `CAMPANA_CPU` (`portable` or `avx2`)
+/// lowers what [`detect`](Self::detect) gives; a level that the machine lacks is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2Fma,
+}
+
+/// A computation written once over any [`Vector`](crate::vector::Vector).
+///
+/// Implementations mark `run` as `#[inline(always)]`: it is compiled inside
+/// a function that enables the level's instructions.
+pub(crate) trait Kernel {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs it.
+    ///
+    /// # Safety
+    ///
+    /// The processor supports the instructions of `V`, and whatever the
+    /// implementation requires of its own fields holds.
+    unsafe fn run<V: crate::vector::Vector>(self) -> Self::Output;
+}
+
+impl Level {
+    /// Plain Rust, on every machine.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
+    /// The best level of this machine, or the one that `CAMPANA_CPU` names.
+    pub fn detect() -> Self {
+        static DETECTED: OnceLock<Level> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let available = Self::available();
+            let wanted = std::env::var("CAMPANA_CPU").ok();
+            *available
+                .iter()
+                .find(|level| wanted.as_deref() == Some(level.name()))
+                .unwrap_or(&available[available.len() - 1])
+        })
+    }
+
+    /// Every level of this machine, the plainest first.
+    pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        let mut levels = vec![Self::PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            levels.push(Self(Kind::Avx2Fma));
+        }
+        levels
+    }
+
+    /// The level's name, as `CAMPANA_CPU` takes it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Fma => "avx2",
+        }
+    }
+
+    /// Runs a kernel with this level's instructions.
+    ///
+    /// # Safety
+    ///
+    /// What the kernel requires of its fields holds.
+    #[inline]
+    pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: the portable vector needs no special instruction; the rest is the caller's.
+            Kind::Portable => unsafe { kernel.run::<crate::vector::Portable>() },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves that the instructions exist; the rest is the caller's.
+            Kind::Avx2Fma => unsafe { crate::arch::avx2::run(kernel) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_detected_level_is_available() {
+        assert!(Level::available().contains(&Level::detect()));
+        assert_eq!(Level::available()[0], Level::PORTABLE);
+    }
+}

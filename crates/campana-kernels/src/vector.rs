@@ -1,0 +1,164 @@
+//! Eight floats at once, whatever the instruction set.
+
+/// Floats in a vector, at every level.
+pub(crate) const LANES: usize = 8;
+
+/// Eight floats.
+///
+/// Values exist only inside [`Kernel::run`](crate::level::Kernel::run), whose
+/// caller has proven that the processor has the instructions; that is why the
+/// arithmetic is safe to call.
+pub(crate) trait Vector: Copy {
+    /// Reads eight floats, at any alignment.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for reading eight floats.
+    unsafe fn load(from: *const f32) -> Self;
+
+    /// Writes eight floats, at any alignment.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing eight floats.
+    unsafe fn store(self, to: *mut f32);
+
+    /// Eight times the same.
+    fn splat(value: f32) -> Self;
+
+    /// The sum.
+    fn add(self, other: Self) -> Self;
+
+    /// The difference.
+    fn sub(self, other: Self) -> Self;
+
+    /// The product.
+    fn mul(self, other: Self) -> Self;
+
+    /// The quotient.
+    fn div(self, other: Self) -> Self;
+
+    /// `self * factor + addend`, rounded once or twice.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+
+    /// The greater; where `self` is NaN, NaN.
+    fn at_least(self, bound: Self) -> Self;
+
+    /// The lesser; where `self` is NaN, NaN.
+    fn at_most(self, bound: Self) -> Self;
+
+    /// The nearest whole number, ties to even.
+    fn round(self) -> Self;
+
+    /// 2 to this power, for whole numbers of -126 to 127.
+    fn exp2_whole(self) -> Self;
+
+    /// Reads the first `len` floats, zeros beyond them.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for reading `len` floats, at most eight.
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, len: usize) -> Self {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the caller's promise; `lanes` holds eight.
+        unsafe {
+            core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// Writes the first `len` floats.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing `len` floats, at most eight.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, len: usize) {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: the caller's promise; `lanes` holds eight.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
+        }
+    }
+}
+
+/// Plain Rust, which compilers turn into whatever vectors the target has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; LANES]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, other: Self, op: impl Fn(f32, f32) -> f32) -> Self {
+        Self(core::array::from_fn(|i| op(self.0[i], other.0[i])))
+    }
+}
+
+impl Vector for Portable {
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise; an array of floats may be read unaligned.
+        Self(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // Not f32::mul_add: without the instruction it is a slow library call.
+        self.mul(factor).add(addend)
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: Self) -> Self {
+        self.zip(bound, |x, bound| if x < bound { bound } else { x })
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> Self {
+        self.zip(bound, |x, bound| if x > bound { bound } else { x })
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(self.0.map(f32::round_ties_even))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self) -> Self {
+        Self(
+            self.0
+                .map(|x| f32::from_bits(((x as i32 + 127) as u32) << 23)),
+        )
+    }
+}
