@@ -1,0 +1,146 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::samples::{SHAPES, Shape, draw};
+use crate::shared::shared_file;
+
+/// Rounding of the sums, relative to the sum of squares about the mean.
+const MAX_ROUNDING: f64 = 1e-12;
+
+/// The least sum of squared errors by the plain recurrence, O(k n^2).
+fn reference_sse(weights: &[f32], levels: usize) -> f64 {
+    let mut sorted: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
+    sorted.sort_by(f64::total_cmp);
+    let mean = sorted.iter().sum::<f64>() / sorted.len() as f64;
+    let mut sums = vec![(0.0, 0.0)];
+    for value in &sorted {
+        let (sum, square) = sums[sums.len() - 1];
+        sums.push((sum + value - mean, square + (value - mean).powi(2)));
+    }
+    let cost = |first: usize, end: usize| {
+        let (sum, square) = (sums[end].0 - sums[first].0, sums[end].1 - sums[first].1);
+        (square - sum * sum / (end - first) as f64).max(0.0)
+    };
+    let n = sorted.len();
+    let mut best: Vec<f64> = (0..=n)
+        .map(|end| if end == 0 { 0.0 } else { cost(0, end) })
+        .collect();
+    for _ in 1..levels {
+        let next = |end: usize| {
+            (0..end)
+                .map(|first| best[first] + cost(first, end))
+                .fold(best[end], f64::min)
+        };
+        best = (0..=n).map(next).collect();
+    }
+    best[n]
+}
+
+fn spread(weights: &[f32]) -> f64 {
+    Empirical::of(weights)
+        .sse(&[weights.iter().map(|&w| f64::from(w)).sum::<f64>() / weights.len() as f64])
+}
+
+#[test]
+fn the_squared_error_is_the_least_possible() {
+    for shape in SHAPES {
+        let weights = draw(shape, 400, 5);
+        for levels in [1, 2, 3, 4, 8, 16, 64, 256] {
+            let found = Empirical::of(&weights).sse(&kmeans_levels(&weights, levels));
+            let expected = reference_sse(&weights, levels);
+            let error = (found - expected).abs();
+            assert!(
+                error <= MAX_ROUNDING * spread(&weights),
+                "{shape:?} {levels}: {found:e} {expected:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_solution_in_stages_equals_the_exact_one() {
+    for shape in SHAPES {
+        let weights = draw(shape, 20_000, 6);
+        let empirical = Empirical::of(&weights);
+        for levels in [2, 4, 16, 64, 256] {
+            if empirical.len() <= levels {
+                continue;
+            }
+            let exact = {
+                let problem = Problem::new(&empirical, levels);
+                let everywhere: Vec<usize> = (0..=empirical.len()).collect();
+                let cuts = problem.solve(&problem.everywhere(&everywhere));
+                empirical.sse(&problem.levels_of(&cuts))
+            };
+            let found = empirical.sse(&Problem::new(&empirical, levels).solve_in_stages().0);
+            assert!(
+                found <= exact * (1.0 + 1e-9) + MAX_ROUNDING * spread(&weights),
+                "{shape:?} {levels}: {found:e} {exact:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_coarse_solution_keeps_its_bound() {
+    for shape in SHAPES {
+        let weights = draw(shape, 3000, 7);
+        let empirical = Empirical::of(&weights);
+        for levels in [2, 5, 16] {
+            if empirical.len() <= levels {
+                continue;
+            }
+            let problem = Problem::new(&empirical, levels);
+            let coarse = coarse_positions(&empirical, levels);
+            let cuts = problem.solve(&problem.everywhere(&coarse));
+            let found = empirical.sse(&problem.levels_of(&cuts));
+            let best = empirical.sse(&kmeans(&empirical, levels).levels);
+            let bound = coarse_excess(&empirical, &coarse);
+            assert!(
+                found - best <= bound + MAX_ROUNDING * spread(&weights),
+                "{shape:?} {levels}"
+            );
+        }
+    }
+}
+
+#[test]
+fn few_distinct_weights_are_met_exactly() {
+    let weights = draw(Shape::Ties, 5000, 8);
+    let levels = kmeans_levels(&weights, 16);
+    assert!(levels.len() <= 16);
+    assert!(Empirical::of(&weights).sse(&levels) <= MAX_ROUNDING * spread(&weights));
+    assert_eq!(kmeans_levels(&[0.25; 9], 4), [0.25]);
+    assert!(kmeans_levels(&[], 4).is_empty());
+}
+
+/// On tensors of a real network, against the plain recurrence.
+#[test]
+fn real_tensors_are_solved_exactly() {
+    let Some(file) = shared_file("data/cifar10_calib.bin") else {
+        return;
+    };
+    // Pixels have heavy ties, unlike weights: another kind of real data.
+    let bytes = std::fs::read(file).expect("a readable file");
+    let pixels: Vec<f32> = bytes[..1200].iter().map(|&b| f32::from(b)).collect();
+    for levels in [4, 16] {
+        let found = Empirical::of(&pixels).sse(&kmeans_levels(&pixels, levels));
+        let expected = reference_sse(&pixels, levels);
+        assert!((found - expected).abs() <= MAX_ROUNDING * spread(&pixels));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_partition_is_better(
+        weights in prop::collection::vec(-4i8..4, 1..40),
+        levels in 1usize..6,
+    ) {
+        let weights: Vec<f32> = weights.into_iter().map(f32::from).collect();
+        let levels_found = kmeans_levels(&weights, levels);
+        prop_assert!(levels_found.windows(2).all(|pair| pair[0] < pair[1]));
+        let found = Empirical::of(&weights).sse(&levels_found);
+        let expected = reference_sse(&weights, levels);
+        prop_assert!((found - expected).abs() <= 1e-9, "{found} {expected}");
+    }
+}
