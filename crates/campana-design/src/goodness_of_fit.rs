@@ -1,0 +1,134 @@
+//! Maximum-likelihood fits and how far they are from the weights.
+//!
+//! The measure is the Kolmogorov–Smirnov statistic D, the greatest distance
+//! between a fitted cumulative distribution function and that of the weights.
+//! It is exact, for any number of weights and ties. There are no p-values: they
+//! hold for parameters that were not fitted to the same weights, and with the
+//! 10^4 to 10^8 weights of a tensor every p-value is zero, since no tensor is
+//! exactly Gaussian or Laplace. D compares the families; it accepts none.
+//!
+//! # References
+//!
+//! A. Kolmogorov, "Sulla determinazione empirica di una legge di
+//! distribuzione", Giorn. Ist. Ital. Attuari 4, 1933. H. W. Lilliefors, "On the
+//! Kolmogorov–Smirnov test for normality with mean and variance unknown",
+//! J. Amer. Statist. Assoc. 62, 1967, doi:10.1080/01621459.1967.10482916.
+
+mod cells;
+mod statistic;
+
+use crate::distribution::{Distribution, Family};
+use crate::grid::Grid;
+use crate::moments::Moments;
+
+/// Up to this many weights are sorted; more are counted into buckets.
+const MAX_SORTED: usize = 1 << 13;
+
+/// Weights per bucket at least, so that the counters stay below a tenth of the
+/// weights' own memory.
+const WEIGHTS_PER_BUCKET: usize = 64;
+
+/// Buckets at most: 4 MiB of counters, which a third-level cache holds. So many
+/// pay because a bucket's share of the weights must be well below D, which is
+/// about `n^-1/2` where a family fits perfectly.
+const MAX_BUCKETS: usize = 1 << 20;
+
+/// Both families fitted to weights, with their distances D.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Fits {
+    /// Gaussian of greatest likelihood: mean and population standard deviation.
+    pub gaussian: Distribution,
+    /// Laplace distribution of greatest likelihood: median (the mean of the
+    /// two middle weights where their number is even) and mean absolute
+    /// deviation from it.
+    pub laplace: Distribution,
+    /// D of the Gaussian fit.
+    pub d_gaussian: f64,
+    /// D of the Laplace fit.
+    pub d_laplace: f64,
+}
+
+impl Fits {
+    /// Fits both families to `weights`, whose moments are `moments`, and
+    /// measures both distances.
+    ///
+    /// D is within 1e-12 of what sorting all weights and comparing each would
+    /// give (`scipy.stats.kstest`), and does not depend on the number of
+    /// threads. Nothing but small groups is sorted: weights are counted into
+    /// buckets, which bound D from both sides, and only buckets that may hold
+    /// the maximum are looked into. Memory beside the weights is at most a
+    /// tenth of theirs where they are many.
+    ///
+    /// Equal weights have fits of scale 0 and, as the limit of shrinking
+    /// scales, D = 1/2 for both; no weights have that at location 0. The result
+    /// for infinities or NaN is unspecified.
+    pub fn of(weights: &[f32], moments: &Moments) -> Self {
+        if moments.is_constant() || weights.is_empty() {
+            return Self::of_constant(f64::from(moments.min));
+        }
+        let gaussian = Distribution {
+            family: Family::Gaussian,
+            location: moments.mean,
+            scale: moments.std(),
+        };
+        if weights.len() <= MAX_SORTED {
+            let mut sorted = weights.to_vec();
+            sorted.sort_unstable_by(f32::total_cmp);
+            let laplace = laplace(weights, statistic::median_of_sorted(&sorted));
+            let d = |fit: &Distribution| statistic::of_sorted(fit, &sorted);
+            return Self {
+                gaussian,
+                laplace,
+                d_gaussian: d(&gaussian),
+                d_laplace: d(&laplace),
+            };
+        }
+        let buckets = (weights.len() / WEIGHTS_PER_BUCKET)
+            .next_power_of_two()
+            .min(MAX_BUCKETS);
+        let counted = cells::Counted::new(weights, Grid::new(moments, buckets));
+        let laplace = laplace(weights, counted.median());
+        let [d_gaussian, d_laplace] = counted.statistics([&gaussian, &laplace]);
+        Self {
+            gaussian,
+            laplace,
+            d_gaussian,
+            d_laplace,
+        }
+    }
+
+    fn of_constant(location: f64) -> Self {
+        let fit = |family| Distribution {
+            family,
+            location,
+            scale: 0.0,
+        };
+        Self {
+            gaussian: fit(Family::Gaussian),
+            laplace: fit(Family::Laplace),
+            d_gaussian: 0.5,
+            d_laplace: 0.5,
+        }
+    }
+
+    /// The fit of smaller D; the Gaussian one where they are equal.
+    pub fn best(&self) -> &Distribution {
+        if self.d_laplace < self.d_gaussian {
+            &self.laplace
+        } else {
+            &self.gaussian
+        }
+    }
+}
+
+fn laplace(weights: &[f32], median: f64) -> Distribution {
+    Distribution {
+        family: Family::Laplace,
+        location: median,
+        scale: statistic::mean_absolute_deviation(weights, median),
+    }
+}
+
+#[cfg(test)]
+mod tests;

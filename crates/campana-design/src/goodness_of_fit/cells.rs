@@ -1,0 +1,412 @@
+//! Median and D of many weights from counts in buckets.
+
+use rayon::prelude::*;
+
+use super::statistic::{self, CDF_SLACK};
+use crate::distribution::Distribution;
+use crate::grid::Grid;
+use crate::order::{from_key, key};
+
+/// Weights that one parallel task looks through.
+const TASK: usize = 1 << 18;
+
+/// Weights located at a time.
+const BLOCK: usize = 512;
+
+/// Collecting and sorting this share of the weights is cheaper than another
+/// pass that counts them more finely.
+const MAX_COLLECTED_SHARE: usize = 24;
+
+/// As many weights are always collected.
+const MIN_COLLECTED: usize = 1 << 14;
+
+/// Counters of a finer count.
+const MAX_FINER: usize = 1 << 20;
+
+/// Buckets searched one by one; longer ranges are cut into as many parts.
+const PARTS: usize = 8;
+
+/// Weights with their counts in the buckets of a grid.
+pub(super) struct Counted<'a> {
+    weights: &'a [f32],
+    grid: Grid,
+    below: Vec<u64>,
+}
+
+/// All weights with keys from `first` to `last`.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    first: u32,
+    last: u32,
+    /// Number of weights below the cell.
+    before: u64,
+    /// Number of weights in it.
+    count: u64,
+}
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(weights: &'a [f32], grid: Grid) -> Self {
+        Self {
+            weights,
+            grid,
+            below: grid.count_below(weights),
+        }
+    }
+
+    fn cell(&self, bucket: usize) -> Cell {
+        Cell {
+            first: self.grid.first_key(bucket),
+            last: if bucket + 1 == self.grid.buckets() {
+                u32::MAX
+            } else {
+                self.grid.first_key(bucket + 1) - 1
+            },
+            before: self.below[bucket],
+            count: self.below[bucket + 1] - self.below[bucket],
+        }
+    }
+
+    /// Whether to collect that many weights rather than to count them more
+    /// finely.
+    fn few(&self, count: u64) -> bool {
+        count <= (self.weights.len() / MAX_COLLECTED_SHARE).max(MIN_COLLECTED) as u64
+    }
+
+    /// The exact median, by finer and finer counts around the middle ranks.
+    pub(super) fn median(&self) -> f64 {
+        let n = self.weights.len() as u64;
+        let ranks = [(n - 1) / 2, n / 2];
+        let mut cells: Vec<Cell> = ranks
+            .map(|rank| self.cell(self.below.partition_point(|&below| below <= rank) - 1))
+            .to_vec();
+        cells.dedup_by_key(|cell| cell.first);
+        loop {
+            if cells.iter().all(|cell| cell.first == cell.last) {
+                break;
+            }
+            if self.few(cells.iter().map(|cell| cell.count).sum()) {
+                let collected = self.collect_sorted(&cells);
+                let start = cells[0].before;
+                let skipped = cells
+                    .get(1)
+                    .map_or(0, |next| next.before - start - cells[0].count);
+                debug_assert_eq!(skipped, 0, "cells of neighbouring ranks are neighbours");
+                let at = |rank: u64| f64::from(collected[(rank - start) as usize]);
+                return 0.5 * (at(ranks[0]) + at(ranks[1]));
+            }
+            let finer = self.split(&cells);
+            cells = ranks
+                .map(|rank| finer[finer.partition_point(|cell| cell.before <= rank) - 1])
+                .to_vec();
+            cells.dedup_by_key(|cell| cell.first);
+        }
+        let value = |cell: &Cell| f64::from(from_key(cell.first));
+        0.5 * (value(&cells[0]) + value(cells.last().expect("one or two cells")))
+    }
+
+    /// D of each fit.
+    pub(super) fn statistics(&self, fits: [&Distribution; 2]) -> [f64; 2] {
+        let mut searches = fits.map(|fit| Search::new(fit, self.weights.len()));
+        let range = Range {
+            len: self.grid.buckets(),
+            first_key: &|bucket| self.grid.first_key(bucket),
+            below: &|bucket| self.below[bucket],
+        };
+        let mut cells = candidates(&mut searches, &range, &|bucket| self.cell(bucket));
+        loop {
+            // A cell of one value is no interval: its distances are known.
+            cells.retain(|cell| {
+                let resolved = cell.first == cell.last;
+                if resolved {
+                    let value = from_key(cell.first);
+                    for search in &mut searches {
+                        search.visit_ties(value, cell);
+                    }
+                }
+                !resolved
+            });
+            if self.few(cells.iter().map(|cell| cell.count).sum()) {
+                break;
+            }
+            let finer = self.split(&cells);
+            cells.clear();
+            for part in finer.chunk_by(|a, b| a.before + a.count == b.before && a.last < b.first) {
+                let end = part[part.len() - 1];
+                let range = Range {
+                    len: part.len(),
+                    first_key: &|index| {
+                        part.get(index)
+                            .map_or(end.last.saturating_add(1), |cell| cell.first)
+                    },
+                    below: &|index| {
+                        part.get(index)
+                            .map_or(end.before + end.count, |cell| cell.before)
+                    },
+                };
+                cells.extend(candidates(&mut searches, &range, &|index| part[index]));
+            }
+        }
+        let mut run = &self.collect_sorted(&cells)[..];
+        for cell in &cells {
+            let (weights, rest) = run.split_at(cell.count as usize);
+            run = rest;
+            for search in &mut searches {
+                let n = self.weights.len() as u64;
+                statistic::raise_by_run(search.fit, weights, cell.before, n, &mut search.greatest);
+            }
+        }
+        searches.map(|search| search.greatest)
+    }
+
+    /// Splits each cell at equal steps of keys and counts its weights anew, in
+    /// one pass over all weights; cells without weights are left out.
+    fn split(&self, cells: &[Cell]) -> Vec<Cell> {
+        let locator = Locator::new(self.grid, cells);
+        let share = (MAX_FINER / cells.len()).max(2);
+        let mut base = 0usize;
+        let splits: Vec<Split> = cells
+            .iter()
+            .map(|cell| {
+                let span = u64::from(cell.last - cell.first) + 1;
+                let shift = span
+                    .div_ceil(share as u64)
+                    .next_power_of_two()
+                    .trailing_zeros();
+                let len = span.div_ceil(1 << shift) as usize;
+                base += len;
+                Split {
+                    first: cell.first,
+                    shift,
+                    base: base - len,
+                    len,
+                }
+            })
+            .collect();
+        let copies = rayon::current_num_threads().clamp(1, 8);
+        let part = self.weights.len().div_ceil(copies).max(1);
+        let counts = self
+            .weights
+            .par_chunks(part)
+            .map(|part| {
+                let mut counts = vec![0u64; base];
+                locator.visit(part, |cell, key, _| {
+                    let split = &splits[cell];
+                    counts[split.base + ((key - split.first) >> split.shift) as usize] += 1;
+                });
+                counts
+            })
+            .reduce_with(|mut a, b| {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+                a
+            })
+            .unwrap_or_default();
+        let mut finer = Vec::new();
+        for (cell, split) in cells.iter().zip(&splits) {
+            let mut before = cell.before;
+            for (index, &count) in counts[split.base..split.base + split.len]
+                .iter()
+                .enumerate()
+            {
+                if count > 0 {
+                    let first = split.first + ((index as u32) << split.shift);
+                    let last = first.saturating_add(((1u64 << split.shift) - 1) as u32);
+                    finer.push(Cell {
+                        first,
+                        last: last.min(cell.last),
+                        before,
+                        count,
+                    });
+                }
+                before += count;
+            }
+        }
+        finer
+    }
+
+    /// All weights of the cells, in ascending order.
+    fn collect_sorted(&self, cells: &[Cell]) -> Vec<f32> {
+        if cells.is_empty() {
+            return Vec::new();
+        }
+        let locator = Locator::new(self.grid, cells);
+        let parts: Vec<Vec<f32>> = self
+            .weights
+            .par_chunks(TASK)
+            .map(|task| {
+                let mut found = Vec::new();
+                locator.visit(task, |_, _, x| found.push(x));
+                found
+            })
+            .collect();
+        let mut all = parts.concat();
+        all.par_sort_unstable_by(f32::total_cmp);
+        all
+    }
+}
+
+/// Where a cell's finer counters are.
+struct Split {
+    first: u32,
+    shift: u32,
+    base: usize,
+    len: usize,
+}
+
+/// Finds the cell of a weight; each cell lies within one bucket of the grid.
+struct Locator<'a> {
+    grid: Grid,
+    cells: &'a [Cell],
+    /// For each bucket the first cell in it or beyond.
+    start: Vec<u32>,
+}
+
+impl<'a> Locator<'a> {
+    fn new(grid: Grid, cells: &'a [Cell]) -> Self {
+        let mut start = vec![0u32; grid.buckets() + 1];
+        for cell in cells {
+            start[grid.bucket(from_key(cell.first)) as usize + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut start {
+            sum += *start;
+            *start = sum;
+        }
+        Self { grid, cells, start }
+    }
+
+    /// Calls `f` with cell, key and weight for each weight in a cell.
+    fn visit(&self, weights: &[f32], mut f: impl FnMut(usize, u32, f32)) {
+        let mut located = [0u32; BLOCK];
+        for block in weights.chunks(BLOCK) {
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || self.grid.locate(block, &mut located),
+            );
+            for (&bucket, &x) in located.iter().zip(block) {
+                let bucket = bucket as usize;
+                let (from, to) = (self.start[bucket] as usize, self.start[bucket + 1] as usize);
+                if from == to {
+                    continue;
+                }
+                let key = key(x);
+                let index = from + self.cells[from..to].partition_point(|cell| cell.first <= key);
+                if index > from && key <= self.cells[index - 1].last {
+                    f(index - 1, key, x);
+                }
+            }
+        }
+    }
+}
+
+/// Adjacent intervals of keys with the numbers of weights below them.
+struct Range<'a> {
+    len: usize,
+    /// First key of interval `0..=len`.
+    first_key: &'a dyn Fn(usize) -> u32,
+    /// Number of weights below interval `0..=len`.
+    below: &'a dyn Fn(usize) -> u64,
+}
+
+/// The search for the D of one fit.
+struct Search<'a> {
+    fit: &'a Distribution,
+    count: f64,
+    /// Greatest distance known.
+    greatest: f64,
+    /// Intervals that may hold a greater one, with the bound on it.
+    open: Vec<(usize, f64)>,
+}
+
+/// The intervals of the range that may hold a greater distance for any fit.
+fn candidates(
+    searches: &mut [Search<'_>; 2],
+    range: &Range<'_>,
+    cell: &dyn Fn(usize) -> Cell,
+) -> Vec<Cell> {
+    let mut indices = Vec::new();
+    for search in searches {
+        search.raise_at_edges(range);
+        let greatest = search.greatest;
+        indices.extend(
+            search
+                .open
+                .drain(..)
+                .filter(|open| open.1 > greatest)
+                .map(|open| open.0),
+        );
+    }
+    indices.sort_unstable();
+    indices.dedup();
+    indices.into_iter().map(cell).collect()
+}
+
+impl<'a> Search<'a> {
+    fn new(fit: &'a Distribution, count: usize) -> Self {
+        Self {
+            fit,
+            count: count as f64,
+            greatest: 0.0,
+            open: Vec::new(),
+        }
+    }
+
+    /// Distances just below and at `cell.count` weights of the same value.
+    fn visit_ties(&mut self, value: f32, cell: &Cell) {
+        let cdf = self.fit.cdf(f64::from(value));
+        let before = cell.before as f64 / self.count;
+        let after = (cell.before + cell.count) as f64 / self.count;
+        self.greatest = self.greatest.max(cdf - before).max(after - cdf);
+    }
+
+    /// Fitted probability below the first value of an interval. The distance
+    /// there is a lower bound of D.
+    fn visit_edge(&mut self, range: &Range<'_>, index: usize) -> f64 {
+        let value = from_key((range.first_key)(index));
+        // The last interval of all ends beyond infinity, at a NaN.
+        let cdf = if value.is_nan() {
+            1.0
+        } else {
+            self.fit.cdf(f64::from(value))
+        };
+        let share = (range.below)(index) as f64 / self.count;
+        self.greatest = self.greatest.max((cdf - share).abs());
+        cdf
+    }
+
+    /// Raises the greatest distance by those at edges and collects the
+    /// intervals that may hold a greater one, by branch and bound.
+    fn raise_at_edges(&mut self, range: &Range<'_>) {
+        self.open.clear();
+        let (from, to) = (self.visit_edge(range, 0), self.visit_edge(range, range.len));
+        self.branch(range, (0, from), (range.len, to));
+    }
+
+    fn branch(&mut self, range: &Range<'_>, from: (usize, f64), to: (usize, f64)) {
+        let below = |index| (range.below)(index);
+        if below(from.0) == below(to.0) {
+            return;
+        }
+        let share = |index| below(index) as f64 / self.count;
+        let bound = CDF_SLACK + (to.1 - share(from.0)).max(share(to.0) - from.1);
+        if bound <= self.greatest {
+            return;
+        }
+        let len = to.0 - from.0;
+        if len == 1 {
+            self.open.push((from.0, bound));
+            return;
+        }
+        // Wide before deep, so that bounds meet a greatest distance that is
+        // near the final one.
+        let parts = PARTS.min(len);
+        let mut edges = [from; PARTS + 1];
+        for (part, edge) in edges.iter_mut().enumerate().take(parts).skip(1) {
+            let index = from.0 + len * part / parts;
+            *edge = (index, self.visit_edge(range, index));
+        }
+        edges[parts] = to;
+        for pair in edges[..=parts].windows(2) {
+            self.branch(range, pair[0], pair[1]);
+        }
+    }
+}
