@@ -178,10 +178,10 @@ mod tests {
             let weights = samples::draw(shape, 700_000, 6);
             let grid = Grid::new(&Moments::of(&weights), 64);
             let below = grid.count_below(&weights);
-            for index in 1..grid.buckets() {
+            for (index, &found) in below.iter().enumerate().take(64).skip(1) {
                 let edge = grid.first_key(index);
                 let expected = weights.iter().filter(|&&x| key(x) < edge).count();
-                assert_eq!(below[index], expected as u64, "{shape:?} {index}");
+                assert_eq!(found, expected as u64, "{shape:?} {index}");
             }
             assert_eq!((below[0], below[64]), (0, weights.len() as u64));
         }

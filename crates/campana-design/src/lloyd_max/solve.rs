@@ -2,7 +2,7 @@
 
 use super::Table;
 use crate::distribution::Family;
-use crate::quadrature::Rule;
+use crate::half_line::cells;
 
 /// Limit on the steps; 5 to 8 are taken.
 const MAX_STEPS: usize = 1000;
@@ -47,66 +47,6 @@ fn start(family: Family, count: usize) -> Vec<f64> {
         .collect()
 }
 
-/// A cell's two halves: moments 0, 1, 2 of the distance to its level, relative
-/// to the density at the level.
-struct Cell {
-    below: [f64; 3],
-    above: [f64; 3],
-}
-
-/// The cells that levels at `spacings` have, with the levels themselves.
-fn cells(family: Family, spacings: &[f64]) -> impl Iterator<Item = (f64, Cell)> {
-    let rule = Rule::get();
-    let mut level = 0.0;
-    (0..spacings.len()).map(move |i| {
-        level += spacings[i];
-        let y = level;
-        let a = if i == 0 {
-            spacings[0]
-        } else {
-            0.5 * spacings[i]
-        };
-        let below = moments(rule, a, |u| family.standard_pdf_ratio(y, -u));
-        let above = match spacings.get(i + 1) {
-            Some(next) => moments(rule, 0.5 * next, |u| family.standard_pdf_ratio(y, u)),
-            None => tail(rule, |u| family.standard_pdf_ratio(y, u)),
-        };
-        (y, Cell { below, above })
-    })
-}
-
-/// Moments over `0..length`, in panels of at most unit length.
-fn moments(rule: &Rule, length: f64, ratio: impl Fn(f64) -> f64) -> [f64; 3] {
-    let panels = length.ceil().max(1.0);
-    let width = length / panels;
-    let mut sums = [0.0; 3];
-    for panel in 0..panels as usize {
-        add_panel(&mut sums, rule, panel as f64 * width, width, &ratio);
-    }
-    sums
-}
-
-/// Moments over `0..infinity`: panels until they are below rounding.
-fn tail(rule: &Rule, ratio: impl Fn(f64) -> f64) -> [f64; 3] {
-    let mut sums = [0.0; 3];
-    let mut from = 0.0;
-    loop {
-        let before = sums;
-        add_panel(&mut sums, rule, from, 1.0, &ratio);
-        if sums == before {
-            return sums;
-        }
-        from += 1.0;
-    }
-}
-
-fn add_panel(sums: &mut [f64; 3], rule: &Rule, from: f64, width: f64, ratio: impl Fn(f64) -> f64) {
-    let [m0, m1, m2] = rule.moments(width, |u| ratio(from + u));
-    sums[0] += m0;
-    sums[1] += m1 + from * m0;
-    sums[2] += m2 + 2.0 * from * m1 + from * from * m0;
-}
-
 /// The centroid conditions and their derivatives by the levels, a tridiagonal
 /// matrix; each row is divided by the density at its level.
 struct System {
@@ -127,7 +67,7 @@ impl System {
             residual: vec![0.0; count],
             mass: vec![0.0; count],
         };
-        for (i, (y, cell)) in cells(family, spacings).enumerate() {
+        for (i, (y, cell)) in cells(family, spacings, spacings[0]).enumerate() {
             system.residual[i] = cell.above[1] - cell.below[1];
             system.mass[i] = cell.below[0] + cell.above[0];
             // A threshold moves by half of what its neighbours do; the one at
@@ -206,7 +146,7 @@ fn table(family: Family, bits: u8, spacings: &[f64]) -> Table {
     let mut positive_levels = Vec::with_capacity(spacings.len());
     let mut positive_thresholds = Vec::with_capacity(spacings.len());
     let (mut granular, mut overload, mut entropy) = (0.0, 0.0, 0.0);
-    for (i, (y, cell)) in cells(family, spacings).enumerate() {
+    for (i, (y, cell)) in cells(family, spacings, spacings[0]).enumerate() {
         if i > 0 {
             positive_thresholds.push((y - 0.5 * spacings[i]) * unit);
         }

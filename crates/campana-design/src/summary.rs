@@ -1,0 +1,51 @@
+//! Everything that designs need to know of a group of weights, computed once.
+
+use std::sync::OnceLock;
+
+use crate::empirical::Empirical;
+use crate::goodness_of_fit::Fits;
+use crate::moments::Moments;
+
+/// A group of weights with its statistics, each computed when first asked for,
+/// so that several designs of one group cost little more than one.
+#[derive(Debug)]
+pub struct Summary<'w> {
+    weights: &'w [f32],
+    moments: Moments,
+    fits: OnceLock<Fits>,
+    empirical: OnceLock<Empirical>,
+}
+
+impl<'w> Summary<'w> {
+    /// Summarizes `weights`, which should be finite: see
+    /// [`Moments::non_finite`], which the caller is to refuse.
+    pub fn of(weights: &'w [f32]) -> Self {
+        Self {
+            weights,
+            moments: Moments::of(weights),
+            fits: OnceLock::new(),
+            empirical: OnceLock::new(),
+        }
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &'w [f32] {
+        self.weights
+    }
+
+    /// Their moments.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
+    /// The fits of all families.
+    pub fn fits(&self) -> &Fits {
+        self.fits
+            .get_or_init(|| Fits::of(self.weights, &self.moments))
+    }
+
+    /// The weights in order, with sums.
+    pub fn empirical(&self) -> &Empirical {
+        self.empirical.get_or_init(|| Empirical::of(self.weights))
+    }
+}
