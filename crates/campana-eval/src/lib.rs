@@ -1,2 +1,7 @@
+//! Datasets, preprocessing and metrics: what turns a network and a folder of
+//! pictures into numbers.
 #![forbid(unsafe_code)]
-//! Datasets, metrics and reports.
+
+mod metric;
+
+pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};

@@ -1,0 +1,9 @@
+//! Metrics: what a network answers, how often it is right, how far two tensors are apart.
+
+mod accuracy;
+mod answer;
+mod distortion;
+
+pub use accuracy::{AccuracyTally, Interval, Proportion};
+pub use answer::{argmax, in_top, softmax, top};
+pub use distortion::Distortion;
