@@ -5,6 +5,7 @@
 mod error;
 mod metric;
 mod preprocess;
+mod sidecar;
 
 pub use error::{Error, ErrorKind};
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
@@ -12,3 +13,4 @@ pub use preprocess::{
     ChannelOrder, Interpolation, Layout, MAX_IMAGE_PIXELS, Preprocessing, PreprocessingOverrides,
     Region, RgbImage, preprocess, preprocess_into, resize_region,
 };
+pub use sidecar::Sidecar;
