@@ -1,12 +1,43 @@
 //! Datasets, preprocessing and metrics: what turns a network and a folder of
 //! pictures into numbers.
+//!
+//! A [`Sidecar`] says what a model expects of its input, a [`Dataset`] decodes
+//! pictures to that in threads ahead of the inference, an [`AccuracyTally`]
+//! counts the right answers.
+//!
+//! ```
+//! use campana_eval::{AccuracyTally, BatchOptions, Dataset, DatasetOptions, Preprocessing};
+//!
+//! // Two black CIFAR-10 pictures of classes 3 and 7.
+//! let mut bytes = vec![0; 2 * 3073];
+//! (bytes[0], bytes[3073]) = (3, 7);
+//! let dataset = Dataset::from_cifar_bytes(bytes, "two", &DatasetOptions::default())?;
+//!
+//! let settings = Preprocessing::new([32, 32], [0.5; 3], [0.5; 3]);
+//! let mut tally = AccuracyTally::new();
+//! for batch in dataset.batches(&settings, &BatchOptions::default())? {
+//!     let batch = batch?;
+//!     for (input, label) in batch.input.chunks(settings.input_len()).zip(&batch.labels) {
+//!         assert_eq!(input[0], -1.0);
+//!         // A network that always answers 3.
+//!         let scores: [f32; 10] = std::array::from_fn(|class| f32::from(class == 3));
+//!         tally.add(&scores, *label, None);
+//!     }
+//! }
+//! assert_eq!(tally.top1().fraction(), Some(0.5));
+//! # Ok::<(), campana_eval::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
+mod dataset;
 mod error;
 mod metric;
 mod preprocess;
 mod sidecar;
 
+pub use dataset::{
+    Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
+};
 pub use error::{Error, ErrorKind};
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
 pub use preprocess::{
