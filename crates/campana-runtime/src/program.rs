@@ -1,0 +1,68 @@
+//! A plan worked out for inputs of given shapes: a list of steps, with
+//! layouts, conversions and memory decided.
+
+mod assign;
+mod compile;
+mod execute;
+mod lower;
+mod separate;
+mod step;
+mod strided;
+
+pub(crate) use compile::{InputShape, compile};
+pub(crate) use execute::{Frame, InputData, Machine, plain};
+pub(crate) use separate::is_separable;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use campana_tensor::Tensor;
+use step::Step;
+
+/// Where a value is while a program runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Known beforehand, whatever its type.
+    Constant(Arc<Tensor>),
+    /// Given by the caller.
+    Input(usize),
+    /// Floats in a buffer of the frame.
+    Buffer(usize),
+    /// A tensor that an operator in its plain form made.
+    Slot(usize),
+}
+
+/// The order of a value's elements in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Layout {
+    /// As the shape says: `[batch, channels, ..]`.
+    First,
+    /// `[batch, .., channels]`.
+    Last,
+}
+
+/// A value: its shape as ONNX sees it, and where and how it lies in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Val {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) place: Place,
+    pub(crate) layout: Layout,
+    /// Whether the elements are float32.
+    pub(crate) is_float: bool,
+}
+
+/// A plan for inputs of given shapes.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) outputs: Vec<Val>,
+    /// Floats in each buffer of a frame.
+    pub(crate) buffers: Vec<usize>,
+    pub(crate) slots: usize,
+    /// Shapes of all values that a run computes.
+    pub(crate) shapes: HashMap<String, Vec<usize>>,
+    /// Whether something works across the first axis.
+    pub(crate) mixes_batch: bool,
+    /// Whether shapes depend on values, so that everything runs in its plain form.
+    pub(crate) plain: bool,
+}

@@ -1,0 +1,424 @@
+//! From a plan and input shapes to a program.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use super::step::{Action, Step};
+use super::{Layout, Place, Program, Val, assign, lower};
+use crate::error::PlanError;
+use crate::ops::{Call, Fault, operator, shape_operands, shape_values};
+use crate::plan::{Plan, PlannedNode, constant_call};
+
+/// Shape and element type of an input.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InputShape {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) element_type: ElementType,
+}
+
+/// A program while it is made.
+pub(crate) struct Compiler<'p> {
+    pub(crate) plan: &'p Plan,
+    values: HashMap<String, Val>,
+    steps: Vec<Step>,
+    buffers: usize,
+    slots: usize,
+    /// The node that steps are made for.
+    node: usize,
+    pub(crate) mixes_batch: bool,
+    /// Conversions made so far: a buffer in the layout that the value does not have.
+    converted: HashMap<(usize, Layout), Val>,
+}
+
+/// The program of a plan for inputs of these shapes, in the plan's order.
+pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, PlanError> {
+    let mut compiler = Compiler {
+        plan,
+        values: HashMap::new(),
+        steps: Vec::new(),
+        buffers: 0,
+        slots: 0,
+        node: 0,
+        mixes_batch: false,
+        converted: HashMap::new(),
+    };
+    for (name, tensor) in &plan.constants {
+        compiler
+            .values
+            .insert(name.clone(), constant(Arc::clone(tensor)));
+    }
+    for (i, (value, input)) in plan.inputs.iter().zip(inputs).enumerate() {
+        let val = Val {
+            shape: input.shape.clone(),
+            place: Place::Input(i),
+            layout: Layout::First,
+            is_float: input.element_type == ElementType::F32,
+        };
+        compiler.values.insert(value.name.clone(), val);
+    }
+    let types: Vec<ElementType> = inputs.iter().map(|input| input.element_type).collect();
+    let mut slot_types = Vec::new();
+    for (i, planned) in plan.nodes.iter().enumerate() {
+        compiler.node = i;
+        if compiler.is_dynamic(planned) {
+            return Ok(compiler.plain_program());
+        }
+        compiler.node(planned, &types, &mut slot_types)?;
+    }
+    let mut outputs = Vec::new();
+    for value in &plan.outputs {
+        let val = compiler.value(&value.name).ok_or_else(|| {
+            PlanError::graph(format!("nothing makes the output {:?}", value.name))
+        })?;
+        outputs.push(if val.is_float {
+            compiler.with_layout(&val, Layout::First)
+        } else {
+            val
+        });
+    }
+    Ok(compiler.finish(outputs))
+}
+
+/// A value known beforehand.
+pub(crate) fn constant(tensor: Arc<Tensor>) -> Val {
+    Val {
+        shape: tensor.shape().to_vec(),
+        is_float: matches!(tensor.data(), TensorData::F32(_)),
+        place: Place::Constant(tensor),
+        layout: Layout::First,
+    }
+}
+
+impl<'p> Compiler<'p> {
+    pub(crate) fn value(&self, name: &str) -> Option<Val> {
+        self.values.get(name).cloned()
+    }
+
+    /// The constant of this name, given or found out so far.
+    pub(crate) fn constant(&self, name: &str) -> Option<&Tensor> {
+        match &self.values.get(name)?.place {
+            Place::Constant(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// An input of a node that is there.
+    pub(crate) fn operand(&self, planned: &PlannedNode, index: usize) -> Result<Val, Fault> {
+        planned
+            .node
+            .inputs
+            .get(index)
+            .and_then(|name| self.value(name))
+            .ok_or_else(|| Fault::invalid(format!("input {index} is missing")))
+    }
+
+    /// A call of the node on what is constant among its inputs.
+    pub(crate) fn call<'a>(&'a self, planned: &'a PlannedNode) -> Call<'a> {
+        constant_call(&planned.node, self.plan.opset, |name| self.constant(name))
+    }
+
+    /// Whether the shape of a node's output depends on values that only a run knows.
+    fn is_dynamic(&self, planned: &PlannedNode) -> bool {
+        shape_operands(&planned.node.op_type).iter().any(|&index| {
+            let name = planned.node.inputs.get(index).map_or("", String::as_str);
+            !name.is_empty() && self.constant(name).is_none()
+        })
+    }
+
+    /// Makes the steps of one node.
+    fn node(
+        &mut self,
+        planned: &PlannedNode,
+        inputs: &[ElementType],
+        slot_types: &mut Vec<ElementType>,
+    ) -> Result<(), PlanError> {
+        let node = &planned.node;
+        let at = |fault| PlanError::at(node, fault);
+        if node.op_type == "Shape" && !node.inputs.is_empty() {
+            let shape = self.operand(planned, 0).map_err(at)?.shape;
+            let values = shape_values(&self.call(planned), &shape).map_err(at)?;
+            self.define(&node.outputs[0], constant(Arc::new(values)));
+            return Ok(());
+        }
+        let all_constant = planned.packed.is_none()
+            && node
+                .inputs
+                .iter()
+                .all(|name| name.is_empty() || self.constant(name).is_some());
+        if all_constant {
+            let results = run_plain(&self.call(planned)).map_err(at)?;
+            for (name, tensor) in node.outputs.iter().zip(results) {
+                self.define(name, constant(Arc::new(tensor)));
+            }
+            return Ok(());
+        }
+        // What shapes told is no constant of the model: it may change with the batch.
+        let data_operands = (0..node.inputs.len())
+            .filter(|index| !shape_operands(&node.op_type).contains(index))
+            .map(|index| &node.inputs[index]);
+        for name in data_operands {
+            if self.constant(name).is_some() && !self.plan.constants.contains_key(name) {
+                self.mixes_batch = true;
+            }
+        }
+        match lower::lower(self, planned).map_err(at)? {
+            Some(outputs) => {
+                for (name, val) in node.outputs.iter().zip(outputs) {
+                    self.define(name, val);
+                }
+                Ok(())
+            }
+            None => self.plain_step(planned, inputs, slot_types).map_err(at),
+        }
+    }
+
+    fn define(&mut self, name: &str, val: Val) {
+        if !name.is_empty() {
+            self.values.insert(name.to_owned(), val);
+        }
+    }
+
+    /// A step that runs the operator in its plain form. The shapes of its outputs
+    /// are those it has on zeros.
+    fn plain_step(
+        &mut self,
+        planned: &PlannedNode,
+        inputs: &[ElementType],
+        slot_types: &mut Vec<ElementType>,
+    ) -> Result<(), Fault> {
+        let node = &planned.node;
+        let mut places = Vec::new();
+        let mut zeros = Vec::new();
+        for name in &node.inputs {
+            let Some(val) = self.value(name).filter(|_| !name.is_empty()) else {
+                places.push(None);
+                zeros.push(None);
+                continue;
+            };
+            let val = if val.is_float {
+                self.with_layout(&val, Layout::First)
+            } else {
+                val
+            };
+            zeros.push(Some(match &val.place {
+                Place::Constant(tensor) => Arc::clone(tensor),
+                Place::Input(i) => Arc::new(zero_tensor(inputs[*i], &val.shape)?),
+                Place::Slot(i) => Arc::new(zero_tensor(slot_types[*i], &val.shape)?),
+                Place::Buffer(_) => Arc::new(zero_tensor(ElementType::F32, &val.shape)?),
+            }));
+            places.push(Some((val.shape, val.place)));
+        }
+        let mut call = self.call(planned);
+        call.inputs = zeros.iter().map(Option::as_deref).collect();
+        let results = run_plain(&call)?;
+        let mut slots = Vec::new();
+        for (name, tensor) in node.outputs.iter().zip(&results) {
+            slots.push((!name.is_empty()).then_some(self.slots));
+            if !name.is_empty() {
+                let val = Val {
+                    shape: tensor.shape().to_vec(),
+                    place: Place::Slot(self.slots),
+                    layout: Layout::First,
+                    is_float: matches!(tensor.data(), TensorData::F32(_)),
+                };
+                slot_types.push(tensor.data().element_type());
+                self.define(name, val);
+                self.slots += 1;
+            }
+        }
+        let reads = places
+            .iter()
+            .flatten()
+            .map(|(_, place)| place.clone())
+            .collect();
+        self.push(
+            reads,
+            None,
+            None,
+            false,
+            Action::Plain {
+                inputs: places,
+                slots,
+            },
+        );
+        Ok(())
+    }
+
+    /// Adds a step.
+    pub(crate) fn push(
+        &mut self,
+        reads: Vec<Place>,
+        write: Option<(usize, usize)>,
+        scratch: Option<(usize, usize)>,
+        in_place: bool,
+        action: Action,
+    ) {
+        self.steps.push(Step {
+            node: self.node,
+            reads,
+            write,
+            scratch,
+            in_place,
+            action,
+            frees: Vec::new(),
+        });
+    }
+
+    /// A new buffer of this length, as a step's `write` or `scratch`.
+    pub(crate) fn buffer(&mut self, len: usize) -> (usize, usize) {
+        self.buffers += 1;
+        (self.buffers - 1, len)
+    }
+
+    /// A value of this shape in a new buffer, and the buffer.
+    pub(crate) fn new_value(&mut self, shape: Vec<usize>, layout: Layout) -> (Val, (usize, usize)) {
+        let buffer = self.buffer(shape.iter().product());
+        let val = Val {
+            shape,
+            place: Place::Buffer(buffer.0),
+            layout,
+            is_float: true,
+        };
+        (val, buffer)
+    }
+
+    /// The same value in this layout, converted where it must be.
+    pub(crate) fn with_layout(&mut self, val: &Val, layout: Layout) -> Val {
+        if val.layout == layout {
+            return val.clone();
+        }
+        let same_memory = val.shape.len() < 3
+            || val.shape[1] == 1
+            || val.shape[2..].iter().product::<usize>() == 1;
+        if same_memory {
+            return Val {
+                layout,
+                ..val.clone()
+            };
+        }
+        if let Place::Buffer(buffer) = val.place
+            && let Some(known) = self.converted.get(&(buffer, layout))
+            && known.shape == val.shape
+        {
+            return known.clone();
+        }
+        let (batch, channels) = (val.shape[0], val.shape[1]);
+        let pixels: usize = val.shape[2..].iter().product();
+        let (rows, columns) = if layout == Layout::Last {
+            (channels, pixels)
+        } else {
+            (pixels, channels)
+        };
+        if let Place::Constant(tensor) = &val.place {
+            return transposed_constant(tensor, batch, rows, columns, val, layout);
+        }
+        let (converted, write) = self.new_value(val.shape.clone(), layout);
+        let action = Action::Transpose {
+            batch,
+            rows,
+            columns,
+        };
+        self.push(vec![val.place.clone()], Some(write), None, false, action);
+        if let Place::Buffer(buffer) = val.place {
+            self.converted.insert((buffer, layout), converted.clone());
+        }
+        converted
+    }
+
+    fn finish(self, outputs: Vec<Val>) -> Program {
+        let shapes = self
+            .values
+            .iter()
+            .filter(|(_, val)| !matches!(val.place, Place::Constant(_)))
+            .map(|(name, val)| (name.clone(), val.shape.clone()))
+            .collect();
+        let mut program = Program {
+            steps: self.steps,
+            outputs,
+            buffers: Vec::new(),
+            slots: self.slots,
+            shapes,
+            mixes_batch: self.mixes_batch,
+            plain: false,
+        };
+        assign::assign(&mut program, self.buffers);
+        program
+    }
+
+    fn plain_program(self) -> Program {
+        Program {
+            steps: Vec::new(),
+            outputs: Vec::new(),
+            buffers: Vec::new(),
+            slots: 0,
+            shapes: HashMap::new(),
+            mixes_batch: true,
+            plain: true,
+        }
+    }
+}
+
+fn transposed_constant(
+    tensor: &Tensor,
+    batch: usize,
+    rows: usize,
+    columns: usize,
+    val: &Val,
+    layout: Layout,
+) -> Val {
+    let TensorData::F32(values) = tensor.data() else {
+        return val.clone();
+    };
+    let mut turned = vec![0.0; values.len()];
+    let len = rows * columns;
+    for i in 0..batch {
+        let range = i * len..(i + 1) * len;
+        campana_kernels::layout::transpose(
+            &values[range.clone()],
+            rows,
+            columns,
+            &mut turned[range],
+        );
+    }
+    // The tensor's own shape no longer says how its elements lie; the value does.
+    match Tensor::new(tensor.shape().to_vec(), TensorData::F32(turned)) {
+        Some(turned) => Val {
+            layout,
+            place: Place::Constant(Arc::new(turned)),
+            ..val.clone()
+        },
+        None => val.clone(),
+    }
+}
+
+/// Runs an operator in its plain form.
+pub(crate) fn run_plain(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let run = operator(&call.node.domain, &call.node.op_type)
+        .ok_or_else(|| Fault::unsupported("this operator"))?;
+    run(call)
+}
+
+/// Zeros of any type.
+fn zero_tensor(kind: ElementType, shape: &[usize]) -> Result<Tensor, Fault> {
+    let count = shape.iter().product();
+    let data = match kind {
+        ElementType::F32 => TensorData::F32(vec![0.0; count]),
+        ElementType::F64 => TensorData::F64(vec![0.0; count]),
+        ElementType::F16 => TensorData::F16(vec![half::f16::ZERO; count]),
+        ElementType::Bf16 => TensorData::Bf16(vec![half::bf16::ZERO; count]),
+        ElementType::I8 => TensorData::I8(vec![0; count]),
+        ElementType::U8 => TensorData::U8(vec![0; count]),
+        ElementType::I16 => TensorData::I16(vec![0; count]),
+        ElementType::U16 => TensorData::U16(vec![0; count]),
+        ElementType::I32 => TensorData::I32(vec![0; count]),
+        ElementType::U32 => TensorData::U32(vec![0; count]),
+        ElementType::I64 => TensorData::I64(vec![0; count]),
+        ElementType::U64 => TensorData::U64(vec![0; count]),
+        ElementType::Bool => TensorData::Bool(vec![false; count]),
+        ElementType::String => TensorData::String(vec![String::new(); count]),
+        other => return Err(Fault::unsupported(format!("elements of {other}"))),
+    };
+    crate::ops::tensor(shape.to_vec(), data)
+}

@@ -1,0 +1,467 @@
+//! Running a program.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use campana_kernels::depthwise::depthwise;
+use campana_kernels::elementwise::map;
+use campana_kernels::gemm::{Epilogue, Grid, RowRuns, gemm};
+use campana_kernels::layout::{pad, transpose};
+use campana_kernels::pooling::{global_average, pool as pool_image};
+use campana_kernels::{AlignedBuffer, Level, ThreadPool};
+use campana_tensor::{Tensor, TensorData};
+
+use super::compile::run_plain;
+use super::step::{Action, Border, ConvStep, Step};
+use super::{Place, Program, Val};
+use crate::error::RunError;
+use crate::ops::{Call, Fault, floats};
+use crate::plan::{Plan, PlannedNode, UNBOUNDED};
+
+/// An input of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InputData<'a> {
+    /// Floats; the program knows the shape.
+    Floats(&'a [f32]),
+    /// A tensor of another type.
+    Other(&'a Tensor),
+}
+
+/// Memory for one run at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    buffers: Vec<AlignedBuffer>,
+    slots: Vec<Option<Tensor>>,
+}
+
+impl Frame {
+    /// Makes room for a program.
+    pub(crate) fn fit(&mut self, program: &Program) {
+        self.buffers.resize_with(
+            program.buffers.len().max(self.buffers.len()),
+            AlignedBuffer::default,
+        );
+        for (buffer, &len) in self.buffers.iter_mut().zip(&program.buffers) {
+            if buffer.as_slice().len() < len {
+                *buffer = AlignedBuffer::zeros(len);
+            }
+        }
+        self.slots.clear();
+        self.slots.resize_with(program.slots, || None);
+    }
+
+    /// Bytes of its buffers.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.buffers.iter().map(AlignedBuffer::len_bytes).sum()
+    }
+}
+
+/// What a run needs beside its program and its memory.
+pub(crate) struct Machine<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) level: Level,
+    pub(crate) pool: &'a ThreadPool,
+}
+
+impl Program {
+    /// Runs the program; `elapsed_ns` gets each step's time, where asked for.
+    pub(crate) fn run(
+        &self,
+        machine: &Machine<'_>,
+        frame: &mut Frame,
+        inputs: &[InputData<'_>],
+        mut elapsed_ns: Option<&mut Vec<u64>>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        for step in &self.steps {
+            let start = elapsed_ns.is_some().then(Instant::now);
+            let node = &machine.plan.nodes[step.node];
+            run_step(step, node, machine, frame, inputs)
+                .map_err(|fault| RunError::node(&node.node, fault))?;
+            for &slot in &step.frees {
+                frame.slots[slot] = None;
+            }
+            if let (Some(times), Some(start)) = (&mut elapsed_ns, start) {
+                times.push(start.elapsed().as_nanos() as u64);
+            }
+        }
+        self.outputs
+            .iter()
+            .map(|val| output(val, frame, inputs))
+            .collect()
+    }
+}
+
+fn output(val: &Val, frame: &mut Frame, inputs: &[InputData<'_>]) -> Result<Tensor, RunError> {
+    let lost = || RunError::input("an output was lost");
+    let len = val.shape.iter().product();
+    let data = match &val.place {
+        Place::Constant(tensor) => tensor.data().clone(),
+        Place::Input(i) => match inputs[*i] {
+            InputData::Floats(values) => TensorData::F32(values.to_vec()),
+            InputData::Other(tensor) => tensor.data().clone(),
+        },
+        Place::Buffer(buffer) => TensorData::F32(frame.buffers[*buffer].as_slice()[..len].to_vec()),
+        Place::Slot(slot) => frame.slots[*slot].as_ref().ok_or_else(lost)?.data().clone(),
+    };
+    Tensor::new(val.shape.clone(), data).ok_or_else(lost)
+}
+
+/// The floats at a place.
+fn read<'a>(
+    place: &'a Place,
+    buffers: &'a [AlignedBuffer],
+    slots: &'a [Option<Tensor>],
+    inputs: &[InputData<'a>],
+) -> Result<&'a [f32], Fault> {
+    let lost = || Fault::invalid("a value was lost");
+    match place {
+        Place::Constant(tensor) => floats(tensor),
+        Place::Input(i) => match inputs[*i] {
+            InputData::Floats(values) => Ok(values),
+            InputData::Other(tensor) => floats(tensor),
+        },
+        Place::Buffer(buffer) => Ok(buffers[*buffer].as_slice()),
+        Place::Slot(slot) => floats(slots[*slot].as_ref().ok_or_else(lost)?),
+    }
+}
+
+fn run_step(
+    step: &Step,
+    planned: &PlannedNode,
+    machine: &Machine<'_>,
+    frame: &mut Frame,
+    inputs: &[InputData<'_>],
+) -> Result<(), Fault> {
+    if let Action::Plain {
+        inputs: places,
+        slots,
+    } = &step.action
+    {
+        return plain_step(places, slots, planned, machine, frame, inputs);
+    }
+    let Some((write, len)) = step.write else {
+        return Ok(());
+    };
+    // Buffers that are written leave the frame while the others are read.
+    let mut written = std::mem::take(&mut frame.buffers[write]);
+    let mut scratch = match step.scratch {
+        Some((buffer, _)) => std::mem::take(&mut frame.buffers[buffer]),
+        None => AlignedBuffer::default(),
+    };
+    let result = {
+        let scratch = &mut scratch.as_mut_slice()[..step.scratch.map_or(0, |(_, len)| len)];
+        let operand = |i: usize| read(&step.reads[i], &frame.buffers, &frame.slots, inputs);
+        act(
+            step,
+            operand,
+            &mut written.as_mut_slice()[..len],
+            scratch,
+            machine,
+        )
+    };
+    if let Some((buffer, _)) = step.scratch {
+        frame.buffers[buffer] = scratch;
+    }
+    frame.buffers[write] = written;
+    result
+}
+
+/// Elements below which a map stays on one thread.
+const MIN_MAP_LEN: usize = 1 << 14;
+
+fn act<'a>(
+    step: &Step,
+    operand: impl Fn(usize) -> Result<&'a [f32], Fault>,
+    output: &mut [f32],
+    scratch: &mut [f32],
+    machine: &Machine<'_>,
+) -> Result<(), Fault> {
+    let (level, pool) = (machine.level, machine.pool);
+    match &step.action {
+        Action::Conv(conv) => {
+            let residual = if conv.has_residual {
+                Some(operand(1)?)
+            } else {
+                None
+            };
+            run_conv(conv, operand(0)?, residual, output, scratch, machine);
+        }
+        Action::Depthwise {
+            batch,
+            filters,
+            sliding,
+            bounds: [at_least, at_most],
+        } => {
+            let input = operand(0)?;
+            let input_len = sliding.input[0] * sliding.input[1] * filters.channels();
+            let output_len = output.len() / (*batch).max(1);
+            for n in 0..*batch {
+                let image = &input[n * input_len..(n + 1) * input_len];
+                let output = &mut output[n * output_len..(n + 1) * output_len];
+                depthwise(
+                    level, pool, image, filters, *sliding, *at_least, *at_most, output,
+                );
+            }
+        }
+        Action::Dense {
+            rows,
+            matrix,
+            bounds: [at_least, at_most],
+        } => gemm(
+            level,
+            pool,
+            operand(0)?,
+            Grid::rows(*rows, matrix.rows()),
+            RowRuns::contiguous(matrix.rows()),
+            matrix,
+            Epilogue {
+                residual: None,
+                at_least: *at_least,
+                at_most: *at_most,
+            },
+            output,
+            Grid::rows(*rows, matrix.columns()),
+        ),
+        Action::Pool {
+            batch,
+            channels,
+            pooling,
+            window,
+            sliding,
+        } => {
+            let input = operand(0)?;
+            let input_len = sliding.input[0] * sliding.input[1] * channels;
+            let output_len = (output.len() / (*batch).max(1)).max(1);
+            pool.for_chunks(output, output_len, |n, output| {
+                let image = &input[n * input_len..(n + 1) * input_len];
+                pool_image(level, *pooling, image, *channels, *window, *sliding, output);
+            });
+        }
+        Action::GlobalAverage { channels, pixels } => {
+            let (input, len) = (operand(0)?, channels * pixels);
+            for (n, output) in output.chunks_exact_mut(*channels).enumerate() {
+                global_average(level, &input[n * len..(n + 1) * len], output);
+            }
+        }
+        Action::Unary(op) => {
+            let input = if step.in_place {
+                None
+            } else {
+                Some(&operand(0)?[..output.len()])
+            };
+            let chunk = output.len().div_ceil(pool.threads()).max(MIN_MAP_LEN);
+            pool.for_chunks(output, chunk, |i, output| {
+                if let Some(input) = input {
+                    output.copy_from_slice(&input[i * chunk..][..output.len()]);
+                }
+                map(level, *op, output);
+            });
+        }
+        Action::Binary { op, plan } => plan.run(level, *op, operand(0)?, operand(1)?, output),
+        Action::Copy { fill, regions } => {
+            if let Some(fill) = fill {
+                output.fill(*fill);
+            }
+            for (i, region) in regions.iter().enumerate() {
+                region.copy(operand(i)?, output);
+            }
+        }
+        Action::Transpose {
+            batch,
+            rows,
+            columns,
+        } => {
+            let (input, len) = (operand(0)?, rows * columns);
+            for n in 0..*batch {
+                let range = n * len..(n + 1) * len;
+                transpose(&input[range.clone()], *rows, *columns, &mut output[range]);
+            }
+        }
+        Action::Plain { .. } => {}
+    }
+    Ok(())
+}
+
+fn run_conv(
+    conv: &ConvStep,
+    input: &[f32],
+    residual: Option<&[f32]>,
+    output: &mut [f32],
+    scratch: &mut [f32],
+    machine: &Machine<'_>,
+) {
+    let [height, width, filters] = conv.output;
+    let output_len = height * width * filters;
+    let group_filters = filters / conv.groups.len().max(1);
+    for n in 0..conv.batch {
+        let image = &input[n * conv.input_len..(n + 1) * conv.input_len];
+        let image = match conv.border {
+            Some(Border {
+                planes,
+                size,
+                before,
+                after,
+            }) => {
+                pad(machine.pool, image, planes, size, before, after, scratch);
+                &*scratch
+            }
+            None => image,
+        };
+        let range = n * output_len..(n + 1) * output_len;
+        let residual = residual.map(|residual| &residual[range.clone()]);
+        let output = &mut output[range];
+        for (g, weights) in conv.groups.iter().enumerate() {
+            gemm(
+                machine.level,
+                machine.pool,
+                image,
+                Grid {
+                    start: g * conv.group_stride,
+                    ..conv.input_grid
+                },
+                RowRuns::new(&conv.offsets, conv.run_len),
+                weights,
+                Epilogue {
+                    residual,
+                    at_least: conv.bounds[0],
+                    at_most: conv.bounds[1],
+                },
+                output,
+                Grid {
+                    start: g * group_filters,
+                    ..Grid::image(height, width, filters)
+                },
+            );
+        }
+    }
+}
+
+/// Runs a node in its plain form, with what was fused into it.
+fn plain_node(
+    planned: &PlannedNode,
+    call: &Call<'_>,
+    residual: Option<&Tensor>,
+) -> Result<Vec<Tensor>, Fault> {
+    let mut results = run_plain(call)?;
+    if let Some(residual) = residual {
+        let add = campana_model::graph::Node {
+            op_type: "Add".into(),
+            ..Default::default()
+        };
+        let sum = Call {
+            node: &add,
+            inputs: vec![results.first(), Some(residual)],
+            opset: call.opset,
+            level: call.level,
+            pool: call.pool,
+        };
+        results = run_plain(&sum)?;
+    }
+    if planned.bounds != UNBOUNDED
+        && let Some(first) = results.first_mut()
+    {
+        let [at_least, at_most] = planned.bounds;
+        let mut values = floats(first)?.to_vec();
+        let op = campana_kernels::elementwise::Unary::Clamp { at_least, at_most };
+        map(call.level, op, &mut values);
+        *first = crate::ops::tensor(first.shape().to_vec(), TensorData::F32(values))?;
+    }
+    Ok(results)
+}
+
+fn plain_step(
+    places: &[Option<(Vec<usize>, Place)>],
+    slots: &[Option<usize>],
+    planned: &PlannedNode,
+    machine: &Machine<'_>,
+    frame: &mut Frame,
+    inputs: &[InputData<'_>],
+) -> Result<(), Fault> {
+    let mut tensors: Vec<Option<std::borrow::Cow<'_, Tensor>>> = Vec::new();
+    for place in places {
+        use std::borrow::Cow;
+        let Some((shape, place)) = place else {
+            tensors.push(None);
+            continue;
+        };
+        let whole = match place {
+            Place::Constant(tensor) => Some(&**tensor),
+            Place::Slot(slot) => frame.slots[*slot].as_ref(),
+            Place::Input(i) => match inputs[*i] {
+                InputData::Other(tensor) => Some(tensor),
+                InputData::Floats(_) => None,
+            },
+            Place::Buffer(_) => None,
+        };
+        // A view has another shape than the tensor it was made from.
+        tensors.push(Some(match whole {
+            Some(tensor) if tensor.shape() == shape => Cow::Borrowed(tensor),
+            Some(tensor) => Cow::Owned(crate::ops::tensor(shape.clone(), tensor.data().clone())?),
+            None => {
+                let len = shape.iter().product();
+                let values = read(place, &frame.buffers, &frame.slots, inputs)?[..len].to_vec();
+                Cow::Owned(crate::ops::tensor(shape.clone(), TensorData::F32(values))?)
+            }
+        }));
+    }
+    let call = Call {
+        node: &planned.node,
+        inputs: tensors.iter().map(Option::as_deref).collect(),
+        opset: machine.plan.opset,
+        level: machine.level,
+        pool: machine.pool,
+    };
+    let results = plain_node(planned, &call, None)?;
+    drop(tensors);
+    for (slot, tensor) in slots.iter().zip(results) {
+        if let Some(slot) = slot {
+            frame.slots[*slot] = Some(tensor);
+        }
+    }
+    Ok(())
+}
+
+/// Runs a whole plan in plain form: for graphs whose shapes depend on values.
+pub(crate) fn plain(
+    machine: &Machine<'_>,
+    inputs: Vec<(String, Tensor)>,
+) -> Result<Vec<Tensor>, RunError> {
+    let mut values: HashMap<String, Tensor> = inputs.into_iter().collect();
+    let find = |values: &HashMap<String, Tensor>, name: &str| -> Option<Tensor> {
+        let constant = || {
+            machine
+                .plan
+                .constants
+                .get(name)
+                .map(|tensor| (**tensor).clone())
+        };
+        values.get(name).cloned().or_else(constant)
+    };
+    for planned in &machine.plan.nodes {
+        let node = &planned.node;
+        let operands: Vec<Option<Tensor>> =
+            node.inputs.iter().map(|name| find(&values, name)).collect();
+        let call = Call {
+            node,
+            inputs: operands.iter().map(Option::as_ref).collect(),
+            opset: machine.plan.opset,
+            level: machine.level,
+            pool: machine.pool,
+        };
+        let residual = planned
+            .residual
+            .as_ref()
+            .and_then(|name| find(&values, name));
+        let results = plain_node(planned, &call, residual.as_ref())
+            .map_err(|fault| RunError::node(node, fault))?;
+        values.extend(node.outputs.iter().cloned().zip(results));
+    }
+    machine
+        .plan
+        .outputs
+        .iter()
+        .map(|value| {
+            find(&values, &value.name).ok_or_else(|| RunError::input("an output was lost"))
+        })
+        .collect()
+}

@@ -1,0 +1,589 @@
+//! Which steps a node becomes; operators not named here run in their plain form.
+
+use campana_kernels::elementwise::{Binary, Unary};
+use campana_kernels::gemm::Grid;
+use campana_tensor::TensorData;
+use std::sync::Arc;
+
+use super::compile::Compiler;
+use super::step::{Action, Border, ConvStep};
+use super::strided::{BroadcastPlan, Region};
+use super::{Layout, Place, Val};
+use crate::ops::{
+    Fault, broadcast_shape, conv_geometry, elementwise_unary, normalize_affine, pad_amounts,
+    permutation, reshaped, slice_axes, strides_of, window_geometry,
+};
+use crate::plan::{Packed, PlannedNode, UNBOUNDED};
+
+/// The outputs of a node for which there are steps; `None` where it must run in its plain form.
+pub(super) fn lower(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+) -> Result<Option<Vec<Val>>, Fault> {
+    let node = &planned.node;
+    // An optional first input or a second output is nothing for the fast path.
+    let inputs_are_floats = node
+        .inputs
+        .iter()
+        .take(match node.op_type.as_str() {
+            "Add" | "Sub" | "Mul" | "Div" => 2,
+            "Concat" => usize::MAX,
+            _ => 1,
+        })
+        .all(|name| c.value(name).is_some_and(|val| val.is_float));
+    let is_view = matches!(
+        node.op_type.as_str(),
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout"
+    );
+    if !inputs_are_floats || (node.outputs.len() > 1 && node.op_type != "Split") {
+        return Ok(None);
+    }
+    if is_view {
+        return view(c, planned).map(Some);
+    }
+    match (node.op_type.as_str(), &planned.packed) {
+        ("Conv", Some(packed)) => conv(c, planned, packed).map(Some),
+        ("Gemm" | "MatMul", Some(Packed::Dense(matrix))) => {
+            let val = dense(c, planned, matrix)?;
+            Ok(Some(vec![val]))
+        }
+        ("Relu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Exp", _) => {
+            unary(c, planned)
+        }
+        ("Add" | "Sub" | "Mul" | "Div", _) => binary_node(c, planned).map(Some),
+        ("BatchNormalization", _) => batch_normalization(c, planned),
+        ("MaxPool" | "AveragePool", _) => pool(c, planned),
+        ("GlobalAveragePool", _) => global_average(c, planned),
+        ("Slice", _) => slice(c, planned).map(Some),
+        ("Pad", _) => pad(c, planned),
+        ("Concat", _) => concat(c, planned).map(Some),
+        ("Transpose", _) => transpose(c, planned).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// A shape as it lies in memory.
+fn physical(shape: &[usize], layout: Layout) -> Vec<usize> {
+    let mut result = shape.to_vec();
+    if layout == Layout::Last && result.len() > 2 {
+        result[1..].rotate_left(1);
+    }
+    result
+}
+
+fn view(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let val = c.operand(planned, 0)?;
+    if matches!(planned.node.op_type.as_str(), "Identity" | "Dropout") {
+        return Ok(vec![val]);
+    }
+    let shape = reshaped(&c.call(planned), &val.shape)?;
+    let val = c.with_layout(&val, Layout::First);
+    Ok(vec![Val { shape, ..val }])
+}
+
+fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, packed: &Packed) -> Result<Vec<Val>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let weights_shape = match packed {
+        Packed::Conv { shape, .. } | Packed::Depthwise { shape, .. } => shape,
+        Packed::Dense(_) => return Err(Fault::invalid("weights of another operator")),
+    };
+    let geometry = conv_geometry(&c.call(planned), &input.shape, weights_shape)?;
+    let output_shape = geometry.output_shape(input.shape.len());
+    let (windows, sliding) = (geometry.windows, geometry.windows.sliding);
+    let residual = match &planned.residual {
+        Some(name) => Some(
+            c.value(name)
+                .ok_or_else(|| Fault::invalid("a sum with nothing"))?,
+        ),
+        None => None,
+    };
+    // A sum that broadcasts comes after the convolution, and so do the bounds.
+    let (fused, apart) = match residual {
+        Some(val) if val.shape == output_shape && val.is_float => {
+            (Some(c.with_layout(&val, Layout::Last)), None)
+        }
+        other => (None, other),
+    };
+    let bounds = if apart.is_some() {
+        UNBOUNDED
+    } else {
+        planned.bounds
+    };
+    let planar = matches!(packed, Packed::Conv { planar: true, .. });
+    let input = c.with_layout(&input, if planar { Layout::First } else { Layout::Last });
+    let (output, write) = c.new_value(output_shape, Layout::Last);
+    let [height, width] = sliding.input;
+    match packed {
+        Packed::Conv { groups, .. } => {
+            let has_padding = (windows.pads_end, sliding.pads_begin) != ([0; 2], [0; 2]);
+            let padded: [usize; 2] = std::array::from_fn(|a| {
+                sliding.pads_begin[a] + sliding.input[a] + windows.pads_end[a]
+            });
+            let pixel = if planar { 1 } else { geometry.channels };
+            let row = padded[1] * pixel;
+            let [kh, kw] = windows.window;
+            let group_channels = geometry.channels / geometry.groups;
+            let [dy, dx] = sliding.dilations;
+            let mut offsets = Vec::new();
+            let planes = if planar { geometry.channels } else { 1 };
+            // Taps that follow each other in memory are one run.
+            let (taps_in_run, run_len) = match (planar, dx == 1, geometry.groups) {
+                (true, true, _) => (kw, kw),
+                (true, false, _) => (1, 1),
+                (false, true, 1) => (kw, kw * geometry.channels),
+                _ => (1, group_channels),
+            };
+            for plane in 0..planes {
+                for ky in 0..kh {
+                    for kx in (0..kw).step_by(taps_in_run) {
+                        offsets.push(plane * padded[0] * row + ky * dy * row + kx * dx * pixel);
+                    }
+                }
+            }
+            let border = has_padding.then_some(Border {
+                planes,
+                size: [height, width, pixel],
+                before: sliding.pads_begin,
+                after: windows.pads_end,
+            });
+            let scratch = has_padding.then(|| c.buffer(planes * padded[0] * row));
+            let step = ConvStep {
+                batch: geometry.batch,
+                groups: Arc::clone(groups),
+                border,
+                input_len: geometry.channels * height * width,
+                input_grid: Grid {
+                    start: 0,
+                    height: sliding.output[0],
+                    width: sliding.output[1],
+                    row_stride: sliding.strides[0] * row,
+                    pixel_stride: sliding.strides[1] * pixel,
+                },
+                group_stride: group_channels,
+                offsets,
+                run_len,
+                output: [sliding.output[0], sliding.output[1], geometry.filters],
+                has_residual: fused.is_some(),
+                bounds,
+            };
+            let mut reads = vec![input.place];
+            reads.extend(fused.map(|val| val.place));
+            c.push(
+                reads,
+                Some(write),
+                scratch,
+                false,
+                Action::Conv(Box::new(step)),
+            );
+        }
+        Packed::Depthwise { filters, .. } => {
+            let action = Action::Depthwise {
+                batch: geometry.batch,
+                filters: Arc::clone(filters),
+                sliding,
+                bounds: if fused.is_some() { UNBOUNDED } else { bounds },
+            };
+            c.push(vec![input.place], Some(write), None, false, action);
+            if let Some(residual) = fused {
+                let sum = binary(c, Binary::Add, &output, &residual)?;
+                return Ok(vec![clamp(c, sum, bounds)]);
+            }
+        }
+        Packed::Dense(_) => {}
+    }
+    match apart {
+        Some(residual) => {
+            let sum = binary(c, Binary::Add, &output, &residual)?;
+            Ok(vec![clamp(c, sum, planned.bounds)])
+        }
+        None => Ok(vec![output]),
+    }
+}
+
+fn clamp(c: &mut Compiler<'_>, val: Val, [at_least, at_most]: [f32; 2]) -> Val {
+    if [at_least, at_most] == UNBOUNDED {
+        return val;
+    }
+    map(c, &val, Unary::Clamp { at_least, at_most })
+}
+
+fn map(c: &mut Compiler<'_>, val: &Val, op: Unary) -> Val {
+    let (output, write) = c.new_value(val.shape.clone(), val.layout);
+    c.push(
+        vec![val.place.clone()],
+        Some(write),
+        None,
+        true,
+        Action::Unary(op),
+    );
+    output
+}
+
+fn unary(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
+    let bounds = planned.node.inputs.iter().skip(1);
+    if bounds
+        .clone()
+        .any(|name| !name.is_empty() && c.constant(name).is_none())
+    {
+        return Ok(None);
+    }
+    let op = elementwise_unary(&c.call(planned))?;
+    let input = c.operand(planned, 0)?;
+    Ok(Some(vec![map(c, &input, op)]))
+}
+
+fn dense(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    matrix: &Arc<campana_kernels::gemm::PackedMatrix>,
+) -> Result<Val, Fault> {
+    let input = c.operand(planned, 0)?;
+    let input = c.with_layout(&input, Layout::First);
+    let (&depth, outer) = input
+        .shape
+        .split_last()
+        .ok_or_else(|| Fault::invalid("a matrix product of a scalar"))?;
+    if depth != matrix.rows() || planned.node.op_type == "Gemm" && input.shape.len() != 2 {
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        return Err(Fault::invalid(format!(
+            "an input {:?} for weights [{rows}, {columns}]",
+            input.shape
+        )));
+    }
+    let mut shape = outer.to_vec();
+    shape.push(matrix.columns());
+    let rows = outer.iter().product();
+    if outer.is_empty() {
+        c.mixes_batch = true;
+    }
+    let (output, write) = c.new_value(shape, Layout::First);
+    let action = Action::Dense {
+        rows,
+        matrix: Arc::clone(matrix),
+        bounds: planned.bounds,
+    };
+    c.push(vec![input.place], Some(write), None, false, action);
+    Ok(output)
+}
+
+fn binary_node(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let op = match planned.node.op_type.as_str() {
+        "Add" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        _ => Binary::Div,
+    };
+    let (left, right) = (c.operand(planned, 0)?, c.operand(planned, 1)?);
+    Ok(vec![binary(c, op, &left, &right)?])
+}
+
+fn binary(c: &mut Compiler<'_>, op: Binary, left: &Val, right: &Val) -> Result<Val, Fault> {
+    let shape = broadcast_shape(&[&left.shape, &right.shape])?;
+    // The batch must be the first axis of both, or absent.
+    for val in [left, right] {
+        let lead = val.shape.len() < shape.len() || val.shape.first() == Some(&1);
+        let is_constant = matches!(val.place, Place::Constant(_));
+        if is_constant && !lead || !is_constant && val.shape.len() < shape.len() {
+            c.mixes_batch = true;
+        }
+    }
+    // Channels-last where a larger operand is; a smaller one of the same rank follows.
+    let full = |val: &Val| val.shape.len() == shape.len() && val.layout == Layout::Last;
+    let layout = if shape.len() > 2 && (full(left) || full(right)) {
+        Layout::Last
+    } else {
+        Layout::First
+    };
+    let mut operand = |val: &Val| {
+        let mut wide = val.clone();
+        let mut wide_shape = vec![1; shape.len() - val.shape.len()];
+        if !wide_shape.is_empty() {
+            wide = c.with_layout(&wide, Layout::First);
+        }
+        wide_shape.extend_from_slice(&val.shape);
+        wide.shape = wide_shape;
+        c.with_layout(&wide, layout)
+    };
+    let (left, right) = (operand(left), operand(right));
+    let plan = BroadcastPlan::new(
+        &physical(&left.shape, layout),
+        &physical(&right.shape, layout),
+        &physical(&shape, layout),
+    );
+    let (output, write) = c.new_value(shape, layout);
+    c.push(
+        vec![left.place, right.place],
+        Some(write),
+        None,
+        false,
+        Action::Binary { op, plan },
+    );
+    Ok(output)
+}
+
+fn batch_normalization(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+) -> Result<Option<Vec<Val>>, Fault> {
+    if planned.node.inputs[1..]
+        .iter()
+        .any(|name| c.constant(name).is_none())
+    {
+        return Ok(None);
+    }
+    let (scale, offset) = normalize_affine(&c.call(planned))?;
+    let input = c.operand(planned, 0)?;
+    let rank = input.shape.len();
+    if rank < 2 || input.shape[1] != scale.len() {
+        return Err(Fault::invalid(format!(
+            "{} channels of parameters for {:?}",
+            scale.len(),
+            input.shape
+        )));
+    }
+    let mut shape = vec![1; rank];
+    shape[1] = scale.len();
+    let constant = |values| -> Result<Val, Fault> {
+        let tensor = crate::ops::tensor(shape.clone(), TensorData::F32(values))?;
+        Ok(super::compile::constant(Arc::new(tensor)))
+    };
+    let (scale, offset) = (constant(scale)?, constant(offset)?);
+    let scaled = binary(c, Binary::Mul, &input, &scale)?;
+    Ok(Some(vec![binary(c, Binary::Add, &scaled, &offset)?]))
+}
+
+fn pool(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let (pooling, windows) = window_geometry(&c.call(planned), &input.shape)?;
+    let ceil = c.call(planned).int("ceil_mode", 0)? != 0;
+    if ceil && pooling == campana_kernels::pooling::Pooling::AverageWithPadding {
+        return Ok(None);
+    }
+    let mut shape = input.shape[..2].to_vec();
+    shape.extend_from_slice(&windows.sliding.output[4 - input.shape.len()..]);
+    let input = c.with_layout(&input, Layout::Last);
+    let action = Action::Pool {
+        batch: shape[0],
+        channels: shape[1],
+        pooling,
+        window: windows.window,
+        sliding: windows.sliding,
+    };
+    let (output, write) = c.new_value(shape, Layout::Last);
+    c.push(vec![input.place], Some(write), None, false, action);
+    Ok(Some(vec![output]))
+}
+
+fn global_average(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
+    let input = c.operand(planned, 0)?;
+    if input.shape.len() < 3 || input.shape.contains(&0) {
+        return Ok(None);
+    }
+    let input = c.with_layout(&input, Layout::Last);
+    let mut shape = vec![1; input.shape.len()];
+    shape[..2].copy_from_slice(&input.shape[..2]);
+    let action = Action::GlobalAverage {
+        channels: shape[1],
+        pixels: input.shape[2..].iter().product(),
+    };
+    let (output, write) = c.new_value(shape, Layout::Last);
+    c.push(vec![input.place], Some(write), None, false, action);
+    Ok(Some(vec![output]))
+}
+
+/// Turns lists over axes into those of a channels-last tensor.
+fn permute<T: Clone>(mut axes: Vec<T>, layout: Layout) -> Vec<T> {
+    if layout == Layout::Last && axes.len() > 2 {
+        axes[1..].rotate_left(1);
+    }
+    axes
+}
+
+fn signed(strides: Vec<usize>) -> Vec<isize> {
+    strides.into_iter().map(|stride| stride as isize).collect()
+}
+
+fn slice(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let axes = slice_axes(&c.call(planned), &input.shape)?;
+    if let Some(first) = axes.first()
+        && (first.start, first.step, first.count) != (0, 1, input.shape[0])
+    {
+        c.mixes_batch = true;
+    }
+    let shape: Vec<usize> = axes.iter().map(|axis| axis.count).collect();
+    let dims = physical(&shape, input.layout);
+    let strides = strides_of(&physical(&input.shape, input.layout));
+    let axes = permute(axes, input.layout);
+    let region = Region {
+        from: axes
+            .iter()
+            .zip(&strides)
+            .map(|(axis, stride)| axis.start * stride)
+            .sum(),
+        from_strides: axes
+            .iter()
+            .zip(&strides)
+            .map(|(axis, &s)| axis.step * s as isize)
+            .collect(),
+        to: 0,
+        to_strides: strides_of(&dims),
+        dims,
+    };
+    Ok(vec![copy(
+        c,
+        shape,
+        input.layout,
+        vec![input.place],
+        None,
+        vec![region],
+    )])
+}
+
+fn copy(
+    c: &mut Compiler<'_>,
+    shape: Vec<usize>,
+    layout: Layout,
+    reads: Vec<Place>,
+    fill: Option<f32>,
+    regions: Vec<Region>,
+) -> Val {
+    let (output, write) = c.new_value(shape, layout);
+    c.push(
+        reads,
+        Some(write),
+        None,
+        false,
+        Action::Copy { fill, regions },
+    );
+    output
+}
+
+fn pad(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let call = c.call(planned);
+    let amounts = pad_amounts(&call, input.shape.len())?;
+    let fill = match planned.node.inputs.get(2).filter(|name| !name.is_empty()) {
+        Some(name) => match c.constant(name).map(campana_tensor::Tensor::data) {
+            Some(TensorData::F32(fill)) if !fill.is_empty() => fill[0],
+            Some(_) => return Ok(None),
+            None => return Ok(None),
+        },
+        None => call.float("value", 0.0)?,
+    };
+    if call.string("mode", "constant")? != "constant" || amounts.iter().flatten().any(|&v| v < 0) {
+        return Ok(None);
+    }
+    if amounts.first().is_some_and(|first| *first != [0, 0]) {
+        c.mixes_batch = true;
+    }
+    let shape: Vec<usize> = input
+        .shape
+        .iter()
+        .zip(&amounts)
+        .map(|(&dim, [before, after])| dim + *before as usize + *after as usize)
+        .collect();
+    let dims = physical(&input.shape, input.layout);
+    let to_strides = strides_of(&physical(&shape, input.layout));
+    let before = permute(amounts, input.layout);
+    let region = Region {
+        from: 0,
+        from_strides: signed(strides_of(&dims)),
+        to: before
+            .iter()
+            .zip(&to_strides)
+            .map(|([before, _], stride)| *before as usize * stride)
+            .sum(),
+        to_strides,
+        dims,
+    };
+    Ok(Some(vec![copy(
+        c,
+        shape,
+        input.layout,
+        vec![input.place],
+        Some(fill),
+        vec![region],
+    )]))
+}
+
+fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let parts = (0..planned.node.inputs.len())
+        .map(|index| c.operand(planned, index))
+        .collect::<Result<Vec<_>, _>>()?;
+    let rank = parts.first().map_or(0, |part| part.shape.len());
+    let axis = c.call(planned).axis(1, rank)?;
+    if axis == 0 {
+        c.mixes_batch = true;
+    }
+    let mut shape = parts[0].shape.clone();
+    shape[axis] = 0;
+    for part in &parts {
+        let fits =
+            part.shape.len() == rank && (0..rank).all(|a| a == axis || part.shape[a] == shape[a]);
+        if !fits {
+            return Err(Fault::invalid(format!(
+                "shape {:?} beside {:?}",
+                part.shape, parts[0].shape
+            )));
+        }
+        shape[axis] += part.shape[axis];
+    }
+    let is_last = |part: &Val| part.layout == Layout::Last;
+    let layout = if rank > 2 && parts.iter().any(is_last) {
+        Layout::Last
+    } else {
+        Layout::First
+    };
+    let to_strides = strides_of(&physical(&shape, layout));
+    let place_of_axis = permute((0..rank).collect(), layout)
+        .iter()
+        .position(|&a| a == axis)
+        .unwrap_or(axis);
+    let (mut regions, mut reads, mut start) = (Vec::new(), Vec::new(), 0);
+    for part in &parts {
+        let part = c.with_layout(part, layout);
+        let dims = physical(&part.shape, layout);
+        regions.push(Region {
+            from: 0,
+            from_strides: signed(strides_of(&dims)),
+            to: start * to_strides[place_of_axis],
+            to_strides: to_strides.clone(),
+            dims,
+        });
+        start += part.shape[axis];
+        reads.push(part.place);
+    }
+    Ok(vec![copy(c, shape, layout, reads, None, regions)])
+}
+
+fn transpose(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let perm = permutation(&c.call(planned), input.shape.len())?;
+    if perm.first().is_some_and(|&axis| axis != 0) {
+        c.mixes_batch = true;
+    }
+    let shape: Vec<usize> = perm.iter().map(|&axis| input.shape[axis]).collect();
+    // Strides of the input's axes in the order that ONNX names them.
+    let order = permute((0..input.shape.len()).collect(), input.layout);
+    let physical_strides = strides_of(&physical(&input.shape, input.layout));
+    let mut strides = vec![0isize; order.len()];
+    for (place, &axis) in order.iter().enumerate() {
+        strides[axis] = physical_strides[place] as isize;
+    }
+    let region = Region {
+        from: 0,
+        from_strides: perm.iter().map(|&axis| strides[axis]).collect(),
+        to: 0,
+        to_strides: strides_of(&shape),
+        dims: shape.clone(),
+    };
+    Ok(vec![copy(
+        c,
+        shape,
+        Layout::First,
+        vec![input.place],
+        None,
+        vec![region],
+    )])
+}

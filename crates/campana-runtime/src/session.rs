@@ -1,0 +1,418 @@
+//! Running a plan.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use campana_kernels::{Level, ThreadPool};
+use campana_model::graph::Dim;
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use crate::error::RunError;
+use crate::plan::Plan;
+use crate::program::{
+    Frame, InputData, InputShape, Machine, Program, compile, is_separable, plain,
+};
+
+/// An input of a run: a tensor, or floats that lie elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A tensor of any type.
+    Tensor(&'a Tensor),
+    /// Floats, row-major.
+    F32 {
+        /// The extents, outermost first.
+        shape: &'a [usize],
+        /// The elements; as many as the product of the extents.
+        data: &'a [f32],
+    },
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl<'a> Input<'a> {
+    fn shape(&self) -> &'a [usize] {
+        match self {
+            Self::Tensor(tensor) => tensor.shape(),
+            Self::F32 { shape, .. } => shape,
+        }
+    }
+
+    fn element_type(&self) -> ElementType {
+        match self {
+            Self::Tensor(tensor) => tensor.data().element_type(),
+            Self::F32 { .. } => ElementType::F32,
+        }
+    }
+
+    fn floats(&self) -> Option<&'a [f32]> {
+        match self {
+            Self::Tensor(tensor) => match tensor.data() {
+                TensorData::F32(values) => Some(values),
+                _ => None,
+            },
+            Self::F32 { data, .. } => Some(data),
+        }
+    }
+
+    fn to_tensor(self) -> Option<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Some(tensor.clone()),
+            Self::F32 { shape, data } => {
+                Tensor::new(shape.to_vec(), TensorData::F32(data.to_vec()))
+            }
+        }
+    }
+}
+
+/// How long a node took in one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTime {
+    /// The node's name, or its first output's where it has none.
+    pub node: String,
+    /// The node's operator; what was fused into it counts here.
+    pub op_type: String,
+    /// Time of its steps, conversions of layout included.
+    pub elapsed_ns: u64,
+}
+
+/// Runs a plan on inputs of any shapes that it fits, from any thread.
+///
+/// Programs are kept for each combination of input shapes, memory for as
+/// many runs as went on at once.
+#[derive(Debug)]
+pub struct Session {
+    plan: Arc<Plan>,
+    pool: ThreadPool,
+    level: Level,
+    programs: Mutex<HashMap<Vec<InputShape>, Arc<Prepared>>>,
+    frames: Mutex<Vec<Frame>>,
+}
+
+/// What came of one image, once it has run.
+type ImageResult = Option<Result<Vec<Tensor>, RunError>>;
+
+/// Combinations of input shapes whose programs are kept.
+const MAX_PROGRAMS: usize = 16;
+
+/// A program, and whether it runs each image by itself.
+#[derive(Debug)]
+struct Prepared {
+    program: Program,
+    /// Images, where the program is that of one of them.
+    images: Option<usize>,
+}
+
+impl Session {
+    /// A session that works on this many threads, the caller's included; 0 counts as 1.
+    pub fn new(plan: impl Into<Arc<Plan>>, threads: usize) -> Self {
+        Self {
+            plan: plan.into(),
+            pool: ThreadPool::new(threads),
+            level: Level::detect(),
+            programs: Mutex::default(),
+            frames: Mutex::default(),
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Number of threads that work.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of weights and other constants in memory.
+    pub fn weight_bytes(&self) -> usize {
+        self.plan.weight_bytes()
+    }
+
+    /// Bytes of activations reserved by the runs so far.
+    pub fn activation_bytes(&self) -> usize {
+        lock(&self.frames).iter().map(Frame::len_bytes).sum()
+    }
+
+    /// Computes the outputs, in the graph's order, from inputs by name.
+    ///
+    /// # Errors
+    ///
+    /// Where an input is missing, unknown, given twice or contradicts what the
+    /// model declares; where the model cannot run on these shapes; or where a
+    /// node fails on the values it meets.
+    pub fn run(&self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>, RunError> {
+        let inputs = self.in_order(inputs)?;
+        let prepared = self.prepare(&inputs)?;
+        if prepared.program.plain {
+            return self.run_plain(&inputs);
+        }
+        let Some(images) = prepared.images else {
+            return self.run_program(&prepared.program, &inputs, &self.pool, None);
+        };
+        let results: Vec<Mutex<ImageResult>> = (0..images).map(|_| Mutex::new(None)).collect();
+        // With fewer images than threads all threads share each image.
+        let serial = ThreadPool::serial();
+        let run_image = |i: usize, pool: &ThreadPool| {
+            let image: Vec<Input<'_>> = inputs
+                .iter()
+                .map(|input| image_of(input, i, images))
+                .collect();
+            *lock(&results[i]) = Some(self.run_program(&prepared.program, &image, pool, None));
+        };
+        if images < self.pool.threads() {
+            (0..images).for_each(|i| run_image(i, &self.pool));
+        } else {
+            self.pool.run(images, |i| run_image(i, &serial));
+        }
+        let mut outputs: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
+        for result in results {
+            let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let tensors = result.unwrap_or_else(|| Err(RunError::input("an image was lost")))?;
+            for (i, tensor) in tensors.into_iter().enumerate() {
+                let (mut shape, data) = tensor.into_parts();
+                let TensorData::F32(values) = data else {
+                    return Err(RunError::input("an output changed its type"));
+                };
+                if let Some((_, all)) = outputs.get_mut(i) {
+                    all.extend_from_slice(&values);
+                } else {
+                    shape[0] = images;
+                    let mut all = Vec::with_capacity(values.len() * images);
+                    all.extend_from_slice(&values);
+                    outputs.push((shape, all));
+                }
+            }
+        }
+        outputs
+            .into_iter()
+            .map(|(shape, values)| {
+                Tensor::new(shape, TensorData::F32(values))
+                    .ok_or_else(|| RunError::input("images gave outputs of different shapes"))
+            })
+            .collect()
+    }
+
+    /// As [`run`](Self::run), on all inputs at once, with the time of each node.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn profile(
+        &self,
+        inputs: &[(&str, Input<'_>)],
+    ) -> Result<(Vec<Tensor>, Vec<NodeTime>), RunError> {
+        let inputs = self.in_order(inputs)?;
+        let program = compile(&self.plan, &shapes_of(&inputs)).map_err(RunError::shape)?;
+        if program.plain {
+            return Ok((self.run_plain(&inputs)?, Vec::new()));
+        }
+        let mut elapsed_ns = Vec::new();
+        let outputs = self.run_program(&program, &inputs, &self.pool, Some(&mut elapsed_ns))?;
+        let mut times: Vec<NodeTime> = Vec::new();
+        let mut last = None;
+        for (step, elapsed_ns) in program.steps.iter().zip(elapsed_ns) {
+            let node = &self.plan.nodes[step.node].node;
+            match times.last_mut().filter(|_| last == Some(step.node)) {
+                Some(time) => time.elapsed_ns += elapsed_ns,
+                None => times.push(NodeTime {
+                    node: if node.name.is_empty() {
+                        node.outputs.join(", ")
+                    } else {
+                        node.name.clone()
+                    },
+                    op_type: node.op_type.clone(),
+                    elapsed_ns,
+                }),
+            }
+            last = Some(step.node);
+        }
+        Ok((outputs, times))
+    }
+
+    fn run_program(
+        &self,
+        program: &Program,
+        inputs: &[Input<'_>],
+        pool: &ThreadPool,
+        elapsed_ns: Option<&mut Vec<u64>>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let data: Vec<InputData<'_>> = inputs
+            .iter()
+            .map(|input| match (input.floats(), input) {
+                (Some(values), _) => InputData::Floats(values),
+                (None, Input::Tensor(tensor)) => InputData::Other(tensor),
+                (None, Input::F32 { data, .. }) => InputData::Floats(data),
+            })
+            .collect();
+        let mut frame = lock(&self.frames).pop().unwrap_or_default();
+        frame.fit(program);
+        let machine = Machine {
+            plan: &self.plan,
+            level: self.level,
+            pool,
+        };
+        let result = program.run(&machine, &mut frame, &data, elapsed_ns);
+        lock(&self.frames).push(frame);
+        result
+    }
+
+    fn run_plain(&self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, RunError> {
+        let machine = Machine {
+            plan: &self.plan,
+            level: self.level,
+            pool: &self.pool,
+        };
+        let tensors = self.plan.inputs.iter().zip(inputs).map(|(value, input)| {
+            let tensor = input
+                .to_tensor()
+                .ok_or_else(|| RunError::input("an input was lost"))?;
+            Ok((value.name.clone(), tensor))
+        });
+        plain(&machine, tensors.collect::<Result<_, RunError>>()?)
+    }
+
+    /// The inputs in the plan's order, checked against what it declares.
+    fn in_order<'a>(&self, inputs: &[(&str, Input<'a>)]) -> Result<Vec<Input<'a>>, RunError> {
+        for (i, (name, input)) in inputs.iter().enumerate() {
+            if !self.plan.inputs.iter().any(|value| value.name == *name) {
+                let known: Vec<&str> = self.plan.inputs.iter().map(|v| v.name.as_str()).collect();
+                return Err(RunError::input(format!(
+                    "no input is named {name:?}; the model's are {known:?}"
+                )));
+            }
+            if inputs[..i].iter().any(|(other, _)| other == name) {
+                return Err(RunError::input(format!("input {name:?} is given twice")));
+            }
+            if let Input::F32 { shape, data } = input {
+                let count = shape
+                    .iter()
+                    .try_fold(1usize, |product, &dim| product.checked_mul(dim));
+                if count != Some(data.len()) {
+                    return Err(RunError::input(format!(
+                        "input {name:?} has {} elements for the shape {shape:?}",
+                        data.len()
+                    )));
+                }
+            }
+        }
+        self.plan
+            .inputs
+            .iter()
+            .map(|value| {
+                let (_, input) = inputs
+                    .iter()
+                    .find(|(name, _)| *name == value.name)
+                    .ok_or_else(|| RunError::input(format!("input {:?} is missing", value.name)))?;
+                let found = input.element_type();
+                if value.element_type.is_some_and(|declared| declared != found) {
+                    let declared = value.element_type.unwrap_or(found);
+                    return Err(RunError::input(format!(
+                        "input {:?} is {declared} in the model, {found} was given",
+                        value.name
+                    )));
+                }
+                if let Some(declared) = &value.shape {
+                    let shape = input.shape();
+                    let fits = declared.len() == shape.len()
+                        && declared.iter().zip(shape).all(|(dim, found)| match dim {
+                            Dim::Fixed(dim) => dim == found,
+                            Dim::Symbol(_) => true,
+                        });
+                    if !fits {
+                        return Err(RunError::input(format!(
+                            "input {:?} has shape {} in the model, {shape:?} was given",
+                            value.name,
+                            display_shape(declared)
+                        )));
+                    }
+                }
+                Ok(*input)
+            })
+            .collect()
+    }
+
+    /// The program for inputs of these shapes.
+    fn prepare(&self, inputs: &[Input<'_>]) -> Result<Arc<Prepared>, RunError> {
+        let shapes = shapes_of(inputs);
+        if let Some(prepared) = lock(&self.programs).get(&shapes) {
+            return Ok(Arc::clone(prepared));
+        }
+        let whole = compile(&self.plan, &shapes).map_err(RunError::shape)?;
+        let prepared = Arc::new(match self.single(&shapes, &whole) {
+            Some((program, images)) => Prepared {
+                program,
+                images: Some(images),
+            },
+            None => Prepared {
+                program: whole,
+                images: None,
+            },
+        });
+        let mut programs = lock(&self.programs);
+        if programs.len() >= MAX_PROGRAMS {
+            programs.clear();
+        }
+        programs.insert(shapes, Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    /// The program of one image and their number, where images can be run one by one.
+    fn single(&self, shapes: &[InputShape], whole: &Program) -> Option<(Program, usize)> {
+        let images = *shapes.first()?.shape.first()?;
+        let is_batch = |input: &InputShape| {
+            input.shape.first() == Some(&images) && input.element_type == ElementType::F32
+        };
+        let outputs_are_floats = whole.outputs.iter().all(|val| val.is_float);
+        if images < 2 || whole.plain || !shapes.iter().all(is_batch) || !outputs_are_floats {
+            return None;
+        }
+        let mut single_shapes = shapes.to_vec();
+        single_shapes
+            .iter_mut()
+            .for_each(|input| input.shape[0] = 1);
+        let single = compile(&self.plan, &single_shapes).ok()?;
+        is_separable(&self.plan, whole, &single, images).then_some((single, images))
+    }
+}
+
+fn shapes_of(inputs: &[Input<'_>]) -> Vec<InputShape> {
+    inputs
+        .iter()
+        .map(|input| InputShape {
+            shape: input.shape().to_vec(),
+            element_type: input.element_type(),
+        })
+        .collect()
+}
+
+/// The floats of one image of a batch; its program knows the shape.
+fn image_of<'a>(input: &Input<'a>, image: usize, images: usize) -> Input<'a> {
+    let data = input.floats().unwrap_or(&[]);
+    let len = data.len() / images;
+    Input::F32 {
+        shape: &[],
+        data: &data[image * len..(image + 1) * len],
+    }
+}
+
+fn display_shape(shape: &[Dim]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| match dim {
+            Dim::Fixed(dim) => dim.to_string(),
+            Dim::Symbol(name) if name.is_empty() => "?".into(),
+            Dim::Symbol(name) => name.clone(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside stays usable when a thread that held it panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
