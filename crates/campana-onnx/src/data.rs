@@ -281,7 +281,7 @@ impl Model {
     }
 }
 
-fn name_tensor(tensor: &TensorProto, error: Error) -> Error {
+pub(crate) fn name_tensor(tensor: &TensorProto, error: Error) -> Error {
     if error.kind() == ErrorKind::ExternalData {
         error.about(format!("tensor {:?}", tensor.name))
     } else {

@@ -58,6 +58,7 @@ pub mod schema;
 mod sniff;
 mod source;
 mod typed_data;
+mod walk;
 mod wire;
 
 pub use content::Content;

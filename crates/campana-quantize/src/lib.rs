@@ -1,2 +1,38 @@
+//! From a model to a quantized model: what each tensor becomes, the design of
+//! its levels, and the model written again in the form that was asked for.
+//!
+//! ```no_run
+//! use campana_onnx::Model;
+//! use campana_quantize::{Options, OutputModel, Placement, Silent, Target, quantize};
+//!
+//! let (input, output) = ("model.onnx".as_ref(), "smaller.onnx".as_ref());
+//! let model = Model::open(input)?;
+//! let quantized = quantize(&model, &Options { bits: 4, ..Options::default() }, &Silent)?;
+//! let placement = Placement::of(input, output);
+//! let written = OutputModel::new(&model, &quantized, Target::Lut, &placement)?;
+//! written.write(&mut std::fs::File::create(output)?)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
-//! From a model to a quantized model: plan, design, apply.
+
+mod auto;
+mod error;
+mod external;
+pub mod inspect;
+pub mod lut;
+mod opset;
+mod options;
+mod progress;
+mod quantize;
+mod report;
+mod shared;
+mod store;
+mod write;
+
+pub use error::{Error, ErrorKind};
+pub use external::{DataFile, Placement};
+pub use options::{MethodChoice, NamePattern, Options, Target};
+pub use progress::{Progress, Silent};
+pub use quantize::{QuantizedModel, TensorOutcome, quantize, sqnr_db};
+pub use report::{QuantizeReport, TensorReport};
+pub use write::OutputModel;

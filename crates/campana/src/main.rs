@@ -1,4 +1,45 @@
-//! The `campana` command.
+//! The `campana` command: trained convolutional networks made small and fast.
+//!
+//! Exit status: 0 success, 1 a requested bound was not met, 2 an error.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod commands;
+mod interrupt;
+mod output_file;
+mod printer;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer::print_error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    interrupt::install()?;
+    let threads = args.global.threads.map_or(0, std::num::NonZero::get);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
+    match args.command {
+        Command::Demo(demo) => commands::demo::run(&demo, &args.global),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
+        Command::Quantize(quantize) => commands::quantize::run(&quantize, &args.global),
+        Command::Completions(completions) => {
+            commands::completions::run(&completions);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! How the weights of a model are distributed.
+
+use std::collections::BTreeMap;
+
+use campana_design::{Distribution, Family, Summary, predicted_sqnr_db};
+use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_onnx::Model;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::quantize::read_finite;
+use crate::{Error, ErrorKind, Progress};
+
+/// A weight this many standard deviations from the mean counts as an outlier:
+/// one in 16,000 for a Gaussian, one in 290 for a Laplace distribution.
+pub const OUTLIER_DEVIATIONS: f64 = 4.0;
+
+/// Bins of a tensor's histogram.
+pub const HISTOGRAM_BINS: usize = 96;
+
+/// The histogram covers this many standard deviations to either side.
+const HISTOGRAM_DEVIATIONS: f64 = 6.0;
+
+/// What the weights of a model look like; the keys of the JSON are a contract.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// The model that was read.
+    pub model: String,
+    /// Number of weights in all tensors.
+    pub weights: u64,
+    /// The weight tensors, in the file's order.
+    pub tensors: Vec<TensorInspection>,
+}
+
+/// What the weights of one tensor look like.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorInspection {
+    /// The tensor's name.
+    pub name: String,
+    /// The operator that uses it.
+    pub op: String,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Number of weights.
+    pub count: u64,
+    /// Mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub std: f64,
+    /// Fourth central moment over squared variance: 3 for a Gaussian, 6 for a
+    /// Laplace distribution; null for a constant tensor.
+    pub kurtosis: f64,
+    /// Smallest weight.
+    pub min: f32,
+    /// Largest weight.
+    pub max: f32,
+    /// Weights more than [`OUTLIER_DEVIATIONS`] standard deviations from the
+    /// mean.
+    pub outliers: u64,
+    /// Kolmogorov-Smirnov statistic of the fitted Gaussian: the largest
+    /// distance of the two distribution functions, 0 to 1.
+    pub d_gaussian: f64,
+    /// The same of the fitted Laplace distribution.
+    pub d_laplace: f64,
+    /// The family with the smaller D.
+    pub family: String,
+    /// Location and scale of the fitted Gaussian: mean, standard deviation.
+    pub gaussian: [f64; 2],
+    /// Location and scale of the fitted Laplace distribution: median, mean
+    /// absolute deviation from it.
+    pub laplace: [f64; 2],
+    /// SQNR in dB that the family's optimal quantizer would have at 1 to 8
+    /// bits if the weights were distributed exactly so.
+    pub predicted_sqnr_db: BTreeMap<String, f64>,
+    /// Weights in equal bins.
+    #[serde(skip)]
+    pub histogram: Histogram,
+    /// The fitted distribution of the chosen family.
+    #[serde(skip)]
+    pub fitted: Option<Distribution>,
+}
+
+/// Counts of weights in equal bins; what lies outside counts in the first and
+/// last bin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Lower edge of the first bin.
+    pub low: f64,
+    /// Upper edge of the last bin.
+    pub high: f64,
+    /// Weights in each bin.
+    pub counts: Vec<u32>,
+}
+
+/// Inspects the weight tensors of a model.
+///
+/// # Errors
+///
+/// Where a tensor's data cannot be read or holds NaN or infinity, or
+/// `progress` says to stop.
+pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Inspection, Error> {
+    let tensors: Vec<_> = constant_tensors(model)
+        .into_iter()
+        .filter(|tensor| matches!(tensor.role, Role::Weight { .. }))
+        .filter(|tensor| tensor.proto.count().is_ok_and(|count| count > 0))
+        .collect();
+    let count = |tensor: &ModelTensor<'_>| tensor.proto.count().unwrap_or(0) as u64;
+    progress.start(tensors.iter().map(count).sum());
+    let tensors = tensors
+        .par_iter()
+        .map(|tensor| {
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            let inspected = inspect_tensor(model, tensor)?;
+            progress.tensor_done(tensor.name, inspected.count);
+            Ok(inspected)
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    Ok(Inspection {
+        model: name.to_owned(),
+        weights: tensors.iter().map(|tensor| tensor.count).sum(),
+        tensors,
+    })
+}
+
+fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspection, Error> {
+    let weights = read_finite(model, tensor)?;
+    let summary = Summary::of(&weights);
+    let (moments, fits) = (summary.moments(), summary.fits());
+    let best = fits.best();
+    let far = OUTLIER_DEVIATIONS * moments.std();
+    let outliers = weights
+        .par_iter()
+        .filter(|&&weight| (f64::from(weight) - moments.mean).abs() > far);
+    Ok(TensorInspection {
+        name: tensor.name.to_owned(),
+        op: tensor.op_type.to_owned(),
+        shape: tensor.proto.shape().unwrap_or_default(),
+        count: weights.len() as u64,
+        mean: moments.mean,
+        std: moments.std(),
+        kurtosis: moments.kurtosis,
+        min: moments.min,
+        max: moments.max,
+        outliers: outliers.count() as u64,
+        d_gaussian: fits.d_gaussian,
+        d_laplace: fits.d_laplace,
+        family: best.family.to_string(),
+        gaussian: [fits.gaussian.location, fits.gaussian.scale],
+        laplace: [fits.laplace.location, fits.laplace.scale],
+        predicted_sqnr_db: (1..=8)
+            .map(|bits| (bits.to_string(), predicted_sqnr_db(best, moments, bits)))
+            .collect(),
+        histogram: histogram(&weights, moments.mean, moments.std()),
+        fitted: Some(*best),
+    })
+}
+
+fn histogram(weights: &[f32], mean: f64, std: f64) -> Histogram {
+    let reach = if std > 0.0 {
+        HISTOGRAM_DEVIATIONS * std
+    } else {
+        1.0
+    };
+    let (low, high) = (mean - reach, mean + reach);
+    let bins_per_unit = HISTOGRAM_BINS as f64 / (high - low);
+    let mut counts = vec![0; HISTOGRAM_BINS];
+    for &weight in weights {
+        let bin = ((f64::from(weight) - low) * bins_per_unit) as usize;
+        counts[bin.min(HISTOGRAM_BINS - 1)] += 1;
+    }
+    Histogram { low, high, counts }
+}
+
+/// The families whose D is reported.
+pub const FAMILIES: [Family; 2] = [Family::Gaussian, Family::Laplace];

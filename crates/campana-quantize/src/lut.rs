@@ -1,0 +1,548 @@
+//! The decoder of a quantized tensor as standard ONNX operators: what turns
+//! codes and levels back into the float tensor that a layer reads.
+//!
+//! ```text
+//! codes (uint8) -> Cast -> Gather(byte table) -> Reshape -> [Add offset]
+//!     -> Gather(levels) -> [Mul scale] -> [Add shift] -> weight
+//! ```
+//!
+//! Codes that are digits of a byte need one lookup in a table of shape
+//! `[256, codes per byte]`; bit planes look up the bits of each byte and sum
+//! them with the weights 1, 2, 4, ...: `Gather -> Mul -> ReduceSum`. Tables,
+//! shapes and factors that several tensors need are stored once. All results
+//! are exact: integers below 2^24 and the single float operations that
+//! [`QuantizedTensor::dequantize`] rounds in the same order.
+
+use std::collections::BTreeMap;
+
+use campana_codebook::{Packing, QuantizedTensor, Storage, offset_len_bytes};
+use campana_tensor::ElementType;
+
+/// A tensor that the decoder stores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTensor {
+    /// Name of the tensor.
+    pub name: String,
+    /// Extents, outermost first.
+    pub dims: Vec<usize>,
+    /// Type of the elements.
+    pub element_type: ElementType,
+    /// The elements, row-major, little-endian; 4-bit ones two a byte.
+    pub data: Vec<u8>,
+}
+
+/// An operator of the decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// ONNX's name of the operator.
+    pub op_type: &'static str,
+    /// Names of the inputs.
+    pub inputs: Vec<String>,
+    /// Name of the one output.
+    pub output: String,
+    /// Attributes by name.
+    pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// Value of an operator's attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribute {
+    /// A whole number.
+    Int(i64),
+    /// A list of whole numbers.
+    Ints(Vec<i64>),
+}
+
+/// Decoders of all quantized tensors of one graph, in topological order.
+#[derive(Debug)]
+pub struct Decoder {
+    /// The operators, each after those that make its inputs.
+    pub operators: Vec<Operator>,
+    /// The tensors they read.
+    pub tensors: Vec<StoredTensor>,
+    prefix: String,
+    opset: i64,
+    uint4: bool,
+    /// How many tensors will be decoded with each packing.
+    users: BTreeMap<(usize, usize), usize>,
+    /// Names of tensors and values that several decoders share, by content.
+    shared: BTreeMap<Vec<u8>, String>,
+    count: usize,
+}
+
+impl Decoder {
+    /// An empty decoder for a graph of this opset, which must be at least
+    /// [`MIN_OPSET`](Self::MIN_OPSET). All names it makes begin with `prefix`.
+    /// With `uint4`, codes of 9 to 16 levels are stored as `uint4` tensors,
+    /// which needs opset 21.
+    pub fn new(prefix: String, opset: i64, uint4: bool, quantized: &[&QuantizedTensor]) -> Self {
+        let mut users = BTreeMap::new();
+        for tensor in quantized {
+            *users.entry(packing_key(tensor.packing)).or_insert(0) += 1;
+        }
+        Self {
+            operators: Vec::new(),
+            tensors: Vec::new(),
+            prefix,
+            opset,
+            uint4,
+            users,
+            shared: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    /// The oldest opset whose operators can decode: multi-directional
+    /// broadcasting came with 7.
+    pub const MIN_OPSET: i64 = 7;
+
+    /// The oldest opset with `uint4` tensors.
+    pub const MIN_OPSET_UINT4: i64 = 21;
+
+    /// Adds the operators and tensors that make the value `name`, of this
+    /// element type, out of a quantized tensor; returns the name under which
+    /// the codes are stored.
+    pub fn add(
+        &mut self,
+        tensor: &QuantizedTensor,
+        name: &str,
+        element_type: ElementType,
+    ) -> String {
+        let id = format!("{}{}", self.prefix, self.count);
+        self.count += 1;
+        let layout = Layout::of(tensor);
+        let first = self.operators.len();
+
+        let value = self.add_levels(tensor, &layout, &id);
+        let value = self.add_affine(tensor, &layout, &id, value);
+        let value = if layout.view == layout.shape {
+            value
+        } else {
+            let shape = self.shared_shape(&to_i64(&layout.shape));
+            self.operator("Reshape", vec![value, shape], vec![], &id)
+        };
+        let value = if element_type == ElementType::F32 {
+            value
+        } else {
+            self.cast(value, element_type, &id)
+        };
+        // The last operator makes the tensor itself.
+        let last = self.operators[first..]
+            .iter_mut()
+            .rev()
+            .find(|op| op.output == value);
+        if let Some(last) = last {
+            last.output = name.to_owned();
+        }
+        codes_name(&id)
+    }
+
+    /// The level of each code, in the layout's view.
+    fn add_levels(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
+        let one_table = tensor.table_of_group.is_none();
+        if let Packing::Digits { base, per_byte } = tensor.packing
+            && one_table
+            && per_byte > 1
+            && !self.stores_uint4(tensor)
+            && tensor.tables.storage() == Storage::F32
+            && self.users.get(&packing_key(tensor.packing)) == Some(&1)
+        {
+            // The only tensor of its kind: levels straight from the bytes.
+            let table = tensor.tables.table(0);
+            let levels: Vec<u8> = tensor
+                .packing
+                .byte_table()
+                .iter()
+                .flat_map(|&code| table.get(usize::from(code)).unwrap_or(&0.0).to_le_bytes())
+                .collect();
+            debug_assert!(base <= 16 || per_byte == 1);
+            let levels =
+                self.shared_tensor("levels", vec![256, per_byte], ElementType::F32, levels);
+            let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
+            let values = self.gather(levels, bytes, id);
+            return self.fit(values, tensor, layout, id);
+        }
+        let mut codes = self.add_codes(tensor, layout, id);
+        if let Some(table_of_group) = &tensor.table_of_group {
+            let levels = tensor.tables.levels();
+            let offsets: Vec<u32> = table_of_group
+                .iter()
+                .map(|&table| u32::from(table) * levels as u32)
+                .collect();
+            let offsets = self.offsets(&offsets, tensor, layout, id);
+            codes = self.operator("Add", vec![codes, offsets], vec![], id);
+        }
+        let levels = self.level_table(tensor);
+        self.gather(levels, codes, id)
+    }
+
+    /// The codes as `int32`, in the layout's view.
+    fn add_codes(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
+        if self.stores_uint4(tensor) {
+            let name = codes_name(id);
+            self.tensors.push(StoredTensor {
+                name: name.clone(),
+                dims: layout.view.clone(),
+                element_type: ElementType::U4,
+                data: tensor.packed.clone(),
+            });
+            return self.cast(name, ElementType::I32, id);
+        }
+        match tensor.packing {
+            Packing::Digits { per_byte: 1, .. } => {
+                self.stored_codes(tensor, layout.view.clone(), id)
+            }
+            packing @ Packing::Digits { .. } => {
+                let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
+                let table = self.byte_table(packing);
+                let codes = self.gather(table, bytes, id);
+                self.fit(codes, tensor, layout, id)
+            }
+            packing => {
+                let planes = packing.planes();
+                let plane_len = packing.plane_len_bytes(tensor.partition.len());
+                let bytes = self.stored_codes(tensor, vec![planes, plane_len], id);
+                let table = self.byte_table(packing);
+                let bits = self.gather(table, bytes, id);
+                let factors = (0..planes)
+                    .flat_map(|plane| (1i32 << plane).to_le_bytes())
+                    .collect();
+                let factors =
+                    self.shared_tensor("factors", vec![planes, 1, 1], ElementType::I32, factors);
+                let weighted = self.operator("Mul", vec![bits, factors], vec![], id);
+                let codes = self.sum_first_axis(weighted, id);
+                self.fit(codes, tensor, layout, id)
+            }
+        }
+    }
+
+    /// The packed bytes, stored in this shape, as `int32`.
+    fn stored_codes(&mut self, tensor: &QuantizedTensor, dims: Vec<usize>, id: &str) -> String {
+        let name = codes_name(id);
+        self.tensors.push(StoredTensor {
+            name: name.clone(),
+            dims,
+            element_type: ElementType::U8,
+            data: tensor.packed.clone(),
+        });
+        self.cast(name, ElementType::I32, id)
+    }
+
+    fn stores_uint4(&self, tensor: &QuantizedTensor) -> bool {
+        self.uint4 && matches!(tensor.packing, Packing::Digits { base: 16, .. })
+    }
+
+    /// What the bytes hold, without the last byte's padding, in the layout's
+    /// view.
+    fn fit(
+        &mut self,
+        value: String,
+        tensor: &QuantizedTensor,
+        layout: &Layout,
+        id: &str,
+    ) -> String {
+        let count = tensor.partition.len();
+        let slots = tensor.packing.plane_len_bytes(count) * tensor.packing.codes_per_byte();
+        let mut value = value;
+        if slots != count {
+            let flat = self.shared_shape(&[-1]);
+            value = self.operator("Reshape", vec![value, flat], vec![], id);
+            value = self.take(value, count as i64, id);
+            if layout.view == [count] {
+                return value;
+            }
+        }
+        let shape = self.shared_shape(&to_i64(&layout.view));
+        self.operator("Reshape", vec![value, shape], vec![], id)
+    }
+
+    /// The first `count` elements.
+    fn take(&mut self, value: String, count: i64, id: &str) -> String {
+        if self.opset < 10 {
+            let attributes = vec![
+                ("starts", Attribute::Ints(vec![0])),
+                ("ends", Attribute::Ints(vec![count])),
+            ];
+            return self.operator("Slice", vec![value], attributes, id);
+        }
+        let start = self.shared_shape(&[0]);
+        let end = self.shared_shape(&[count]);
+        self.operator("Slice", vec![value, start, end], vec![], id)
+    }
+
+    fn sum_first_axis(&mut self, value: String, id: &str) -> String {
+        let mut attributes = vec![("keepdims", Attribute::Int(0))];
+        if self.opset < 13 {
+            attributes.push(("axes", Attribute::Ints(vec![0])));
+            return self.operator("ReduceSum", vec![value], attributes, id);
+        }
+        let axes = self.shared_shape(&[0]);
+        self.operator("ReduceSum", vec![value, axes], attributes, id)
+    }
+
+    /// Table offsets of the groups as `int32`, to be broadcast to the view.
+    fn offsets(
+        &mut self,
+        offsets: &[u32],
+        tensor: &QuantizedTensor,
+        layout: &Layout,
+        id: &str,
+    ) -> String {
+        let width = offset_len_bytes(tensor.tables.count(), tensor.tables.levels());
+        let element_type = match width {
+            1 => ElementType::U8,
+            2 => ElementType::U16,
+            _ => ElementType::I32,
+        };
+        let data = offsets
+            .iter()
+            .flat_map(|offset| offset.to_le_bytes()[..width].to_vec())
+            .collect();
+        self.widened(
+            "offsets",
+            layout.groups.clone(),
+            element_type,
+            data,
+            ElementType::I32,
+            id,
+        )
+    }
+
+    /// The level tables, one after another, as `float32`.
+    fn level_table(&mut self, tensor: &QuantizedTensor) -> String {
+        let storage = tensor.tables.storage();
+        let data = storage.encode(tensor.tables.values());
+        let dims = vec![tensor.tables.values().len()];
+        let stored = self.shared_tensor("levels", dims, element_type_of(storage), data);
+        if storage == Storage::F32 {
+            return stored;
+        }
+        self.shared_cast(stored, ElementType::F32)
+    }
+
+    fn add_affine(
+        &mut self,
+        tensor: &QuantizedTensor,
+        layout: &Layout,
+        id: &str,
+        value: String,
+    ) -> String {
+        let mut value = value;
+        let parts = [
+            ("Mul", "scale", &tensor.scale),
+            ("Add", "shift", &tensor.shift),
+        ];
+        for (op_type, what, part) in parts {
+            let Some((values, storage)) = part else {
+                continue;
+            };
+            let data = storage.encode(values);
+            let operand = self.widened(
+                what,
+                layout.groups.clone(),
+                element_type_of(*storage),
+                data,
+                ElementType::F32,
+                id,
+            );
+            value = self.operator(op_type, vec![value, operand], vec![], id);
+        }
+        value
+    }
+
+    /// A stored tensor of one decoder, cast to a wider type where it is not
+    /// of that type.
+    fn widened(
+        &mut self,
+        what: &str,
+        dims: Vec<usize>,
+        stored: ElementType,
+        data: Vec<u8>,
+        wanted: ElementType,
+        id: &str,
+    ) -> String {
+        let name = format!("{id}.{what}");
+        self.tensors.push(StoredTensor {
+            name: name.clone(),
+            dims,
+            element_type: stored,
+            data,
+        });
+        if stored == wanted {
+            name
+        } else {
+            self.cast(name, wanted, id)
+        }
+    }
+
+    /// What each byte holds, as `int32`: stored as bytes and cast once.
+    fn byte_table(&mut self, packing: Packing) -> String {
+        let dims = vec![256, packing.codes_per_byte()];
+        let stored = self.shared_tensor("bytes", dims, ElementType::U8, packing.byte_table());
+        self.shared_cast(stored, ElementType::I32)
+    }
+
+    fn shared_shape(&mut self, dims: &[i64]) -> String {
+        let data = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
+        self.shared_tensor("shape", vec![dims.len()], ElementType::I64, data)
+    }
+
+    /// A tensor that is stored once, whoever asks for this content.
+    fn shared_tensor(
+        &mut self,
+        what: &str,
+        dims: Vec<usize>,
+        element_type: ElementType,
+        data: Vec<u8>,
+    ) -> String {
+        let mut key = element_type.to_onnx().to_le_bytes().to_vec();
+        key.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+        key.extend(&data);
+        if let Some(name) = self.shared.get(&key) {
+            return name.clone();
+        }
+        let name = format!("{}.{what}{}", self.prefix, self.shared.len());
+        self.shared.insert(key, name.clone());
+        self.tensors.push(StoredTensor {
+            name: name.clone(),
+            dims,
+            element_type,
+            data,
+        });
+        name
+    }
+
+    /// A cast that is done once, whoever asks for it.
+    fn shared_cast(&mut self, value: String, to: ElementType) -> String {
+        let mut key = b"cast ".to_vec();
+        key.extend(value.as_bytes());
+        if let Some(name) = self.shared.get(&key) {
+            return name.clone();
+        }
+        let attributes = vec![("to", Attribute::Int(i64::from(to.to_onnx())))];
+        let name = format!("{value}.cast");
+        self.shared.insert(key, name.clone());
+        self.operators.push(Operator {
+            op_type: "Cast",
+            inputs: vec![value],
+            output: name.clone(),
+            attributes,
+        });
+        name
+    }
+
+    fn cast(&mut self, value: String, to: ElementType, id: &str) -> String {
+        let to = Attribute::Int(i64::from(to.to_onnx()));
+        self.operator("Cast", vec![value], vec![("to", to)], id)
+    }
+
+    fn gather(&mut self, table: String, positions: String, id: &str) -> String {
+        self.operator("Gather", vec![table, positions], vec![], id)
+    }
+
+    fn operator(
+        &mut self,
+        op_type: &'static str,
+        inputs: Vec<String>,
+        attributes: Vec<(&'static str, Attribute)>,
+        id: &str,
+    ) -> String {
+        let output = format!("{id}.{}", self.operators.len());
+        self.operators.push(Operator {
+            op_type,
+            inputs,
+            output: output.clone(),
+            attributes,
+        });
+        output
+    }
+}
+
+/// The shape in which codes meet the parameters of their groups.
+struct Layout {
+    shape: Vec<usize>,
+    view: Vec<usize>,
+    /// Extents of a parameter with one value a group, broadcast to the view.
+    groups: Vec<usize>,
+}
+
+impl Layout {
+    fn of(tensor: &QuantizedTensor) -> Self {
+        let shape = tensor.shape.clone();
+        let [
+            outer_blocks,
+            outer_block,
+            channels,
+            inner_blocks,
+            inner_block,
+        ] = tensor.partition.extents();
+        if tensor.partition.group_count() == 1 {
+            return Self {
+                view: shape.clone(),
+                shape,
+                groups: vec![],
+            };
+        }
+        if outer_blocks == 1 && inner_blocks == 1 {
+            // One value a channel, broadcast against the tensor's own shape.
+            let axis = (0..tensor.shape.len()).find(|&axis| {
+                tensor.shape[axis] == channels
+                    && tensor.shape[..axis].iter().product::<usize>() == outer_block
+            });
+            if let Some(axis) = axis {
+                let mut groups = vec![1; shape.len() - axis];
+                groups[0] = channels;
+                return Self {
+                    view: shape.clone(),
+                    shape,
+                    groups,
+                };
+            }
+        }
+        let axes = [
+            (outer_blocks, true),
+            (outer_block, false),
+            (channels, true),
+            (inner_blocks, true),
+            (inner_block, false),
+        ];
+        let axes: Vec<_> = axes
+            .into_iter()
+            .filter(|&(extent, _)| extent != 1)
+            .collect();
+        Self {
+            shape,
+            view: axes.iter().map(|&(extent, _)| extent).collect(),
+            groups: axes
+                .iter()
+                .map(|&(extent, group)| if group { extent } else { 1 })
+                .collect(),
+        }
+    }
+}
+
+fn codes_name(id: &str) -> String {
+    format!("{id}.codes")
+}
+
+fn to_i64(dims: &[usize]) -> Vec<i64> {
+    dims.iter().map(|&dim| dim as i64).collect()
+}
+
+fn element_type_of(storage: Storage) -> ElementType {
+    match storage {
+        Storage::F16 => ElementType::F16,
+        Storage::I8 => ElementType::I8,
+        _ => ElementType::F32,
+    }
+}
+
+fn packing_key(packing: Packing) -> (usize, usize) {
+    match packing {
+        Packing::Digits { base, per_byte } => (base, per_byte),
+        packing => (0, packing.planes()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! The decoder, run by a plain interpreter of its operators, gives the same
+//! bits as the quantized tensor itself.
+
+use std::collections::HashMap;
+
+use campana_codebook::LevelTables;
+use campana_tensor::{Granularity, Partition};
+use half::f16;
+
+use super::*;
+
+/// A value of the interpreter: whole numbers and floats both as `f32`, which
+/// holds all of a decoder's integers exactly.
+#[derive(Clone, Debug)]
+struct Value {
+    dims: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// Runs a decoder as ONNX defines its operators; returns all values.
+fn interpret(decoder: &Decoder) -> HashMap<String, Value> {
+    let mut values: HashMap<String, Value> = HashMap::new();
+    for tensor in &decoder.tensors {
+        let count = tensor.dims.iter().product();
+        let data = match tensor.element_type {
+            ElementType::U8 => tensor.data.iter().map(|&v| f32::from(v)).collect(),
+            ElementType::I8 => tensor
+                .data
+                .iter()
+                .map(|&v| f32::from(v.cast_signed()))
+                .collect(),
+            ElementType::U16 => chunks(&tensor.data)
+                .map(|v| f32::from(u16::from_le_bytes(v)))
+                .collect(),
+            ElementType::F16 => chunks(&tensor.data)
+                .map(|v| f16::from_le_bytes(v).to_f32())
+                .collect(),
+            ElementType::I32 => chunks(&tensor.data)
+                .map(|v| i32::from_le_bytes(v) as f32)
+                .collect(),
+            ElementType::I64 => chunks(&tensor.data)
+                .map(|v| i64::from_le_bytes(v) as f32)
+                .collect(),
+            ElementType::F32 => chunks(&tensor.data).map(f32::from_le_bytes).collect(),
+            ElementType::U4 => {
+                let nibbles = tensor.data.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+                nibbles.take(count).map(f32::from).collect()
+            }
+            other => panic!("no decoder stores {other}"),
+        };
+        let value = Value {
+            dims: tensor.dims.clone(),
+            data,
+        };
+        assert_eq!(value.data.len(), count, "{}", tensor.name);
+        assert!(
+            values.insert(tensor.name.clone(), value).is_none(),
+            "{} twice",
+            tensor.name
+        );
+    }
+    for operator in &decoder.operators {
+        let inputs: Vec<&Value> = operator.inputs.iter().map(|name| &values[name]).collect();
+        let result = run(operator, &inputs);
+        assert!(
+            values.insert(operator.output.clone(), result).is_none(),
+            "{} twice",
+            operator.output
+        );
+    }
+    values
+}
+
+fn run(operator: &Operator, inputs: &[&Value]) -> Value {
+    match operator.op_type {
+        "Cast" => match operator.attributes[0].1 {
+            Attribute::Int(10) => Value {
+                dims: inputs[0].dims.clone(),
+                data: inputs[0]
+                    .data
+                    .iter()
+                    .map(|&v| f16::from_f32(v).to_f32())
+                    .collect(),
+            },
+            _ => inputs[0].clone(),
+        },
+        "Gather" => {
+            let (table, positions) = (inputs[0], inputs[1]);
+            let row: usize = table.dims[1..].iter().product();
+            Value {
+                dims: [&positions.dims, &table.dims[1..]].concat(),
+                data: positions
+                    .data
+                    .iter()
+                    .flat_map(|&at| table.data[at as usize * row..][..row].to_vec())
+                    .collect(),
+            }
+        }
+        "Reshape" => {
+            let count = inputs[0].data.len();
+            let dims = inputs[1]
+                .data
+                .iter()
+                .map(|&dim| if dim < 0.0 { count } else { dim as usize });
+            Value {
+                dims: dims.collect(),
+                data: inputs[0].data.clone(),
+            }
+        }
+        "Slice" => {
+            let end = match operator.attributes.iter().find(|(name, _)| *name == "ends") {
+                Some((_, Attribute::Ints(ends))) => ends[0] as usize,
+                _ => inputs[2].data[0] as usize,
+            };
+            Value {
+                dims: vec![end],
+                data: inputs[0].data[..end].to_vec(),
+            }
+        }
+        "ReduceSum" => {
+            let len = inputs[0].data.len() / inputs[0].dims[0];
+            let sum = |at| inputs[0].data.iter().skip(at).step_by(len).sum();
+            Value {
+                dims: inputs[0].dims[1..].to_vec(),
+                data: (0..len).map(sum).collect(),
+            }
+        }
+        "Mul" => broadcast(inputs[0], inputs[1], |a, b| a * b),
+        "Add" => broadcast(inputs[0], inputs[1], |a, b| a + b),
+        other => panic!("no decoder uses {other}"),
+    }
+}
+
+/// `b` is broadcast to `a`, whose rank is not below.
+fn broadcast(a: &Value, b: &Value, operation: fn(f32, f32) -> f32) -> Value {
+    let missing = a.dims.len() - b.dims.len();
+    let data = (0..a.data.len()).map(|position| {
+        let (mut rest, mut other, mut stride) = (position, 0, 1);
+        for axis in (missing..a.dims.len()).rev() {
+            let extent = b.dims[axis - missing];
+            assert!(
+                extent == 1 || extent == a.dims[axis],
+                "{:?} to {:?}",
+                b.dims,
+                a.dims
+            );
+            other += if extent == 1 {
+                0
+            } else {
+                rest % a.dims[axis] * stride
+            };
+            stride *= extent;
+            rest /= a.dims[axis];
+        }
+        operation(a.data[position], b.data[other])
+    });
+    Value {
+        dims: a.dims.clone(),
+        data: data.collect(),
+    }
+}
+
+fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks().0.iter().copied()
+}
+
+/// A tensor with pseudo-random codes and parameters in every part.
+fn sample(
+    shape: &[usize],
+    granularity: Granularity,
+    levels: usize,
+    tables: usize,
+    storage: Storage,
+    affine: bool,
+) -> QuantizedTensor {
+    let partition = Partition::new(shape, Some(shape.len() / 2), granularity);
+    let groups = partition.group_count();
+    let mut state = 12345u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    let codes: Vec<u8> = (0..partition.len())
+        .map(|_| (random() as usize % levels) as u8)
+        .collect();
+    let packing = Packing::densest(levels);
+    let mut packed = vec![0; packing.len_bytes(codes.len())];
+    packing.pack(&codes, &mut packed);
+    let mut values: Vec<f32> = (0..tables * levels)
+        .map(|_| random() as f32 / 1e5 - 80.0)
+        .collect();
+    for table in values.chunks_mut(levels) {
+        table.sort_by(f32::total_cmp);
+    }
+    let mut parameters = |storage: Storage| -> Option<(Vec<f32>, Storage)> {
+        let values = (0..groups)
+            .map(|_| storage.round(random() as f32 / 1e7 + 0.01))
+            .collect();
+        affine.then_some((values, storage))
+    };
+    let (scale, shift) = (parameters(Storage::F16), parameters(Storage::F32));
+    let tensor = QuantizedTensor {
+        shape: shape.to_vec(),
+        packing,
+        packed,
+        tables: LevelTables::new(values, levels, storage),
+        table_of_group: (tables > 1)
+            .then(|| (0..groups).map(|group| (group % tables) as u16).collect()),
+        scale,
+        shift,
+        partition,
+    };
+    tensor.check().unwrap();
+    tensor
+}
+
+/// Tensors of every packing, granularity and storage.
+fn samples() -> Vec<QuantizedTensor> {
+    let mut samples = Vec::new();
+    for levels in [2, 3, 4, 6, 7, 8, 16, 32, 64, 128, 256] {
+        for shape in [&[3, 5, 7][..], &[4, 6, 2, 2]] {
+            samples.push(sample(
+                shape,
+                Granularity::PerTensor,
+                levels,
+                1,
+                Storage::F32,
+                false,
+            ));
+            samples.push(sample(
+                shape,
+                Granularity::PerChannel,
+                levels,
+                2,
+                Storage::F32,
+                true,
+            ));
+            samples.push(sample(
+                shape,
+                Granularity::PerChannel,
+                levels,
+                shape[shape.len() / 2],
+                Storage::I8,
+                true,
+            ));
+            samples.push(sample(
+                shape,
+                Granularity::PerGroup(3),
+                levels,
+                1,
+                Storage::F16,
+                true,
+            ));
+        }
+    }
+    samples
+}
+
+fn assert_decodes(decoder: &Decoder, tensors: &[QuantizedTensor]) {
+    let values = interpret(decoder);
+    for (number, tensor) in tensors.iter().enumerate() {
+        let value = &values[&format!("w{number}")];
+        assert_eq!(value.dims, tensor.shape, "tensor {number}");
+        let expected = tensor.dequantize();
+        let same = value
+            .data
+            .iter()
+            .zip(&expected)
+            .all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "tensor {number}: {:?}", tensor.packing);
+    }
+}
+
+#[test]
+fn every_form_decodes_bit_for_bit_at_every_opset() {
+    let tensors = samples();
+    let all: Vec<_> = tensors.iter().collect();
+    for (opset, uint4) in [(7, false), (11, false), (13, false), (21, true)] {
+        let mut decoder = Decoder::new("q".to_owned(), opset, uint4, &all);
+        for (number, tensor) in tensors.iter().enumerate() {
+            decoder.add(tensor, &format!("w{number}"), ElementType::F32);
+        }
+        assert_decodes(&decoder, &tensors);
+    }
+}
+
+#[test]
+fn a_single_tensor_decodes_bit_for_bit() {
+    for tensor in samples() {
+        let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+        decoder.add(&tensor, "w0", ElementType::F32);
+        assert_decodes(&decoder, &[tensor]);
+    }
+}
+
+#[test]
+fn a_single_four_bit_tensor_looks_pairs_up() {
+    let tensor = sample(&[4, 6], Granularity::PerTensor, 16, 1, Storage::F32, false);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+    decoder.add(&tensor, "w", ElementType::F32);
+    let operators: Vec<_> = decoder.operators.iter().map(|op| op.op_type).collect();
+    assert_eq!(operators, ["Cast", "Gather", "Reshape"]);
+}
+
+#[test]
+fn half_floats_are_rounded_once_at_the_end() {
+    let tensor = sample(&[4, 6], Granularity::PerChannel, 16, 1, Storage::F32, true);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+    decoder.add(&tensor, "w", ElementType::F16);
+    let value = &interpret(&decoder)["w"];
+    let expected = tensor
+        .dequantize()
+        .into_iter()
+        .map(|w| f16::from_f32(w).to_f32());
+    assert!(value.data.iter().copied().eq(expected));
+}
+
+#[test]
+fn what_several_tensors_need_is_stored_once() {
+    let tensor = sample(&[4, 6], Granularity::PerTensor, 16, 1, Storage::F32, false);
+    let size = |count: usize| {
+        let tensors = vec![&tensor; count];
+        let mut decoder = Decoder::new("q".to_owned(), 13, false, &tensors);
+        for number in 0..count {
+            decoder.add(&tensor, &format!("w{number}"), ElementType::F32);
+        }
+        decoder
+            .tensors
+            .iter()
+            .map(|tensor| tensor.data.len())
+            .sum::<usize>()
+    };
+    assert_eq!(size(3) - size(2), tensor.packed.len());
+}

@@ -1,0 +1,219 @@
+//! What the user can choose.
+
+use std::fmt;
+use std::str::FromStr;
+
+use campana_design::Method;
+use campana_tensor::Granularity;
+
+use crate::{Error, ErrorKind};
+
+/// Everything that decides what becomes of a model.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bits of a code: 1 to 8.
+    pub bits: u8,
+    /// How levels are designed.
+    pub method: MethodChoice,
+    /// What shares a codebook or a scale.
+    pub granularity: Granularity,
+    /// Weight tensors that stay float.
+    pub keep: Vec<NamePattern>,
+    /// Bits of some weight tensors; the last match counts.
+    pub bits_for: Vec<(NamePattern, u8)>,
+    /// The form in which the model is written.
+    pub target: Target,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bits: 4,
+            method: MethodChoice::Auto,
+            granularity: Granularity::PerChannel,
+            keep: Vec::new(),
+            bits_for: Vec::new(),
+            target: Target::Lut,
+        }
+    }
+}
+
+impl Options {
+    /// Whether every choice is in its range.
+    ///
+    /// # Errors
+    ///
+    /// Where a bit width is not 1 to 8, or a group is empty.
+    pub fn check(&self) -> Result<(), Error> {
+        let widths = self.bits_for.iter().map(|(_, bits)| *bits);
+        for bits in widths.chain([self.bits]) {
+            if !(1..=8).contains(&bits) {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!("bits must be a whole number from 1 to 8, not {bits}"),
+                ));
+            }
+        }
+        if self.granularity == Granularity::PerGroup(0) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "a group must have at least one weight".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Bits of the weight tensor of this name.
+    pub fn bits_of(&self, name: &str) -> u8 {
+        let special = self
+            .bits_for
+            .iter()
+            .rev()
+            .find(|(pattern, _)| pattern.matches(name));
+        special.map_or(self.bits, |(_, bits)| *bits)
+    }
+}
+
+/// A method, or the choice among all of them by what they measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodChoice {
+    /// For each tensor the design with the least measured error at equal
+    /// stored bytes.
+    Auto,
+    /// One method for all tensors.
+    Fixed(Method),
+}
+
+impl fmt::Display for MethodChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(method) => method.fmt(f),
+        }
+    }
+}
+
+impl FromStr for MethodChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        text.parse().map(Self::Fixed).map_err(|_| {
+            let names: Vec<String> = Method::ALL.iter().map(ToString::to_string).collect();
+            format!("not a method: use auto, {}", names.join(", "))
+        })
+    }
+}
+
+/// The form in which a quantized model is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Codes in bytes, decoded by standard operators of opset 7 and later.
+    Lut,
+    /// 4-bit codes as `uint4` tensors (opset 21); other widths as in `Lut`.
+    LutUint4,
+    /// The decoded weights as plain floats: same size, no speed gained.
+    Float,
+}
+
+impl Target {
+    /// All targets.
+    pub const ALL: [Self; 3] = [Self::Lut, Self::LutUint4, Self::Float];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lut => "lut",
+            Self::LutUint4 => "lut-uint4",
+            Self::Float => "float",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|target| target.as_str() == text)
+            .ok_or_else(|| format!("not a target: use one of {names}"))
+    }
+}
+
+/// A pattern of tensor names: `*` is any run of characters, `?` any one,
+/// `[ab]` one of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern(glob::Pattern);
+
+impl NamePattern {
+    /// Whether the whole name fits the pattern, or equals its text (names
+    /// with brackets in them need not be escaped).
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.as_str() == name || self.0.matches(name)
+    }
+
+    /// The pattern's text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        glob::Pattern::new(text).map(Self).map_err(|error| {
+            format!(
+                "not a name pattern: {} at character {}",
+                error.msg,
+                error.pos + 1
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_pattern_that_matches_decides_the_bits() {
+        let options = Options {
+            bits_for: vec![
+                ("layer*".parse().unwrap(), 3),
+                ("layer?/fc".parse().unwrap(), 8),
+            ],
+            ..Options::default()
+        };
+        let bits = ["conv", "layer1/conv", "layer1/fc"].map(|name| options.bits_of(name));
+        assert_eq!(bits, [4, 3, 8]);
+    }
+
+    #[test]
+    fn names_with_brackets_match_themselves() {
+        assert!("w[0]".parse::<NamePattern>().unwrap().matches("w[0]"));
+        assert!("a/*".parse::<NamePattern>().unwrap().matches("a/b/c"));
+    }
+
+    #[test]
+    fn bits_out_of_range_are_refused() {
+        for bits in [0, 9] {
+            let options = Options {
+                bits,
+                ..Options::default()
+            };
+            let message = options.check().unwrap_err().to_string();
+            assert!(message.contains("1 to 8"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! From a model to its quantized tensors.
+
+use campana_codebook::QuantizedTensor;
+use campana_design::{Levels, Summary, design};
+use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_onnx::Model;
+use campana_tensor::{Granularity, Partition};
+use rayon::prelude::*;
+
+use crate::auto::best_design;
+use crate::shared::gather;
+use crate::store::{Stored, store};
+use crate::{Error, ErrorKind, MethodChoice, NamePattern, Options, Progress, TensorReport};
+
+/// Bytes that the decoder of one tensor adds to a graph: names, operators,
+/// small tensors. Measured on the networks of the test suite: 250 to 420.
+const DECODER_BYTES: usize = 400;
+
+/// A model's tensors with what became of each.
+#[derive(Debug)]
+pub struct QuantizedModel<'m> {
+    /// The constant float tensors, in the file's order.
+    pub tensors: Vec<TensorOutcome<'m>>,
+}
+
+/// What became of one tensor.
+#[derive(Debug)]
+pub struct TensorOutcome<'m> {
+    /// The tensor in the model.
+    pub tensor: ModelTensor<'m>,
+    /// Its codes and levels; `None` where it stays float.
+    pub quantized: Option<QuantizedTensor>,
+    /// Sum of the squared weights; 0 where it stays float.
+    pub energy: f64,
+    /// Sum of the squared errors of the weights.
+    pub squared_error: f64,
+    /// What is said of it.
+    pub report: TensorReport,
+}
+
+/// Quantizes the weights of a model; biases, parameters of normalizations,
+/// what the user keeps and what is too small to gain stay float.
+///
+/// # Errors
+///
+/// Where an option is out of range or a pattern fits no weight tensor, a
+/// tensor's data cannot be read, a weight is NaN or infinite, or `progress`
+/// says to stop.
+pub fn quantize<'m>(
+    model: &'m Model,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<QuantizedModel<'m>, Error> {
+    options.check()?;
+    let tensors = constant_tensors(model);
+    check_patterns(options, &tensors)?;
+    let weights = tensors
+        .iter()
+        .filter(|tensor| kept_beforehand(tensor, options).is_none());
+    progress.start(weights.map(count).sum::<usize>() as u64);
+    let tensors = tensors
+        .into_par_iter()
+        .map(|tensor| {
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            let outcome = match kept_beforehand(&tensor, options) {
+                Some(reason) => keep(tensor, reason),
+                None => quantize_tensor(model, tensor, options)?,
+            };
+            if outcome.quantized.is_some() {
+                progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);
+            }
+            Ok(outcome)
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    Ok(QuantizedModel { tensors })
+}
+
+/// A pattern that fits nothing is a typing error that would go unnoticed.
+fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
+    let keep = options.keep.iter().map(|pattern| ("--keep", pattern));
+    let bits_for = options
+        .bits_for
+        .iter()
+        .map(|(pattern, _)| ("--bits-for", pattern));
+    for (option, pattern) in keep.chain(bits_for) {
+        let fits = |tensor: &ModelTensor<'_>| {
+            matches!(tensor.role, Role::Weight { .. }) && pattern.matches(tensor.name)
+        };
+        if !tensors.iter().any(fits) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{option} '{}' fits no weight tensor of the model; `campana inspect` lists their names",
+                    NamePattern::as_str(pattern)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Why a tensor stays float, as far as can be said without its data.
+fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String> {
+    match &tensor.role {
+        Role::Other(purpose) => Some(purpose.clone()),
+        Role::Weight { .. }
+            if options
+                .keep
+                .iter()
+                .any(|pattern| pattern.matches(tensor.name)) =>
+        {
+            Some("kept by --keep".to_owned())
+        }
+        Role::Weight { .. } if count(tensor) == 0 => Some("empty".to_owned()),
+        Role::Weight { .. } => None,
+    }
+}
+
+fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
+    // Negative or overflowing extents are refused when the data is read.
+    tensor
+        .proto
+        .dims
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(0))
+        .collect()
+}
+
+fn count(tensor: &ModelTensor<'_>) -> usize {
+    shape(tensor)
+        .iter()
+        .fold(1, |product, &dim| product.saturating_mul(dim))
+}
+
+fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
+    tensor
+        .proto
+        .element_type
+        .len_bytes(count(tensor))
+        .unwrap_or(0)
+}
+
+fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
+    let bytes = float_len_bytes(&tensor);
+    let bits_per_weight = tensor.proto.element_type.bits().unwrap_or(0) as f64;
+    TensorOutcome {
+        report: TensorReport {
+            name: tensor.name.to_owned(),
+            op: tensor.op_type.to_owned(),
+            shape: shape(&tensor),
+            bits: None,
+            method: None,
+            family: None,
+            granularity: None,
+            clip: None,
+            mse: None,
+            sqnr_db: None,
+            bits_per_weight,
+            kept: Some(reason),
+            input_bytes: bytes as u64,
+            output_bytes: bytes as u64,
+        },
+        tensor,
+        quantized: None,
+        energy: 0.0,
+        squared_error: 0.0,
+    }
+}
+
+fn quantize_tensor<'m>(
+    model: &Model,
+    tensor: ModelTensor<'m>,
+    options: &Options,
+) -> Result<TensorOutcome<'m>, Error> {
+    let weights = read_finite(model, &tensor)?;
+    let summary = Summary::of(&weights);
+    let bits = options.bits_of(tensor.name);
+    let shape = shape(&tensor);
+    let Role::Weight { channel_axis, .. } = tensor.role else {
+        unreachable!("only weights are quantized");
+    };
+    let partition = Partition::new(&shape, channel_axis, options.granularity);
+    let stored = match options.method {
+        MethodChoice::Auto => best_design(&weights, &shape, channel_axis, &partition, 1 << bits),
+        MethodChoice::Fixed(method) => {
+            let designs: Vec<Levels> = if partition.group_count() == 1 {
+                vec![design(method, &summary, bits).levels]
+            } else {
+                let design_group = |group| {
+                    design(
+                        method,
+                        &Summary::of(&gather(&weights, &partition, group)),
+                        bits,
+                    )
+                    .levels
+                };
+                (0..partition.group_count())
+                    .into_par_iter()
+                    .map(design_group)
+                    .collect()
+            };
+            store(&weights, &shape, &partition, &designs)
+        }
+    };
+    let Stored {
+        tensor: quantized,
+        squared_error,
+    } = stored;
+    let len_bytes = quantized.len_bytes();
+    if len_bytes + DECODER_BYTES >= float_len_bytes(&tensor) {
+        return Ok(keep(tensor, "too small to gain".to_owned()));
+    }
+    let moments = summary.moments();
+    let energy = moments.mean_square * moments.count as f64;
+    let report = TensorReport {
+        name: tensor.name.to_owned(),
+        op: tensor.op_type.to_owned(),
+        shape,
+        bits: Some(bits),
+        method: Some(options.method.to_string()),
+        family: Some(summary.fits().best().family.to_string()),
+        granularity: Some(granularity_name(&quantized.partition, options.granularity)),
+        clip: Some(clip(&quantized)),
+        mse: Some(squared_error / weights.len() as f64),
+        sqnr_db: Some(sqnr_db(energy, squared_error)),
+        bits_per_weight: len_bytes as f64 * 8.0 / weights.len() as f64,
+        kept: None,
+        input_bytes: float_len_bytes(&tensor) as u64,
+        output_bytes: len_bytes as u64,
+    };
+    Ok(TensorOutcome {
+        tensor,
+        quantized: Some(quantized),
+        energy,
+        squared_error,
+        report,
+    })
+}
+
+/// The weights of a tensor, all of them finite.
+pub(crate) fn read_finite(model: &Model, tensor: &ModelTensor<'_>) -> Result<Vec<f32>, Error> {
+    let name = tensor.name;
+    let weights = model.read_f32(tensor.proto).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidModel,
+            format!("cannot read tensor '{name}'"),
+        )
+        .with_source(error)
+    })?;
+    let not_finite = weights
+        .par_iter()
+        .filter(|weight| !weight.is_finite())
+        .count();
+    if not_finite > 0 {
+        return Err(Error::new(
+            ErrorKind::InvalidModel,
+            format!(
+                "tensor '{name}' has {not_finite} NaN or infinite weights among {}; repair the model, or leave \
+                 this tensor as it is with --keep '{name}'",
+                weights.len()
+            ),
+        ));
+    }
+    Ok(weights)
+}
+
+/// `10 log10(energy / squared_error)`; infinite where nothing was lost.
+pub fn sqnr_db(energy: f64, squared_error: f64) -> f64 {
+    10.0 * (energy / squared_error).log10()
+}
+
+fn granularity_name(partition: &Partition, asked: Granularity) -> String {
+    match asked {
+        _ if partition.group_count() == 1 => "tensor".to_owned(),
+        Granularity::PerGroup(_) => format!("group={}", partition.group_len()),
+        _ => "channel".to_owned(),
+    }
+}
+
+/// The lowest and the highest level of all groups.
+fn clip(tensor: &QuantizedTensor) -> [f32; 2] {
+    let mut clip = [f32::INFINITY, f32::NEG_INFINITY];
+    for group in 0..tensor.partition.group_count() {
+        for level in tensor.group_levels(group) {
+            clip = [clip[0].min(level), clip[1].max(level)];
+        }
+    }
+    clip
+}

@@ -1,0 +1,290 @@
+//! A quantized model as ONNX: the parts that changed, everything else copied.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use campana_codebook::QuantizedTensor;
+use campana_model::weights::Origin;
+use campana_onnx::schema;
+use campana_onnx::{
+    Content, Edits, Model, NewAttribute, NewNode, NewTensor, NewValueInfo, TensorProto,
+};
+use campana_tensor::ElementType;
+
+use crate::external::{DataFile, ExternalOutput, Placement, set_external};
+use crate::lut::{Attribute, Decoder, Operator, StoredTensor};
+use crate::opset;
+use crate::quantize::{QuantizedModel, TensorOutcome};
+use crate::{Error, ErrorKind, Target};
+
+/// First IR version whose initializers need not be inputs of the graph.
+const IR_WITHOUT_INPUTS: i64 = 4;
+
+/// First IR version with 4-bit element types.
+const IR_WITH_UINT4: i64 = 10;
+
+/// Fields of a tensor that hold its elements or say where they are.
+const DATA_FIELDS: [u32; 9] = [
+    schema::tensor::FLOAT_DATA,
+    schema::tensor::INT32_DATA,
+    schema::tensor::STRING_DATA,
+    schema::tensor::INT64_DATA,
+    schema::tensor::RAW_DATA,
+    schema::tensor::DOUBLE_DATA,
+    schema::tensor::UINT64_DATA,
+    schema::tensor::EXTERNAL_DATA,
+    schema::tensor::DATA_LOCATION,
+];
+
+/// A model to be written, and the files of external data beside it.
+#[derive(Debug)]
+pub struct OutputModel<'a> {
+    edits: Edits<'a>,
+    /// The files beside the model.
+    pub data_files: Vec<DataFile<'a>>,
+}
+
+impl<'a> OutputModel<'a> {
+    /// A model with its quantized tensors in the form of `target`. With no
+    /// tensor quantized it is the input, byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// Where the target needs another opset than the model's, or reading
+    /// fails.
+    pub fn new(
+        model: &'a Model,
+        quantized: &'a QuantizedModel<'_>,
+        target: Target,
+        placement: &Placement,
+    ) -> Result<Self, Error> {
+        let mut edits = Edits::new(model);
+        let changed: Vec<_> = quantized
+            .tensors
+            .iter()
+            .filter_map(|outcome| Some((outcome, outcome.quantized.as_ref()?)))
+            .collect();
+        let messages: Vec<_> = changed
+            .iter()
+            .map(|(outcome, _)| outcome.tensor.proto.message)
+            .collect();
+        let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
+        match target {
+            _ if changed.is_empty() => {}
+            Target::Float => {
+                for (outcome, tensor) in changed {
+                    replace_data(model, &mut edits, &mut external, outcome, tensor)?;
+                }
+            }
+            Target::Lut => add_decoder(model, &mut edits, &mut external, &changed, false)?,
+            Target::LutUint4 => add_decoder(model, &mut edits, &mut external, &changed, true)?,
+        }
+        Ok(Self {
+            edits,
+            data_files: external.into_files(),
+        })
+    }
+
+    /// Writes the model without the files beside it; returns its length in
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where reading or writing fails, or the model would be larger than ONNX
+    /// readers accept.
+    pub fn write(self, out: &mut impl Write) -> Result<u64, Error> {
+        self.edits
+            .write(out)
+            .map_err(|error| Error::new(ErrorKind::Io, "cannot write the model").with_source(error))
+    }
+}
+
+/// The same tensor with the decoded weights as its data; all its other fields
+/// are kept.
+fn replace_data<'a>(
+    model: &'a Model,
+    edits: &mut Edits<'a>,
+    external: &mut ExternalOutput<'a>,
+    outcome: &TensorOutcome<'_>,
+    quantized: &'a QuantizedTensor,
+) -> Result<(), Error> {
+    let proto = outcome.tensor.proto;
+    let element_type = proto.element_type;
+    let len = outcome.report.input_bytes;
+    if let Some(place) = external.add_decoded(proto, quantized, len) {
+        return set_external(model, edits, proto, &place);
+    }
+    let data = Content::stream(len, move |out| {
+        // A block at a time would save memory, at the price of a second
+        // decoder; the decoded tensor is as large as the one that was read.
+        out.write_all(&float_bytes(&quantized.dequantize(), element_type))
+    });
+    let data = Content::default().message(schema::tensor::RAW_DATA, data);
+    let fields = model.fields(proto.message).map_err(unreadable)?;
+    let mut data = Some(data);
+    for run in fields {
+        if DATA_FIELDS.contains(&run.number) {
+            edits.replace_fields(proto.message, run.span, data.take().unwrap_or_default());
+        }
+    }
+    if let Some(data) = data {
+        edits.append(proto.message, data);
+    }
+    Ok(())
+}
+
+pub(crate) fn float_bytes(weights: &[f32], element_type: ElementType) -> Vec<u8> {
+    match element_type {
+        ElementType::F16 => weights
+            .iter()
+            .flat_map(|&w| half::f16::from_f32(w).to_le_bytes())
+            .collect(),
+        ElementType::Bf16 => weights
+            .iter()
+            .flat_map(|&w| half::bf16::from_f32(w).to_le_bytes())
+            .collect(),
+        _ => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
+    }
+}
+
+/// Codes and levels in the tensors' places, and the operators that decode
+/// them before all others.
+fn add_decoder<'a>(
+    model: &'a Model,
+    edits: &mut Edits<'a>,
+    external: &mut ExternalOutput<'a>,
+    changed: &[(&TensorOutcome<'_>, &'a QuantizedTensor)],
+    uint4: bool,
+) -> Result<(), Error> {
+    let uint4 = uint4
+        && changed
+            .iter()
+            .any(|(_, tensor)| tensor.packing == campana_codebook::Packing::densest(16));
+    let opset = if uint4 {
+        opset::raise(model, edits, Decoder::MIN_OPSET_UINT4, IR_WITH_UINT4)?
+    } else {
+        opset::at_least(model, Decoder::MIN_OPSET)?
+    };
+    let tensors: Vec<_> = changed.iter().map(|(_, tensor)| *tensor).collect();
+    let mut decoder = Decoder::new(unused_prefix(model), opset, uint4, &tensors);
+    let graph = &model.graph;
+    // The tensors whose codes the decoder stores, by the codes' names.
+    let mut origins = HashMap::new();
+    for (outcome, tensor) in changed {
+        let origin = &outcome.tensor;
+        let codes = decoder.add(tensor, origin.name, origin.proto.element_type);
+        origins.insert(codes, origin.proto);
+        let message = match origin.origin {
+            Origin::Initializer(_) => origin.proto.message,
+            Origin::ConstantNode(index) => graph.nodes[index].message,
+        };
+        edits.remove(message);
+        // What an operator makes cannot be an input of the graph as well.
+        for input in graph
+            .inputs
+            .iter()
+            .filter(|input| input.name == origin.name)
+        {
+            edits.remove(input.message);
+        }
+    }
+    let list_inputs = model.ir_version.unwrap_or(0) < IR_WITHOUT_INPUTS;
+    for tensor in decoder.tensors {
+        if list_inputs {
+            let input = value_info(&tensor);
+            edits.append(
+                graph.message,
+                Content::default().message(schema::graph::INPUT, input),
+            );
+        }
+        let tensor = match origins.get(&tensor.name) {
+            Some(origin) => new_codes(external, origin, tensor),
+            None => new_tensor(tensor),
+        };
+        edits.append(
+            graph.message,
+            Content::default().message(schema::graph::INITIALIZER, tensor),
+        );
+    }
+    let mut nodes = Content::default();
+    for operator in decoder.operators {
+        nodes = nodes.message(schema::graph::NODE, new_node(operator));
+    }
+    match graph.nodes.first() {
+        Some(first) => edits.insert_before(first.message, nodes),
+        None => edits.prepend(graph.message, nodes),
+    }
+    Ok(())
+}
+
+/// Codes go where the weights were: into the model or a file beside it.
+fn new_codes(
+    external: &mut ExternalOutput<'_>,
+    origin: &TensorProto,
+    tensor: StoredTensor,
+) -> NewTensor<'static> {
+    let StoredTensor {
+        name,
+        dims,
+        element_type,
+        data,
+    } = tensor;
+    match external.add_codes(origin, data) {
+        Ok(place) => NewTensor::external(&name, &dims, element_type, &place),
+        Err(data) => NewTensor::raw(&name, &dims, element_type, data),
+    }
+}
+
+fn new_tensor(tensor: StoredTensor) -> NewTensor<'static> {
+    NewTensor::raw(&tensor.name, &tensor.dims, tensor.element_type, tensor.data)
+}
+
+fn value_info(tensor: &StoredTensor) -> NewValueInfo {
+    let dims: Vec<_> = tensor
+        .dims
+        .iter()
+        .map(|&dim| campana_onnx::Dim::Value(dim as i64))
+        .collect();
+    NewValueInfo::tensor(&tensor.name, tensor.element_type, Some(&dims))
+}
+
+fn new_node(operator: Operator) -> NewNode<'static> {
+    let mut node = NewNode::new(operator.op_type, &operator.inputs, [&operator.output]);
+    for (name, value) in operator.attributes {
+        node = node.attribute(
+            name,
+            match value {
+                Attribute::Int(value) => NewAttribute::from(value),
+                Attribute::Ints(values) => NewAttribute::from(values),
+            },
+        );
+    }
+    node
+}
+
+/// The shortest of `q`, `qq`, `qqq`, ... with which no name of the graph
+/// begins.
+fn unused_prefix(model: &Model) -> String {
+    let graph = &model.graph;
+    let tensors = graph.initializers.iter().map(|tensor| tensor.name.as_str());
+    let sparse = graph
+        .sparse_initializers
+        .iter()
+        .map(campana_onnx::SparseTensor::name);
+    let values = graph.inputs.iter().map(|input| input.name.as_str());
+    let made = graph
+        .nodes
+        .iter()
+        .flat_map(|node| node.outputs.iter().map(String::as_str));
+    let longest = tensors
+        .chain(sparse)
+        .chain(values)
+        .chain(made)
+        .map(|name| name.bytes().take_while(|&byte| byte == b'q').count())
+        .max();
+    "q".repeat(longest.unwrap_or(0) + 1)
+}
+
+fn unreadable(error: campana_onnx::Error) -> Error {
+    Error::new(ErrorKind::Io, "cannot read the model").with_source(error)
+}

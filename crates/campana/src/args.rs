@@ -1,0 +1,147 @@
+//! The command line: names, defaults and units.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use campana_quantize::{MethodChoice, NamePattern, Target};
+use campana_tensor::Granularity;
+use clap::{Parser, Subcommand};
+
+/// Makes trained convolutional networks small and fast without retraining.
+#[derive(Debug, Parser)]
+#[command(
+    name = "campana",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Threads to use [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the whole story on a built-in network: no argument, no download
+    Demo(Demo),
+    /// Show how the weights of a model are distributed, and what each bit width would cost
+    Inspect(Inspect),
+    /// Write a smaller model that every ONNX runtime loads
+    Quantize(Quantize),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Demo {
+    /// Folder for the models and the HTML page it writes; made where it is missing
+    #[arg(short, long, value_name = "FOLDER", default_value = "campana-demo")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Also write a page with each tensor's histogram, fitted densities, thresholds and levels
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Bits of the quantizer that the page draws: 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8), requires = "html")]
+    pub(crate) bits: u8,
+    /// Overwrite the page where it exists
+    #[arg(long, requires = "html")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Quantize {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Where to write the smaller model
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Bits of a weight's code: 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) bits: u8,
+    /// How levels are designed: auto, ks, gaussian, laplace, kmeans, minmax, mse, aciq, pwlq, pot,
+    /// apot or nf; auto measures and takes the best for each tensor
+    #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
+    pub(crate) method: MethodChoice,
+    /// What shares a codebook or scale: tensor, channel or group=N (about N weights of a channel)
+    #[arg(long, value_name = "WHAT", default_value = "channel", value_parser = parse_granularity)]
+    pub(crate) granularity: Granularity,
+    /// Leave weight tensors whose names match as they are; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) keep: Vec<NamePattern>,
+    /// Other bit width for weight tensors whose names match; the last match counts
+    #[arg(long, value_name = "GLOB=N", value_parser = parse_bits_for)]
+    pub(crate) bits_for: Vec<(NamePattern, u8)>,
+    /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
+    /// runtimes) or float (decoded weights, full size)
+    #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]
+    pub(crate) target: Target,
+    /// Overwrite the output where it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+fn parse_granularity(text: &str) -> Result<Granularity, String> {
+    match text {
+        "tensor" => Ok(Granularity::PerTensor),
+        "channel" => Ok(Granularity::PerChannel),
+        _ => match text.strip_prefix("group=").map(str::parse) {
+            Some(Ok(len)) if len > 0 => Ok(Granularity::PerGroup(len)),
+            _ => Err("use tensor, channel or group=N with N from 1 on".to_owned()),
+        },
+    }
+}
+
+fn parse_bits_for(text: &str) -> Result<(NamePattern, u8), String> {
+    let (pattern, bits) = text
+        .rsplit_once('=')
+        .ok_or("use GLOB=N, for example 'layer1*=6'")?;
+    match bits.parse() {
+        Ok(bits) if (1..=8).contains(&bits) => Ok((pattern.parse()?, bits)),
+        _ => Err(format!(
+            "bits must be a whole number from 1 to 8, not '{bits}'"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn patterns_may_hold_an_equals_sign() {
+        let (pattern, bits) = parse_bits_for("a=b*=3").unwrap();
+        assert_eq!((pattern.as_str(), bits), ("a=b*", 3));
+    }
+}

@@ -1,0 +1,22 @@
+//! `campana inspect`: how the weights are distributed.
+
+use anyhow::{Context, Result};
+use campana_onnx::Model;
+use campana_quantize::inspect::inspect;
+
+use crate::args::{Global, Inspect};
+use crate::printer;
+use crate::progress::Bar;
+
+pub(crate) fn run(args: &Inspect, global: &Global) -> Result<()> {
+    let path = args.model.display();
+    let model = Model::open(&args.model).with_context(|| format!("cannot read '{path}'"))?;
+    let inspection = inspect(&model, &path.to_string(), &Bar::new())
+        .with_context(|| format!("cannot inspect '{path}'"))?;
+    if global.json {
+        printer::print_json(&inspection)
+    } else {
+        printer::print_inspection(&inspection);
+        Ok(())
+    }
+}

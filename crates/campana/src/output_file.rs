@@ -1,0 +1,198 @@
+//! Files that appear whole or not at all.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
+
+use crate::interrupt;
+
+/// Whether an existing file may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overwrite {
+    /// It may.
+    Allowed,
+    /// It may not: the user did not say `--force`.
+    Refused,
+}
+
+impl Overwrite {
+    /// What the flag `--force` says.
+    pub(crate) fn from_force(force: bool) -> Self {
+        if force { Self::Allowed } else { Self::Refused }
+    }
+}
+
+/// A file under way: written beside its final place under a temporary name,
+/// and moved there when it is complete. Dropped before that, it leaves
+/// nothing.
+pub(crate) struct OutputFile {
+    path: PathBuf,
+    overwrite: Overwrite,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl OutputFile {
+    /// Begins a file; refuses at once what cannot end well, before any work
+    /// is done.
+    pub(crate) fn create(path: &Path, overwrite: Overwrite) -> Result<Self> {
+        check_replaceable(path, overwrite)?;
+        let folder = folder_of(path);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".campana-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As any new file: the user's umask takes away what it must.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder).with_context(|| {
+            format!(
+                "cannot write to the folder '{}' of the output",
+                folder.display()
+            )
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            overwrite,
+            file: BufWriter::with_capacity(1 << 20, file),
+        })
+    }
+
+    /// Moves the complete file to its place; returns its size.
+    pub(crate) fn finish(self) -> Result<u64> {
+        let Self {
+            path,
+            overwrite,
+            file,
+        } = self;
+        interrupt::check()?;
+        let context = || format!("cannot write '{}'", path.display());
+        let file = file
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)
+            .with_context(context)?;
+        let size = file.as_file().metadata().with_context(context)?.len();
+        match overwrite {
+            Overwrite::Allowed => file.persist(&path),
+            Overwrite::Refused => file.persist_noclobber(&path),
+        }
+        .map_err(|error| error.error)
+        .with_context(context)?;
+        Ok(size)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if interrupt::is_requested() {
+            return Err(io::Error::other("interrupted; nothing was written"));
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a whole file at once.
+pub(crate) fn write_file(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
+    let mut file = OutputFile::create(path, overwrite)?;
+    file.write_all(bytes)
+        .with_context(|| format!("cannot write '{}'", path.display()))?;
+    file.finish()?;
+    Ok(())
+}
+
+/// An error where the output is the input, under whatever name.
+pub(crate) fn check_differs(input: &Path, output: &Path) -> Result<()> {
+    if let (Ok(input_id), Ok(output_id)) = (file_id(input), file_id(output))
+        && input_id == output_id
+    {
+        bail!(
+            "the output '{}' is the input itself; name another file with -o",
+            output.display()
+        );
+    }
+    Ok(())
+}
+
+fn check_replaceable(path: &Path, overwrite: Overwrite) -> Result<()> {
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.is_file() {
+        bail!(
+            "the output '{}' exists and is no regular file",
+            path.display()
+        );
+    }
+    if overwrite == Overwrite::Refused {
+        bail!(
+            "the output '{}' exists; overwrite it with --force",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// What is the same for two names of one file: hard links too.
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// What is the same for two names of one file.
+#[cfg(not(unix))]
+fn file_id(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut file = OutputFile::create(&path, Overwrite::Refused).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_existing_file_needs_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        write_file(&path, Overwrite::Refused, b"first").unwrap();
+        let error = write_file(&path, Overwrite::Refused, b"second").unwrap_err();
+        assert!(error.to_string().contains("--force"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        write_file(&path, Overwrite::Allowed, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_hard_link_to_the_input_is_the_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        fs::write(&a, "model").unwrap();
+        fs::hard_link(&a, &b).unwrap();
+        assert!(check_differs(&a, &b).is_err());
+        assert!(check_differs(&a, &folder.path().join("c")).is_ok());
+    }
+}

@@ -1,0 +1,221 @@
+//! What people read: tables, sizes, errors.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
+use campana_quantize::{QuantizeReport, TensorReport};
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+
+/// Lines above, below and under the header only.
+const TABLE_STYLE: TableStyle = UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// An error and its causes, on stderr.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let mut causes = error.chain();
+    let mut message = causes.next().map(ToString::to_string).unwrap_or_default();
+    for cause in causes {
+        let cause = cause.to_string();
+        // Some errors repeat their cause in their own words.
+        if !message.contains(&cause) {
+            let _ = write!(message, "\n  because {cause}");
+        }
+    }
+    anstream::eprintln!("{BAD}error:{BAD:#} {message}");
+}
+
+/// One JSON object on stdout.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    anstream::println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// The table of `campana inspect`.
+pub(crate) fn print_inspection(inspection: &Inspection) {
+    let mut table = new_table(
+        &[
+            "tensor",
+            "op",
+            "shape",
+            "std",
+            "kurtosis",
+            "outliers",
+            "D gauss",
+            "D laplace",
+            "family",
+        ],
+        &["SQNR dB at 2", "3", "4", "8 bits"],
+    );
+    for tensor in &inspection.tensors {
+        let mut row = vec![
+            tensor.name.clone(),
+            tensor.op.clone(),
+            shape(&tensor.shape),
+            format!("{:.3e}", tensor.std),
+            format!("{:.1}", tensor.kurtosis),
+            percent(tensor.outliers as f64 / tensor.count as f64),
+            format!("{:.4}", tensor.d_gaussian),
+            format!("{:.4}", tensor.d_laplace),
+            tensor.family.clone(),
+        ];
+        row.extend(
+            ["2", "3", "4", "8"].map(|bits| format!("{:.1}", tensor.predicted_sqnr_db[bits])),
+        );
+        table.add_row(row);
+    }
+    anstream::println!("{table}");
+    anstream::println!(
+        "{BOLD}{}{BOLD:#}: {} weights in {} tensors",
+        inspection.model,
+        thousands(inspection.weights),
+        inspection.tensors.len(),
+    );
+    anstream::println!(
+        "{DIM}D: largest distance between the distribution of the weights and the fitted density's (0 = equal); the \
+         smaller one names the family.\nOutliers: beyond {OUTLIER_DEVIATIONS} standard deviations. SQNR: signal to \
+         quantization noise that the family's optimal quantizer predicts, one per tensor; 6 dB more halve the \
+         error.{DIM:#}",
+    );
+}
+
+/// The table of `campana quantize`.
+pub(crate) fn print_quantized(report: &QuantizeReport) {
+    let mut table = new_table(
+        &["tensor", "shape", "family", "per", "bits"],
+        &["bits/weight", "SQNR dB", "bytes before", "after", "%"],
+    );
+    let (quantized, kept): (Vec<_>, Vec<_>) = report
+        .tensors
+        .iter()
+        .partition(|tensor| tensor.kept.is_none());
+    for tensor in &quantized {
+        table.add_row([
+            tensor.name.clone(),
+            shape(&tensor.shape),
+            tensor.family.clone().unwrap_or_default(),
+            tensor.granularity.clone().unwrap_or_default(),
+            tensor.bits.map(|bits| bits.to_string()).unwrap_or_default(),
+            format!("{:.2}", tensor.bits_per_weight),
+            decibels(tensor.sqnr_db.unwrap_or(f64::INFINITY)),
+            thousands(tensor.input_bytes),
+            thousands(tensor.output_bytes),
+            percent(tensor.output_bytes as f64 / tensor.input_bytes as f64),
+        ]);
+    }
+    if !quantized.is_empty() {
+        anstream::println!("{table}");
+    }
+    for line in kept_lines(&kept) {
+        anstream::println!("{DIM}{line}{DIM:#}");
+    }
+    let share = report.output_bytes as f64 / report.input_bytes as f64;
+    anstream::println!(
+        "{BOLD}{}{BOLD:#} {} bytes -> {BOLD}{}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
+        report.input,
+        thousands(report.input_bytes),
+        report.output,
+        thousands(report.output_bytes),
+        percent(share),
+    );
+    if !quantized.is_empty() {
+        anstream::println!(
+            "{} weights at {:.2} bits each, SQNR {} dB, in {:.2} s",
+            thousands(report.weights),
+            report.bits_per_weight,
+            decibels(report.sqnr_db),
+            report.elapsed_s,
+        );
+    }
+}
+
+/// What stays float, one line a reason.
+fn kept_lines(kept: &[&TensorReport]) -> Vec<String> {
+    let mut reasons: Vec<(&str, usize, u64)> = Vec::new();
+    for tensor in kept {
+        let reason = tensor.kept.as_deref().unwrap_or_default();
+        match reasons.iter_mut().find(|(known, ..)| *known == reason) {
+            Some((_, count, bytes)) => {
+                *count += 1;
+                *bytes += tensor.output_bytes;
+            }
+            None => reasons.push((reason, 1, tensor.output_bytes)),
+        }
+    }
+    reasons
+        .iter()
+        .map(|(reason, count, bytes)| {
+            let tensors = if *count == 1 {
+                "tensor stays"
+            } else {
+                "tensors stay"
+            };
+            format!(
+                "{count} {tensors} float ({} bytes): {reason}",
+                thousands(*bytes)
+            )
+        })
+        .collect()
+}
+
+/// A table whose first columns are text and whose last are numbers.
+pub(crate) fn new_table(text: &[&str], numbers: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(TABLE_STYLE);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(text.iter().chain(numbers));
+    for column in table.column_iter_mut().skip(text.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn shape(dims: &[usize]) -> String {
+    dims.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("x")
+}
+
+pub(crate) fn decibels(value: f64) -> String {
+    if value.is_finite() {
+        format!("{value:.2}")
+    } else {
+        "exact".to_owned()
+    }
+}
+
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A number with thin groups of three digits.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped_from_the_right() {
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! A bar on stderr where that is a terminal, and nothing elsewhere.
+
+use campana_quantize::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::interrupt;
+
+/// Shows how many weights are quantized, and passes Ctrl-C on.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// A bar that appears with the first tensor.
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::no_length();
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
+        bar.set_style(style.expect("the template is valid"));
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, weights: u64) {
+        self.0.set_length(weights);
+    }
+
+    fn tensor_done(&self, name: &str, weights: u64) {
+        self.0.inc(weights);
+        self.0.set_message(name.to_owned());
+    }
+
+    fn is_cancelled(&self) -> bool {
+        interrupt::is_requested()
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
