@@ -167,6 +167,8 @@ pub(crate) fn ints(tensor: &Tensor) -> Result<Vec<i64>, Fault> {
         TensorData::I16(values) => values.iter().map(|&v| i64::from(v)).collect(),
         TensorData::I8(values) => values.iter().map(|&v| i64::from(v)).collect(),
         TensorData::U8(values) => values.iter().map(|&v| i64::from(v)).collect(),
+        TensorData::U16(values) => values.iter().map(|&v| i64::from(v)).collect(),
+        TensorData::U32(values) => values.iter().map(|&v| i64::from(v)).collect(),
         other => {
             return Err(Fault::invalid(format!(
                 "whole numbers expected, found {}",

@@ -527,6 +527,10 @@ fn space_to_depth(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         return Err(Fault::invalid(format!("{h}x{w} pixels for blocks of {b}")));
     }
     let split = reshaped(call.input(0)?, &[n, c, h / b, b, w / b, b])?;
-    let result = permuted(&split, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match call.string("mode", "DCR")? {
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => [0, 3, 5, 1, 2, 4],
+    };
+    let result = permuted(&split, &perm)?;
     Ok(vec![reshaped(&result, &[n, c * b * b, h / b, w / b])?])
 }

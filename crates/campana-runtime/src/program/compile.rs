@@ -181,7 +181,7 @@ impl<'p> Compiler<'p> {
     }
 
     /// A step that runs the operator in its plain form. The shapes of its outputs
-    /// are those it has on zeros.
+    /// are those it has on zeros, or on ones where zeros cannot be (divisors).
     fn plain_step(
         &mut self,
         planned: &PlannedNode,
@@ -212,7 +212,17 @@ impl<'p> Compiler<'p> {
         }
         let mut call = self.call(planned);
         call.inputs = zeros.iter().map(Option::as_deref).collect();
-        let results = run_plain(&call)?;
+        let results = match run_plain(&call) {
+            Err(Fault::Invalid(_)) => {
+                let ones: Vec<Option<Tensor>> = zeros
+                    .iter()
+                    .map(|zero| zero.as_deref().map(ones_like))
+                    .collect();
+                call.inputs = ones.iter().map(Option::as_ref).collect();
+                run_plain(&call)?
+            }
+            results => results?,
+        };
         let mut slots = Vec::new();
         for (name, tensor) in node.outputs.iter().zip(&results) {
             slots.push((!name.is_empty()).then_some(self.slots));
@@ -421,4 +431,20 @@ fn zero_tensor(kind: ElementType, shape: &[usize]) -> Result<Tensor, Fault> {
         other => return Err(Fault::unsupported(format!("elements of {other}"))),
     };
     crate::ops::tensor(shape.to_vec(), data)
+}
+
+/// Ones in place of whole numbers that are zero.
+fn ones_like(tensor: &Tensor) -> Tensor {
+    macro_rules! ones {
+        ($($variant:ident),*) => {
+            match tensor.data() {
+                $(TensorData::$variant(values) => {
+                    TensorData::$variant(values.iter().map(|&v| if v == 0 { 1 } else { v }).collect())
+                })*
+                other => other.clone(),
+            }
+        };
+    }
+    let data = ones!(I8, U8, I16, U16, I32, U32, I64, U64);
+    Tensor::new(tensor.shape().to_vec(), data).unwrap_or_else(|| tensor.clone())
 }

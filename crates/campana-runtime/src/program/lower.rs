@@ -38,7 +38,8 @@ pub(super) fn lower(
     if !inputs_are_floats || (node.outputs.len() > 1 && node.op_type != "Split") {
         return Ok(None);
     }
-    if is_view {
+    let may_train = node.op_type == "Dropout" && node.inputs.len() > 2;
+    if is_view && !may_train {
         return view(c, planned).map(Some);
     }
     match (node.op_type.as_str(), &planned.packed) {
