@@ -146,7 +146,7 @@ fn node_tests_of_listed_operators_pass() {
                 float_passed += usize::from(is_float);
             }
             Outcome::Unsupported(reason) => {
-                eprintln!("skipped  {name} (float: {is_float}): {reason}")
+                eprintln!("skipped  {name} (float: {is_float}): {reason}");
             }
             Outcome::Failed(reason) => eprintln!("FAILED   {name} (float: {is_float}): {reason}"),
         }
