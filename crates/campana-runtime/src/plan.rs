@@ -24,11 +24,17 @@ pub struct PlanOptions {
     /// Whether batch normalization, activations and residual sums become part
     /// of the convolution before them. Default: true.
     pub fuse: bool,
+    /// Whether weights are also kept as they were, which only the plain form of
+    /// operators needs.
+    pub(crate) keep_weights: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { fuse: true }
+        Self {
+            fuse: true,
+            keep_weights: false,
+        }
     }
 }
 
@@ -105,12 +111,13 @@ impl Plan {
         }
         // Where shapes depend on values, everything runs in its plain form,
         // which needs the weights as they are.
-        let plain = nodes.iter().any(|planned| {
-            shape_operands(&planned.node.op_type).iter().any(|&index| {
-                let name = planned.node.inputs.get(index).map_or("", String::as_str);
-                !name.is_empty() && !constants.contains_key(name)
-            })
-        });
+        let plain = options.keep_weights
+            || nodes.iter().any(|planned| {
+                shape_operands(&planned.node.op_type).iter().any(|&index| {
+                    let name = planned.node.inputs.get(index).map_or("", String::as_str);
+                    !name.is_empty() && !constants.contains_key(name)
+                })
+            });
         let graph_inputs: HashSet<&str> = graph
             .inputs
             .iter()
