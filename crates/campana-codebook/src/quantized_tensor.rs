@@ -73,13 +73,13 @@ impl LevelTables {
 }
 
 /// A weight tensor as packed codes, level tables and, for each group of
-/// weights, the table it uses and an optional scale and shift.
+/// weights, the table it uses and an optional shift and scale.
 ///
 /// The value of a weight with code `c` in group `g` is computed in `f32`, each
 /// operation rounded:
 ///
 /// ```text
-/// w = table[table_of_group[g]][c] * scale[g] + shift[g]
+/// w = (table[table_of_group[g]][c] + shift[g]) * (scale[g] * scale_unit)
 /// ```
 ///
 /// The fields are public since this is a plain record of what is stored;
@@ -98,9 +98,12 @@ pub struct QuantizedTensor {
     pub tables: LevelTables,
     /// The table of each group; `None` where all use the first.
     pub table_of_group: Option<Vec<u16>>,
-    /// A factor for each group and its storage.
+    /// A factor for each group, not negative, and its storage.
     pub scale: Option<(Vec<f32>, Storage)>,
-    /// A term for each group and its storage.
+    /// What all stored scales are multiplied with; lets them be small whole
+    /// numbers.
+    pub scale_unit: Option<f32>,
+    /// A term for each group, added before the scale, and its storage.
     pub shift: Option<(Vec<f32>, Storage)>,
 }
 
@@ -148,6 +151,15 @@ impl QuantizedTensor {
         self.packing.unpack(&self.packed, self.partition.len())
     }
 
+    /// The factor of one group, its stored scale times the unit in `f32`.
+    pub fn group_scale(&self, group: usize) -> Option<f32> {
+        let (values, _) = self.scale.as_ref()?;
+        Some(
+            self.scale_unit
+                .map_or(values[group], |unit| values[group] * unit),
+        )
+    }
+
     /// The levels of one group as its weights are decoded.
     pub fn group_levels(&self, group: usize) -> Vec<f32> {
         let table = self
@@ -156,7 +168,7 @@ impl QuantizedTensor {
             .map_or(0, |tables| usize::from(tables[group]));
         affine_levels(
             self.tables.table(table),
-            self.scale.as_ref().map(|(values, _)| values[group]),
+            self.group_scale(group),
             self.shift.as_ref().map(|(values, _)| values[group]),
         )
     }
@@ -189,18 +201,19 @@ impl QuantizedTensor {
                 tables.len() * offset_len_bytes(self.tables.count(), self.tables.levels())
             })
             + floats(&self.scale)
+            + self.scale_unit.map_or(0, |_| Storage::F32.len_bytes())
             + floats(&self.shift)
     }
 }
 
-/// Levels of a table under a scale and a shift, computed as a runtime does:
-/// in `f32`, each operation rounded.
+/// Levels of a table under a scale and a shift, `(level + shift) * scale`,
+/// computed as a runtime does: in `f32`, each operation rounded.
 pub fn affine_levels(table: &[f32], scale: Option<f32>, shift: Option<f32>) -> Vec<f32> {
     table
         .iter()
         .map(|&level| {
-            let scaled = scale.map_or(level, |scale| level * scale);
-            shift.map_or(scaled, |shift| scaled + shift)
+            let shifted = shift.map_or(level, |shift| level + shift);
+            scale.map_or(shifted, |scale| shifted * scale)
         })
         .collect()
 }
@@ -228,7 +241,8 @@ mod tests {
             packed: vec![0b0110],
             tables: LevelTables::new(vec![-1.0, 1.0, -2.0, 3.0], 2, Storage::I8),
             table_of_group: Some(vec![0, 1]),
-            scale: Some((vec![0.5, 2.0], Storage::F16)),
+            scale: Some((vec![1.0, 4.0], Storage::I8)),
+            scale_unit: Some(0.5),
             shift: Some((vec![0.0, 0.25], Storage::F32)),
         }
     }
@@ -237,8 +251,8 @@ mod tests {
     fn each_group_has_its_table_scale_and_shift() {
         let tensor = two_channels();
         assert_eq!(tensor.check(), Ok(()));
-        assert_eq!(tensor.dequantize(), [-0.5, 0.5, 6.25, -3.75]);
-        assert_eq!(tensor.len_bytes(), 1 + 4 + 2 + 2 * 2 + 2 * 4);
+        assert_eq!(tensor.dequantize(), [-0.5, 0.5, 6.5, -3.5]);
+        assert_eq!(tensor.len_bytes(), 1 + 4 + 2 + (2 + 4) + 2 * 4);
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Layer<'_> {
                 choices_before,
                 low,
                 (best + 1).min(high),
-            )
+            );
         };
         let mut after = || {
             self.fill(
@@ -319,7 +319,7 @@ impl Layer<'_> {
                 &mut choices_after[1..],
                 best,
                 high,
-            )
+            );
         };
         if ends.len() >= MIN_PARALLEL {
             rayon::join(before, after);

@@ -25,7 +25,7 @@ use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 use crate::shared::{GroupParameters, gather, shared_levels};
-use crate::store::{Stored, store};
+use crate::store::{Precision, Stored, store};
 
 /// Squared mean over variance of max(0, x) for x ~ N(0, 1):
 /// (1 / 2 pi) / (1/2 - 1 / 2 pi).
@@ -47,11 +47,18 @@ pub(crate) fn best_design(
         shape,
         &whole,
         &[Levels::Free(kmeans_levels(weights, levels))],
+        Precision::Coarse,
     )];
     if partition.group_count() > 1 {
         for parameters in [GroupParameters::Scale, GroupParameters::ScaleAndShift] {
             let designs = shared_levels(weights, partition, levels, parameters);
-            candidates.push(store(weights, shape, partition, &designs));
+            candidates.push(store(
+                weights,
+                shape,
+                partition,
+                &designs,
+                Precision::Coarse,
+            ));
         }
         if partition.group_len() > levels {
             let designs: Vec<Levels> = (0..partition.group_count())
@@ -60,7 +67,13 @@ pub(crate) fn best_design(
                     Levels::Free(kmeans_levels(&gather(weights, partition, group), levels))
                 })
                 .collect();
-            candidates.push(store(weights, shape, partition, &designs));
+            candidates.push(store(
+                weights,
+                shape,
+                partition,
+                &designs,
+                Precision::Coarse,
+            ));
         }
     }
     let channels = Partition::new(shape, channel_axis, Granularity::PerChannel);

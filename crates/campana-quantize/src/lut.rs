@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! codes (uint8) -> Cast -> Gather(byte table) -> Reshape -> [Add offset]
-//!     -> Gather(levels) -> [Mul scale] -> [Add shift] -> weight
+//!     -> Gather(levels) -> [Add shift] -> [Mul scale * unit] -> weight
 //! ```
 //!
 //! Codes that are digits of a byte need one lookup in a table of shape
@@ -119,12 +119,12 @@ impl Decoder {
             value
         } else {
             let shape = self.shared_shape(&to_i64(&layout.shape));
-            self.operator("Reshape", vec![value, shape], vec![], &id)
+            self.operator("Reshape", vec![value, shape], vec![])
         };
         let value = if element_type == ElementType::F32 {
             value
         } else {
-            self.cast(value, element_type, &id)
+            self.cast(value, element_type)
         };
         // The last operator makes the tensor itself.
         let last = self.operators[first..]
@@ -159,8 +159,8 @@ impl Decoder {
             let levels =
                 self.shared_tensor("levels", vec![256, per_byte], ElementType::F32, levels);
             let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
-            let values = self.gather(levels, bytes, id);
-            return self.fit(values, tensor, layout, id);
+            let values = self.gather(levels, bytes);
+            return self.fit(values, tensor, layout);
         }
         let mut codes = self.add_codes(tensor, layout, id);
         if let Some(table_of_group) = &tensor.table_of_group {
@@ -170,10 +170,10 @@ impl Decoder {
                 .map(|&table| u32::from(table) * levels as u32)
                 .collect();
             let offsets = self.offsets(&offsets, tensor, layout, id);
-            codes = self.operator("Add", vec![codes, offsets], vec![], id);
+            codes = self.operator("Add", vec![codes, offsets], vec![]);
         }
         let levels = self.level_table(tensor);
-        self.gather(levels, codes, id)
+        self.gather(levels, codes)
     }
 
     /// The codes as `int32`, in the layout's view.
@@ -186,7 +186,7 @@ impl Decoder {
                 element_type: ElementType::U4,
                 data: tensor.packed.clone(),
             });
-            return self.cast(name, ElementType::I32, id);
+            return self.cast(name, ElementType::I32);
         }
         match tensor.packing {
             Packing::Digits { per_byte: 1, .. } => {
@@ -195,23 +195,23 @@ impl Decoder {
             packing @ Packing::Digits { .. } => {
                 let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
                 let table = self.byte_table(packing);
-                let codes = self.gather(table, bytes, id);
-                self.fit(codes, tensor, layout, id)
+                let codes = self.gather(table, bytes);
+                self.fit(codes, tensor, layout)
             }
             packing => {
                 let planes = packing.planes();
                 let plane_len = packing.plane_len_bytes(tensor.partition.len());
                 let bytes = self.stored_codes(tensor, vec![planes, plane_len], id);
                 let table = self.byte_table(packing);
-                let bits = self.gather(table, bytes, id);
+                let bits = self.gather(table, bytes);
                 let factors = (0..planes)
                     .flat_map(|plane| (1i32 << plane).to_le_bytes())
                     .collect();
                 let factors =
                     self.shared_tensor("factors", vec![planes, 1, 1], ElementType::I32, factors);
-                let weighted = self.operator("Mul", vec![bits, factors], vec![], id);
-                let codes = self.sum_first_axis(weighted, id);
-                self.fit(codes, tensor, layout, id)
+                let weighted = self.operator("Mul", vec![bits, factors], vec![]);
+                let codes = self.sum_first_axis(weighted);
+                self.fit(codes, tensor, layout)
             }
         }
     }
@@ -225,7 +225,7 @@ impl Decoder {
             element_type: ElementType::U8,
             data: tensor.packed.clone(),
         });
-        self.cast(name, ElementType::I32, id)
+        self.cast(name, ElementType::I32)
     }
 
     fn stores_uint4(&self, tensor: &QuantizedTensor) -> bool {
@@ -234,50 +234,44 @@ impl Decoder {
 
     /// What the bytes hold, without the last byte's padding, in the layout's
     /// view.
-    fn fit(
-        &mut self,
-        value: String,
-        tensor: &QuantizedTensor,
-        layout: &Layout,
-        id: &str,
-    ) -> String {
+    fn fit(&mut self, value: String, tensor: &QuantizedTensor, layout: &Layout) -> String {
         let count = tensor.partition.len();
         let slots = tensor.packing.plane_len_bytes(count) * tensor.packing.codes_per_byte();
         let mut value = value;
         if slots != count {
             let flat = self.shared_shape(&[-1]);
-            value = self.operator("Reshape", vec![value, flat], vec![], id);
-            value = self.take(value, count as i64, id);
+            value = self.operator("Reshape", vec![value, flat], vec![]);
+            value = self.take(value, count as i64);
             if layout.view == [count] {
                 return value;
             }
         }
         let shape = self.shared_shape(&to_i64(&layout.view));
-        self.operator("Reshape", vec![value, shape], vec![], id)
+        self.operator("Reshape", vec![value, shape], vec![])
     }
 
     /// The first `count` elements.
-    fn take(&mut self, value: String, count: i64, id: &str) -> String {
+    fn take(&mut self, value: String, count: i64) -> String {
         if self.opset < 10 {
             let attributes = vec![
                 ("starts", Attribute::Ints(vec![0])),
                 ("ends", Attribute::Ints(vec![count])),
             ];
-            return self.operator("Slice", vec![value], attributes, id);
+            return self.operator("Slice", vec![value], attributes);
         }
         let start = self.shared_shape(&[0]);
         let end = self.shared_shape(&[count]);
-        self.operator("Slice", vec![value, start, end], vec![], id)
+        self.operator("Slice", vec![value, start, end], vec![])
     }
 
-    fn sum_first_axis(&mut self, value: String, id: &str) -> String {
+    fn sum_first_axis(&mut self, value: String) -> String {
         let mut attributes = vec![("keepdims", Attribute::Int(0))];
         if self.opset < 13 {
             attributes.push(("axes", Attribute::Ints(vec![0])));
-            return self.operator("ReduceSum", vec![value], attributes, id);
+            return self.operator("ReduceSum", vec![value], attributes);
         }
         let axes = self.shared_shape(&[0]);
-        self.operator("ReduceSum", vec![value, axes], attributes, id)
+        self.operator("ReduceSum", vec![value, axes], attributes)
     }
 
     /// Table offsets of the groups as `int32`, to be broadcast to the view.
@@ -328,26 +322,42 @@ impl Decoder {
         value: String,
     ) -> String {
         let mut value = value;
-        let parts = [
-            ("Mul", "scale", &tensor.scale),
-            ("Add", "shift", &tensor.shift),
-        ];
-        for (op_type, what, part) in parts {
-            let Some((values, storage)) = part else {
-                continue;
-            };
-            let data = storage.encode(values);
-            let operand = self.widened(
-                what,
-                layout.groups.clone(),
-                element_type_of(*storage),
-                data,
-                ElementType::F32,
-                id,
-            );
-            value = self.operator(op_type, vec![value, operand], vec![], id);
+        if let Some(shift) = &tensor.shift {
+            let shift = self.parameter("shift", shift, layout, id);
+            value = self.operator("Add", vec![value, shift], vec![]);
+        }
+        if let Some(scale) = &tensor.scale {
+            let mut scale = self.parameter("scale", scale, layout, id);
+            if let Some(unit) = tensor.scale_unit {
+                let unit = self.shared_tensor(
+                    "unit",
+                    vec![],
+                    ElementType::F32,
+                    unit.to_le_bytes().to_vec(),
+                );
+                scale = self.operator("Mul", vec![scale, unit], vec![]);
+            }
+            value = self.operator("Mul", vec![value, scale], vec![]);
         }
         value
+    }
+
+    /// One value a group, as `float32`, to be broadcast to the view.
+    fn parameter(
+        &mut self,
+        what: &str,
+        (values, storage): &(Vec<f32>, Storage),
+        layout: &Layout,
+        id: &str,
+    ) -> String {
+        self.widened(
+            what,
+            layout.groups.clone(),
+            element_type_of(*storage),
+            storage.encode(values),
+            ElementType::F32,
+            id,
+        )
     }
 
     /// A stored tensor of one decoder, cast to a wider type where it is not
@@ -371,7 +381,7 @@ impl Decoder {
         if stored == wanted {
             name
         } else {
-            self.cast(name, wanted, id)
+            self.cast(name, wanted)
         }
     }
 
@@ -431,13 +441,13 @@ impl Decoder {
         name
     }
 
-    fn cast(&mut self, value: String, to: ElementType, id: &str) -> String {
+    fn cast(&mut self, value: String, to: ElementType) -> String {
         let to = Attribute::Int(i64::from(to.to_onnx()));
-        self.operator("Cast", vec![value], vec![("to", to)], id)
+        self.operator("Cast", vec![value], vec![("to", to)])
     }
 
-    fn gather(&mut self, table: String, positions: String, id: &str) -> String {
-        self.operator("Gather", vec![table, positions], vec![], id)
+    fn gather(&mut self, table: String, positions: String) -> String {
+        self.operator("Gather", vec![table, positions], vec![])
     }
 
     fn operator(
@@ -445,9 +455,8 @@ impl Decoder {
         op_type: &'static str,
         inputs: Vec<String>,
         attributes: Vec<(&'static str, Attribute)>,
-        id: &str,
     ) -> String {
-        let output = format!("{id}.{}", self.operators.len());
+        let output = format!("{}_{}", self.prefix, self.operators.len());
         self.operators.push(Operator {
             op_type,
             inputs,

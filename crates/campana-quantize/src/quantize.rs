@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::auto::best_design;
 use crate::shared::gather;
-use crate::store::{Stored, store};
+use crate::store::{Precision, Stored, store};
 use crate::{Error, ErrorKind, MethodChoice, NamePattern, Options, Progress, TensorReport};
 
 /// Bytes that the decoder of one tensor adds to a graph: names, operators,
@@ -201,7 +201,7 @@ fn quantize_tensor<'m>(
                     .map(design_group)
                     .collect()
             };
-            store(&weights, &shape, &partition, &designs)
+            store(&weights, &shape, &partition, &designs, Precision::Fine)
         }
     };
     let Stored {

@@ -15,8 +15,26 @@ const MAX_LEVELS_STORED_AS_I8: usize = 16;
 /// graph are smaller than 32-bit storage.
 const MIN_COUNT_STORED_AS_F16: usize = 32;
 
-/// A shift may move by this share of the scale when it is rounded.
-const MAX_SHIFT_ERROR_PER_SCALE: f32 = 1e-3;
+/// From this many scales on, 8-bit storage and the multiplication with its unit
+/// are smaller than 16-bit storage.
+const MIN_COUNT_STORED_AS_I8: usize = 96;
+
+/// Relative error that rounding may put on a scale stored in 16 bits; up to 16
+/// levels, and more.
+const MAX_SCALE_ERROR: [f32; 2] = [1.0 / 128.0, 1.0 / 2048.0];
+
+/// The same for a scale stored in 8 bits. Weights are assigned after the
+/// rounding, so a scale that is off by this much costs 0.5 % squared error at 4
+/// bits.
+const MAX_COARSE_SCALE_ERROR: f32 = 1.0 / 16.0;
+
+/// A group whose scale is below this share of the largest counts as if it had
+/// that scale: dead channels must not decide the storage of all others.
+const SMALLEST_SCALE: f32 = 1e-3;
+
+/// Error that rounding may put on a shift, in units of the weights' standard
+/// deviation; up to 16 levels, and more.
+const MAX_SHIFT_ERROR: [f32; 2] = [1.0 / 128.0, 1.0 / 1024.0];
 
 /// Weights that one task assigns; a multiple of the codes per byte of every
 /// packing, so that tasks write whole bytes.
@@ -37,7 +55,18 @@ struct GroupLevels {
     tables: LevelTables,
     table_of_group: Option<Vec<u16>>,
     scale: Option<(Vec<f32>, Storage)>,
+    scale_unit: Option<f32>,
     shift: Option<(Vec<f32>, Storage)>,
+}
+
+/// How precisely scales and shifts are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// As designed, but for rounding to 16 bits where that changes next to
+    /// nothing.
+    Fine,
+    /// In 8 bits for up to 16 levels, where that is possible.
+    Coarse,
 }
 
 /// Stores weights with the levels designed for each of their groups.
@@ -55,6 +84,7 @@ pub(crate) fn store(
     shape: &[usize],
     partition: &Partition,
     designs: &[Levels],
+    precision: Precision,
 ) -> Stored {
     assert_eq!(weights.len(), partition.len(), "weights of the partition");
     assert_eq!(
@@ -62,7 +92,7 @@ pub(crate) fn store(
         partition.group_count(),
         "a design for each group"
     );
-    let groups = GroupLevels::new(designs);
+    let groups = GroupLevels::new(designs, precision);
     let packing = Packing::densest(groups.tables.levels());
     let (packed, squared_error) = groups.assign_and_pack(weights, partition, packing);
     let tensor = QuantizedTensor {
@@ -73,6 +103,7 @@ pub(crate) fn store(
         tables: groups.tables,
         table_of_group: groups.table_of_group,
         scale: groups.scale,
+        scale_unit: groups.scale_unit,
         shift: groups.shift,
     };
     Stored {
@@ -82,11 +113,11 @@ pub(crate) fn store(
 }
 
 impl GroupLevels {
-    fn new(designs: &[Levels]) -> Self {
+    fn new(designs: &[Levels], precision: Precision) -> Self {
         match designs {
             [] => Self::one_table(vec![0.0]),
             [design] => Self::one_table(to_f32(&design.values())),
-            _ => Self::affine(designs).unwrap_or_else(|| Self::own(designs)),
+            _ => Self::affine(designs, precision).unwrap_or_else(|| Self::own(designs, precision)),
         }
     }
 
@@ -96,13 +127,14 @@ impl GroupLevels {
             tables: LevelTables::new(levels, count, Storage::F32),
             table_of_group: None,
             scale: None,
+            scale_unit: None,
             shift: None,
         }
     }
 
     /// Shared tables; `None` where a design is free, or tables differ in
     /// length.
-    fn affine(designs: &[Levels]) -> Option<Self> {
+    fn affine(designs: &[Levels], precision: Precision) -> Option<Self> {
         let mut tables: Vec<Vec<f32>> = Vec::new();
         let mut table_of_group = Vec::with_capacity(designs.len());
         let mut scales = Vec::with_capacity(designs.len());
@@ -119,34 +151,32 @@ impl GroupLevels {
             let table = to_f32(table);
             let number = tables.iter().position(|known| *known == table);
             table_of_group.push(number.unwrap_or(tables.len()) as u16);
+            let (scale, shift) = scale_after_shift(&table, *scale, *shift);
+            scales.push(scale);
+            shifts.push(shift);
             if number.is_none() {
                 tables.push(table);
             }
-            scales.push(*scale as f32);
-            shifts.push(*shift as f32);
         }
         let levels = tables[0].len();
         if tables.iter().any(|table| table.len() != levels) {
             return None;
         }
-        let scale_storage = float_storage(&scales);
-        let scales: Vec<f32> = scales.iter().map(|&s| scale_storage.round(s)).collect();
-        let shift_storage = shift_storage(&shifts, &scales);
-        let shifts: Vec<f32> = shifts.iter().map(|&s| shift_storage.round(s)).collect();
+        let mut values = tables.concat();
+        let shift = store_shifts(&shifts, &mut values, tables.len(), &mut scales, precision);
+        let (scales, storage, scale_unit) = store_scales(&scales, levels, precision);
         Some(Self {
             table_of_group: (tables.len() > 1).then_some(table_of_group),
-            tables: LevelTables::new(tables.concat(), levels, Storage::F32),
-            scale: Some((scales, scale_storage)),
-            shift: shifts
-                .iter()
-                .any(|&s| s != 0.0)
-                .then_some((shifts, shift_storage)),
+            tables: LevelTables::new(values, levels, Storage::F32),
+            scale: Some((scales, storage)),
+            scale_unit,
+            shift,
         })
     }
 
     /// A table of its own for each group, shorter ones filled up with their
     /// last level.
-    fn own(designs: &[Levels]) -> Self {
+    fn own(designs: &[Levels], precision: Precision) -> Self {
         let mut tables: Vec<Vec<f32>> = designs.iter().map(|d| to_f32(&d.values())).collect();
         let levels = tables.iter().map(Vec::len).max().unwrap_or(1);
         for table in &mut tables {
@@ -161,14 +191,15 @@ impl GroupLevels {
                 tables: LevelTables::new(values, levels, storage),
                 table_of_group,
                 scale: None,
+                scale_unit: None,
                 shift: None,
             };
         }
         let largest = |table: &Vec<f32>| table.iter().fold(0f32, |max, level| max.max(level.abs()));
         let scales: Vec<f32> = tables.iter().map(|table| largest(table) / 127.0).collect();
-        let scale_storage = float_storage(&scales);
-        let scales: Vec<f32> = scales.iter().map(|&s| scale_storage.round(s)).collect();
+        let (scales, storage, scale_unit) = store_scales(&scales, levels, precision);
         for (table, &scale) in tables.iter_mut().zip(&scales) {
+            let scale = scale * scale_unit.unwrap_or(1.0);
             for level in table.iter_mut() {
                 *level = if scale == 0.0 { 0.0 } else { *level / scale };
             }
@@ -176,7 +207,8 @@ impl GroupLevels {
         Self {
             tables: LevelTables::new(tables.concat(), levels, Storage::I8),
             table_of_group,
-            scale: Some((scales, scale_storage)),
+            scale: Some((scales, storage)),
+            scale_unit,
             shift: None,
         }
     }
@@ -188,7 +220,10 @@ impl GroupLevels {
             .map_or(0, |tables| usize::from(tables[group]));
         let levels = affine_levels(
             self.tables.table(table),
-            self.scale.as_ref().map(|(values, _)| values[group]),
+            self.scale.as_ref().map(|(values, _)| {
+                self.scale_unit
+                    .map_or(values[group], |unit| values[group] * unit)
+            }),
             self.shift.as_ref().map(|(values, _)| values[group]),
         );
         Codebook::new(levels).expect("designs are finite and ascending, and scales not negative")
@@ -260,21 +295,107 @@ fn to_f32(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
 
-fn float_storage(values: &[f32]) -> Storage {
-    if values.len() < MIN_COUNT_STORED_AS_F16 {
-        Storage::F32
+/// From `level * scale + shift` to `(level + shift) * scale`. A group whose
+/// weights are all equal gets the scale that puts the table's outermost level
+/// on that side there.
+fn scale_after_shift(table: &[f32], scale: f64, shift: f64) -> (f32, f32) {
+    if scale > 0.0 && (shift / scale).abs() < f64::from(f32::MAX) {
+        return (scale as f32, (shift / scale) as f32);
+    }
+    let outermost = if shift < 0.0 {
+        table.first()
     } else {
-        Storage::narrowest_float(values)
+        table.last()
+    };
+    match outermost {
+        Some(&level) if shift != 0.0 && shift / f64::from(level) > 0.0 => {
+            ((shift / f64::from(level)) as f32, 0.0)
+        }
+        _ => (0.0, 0.0),
     }
 }
 
-fn shift_storage(shifts: &[f32], scales: &[f32]) -> Storage {
-    let kept = |(&shift, &scale): (&f32, &f32)| {
-        (Storage::F16.round(shift) - shift).abs() <= MAX_SHIFT_ERROR_PER_SCALE * scale
+/// Shifts as stored; none where all are zero.
+///
+/// Up to 16 levels of one table they are whole numbers of a unit that goes into
+/// the table and the scales.
+fn store_shifts(
+    shifts: &[f32],
+    tables: &mut [f32],
+    table_count: usize,
+    scales: &mut [f32],
+    precision: Precision,
+) -> Option<(Vec<f32>, Storage)> {
+    let largest = shifts.iter().fold(0f32, |max, shift| max.max(shift.abs()));
+    if largest == 0.0 {
+        return None;
+    }
+    let many = usize::from(tables.len() / table_count > MAX_LEVELS_STORED_AS_I8);
+    let std = (tables.iter().map(|level| level * level).sum::<f32>() / tables.len() as f32).sqrt();
+    let max_error = MAX_SHIFT_ERROR[many] * std;
+    let unit = largest / 127.0;
+    let several = shifts.len() >= MIN_COUNT_STORED_AS_F16;
+    if precision == Precision::Coarse
+        && several
+        && many == 0
+        && table_count == 1
+        && unit / 2.0 <= max_error
+        && unit.is_normal()
+    {
+        tables.iter_mut().for_each(|level| *level /= unit);
+        scales.iter_mut().for_each(|scale| *scale *= unit);
+        let whole = shifts.iter().map(|&shift| Storage::I8.round(shift / unit));
+        return Some((whole.collect(), Storage::I8));
+    }
+    let storage = Storage::F16;
+    let fits = shifts
+        .iter()
+        .all(|&shift| (storage.round(shift) - shift).abs() <= max_error);
+    let storage = if several && fits {
+        storage
+    } else {
+        Storage::F32
     };
-    if shifts.len() >= MIN_COUNT_STORED_AS_F16 && shifts.iter().zip(scales).all(kept) {
+    Some((
+        shifts.iter().map(|&shift| storage.round(shift)).collect(),
+        storage,
+    ))
+}
+
+/// Scales as stored, and their common factor.
+fn store_scales(
+    scales: &[f32],
+    levels: usize,
+    precision: Precision,
+) -> (Vec<f32>, Storage, Option<f32>) {
+    let largest = scales.iter().copied().fold(0f32, f32::max);
+    let fits = |storage: Storage, unit: f32, max_error: f32| {
+        scales.iter().all(|&scale| {
+            let error = (storage.round(scale / unit) * unit - scale).abs();
+            error <= max_error * scale.max(SMALLEST_SCALE * largest)
+        })
+    };
+    let rounded = |storage: Storage, unit: f32| {
+        scales
+            .iter()
+            .map(|&scale| storage.round(scale / unit))
+            .collect()
+    };
+    let many = levels > MAX_LEVELS_STORED_AS_I8;
+    let unit = largest / 127.0;
+    if precision == Precision::Coarse
+        && !many
+        && scales.len() >= MIN_COUNT_STORED_AS_I8
+        && unit.is_normal()
+        && fits(Storage::I8, unit, MAX_COARSE_SCALE_ERROR)
+    {
+        return (rounded(Storage::I8, unit), Storage::I8, Some(unit));
+    }
+    let max_error = MAX_SCALE_ERROR[usize::from(many)];
+    let storage = if scales.len() >= MIN_COUNT_STORED_AS_F16 && fits(Storage::F16, 1.0, max_error) {
         Storage::F16
     } else {
         Storage::F32
-    }
+    };
+    (rounded(storage, 1.0), storage, None)
 }

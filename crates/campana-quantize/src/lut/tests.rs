@@ -206,6 +206,7 @@ fn sample(
         tables: LevelTables::new(values, levels, storage),
         table_of_group: (tables > 1)
             .then(|| (0..groups).map(|group| (group % tables) as u16).collect()),
+        scale_unit: affine.then_some(0.37),
         scale,
         shift,
         partition,
