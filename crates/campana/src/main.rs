@@ -37,9 +37,6 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Demo(demo) => commands::demo::run(&demo, &args.global),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &args.global),
-        Command::Completions(completions) => {
-            commands::completions::run(&completions);
-            Ok(())
-        }
+        Command::Completions(completions) => commands::completions::run(&completions),
     }
 }
