@@ -102,7 +102,8 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
     let tensors: Vec<_> = constant_tensors(model)
         .into_iter()
         .filter(|tensor| matches!(tensor.role, Role::Weight { .. }))
-        .filter(|tensor| tensor.proto.count().is_ok_and(|count| count > 0))
+        // Extents that overflow are refused when the data is read.
+        .filter(|tensor| !tensor.proto.count().is_ok_and(|count| count == 0))
         .collect();
     let count = |tensor: &ModelTensor<'_>| tensor.proto.count().unwrap_or(0) as u64;
     progress.start(tensors.iter().map(count).sum());
