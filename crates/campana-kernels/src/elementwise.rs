@@ -40,6 +40,19 @@ pub enum Unary {
     },
     /// `x min(max(x / 6 + 1/2, 0), 1)`.
     HardSwish,
+    /// What quantizing to whole numbers and back leaves of `x`:
+    /// `scale (min(max(round(x / scale) + zero_point, low), high) - zero_point)`,
+    /// ties to even.
+    QuantizeDequantize {
+        /// Distance of the levels.
+        scale: f32,
+        /// The code of 0, a whole number.
+        zero_point: f32,
+        /// The lowest code.
+        low: f32,
+        /// The highest code.
+        high: f32,
+    },
     /// `x` where it is not negative, `alpha x` elsewhere.
     LeakyRelu {
         /// Slope below zero.
@@ -90,6 +103,19 @@ impl Kernel for Map<'_> {
                 let line = x.mul_add(V::splat(1.0 / 6.0), V::splat(0.5));
                 x.mul(line.at_least(V::splat(0.0)).at_most(V::splat(1.0)))
             }),
+            Unary::QuantizeDequantize {
+                scale,
+                zero_point,
+                low,
+                high,
+            } => {
+                let (scale, zero_point) = (V::splat(scale), V::splat(zero_point));
+                let (low, high) = (V::splat(low), V::splat(high));
+                each(values, |x: V| {
+                    let code = x.div(scale).round().add(zero_point);
+                    code.at_least(low).at_most(high).sub(zero_point).mul(scale)
+                });
+            }
             Unary::LeakyRelu { alpha } => each(values, |x: V| {
                 let negative = x.at_most(V::splat(0.0));
                 x.at_least(V::splat(0.0)).add(negative.mul(V::splat(alpha)))
@@ -325,6 +351,21 @@ mod tests {
                     assert_eq!(leaky[i], if x < 0.0 { 0.1 * x } else { x });
                 }
             }
+        }
+    }
+
+    #[test]
+    fn quantizing_and_back_gives_the_nearest_level() {
+        for level in Level::available() {
+            let mut values = [-1.0, -0.26, 0.25, 0.74, 0.76, 9.0, 100.0, -100.0, 1.25];
+            let op = Unary::QuantizeDequantize {
+                scale: 0.5,
+                zero_point: 2.0,
+                low: 0.0,
+                high: 15.0,
+            };
+            map(level, op, &mut values);
+            assert_eq!(values, [-1.0, -0.5, 0.0, 0.5, 1.0, 6.5, 6.5, -1.0, 1.0]);
         }
     }
 

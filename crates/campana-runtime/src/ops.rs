@@ -20,18 +20,24 @@ use campana_tensor::Tensor;
 
 pub(crate) use call::{Call, Fault, floats, tensor};
 pub(crate) use convolution::conv_geometry;
-pub(crate) use elementwise::unary_of as elementwise_unary;
+pub(crate) use elementwise::{unary_of as elementwise_unary, unary_scalar};
 pub(crate) use indexing::{broadcast_shape, pad_amounts, permutation, slice_axes, strides_of};
 pub(crate) use normalize::batch_affine as normalize_affine;
 pub(crate) use pooling::window_geometry;
+pub(crate) use quantized::range_of as code_range;
 pub(crate) use shape::{reshaped, shape_values};
 
 /// An operator: its inputs and attributes to its outputs.
 pub(crate) type Operator = fn(&Call<'_>) -> Result<Vec<Tensor>, Fault>;
 
-/// The operator of this name in ONNX's own domain (or the one for
-/// operators that runtimes agreed on).
+/// The domain of operators that only a plan makes.
+pub(crate) const OWN_DOMAIN: &str = "campana";
+
+/// The operator of this name in ONNX's own domain or in [`OWN_DOMAIN`].
 pub(crate) fn operator(domain: &str, op_type: &str) -> Option<Operator> {
+    if domain == OWN_DOMAIN {
+        return elementwise::own_operator(op_type);
+    }
     if !matches!(domain, "" | "ai.onnx") {
         return None;
     }

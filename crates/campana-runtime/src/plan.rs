@@ -3,6 +3,7 @@
 mod fold;
 mod fuse;
 mod pack;
+mod quantized;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -107,6 +108,7 @@ impl Plan {
             .map(|value| value.name.as_str())
             .collect();
         if options.fuse {
+            quantized::join(&mut nodes, &constants, &outputs);
             fuse::fuse(&mut nodes, &mut constants, &outputs, opset);
         }
         // Where shapes depend on values, everything runs in its plain form,

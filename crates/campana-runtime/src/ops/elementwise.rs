@@ -66,8 +66,13 @@ pub(super) fn operator(op_type: &str) -> Option<Operator> {
     })
 }
 
+/// The operators of the plan's own domain.
+pub(super) fn own_operator(op_type: &str) -> Option<Operator> {
+    (op_type == "QuantizeDequantize").then_some(vectorized)
+}
+
 /// Functions without attributes, on reals.
-fn unary_scalar(op_type: &str) -> Option<fn(f64) -> f64> {
+pub(crate) fn unary_scalar(op_type: &str) -> Option<fn(f64) -> f64> {
     Some(match op_type {
         "Tanh" => f64::tanh,
         "Sqrt" => f64::sqrt,
@@ -157,6 +162,12 @@ pub(crate) fn unary_of(call: &Call<'_>) -> Result<Unary, Fault> {
             }
         }
         "Sigmoid" => Unary::Sigmoid,
+        "QuantizeDequantize" => Unary::QuantizeDequantize {
+            scale: call.float("scale", 1.0)?,
+            zero_point: call.float("zero_point", 0.0)?,
+            low: call.float("low", 0.0)?,
+            high: call.float("high", 255.0)?,
+        },
         "Exp" => Unary::Exp,
         "HardSwish" => Unary::HardSwish,
         "HardSigmoid" => Unary::HardSigmoid {

@@ -52,7 +52,8 @@ fn parameter_of(call: &Call<'_>, shape: &[usize], scales: &Tensor) -> Result<Vec
     Ok((0..count).map(|i| i / inner % shape[axis]).collect())
 }
 
-fn range_of(kind: ElementType) -> Result<(f64, f64), Fault> {
+/// The lowest and the highest code of a type.
+pub(crate) fn range_of(kind: ElementType) -> Result<(f64, f64), Fault> {
     Ok(match kind {
         ElementType::U8 => (0.0, 255.0),
         ElementType::I8 => (-128.0, 127.0),

@@ -243,7 +243,7 @@ fn act<'a>(
                 global_average(level, &input[n * len..(n + 1) * len], output);
             }
         }
-        Action::Unary(op) => {
+        Action::Unary(_) | Action::Function(_) => {
             let input = if step.in_place {
                 None
             } else {
@@ -254,7 +254,15 @@ fn act<'a>(
                 if let Some(input) = input {
                     output.copy_from_slice(&input[i * chunk..][..output.len()]);
                 }
-                map(level, *op, output);
+                match &step.action {
+                    Action::Unary(op) => map(level, *op, output),
+                    Action::Function(function) => {
+                        output
+                            .iter_mut()
+                            .for_each(|v| *v = function(f64::from(*v)) as f32);
+                    }
+                    _ => {}
+                }
             });
         }
         Action::Binary { op, plan } => plan.run(level, *op, operand(0)?, operand(1)?, output),

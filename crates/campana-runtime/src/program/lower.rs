@@ -11,7 +11,7 @@ use super::strided::{BroadcastPlan, Region};
 use super::{Layout, Place, Val};
 use crate::ops::{
     Fault, broadcast_shape, conv_geometry, elementwise_unary, normalize_affine, pad_amounts,
-    permutation, reshaped, slice_axes, strides_of, window_geometry,
+    permutation, reshaped, slice_axes, strides_of, unary_scalar, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
 
@@ -48,9 +48,11 @@ pub(super) fn lower(
             let val = dense(c, planned, matrix)?;
             Ok(Some(vec![val]))
         }
-        ("Relu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Exp", _) => {
-            unary(c, planned)
-        }
+        (
+            "Relu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Exp"
+            | "QuantizeDequantize",
+            _,
+        ) => unary(c, planned),
         ("Add" | "Sub" | "Mul" | "Div", _) => binary_node(c, planned).map(Some),
         ("BatchNormalization", _) => batch_normalization(c, planned),
         ("MaxPool" | "AveragePool", _) => pool(c, planned),
@@ -59,7 +61,13 @@ pub(super) fn lower(
         ("Pad", _) => pad(c, planned),
         ("Concat", _) => concat(c, planned).map(Some),
         ("Transpose", _) => transpose(c, planned).map(Some),
-        _ => Ok(None),
+        (name, _) => match unary_scalar(name) {
+            Some(function) => {
+                let input = c.operand(planned, 0)?;
+                Ok(Some(vec![map(c, &input, Action::Function(function))]))
+            }
+            None => Ok(None),
+        },
     }
 }
 
@@ -205,18 +213,12 @@ fn clamp(c: &mut Compiler<'_>, val: Val, [at_least, at_most]: [f32; 2]) -> Val {
     if [at_least, at_most] == UNBOUNDED {
         return val;
     }
-    map(c, &val, Unary::Clamp { at_least, at_most })
+    map(c, &val, Action::Unary(Unary::Clamp { at_least, at_most }))
 }
 
-fn map(c: &mut Compiler<'_>, val: &Val, op: Unary) -> Val {
+fn map(c: &mut Compiler<'_>, val: &Val, action: Action) -> Val {
     let (output, write) = c.new_value(val.shape.clone(), val.layout);
-    c.push(
-        vec![val.place.clone()],
-        Some(write),
-        None,
-        true,
-        Action::Unary(op),
-    );
+    c.push(vec![val.place.clone()], Some(write), None, true, action);
     output
 }
 
@@ -230,7 +232,7 @@ fn unary(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>
     }
     let op = elementwise_unary(&c.call(planned))?;
     let input = c.operand(planned, 0)?;
-    Ok(Some(vec![map(c, &input, op)]))
+    Ok(Some(vec![map(c, &input, Action::Unary(op))]))
 }
 
 fn dense(

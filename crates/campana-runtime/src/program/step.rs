@@ -55,6 +55,8 @@ pub(crate) enum Action {
         pixels: usize,
     },
     Unary(Unary),
+    /// A function without a vector form.
+    Function(fn(f64) -> f64),
     /// A function of two operands.
     Binary {
         op: Binary,
