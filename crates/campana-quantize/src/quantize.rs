@@ -57,7 +57,7 @@ pub fn quantize<'m>(
     let weights = tensors
         .iter()
         .filter(|tensor| kept_beforehand(tensor, options).is_none());
-    progress.start(weights.map(count).sum::<usize>() as u64);
+    progress.start(weights.map(count).fold(0, usize::saturating_add) as u64);
     let tensors = tensors
         .into_par_iter()
         .map(|tensor| {
@@ -113,7 +113,9 @@ fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String
         {
             Some("kept by --keep".to_owned())
         }
-        Role::Weight { .. } if count(tensor) == 0 => Some("empty".to_owned()),
+        Role::Weight { .. } if tensor.proto.count().is_ok_and(|count| count == 0) => {
+            Some("empty".to_owned())
+        }
         Role::Weight { .. } => None,
     }
 }
