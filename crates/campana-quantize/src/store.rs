@@ -307,11 +307,13 @@ fn scale_after_shift(table: &[f32], scale: f64, shift: f64) -> (f32, f32) {
     } else {
         table.last()
     };
-    match outermost {
-        Some(&level) if shift != 0.0 && shift / f64::from(level) > 0.0 => {
-            ((shift / f64::from(level)) as f32, 0.0)
-        }
-        _ => (0.0, 0.0),
+    // A table of zeros has no level on that side: such a group is lost, and
+    // another design is better.
+    let scale = outermost.map_or(0.0, |&level| shift / f64::from(level));
+    if scale > 0.0 && scale <= f64::from(f32::MAX) {
+        (scale as f32, 0.0)
+    } else {
+        (0.0, 0.0)
     }
 }
 
