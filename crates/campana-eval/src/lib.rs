@@ -1,5 +1,5 @@
 //! Datasets, preprocessing and metrics: what turns a network and a folder of
-//! pictures into numbers.
+//! pictures into numbers; and the pages that [`report`] them.
 //!
 //! A [`Sidecar`] says what a model expects of its input, a [`Dataset`] decodes
 //! pictures to that in threads ahead of the inference, an [`AccuracyTally`]
@@ -33,6 +33,7 @@ mod dataset;
 mod error;
 mod metric;
 mod preprocess;
+pub mod report;
 mod sidecar;
 
 pub use dataset::{

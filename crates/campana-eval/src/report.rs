@@ -1,0 +1,21 @@
+//! Pages for people: one self-contained HTML file each.
+//!
+//! A page holds its style, its pictures and the few lines of script that sort
+//! a table; it loads nothing from anywhere, and says so to the browser in a
+//! content security policy. It follows the reader's light or dark setting and
+//! fits a phone. Every text that comes from a model is escaped.
+//!
+//! Pages are also well-formed XML, which is how the tests read them.
+
+mod chart;
+mod demo;
+mod distribution;
+mod inspect;
+mod page;
+mod tensor;
+
+pub use demo::{DemoReport, DemoRow, demo_page};
+pub use inspect::inspect_page;
+
+#[cfg(test)]
+mod tests;
