@@ -96,6 +96,28 @@ pub enum Error {
         /// The sizes expected and found, and the option that would help.
         problem: String,
     },
+    /// A model cannot be read, planned or run.
+    #[error("model {model} {problem}")]
+    Model {
+        /// The model's file.
+        model: String,
+        /// What cannot be done.
+        problem: String,
+        /// Why, by the reader or the engine.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A model is sound, but not one that answers images with scores.
+    #[error("model {model} {problem}")]
+    UnsuitableModel {
+        /// The model's file.
+        model: String,
+        /// What it has or lacks.
+        problem: String,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
     /// An argument is out of its domain.
     #[error("{name}: expected {expected}, found {found}")]
     Argument {
@@ -122,9 +144,30 @@ pub enum ErrorKind {
     Unsupported,
     /// The file asks for more than is reasonable.
     LimitExceeded,
+    /// The user stopped it.
+    Interrupted,
 }
 
 impl Error {
+    pub(crate) fn model(
+        model: &str,
+        problem: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Model {
+            model: model.to_owned(),
+            problem: problem.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn unsuitable_model(model: &str, problem: &str) -> Self {
+        Self::UnsuitableModel {
+            model: model.to_owned(),
+            problem: problem.to_owned(),
+        }
+    }
+
     /// Who has to act.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -136,7 +179,10 @@ impl Error {
             | Self::LabelOutOfRange { .. }
             | Self::MalformedImage { .. } => ErrorKind::Malformed,
             Self::ImageSize { .. } | Self::Argument { .. } => ErrorKind::Argument,
-            Self::UnsupportedImage { .. } => ErrorKind::Unsupported,
+            Self::UnsupportedImage { .. } | Self::UnsuitableModel { .. } | Self::Model { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::Interrupted => ErrorKind::Interrupted,
             Self::ImageTooLarge { .. } => ErrorKind::LimitExceeded,
         }
     }

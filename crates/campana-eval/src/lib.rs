@@ -31,7 +31,9 @@
 
 mod dataset;
 mod error;
+mod evaluate;
 mod metric;
+mod network;
 mod preprocess;
 pub mod report;
 mod sidecar;
@@ -40,7 +42,9 @@ pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
 };
 pub use error::{Error, ErrorKind};
+pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
+pub use network::Network;
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, MAX_IMAGE_PIXELS, Preprocessing, PreprocessingOverrides,
     Region, RgbImage, preprocess, preprocess_into, resize_region,

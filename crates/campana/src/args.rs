@@ -26,11 +26,19 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// Threads to use [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", display_order = 100)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
+}
+
+impl Global {
+    /// Threads to use.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads
+            .map_or_else(rayon::current_num_threads, NonZeroUsize::get)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +49,12 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Write a smaller model that every ONNX runtime loads
     Quantize(Quantize),
+    /// Measure how often models are right on labelled images
+    Evaluate(Evaluate),
+    /// Name what pictures show: the five likeliest labels
+    Run(Run),
+    /// Measure latency and memory on this machine, models in turn
+    Bench(Bench),
     /// Print a completion script for a shell
     Completions(Completions),
 }
@@ -97,6 +111,49 @@ pub(crate) struct Quantize {
     /// Overwrite the output where it exists
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Evaluate {
+    /// ONNX models; all see the same images
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: PathBuf,
+    /// Model whose answers the others are compared with (agreement)
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Evaluate the first N images only
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Images that go through a network at once
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) batch: NonZeroUsize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// ONNX model with its sidecar MODEL.json beside it
+    pub(crate) model: PathBuf,
+    /// JPEG or PNG pictures
+    #[arg(required = true)]
+    pub(crate) images: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Model to run in turn with it
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Images that go through a network at once
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) batch: NonZeroUsize,
+    /// Timed runs of each model
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) runs: NonZeroUsize,
 }
 
 #[derive(Debug, clap::Args)]

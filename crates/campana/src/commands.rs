@@ -1,6 +1,9 @@
 //! One module a command.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod evaluate;
 pub(crate) mod inspect;
 pub(crate) mod quantize;
+pub(crate) mod run;

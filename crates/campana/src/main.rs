@@ -37,6 +37,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Demo(demo) => commands::demo::run(&demo, &args.global),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &args.global),
+        Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),
+        Command::Run(run) => commands::run::run(&run, &args.global),
+        Command::Bench(bench) => commands::bench::run(&bench, &args.global),
         Command::Completions(completions) => commands::completions::run(&completions),
     }
 }

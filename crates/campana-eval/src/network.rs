@@ -1,0 +1,124 @@
+//! A network ready to be asked about images.
+
+use std::path::Path;
+
+use campana_model::format::onnx;
+use campana_model::graph::{Dim, Graph};
+use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::TensorData;
+
+use crate::{Error, Preprocessing};
+
+/// A model with one image input and one output of class scores.
+#[derive(Debug)]
+pub struct Network {
+    name: String,
+    session: Session,
+    input: String,
+}
+
+impl Network {
+    /// Reads and plans the model in a file, to run on this many threads.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be read, an operator is not supported, or the
+    /// model does not have exactly one input.
+    pub fn open(path: &Path, threads: usize) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let graph =
+            onnx::load(path).map_err(|error| Error::model(&name, "cannot be read", error))?;
+        Self::new(&graph, name, threads)
+    }
+
+    /// Plans a graph.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn new(graph: &Graph, name: String, threads: usize) -> Result<Self, Error> {
+        let plan = Plan::new(graph, PlanOptions::default())
+            .map_err(|error| Error::model(&name, "cannot be run", error))?;
+        let [input] = plan.inputs() else {
+            let message = format!("has {} inputs, but images go into one", plan.inputs().len());
+            return Err(Error::unsuitable_model(&name, &message));
+        };
+        let input = input.name.clone();
+        Ok(Self {
+            name,
+            session: Session::new(plan, threads),
+            input,
+        })
+    }
+
+    /// The name it was opened under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of weights in memory.
+    pub fn weight_bytes(&self) -> usize {
+        self.session.weight_bytes()
+    }
+
+    /// Whether images of these settings fit the declared input.
+    ///
+    /// # Errors
+    ///
+    /// Where rank or a fixed extent differs.
+    pub fn check_input(&self, settings: &Preprocessing) -> Result<(), Error> {
+        let given = settings.input_shape(1);
+        let Some(declared) = &self.session.plan().inputs()[0].shape else {
+            return Ok(());
+        };
+        let fits = declared.len() == given.len()
+            && declared
+                .iter()
+                .zip(&given)
+                .skip(1)
+                .all(|(declared, given)| match declared {
+                    Dim::Fixed(extent) => extent == given,
+                    Dim::Symbol(_) => true,
+                });
+        if fits {
+            return Ok(());
+        }
+        let message = format!("takes input {declared:?}, but the preprocessing makes {given:?}");
+        Err(Error::unsuitable_model(&self.name, &message))
+    }
+
+    /// The scores of `count` images, `[count, classes]` row-major, and the
+    /// number of classes.
+    ///
+    /// # Errors
+    ///
+    /// Where the model cannot run on this input or its first output is no
+    /// float tensor with a row for each image.
+    pub fn scores(
+        &self,
+        images: &[f32],
+        count: usize,
+        settings: &Preprocessing,
+    ) -> Result<(Vec<f32>, usize), Error> {
+        let shape = settings.input_shape(count);
+        let input = Input::F32 {
+            shape: &shape,
+            data: images,
+        };
+        let outputs = self
+            .session
+            .run(&[(self.input.as_str(), input)])
+            .map_err(|error| Error::model(&self.name, "cannot be run on these images", error))?;
+        let output = outputs.into_iter().next();
+        let Some((shape, TensorData::F32(scores))) = output.map(campana_tensor::Tensor::into_parts)
+        else {
+            return Err(Error::unsuitable_model(&self.name, "has no float output"));
+        };
+        if count == 0 || scores.len() % count != 0 || shape.first() != Some(&count) {
+            let message = format!("gives an output of shape {shape:?} for {count} images");
+            return Err(Error::unsuitable_model(&self.name, &message));
+        }
+        let classes = scores.len() / count;
+        Ok((scores, classes))
+    }
+}

@@ -1,0 +1,179 @@
+//! `campana bench`: latency and memory, models in turn.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use campana_eval::{Network, Preprocessing};
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Bench, Global};
+use crate::commands::evaluate::sidecar;
+use crate::interrupt;
+use crate::printer::{self, thousands};
+
+/// Runs before the timed ones.
+const WARM_UP: usize = 5;
+
+/// Set for the process that measures the memory of one model alone.
+const ALONE: &str = "CAMPANA_BENCH_ALONE";
+
+#[derive(Serialize, Deserialize)]
+struct Report {
+    threads: usize,
+    batch: usize,
+    models: Vec<ModelReport>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ModelReport {
+    model: String,
+    median_ms: f64,
+    p95_ms: f64,
+    min_ms: f64,
+    /// Largest memory of a process that loads and runs this model alone; null
+    /// where the system does not tell.
+    peak_rss_bytes: Option<u64>,
+    weight_bytes: usize,
+}
+
+pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
+    let paths: Vec<&Path> = [Some(&args.model), args.reference.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(std::path::PathBuf::as_path)
+        .collect();
+    let alone = std::env::var_os(ALONE).is_some();
+    let threads = global.thread_count();
+    let mut networks = Vec::new();
+    for path in &paths {
+        let settings = sidecar(path)?.preprocessing;
+        let network = Network::open(path, threads)?;
+        network.check_input(&settings)?;
+        networks.push((network, settings));
+    }
+    let times = measure(&networks, args.batch.get(), args.runs.get())?;
+    let mut models = Vec::new();
+    for (path, ((network, _), mut times)) in paths.iter().zip(networks.iter().zip(times)) {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        models.push(ModelReport {
+            model: network.name().to_owned(),
+            median_ms: at(0.5),
+            p95_ms: at(0.95),
+            min_ms: at(0.0),
+            peak_rss_bytes: if alone {
+                own_peak()
+            } else {
+                peak_alone(path, args, threads)?
+            },
+            weight_bytes: network.weight_bytes(),
+        });
+    }
+    let report = Report {
+        threads,
+        batch: args.batch.get(),
+        models,
+    };
+    if global.json {
+        return printer::print_json(&report);
+    }
+    print(&report);
+    Ok(())
+}
+
+/// Times in milliseconds of each network, all in turn.
+fn measure(
+    networks: &[(Network, Preprocessing)],
+    batch: usize,
+    runs: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let inputs: Vec<Vec<f32>> = networks
+        .iter()
+        .map(|(_, settings)| pattern(settings.input_len() * batch))
+        .collect();
+    let mut times = vec![Vec::new(); networks.len()];
+    for run in 0..WARM_UP + runs {
+        interrupt::check()?;
+        for (((network, settings), input), times) in networks.iter().zip(&inputs).zip(&mut times) {
+            let start = Instant::now();
+            network.scores(input, batch, settings)?;
+            if run >= WARM_UP {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// Values between -1 and 1 without a pattern that a kernel could profit from.
+fn pattern(len: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Peak memory of another process of this program that runs the model alone.
+fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg("bench")
+        .arg(model)
+        .args(["--json", "--runs", "3"])
+        .args(["--batch", &args.batch.to_string()])
+        .args(["--threads", &threads.to_string()])
+        .env(ALONE, "1")
+        .output()
+        .context("cannot start a process to measure memory")?;
+    if !output.status.success() {
+        bail!(
+            "measuring memory failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let report: Report = serde_json::from_slice(&output.stdout)?;
+    Ok(report.models.first().and_then(|model| model.peak_rss_bytes))
+}
+
+/// The largest resident memory of this process so far, as Linux tells it.
+fn own_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn print(report: &Report) {
+    let mut table = printer::new_table(
+        &["model"],
+        &[
+            "median ms",
+            "p95 ms",
+            "min ms",
+            "peak memory",
+            "weights in memory",
+        ],
+    );
+    for model in &report.models {
+        table.add_row([
+            model.model.clone(),
+            format!("{:.3}", model.median_ms),
+            format!("{:.3}", model.p95_ms),
+            format!("{:.3}", model.min_ms),
+            model.peak_rss_bytes.map(thousands).unwrap_or_default(),
+            thousands(model.weight_bytes as u64),
+        ]);
+    }
+    anstream::println!("{table}");
+    anstream::println!(
+        "batch {}, {} threads; memory in bytes",
+        report.batch,
+        report.threads
+    );
+}
