@@ -113,7 +113,7 @@ pub(crate) fn check_differs(input: &Path, output: &Path) -> Result<()> {
         && input_id == output_id
     {
         bail!(
-            "the output '{}' is the input itself; name another file with -o",
+            "the output '{}' is the input itself; name another file",
             output.display()
         );
     }
