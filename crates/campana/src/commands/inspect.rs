@@ -6,12 +6,15 @@ use campana_onnx::Model;
 use campana_quantize::inspect::inspect;
 
 use crate::args::{Global, Inspect};
-use crate::output_file::{Overwrite, write_file};
+use crate::output_file::{Overwrite, check_differs, write_file};
 use crate::printer;
 use crate::progress::Bar;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<()> {
     let path = args.model.display();
+    if let Some(html) = &args.html {
+        check_differs(&args.model, html)?;
+    }
     let model = Model::open(&args.model).with_context(|| format!("cannot read '{path}'"))?;
     let inspection = inspect(&model, &path.to_string(), &Bar::new())
         .with_context(|| format!("cannot inspect '{path}'"))?;
