@@ -14,7 +14,7 @@ use campana_model::graph::{Graph, Node, Value};
 use campana_tensor::Tensor;
 
 use crate::error::PlanError;
-use crate::ops::{Call, operator, shape_operands};
+use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
 
 pub(crate) use pack::Packed;
 
@@ -76,8 +76,11 @@ impl Plan {
     /// on the constants it is given; the error names the node and the operator.
     pub fn new(graph: &Graph, options: PlanOptions) -> Result<Self, PlanError> {
         for node in &graph.nodes {
-            if operator(&node.domain, &node.op_type).is_none() {
+            if operator(&node.domain, &node.op_type).is_none() || node.domain == OWN_DOMAIN {
                 return Err(PlanError::unsupported(node, "this operator"));
+            }
+            if node.outputs.is_empty() {
+                return Err(PlanError::at(node, Fault::invalid("no outputs")));
             }
         }
         let opset = graph

@@ -148,6 +148,33 @@ pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<usize, Fault> {
         .ok_or_else(|| Fault::invalid(format!("axis {axis} of a tensor of rank {rank}")))
 }
 
+/// Elements that a tensor may have: more is taken for a broken file.
+const MAX_ELEMENTS: usize = 1 << 31;
+
+/// Number of elements of this shape.
+pub(crate) fn count_of(shape: &[usize]) -> Result<usize, Fault> {
+    // A zero among large extents makes no large tensor.
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    shape
+        .iter()
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
+        .filter(|&count| count <= MAX_ELEMENTS)
+        .ok_or_else(|| Fault::unsupported(format!("a tensor of shape {shape:?}")))
+}
+
+/// Greatest stride, pad, dilation or block that is no mistake.
+const MAX_EXTENT: i64 = 1 << 24;
+
+/// An attribute's number as an extent.
+pub(crate) fn extent(value: i64) -> Result<usize, Fault> {
+    match usize::try_from(value) {
+        Ok(extent) if value <= MAX_EXTENT => Ok(extent),
+        _ => Err(Fault::invalid(format!("an extent of {value}"))),
+    }
+}
+
 /// The elements as floats.
 pub(crate) fn floats(tensor: &Tensor) -> Result<&[f32], Fault> {
     match tensor.data() {

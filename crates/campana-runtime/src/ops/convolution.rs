@@ -5,7 +5,7 @@ use campana_kernels::reference::{ConvShape, reference_conv};
 use campana_tensor::Tensor;
 
 use super::Operator;
-use super::call::{Call, Fault, one};
+use super::call::{Call, Fault, count_of, extent, one};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
@@ -42,8 +42,8 @@ pub(crate) fn per_axis(call: &Call<'_>, name: &str, rank: usize) -> Result<[usiz
         return Err(Fault::invalid(format!("attribute {name} is {given:?}")));
     }
     Ok(match *given {
-        [x] => [1, x as usize],
-        [y, x, ..] => [y as usize, x as usize],
+        [x] => [1, extent(x)?],
+        [y, x, ..] => [extent(y)?, extent(x)?],
         [] => [1, 1],
     })
 }
@@ -57,11 +57,10 @@ pub(crate) fn pads(call: &Call<'_>, rank: usize) -> Result<[[usize; 2]; 2], Faul
     if given.iter().any(|&v| v < 0) {
         return Err(Fault::unsupported(format!("negative pads {given:?}")));
     }
-    let at = |i: usize| given[i] as usize;
-    Ok(if rank == 1 {
-        [[0, at(0)], [0, at(1)]]
-    } else {
-        [[at(0), at(1)], [at(2), at(3)]]
+    Ok(match *given {
+        [a, b] => [[0, extent(a)?], [0, extent(b)?]],
+        [a, b, c, d] => [[extent(a)?, extent(b)?], [extent(c)?, extent(d)?]],
+        _ => return Err(Fault::invalid(format!("attribute pads is {given:?}"))),
     })
 }
 
@@ -115,6 +114,7 @@ pub(crate) fn windows(
             output[a] -= 1;
         }
     }
+    count_of(&[shape[0], shape[1], output[0], output[1]])?;
     Ok(Windows {
         window,
         sliding: Sliding {
@@ -157,7 +157,7 @@ pub(crate) fn conv_geometry(
     let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
     let (channels, filters) = (input[1], weights.first().copied().unwrap_or(0));
     let fits = weights.len() == input.len()
-        && groups > 0
+        && (1..=channels.max(1)).contains(&groups)
         && filters.is_multiple_of(groups)
         && weights[1] * groups == channels
         && weights[2..].iter().all(|&dim| dim > 0);
@@ -177,12 +177,19 @@ pub(crate) fn conv_geometry(
             "kernel_shape {declared:?} for weights {weights:?}"
         )));
     }
+    let windows = windows(call, input, window, false)?;
+    let [height, width] = windows.sliding.output;
+    count_of(&[input[0], filters, height, width])?;
+    let padded: [usize; 2] = std::array::from_fn(|a| {
+        windows.sliding.pads_begin[a] + windows.sliding.input[a] + windows.pads_end[a]
+    });
+    count_of(&[channels, padded[0], padded[1]])?;
     Ok(ConvGeometry {
         batch: input[0],
         channels,
         filters,
         groups,
-        windows: windows(call, input, window, false)?,
+        windows,
     })
 }
 
@@ -220,7 +227,8 @@ fn conv_transpose(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let rank = shape.len() - 2;
     let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
     if weights_shape.len() != shape.len()
-        || groups == 0
+        || !(1..=shape[1].max(1)).contains(&groups)
+        || weights_shape[2..].contains(&0)
         || weights_shape[0] != shape[1]
         || !shape[1].is_multiple_of(groups)
     {
@@ -236,8 +244,8 @@ fn conv_transpose(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let dilations = per_axis(call, "dilations", rank)?;
     let lead = |values: Option<&[i64]>| -> [usize; 2] {
         match values {
-            Some(&[x]) => [0, x.max(0) as usize],
-            Some(&[y, x]) => [y.max(0) as usize, x.max(0) as usize],
+            Some(&[x]) => [0, x.clamp(0, 1 << 24) as usize],
+            Some(&[y, x]) => [y.clamp(0, 1 << 24) as usize, x.clamp(0, 1 << 24) as usize],
             _ => [0, 0],
         }
     };
@@ -286,6 +294,7 @@ fn conv_transpose(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
             )
         }
     };
+    count_of(&[batch, filters, output[0], output[1]])?;
     let bias = call.optional_floats(2)?;
     let [out_height, out_width] = output;
     let mut result = Vec::with_capacity(batch * filters * out_height * out_width);

@@ -3,7 +3,7 @@
 use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
-use super::call::{Call, Fault, axis_of, for_any_type, ints, tensor};
+use super::call::{Call, Fault, axis_of, count_of, extent, for_any_type, ints, tensor};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
@@ -178,6 +178,9 @@ fn slice(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     Ok(vec![tensor(dims, data)?])
 }
 
+/// Greatest pad that is no mistake.
+const MAX_PAD: u64 = 1 << 24;
+
 /// What a Pad node adds (or, negative, cuts) before and after each axis.
 pub(crate) fn pad_amounts(call: &Call<'_>, rank: usize) -> Result<Vec<[i64; 2]>, Fault> {
     let pads = match call.optional_ints(1)? {
@@ -199,6 +202,9 @@ pub(crate) fn pad_amounts(call: &Call<'_>, rank: usize) -> Result<Vec<[i64; 2]>,
             axes.len()
         )));
     }
+    if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > MAX_PAD) {
+        return Err(Fault::invalid(format!("a pad of {pad}")));
+    }
     let mut result = vec![[0; 2]; rank];
     for (i, axis) in axes.iter().enumerate() {
         result[axis_of(*axis, rank)?] = [pads[i], pads[axes.len() + i]];
@@ -215,8 +221,11 @@ fn pad(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     // For each axis, the source index of each output index.
     let mut sources: Vec<Vec<Option<usize>>> = Vec::new();
     for (&dim, &[before, after]) in shape.iter().zip(&amounts) {
-        let size = usize::try_from(dim as i64 + before + after)
-            .map_err(|_| Fault::invalid("more is cut than there is"))?;
+        let size = (dim as i64)
+            .checked_add(before)
+            .and_then(|sum| usize::try_from(sum.checked_add(after)?).ok())
+            .ok_or_else(|| Fault::invalid(format!("pads {before} and {after} of {dim}")))?;
+        count_of(&[size])?;
         dims.push(size);
         let source = |i: usize| -> Option<usize> {
             let at = i as i64 - before;
@@ -236,11 +245,11 @@ fn pad(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         };
         sources.push((0..size).map(source).collect());
     }
+    let count = count_of(&dims)?;
     if !matches!(mode, "constant" | "edge" | "wrap" | "reflect") {
         return Err(Fault::unsupported(format!("pad mode {mode}")));
     }
     let own = strides_of(shape);
-    let count = dims.iter().product();
     let mut sources_of: Vec<Option<usize>> = Vec::with_capacity(count);
     for at in 0..count {
         let (mut rest, mut place) = (at, Some(0));
@@ -329,19 +338,22 @@ fn split_lengths(call: &Call<'_>, dim: usize) -> Result<Vec<usize>, Fault> {
         None => call.ints("split")?.map(<[i64]>::to_vec),
     };
     let Some(lengths) = given else {
-        let count = call
-            .int("num_outputs", call.node.outputs.len() as i64)?
-            .max(1) as usize;
+        let count = call.node.outputs.len().max(1);
+        if call.int("num_outputs", count as i64)? != count as i64 {
+            return Err(Fault::invalid(
+                "as many outputs as num_outputs says are expected",
+            ));
+        }
         let each = dim.div_ceil(count);
         return Ok((0..count)
             .map(|i| each.min(dim.saturating_sub(i * each)))
             .collect());
     };
-    let lengths: Vec<usize> = lengths
+    let lengths = super::shape::dims(&lengths)?;
+    let sum = lengths
         .iter()
-        .filter_map(|&v| usize::try_from(v).ok())
-        .collect();
-    if lengths.iter().sum::<usize>() != dim || lengths.len() != call.node.outputs.len() {
+        .try_fold(0usize, |sum, &length| sum.checked_add(length));
+    if sum != Some(dim) || lengths.len() != call.node.outputs.len() {
         return Err(Fault::invalid(format!("{lengths:?} does not split {dim}")));
     }
     Ok(lengths)
@@ -457,6 +469,7 @@ fn expand(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let input = call.input(0)?;
     let target = super::shape::dims(&ints(call.input(1)?)?)?;
     let shape = broadcast_shape(&[input.shape(), &target])?;
+    count_of(&shape)?;
     let data = take(input.data(), &broadcast_indices(input.shape(), &shape))?;
     Ok(vec![tensor(shape, data)?])
 }
@@ -475,11 +488,11 @@ fn tile(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         .shape()
         .iter()
         .zip(&repeats)
-        .map(|(d, r)| d * r)
+        .map(|(d, r)| d.saturating_mul(*r))
         .collect();
+    let count = count_of(&shape)?;
     let strides = strides_of(input.shape());
     let own = strides_of(&shape);
-    let count: usize = shape.iter().product();
     let sources: Vec<usize> = (0..count)
         .map(|at| {
             (0..shape.len())
@@ -491,7 +504,7 @@ fn tile(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 }
 
 fn blocks(call: &Call<'_>) -> Result<(usize, [usize; 4]), Fault> {
-    let size = usize::try_from(call.int("blocksize", 0)?).unwrap_or(0);
+    let size = extent(call.int("blocksize", 0)?)?;
     let shape: [usize; 4] = call
         .input(0)?
         .shape()

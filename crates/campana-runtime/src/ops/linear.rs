@@ -4,7 +4,7 @@ use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_tensor::Tensor;
 
 use super::Operator;
-use super::call::{Call, Fault, one};
+use super::call::{Call, Fault, count_of, one};
 use super::indexing::{broadcast_indices, broadcast_shape};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -85,7 +85,7 @@ fn matmul(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         depth,
         columns,
     } = matmul_shape(a_shape, b_shape)?;
-    let mut output = vec![0.0; rows * columns * pairs.len()];
+    let mut output = vec![0.0; count_of(&shape)?];
     let mut packed: Option<(usize, PackedMatrix)> = None;
     for (i, (left, right)) in pairs.into_iter().enumerate() {
         let matrix = &b[right * depth * columns..][..depth * columns];
@@ -141,7 +141,7 @@ fn general(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
                 b[r * columns + c]
             }
     });
-    let mut output = vec![0.0; rows * columns];
+    let mut output = vec![0.0; count_of(&[rows, columns])?];
     if trans_a {
         let mut transposed = vec![0.0; a.len()];
         campana_kernels::layout::transpose(a, depth, rows, &mut transposed);

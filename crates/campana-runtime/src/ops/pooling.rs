@@ -4,7 +4,7 @@ use campana_kernels::pooling::Pooling;
 use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
-use super::call::{Call, Fault, floats, one, tensor};
+use super::call::{Call, Fault, extent, floats, one, tensor};
 use super::convolution::{Windows, windows};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -33,8 +33,8 @@ pub(crate) fn window_geometry(
     shape: &[usize],
 ) -> Result<(Pooling, Windows), Fault> {
     let window = match *call.ints("kernel_shape")?.unwrap_or(&[]) {
-        [x] if shape.len() == 3 && x > 0 => [1, x as usize],
-        [y, x] if shape.len() == 4 && x > 0 && y > 0 => [y as usize, x as usize],
+        [x] if shape.len() == 3 && x > 0 => [1, extent(x)?],
+        [y, x] if shape.len() == 4 && x > 0 && y > 0 => [extent(y)?, extent(x)?],
         ref other if shape.len() == 5 || other.len() == 3 => {
             return Err(Fault::unsupported("pools over three axes"));
         }

@@ -30,7 +30,9 @@ fn parameter_of(call: &Call<'_>, shape: &[usize], scales: &Tensor) -> Result<Vec
     let block = usize::try_from(call.int("block_size", 0)?).unwrap_or(0);
     if block > 0 {
         let blocks = shape[axis].div_ceil(block);
-        let fits = scales.shape().len() == shape.len() && scales.shape()[axis] == blocks;
+        let mut expected = shape.to_vec();
+        expected[axis] = blocks;
+        let fits = scales.shape() == expected;
         if !fits {
             return Err(Fault::invalid(format!(
                 "scales {:?} for blocks of {block}",

@@ -222,6 +222,7 @@ fn reshape_target(shape: &[usize], target: &[i64], allow_zero: bool) -> Result<V
             dim => usize::try_from(dim).map_err(|_| failed())?,
         });
     }
+    super::call::count_of(&result)?;
     let known = result
         .iter()
         .try_fold(1usize, |product, &dim| product.checked_mul(dim))

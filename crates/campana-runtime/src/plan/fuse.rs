@@ -93,7 +93,7 @@ fn fuse_normalization(
     only_use: impl Fn(&str) -> bool,
     opset: i64,
 ) -> Option<usize> {
-    let (at, conv) = maker(&planned.node.inputs[0], done, makers, only_use)?;
+    let (at, conv) = maker(planned.node.inputs.first()?, done, makers, only_use)?;
     if conv.node.op_type != "Conv"
         || conv.residual.is_some()
         || !has_constant_weights(conv, constants)
@@ -151,6 +151,7 @@ fn fuse_activation(
     only_use: impl Fn(&str) -> bool,
     opset: i64,
 ) -> Option<usize> {
+    let input = planned.node.inputs.first()?;
     let bounds = &planned.node.inputs[1..];
     if bounds
         .iter()
@@ -164,7 +165,7 @@ fn fuse_activation(
     let Unary::Clamp { at_least, at_most } = elementwise_unary(&call).ok()? else {
         return None;
     };
-    let (at, target) = maker(&planned.node.inputs[0], done, makers, only_use)?;
+    let (at, target) = maker(input, done, makers, only_use)?;
     if !has_constant_weights(target, constants) {
         return None;
     }

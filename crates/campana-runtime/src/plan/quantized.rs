@@ -23,6 +23,9 @@ pub(super) fn join(
     let mut joined = HashSet::new();
     for i in 0..nodes.len() {
         let node = &nodes[i].node;
+        if node.inputs.is_empty() {
+            continue;
+        }
         match node.op_type.as_str() {
             "QuantizeLinear" => {
                 if let Some(parameters) = parameters(node, constants) {

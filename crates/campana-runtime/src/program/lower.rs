@@ -10,8 +10,8 @@ use super::step::{Action, Border, ConvStep};
 use super::strided::{BroadcastPlan, Region};
 use super::{Layout, Place, Val};
 use crate::ops::{
-    Fault, broadcast_shape, conv_geometry, elementwise_unary, normalize_affine, pad_amounts,
-    permutation, reshaped, slice_axes, strides_of, unary_scalar, window_geometry,
+    Fault, broadcast_shape, conv_geometry, count_of, elementwise_unary, normalize_affine,
+    pad_amounts, permutation, reshaped, slice_axes, strides_of, unary_scalar, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
 
@@ -255,6 +255,7 @@ fn dense(
     }
     let mut shape = outer.to_vec();
     shape.push(matrix.columns());
+    count_of(&shape)?;
     let rows = outer.iter().product();
     if outer.is_empty() {
         c.mixes_batch = true;
@@ -282,6 +283,7 @@ fn binary_node(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, 
 
 fn binary(c: &mut Compiler<'_>, op: Binary, left: &Val, right: &Val) -> Result<Val, Fault> {
     let shape = broadcast_shape(&[&left.shape, &right.shape])?;
+    count_of(&shape)?;
     // The batch must be the first axis of both, or absent.
     for val in [left, right] {
         let lead = val.shape.len() < shape.len() || val.shape.first() == Some(&1);
@@ -328,6 +330,9 @@ fn batch_normalization(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,
 ) -> Result<Option<Vec<Val>>, Fault> {
+    if planned.node.inputs.len() < 5 {
+        return Err(Fault::invalid("parameters are missing"));
+    }
     if planned.node.inputs[1..]
         .iter()
         .any(|name| c.constant(name).is_none())
@@ -486,6 +491,7 @@ fn pad(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, 
         .zip(&amounts)
         .map(|(&dim, [before, after])| dim + *before as usize + *after as usize)
         .collect();
+    count_of(&shape)?;
     let dims = physical(&input.shape, input.layout);
     let to_strides = strides_of(&physical(&shape, input.layout));
     let before = permute(amounts, input.layout);

@@ -506,6 +506,147 @@ fn a_session_is_used_from_several_threads_at_once() {
     });
 }
 
+#[test]
+fn hostile_attributes_are_errors_and_never_panic() {
+    const NUMBERS: &[i64] = &[
+        i64::MIN,
+        -(1 << 40),
+        -3,
+        -1,
+        0,
+        1,
+        7,
+        1 << 20,
+        1 << 40,
+        i64::MAX,
+    ];
+    // Operators with the shapes of their constant inputs and their attributes.
+    type Case = (
+        &'static str,
+        &'static [&'static [usize]],
+        &'static [(&'static str, usize)],
+    );
+    const CASES: &[Case] = &[
+        (
+            "Conv",
+            &[&[4, 2, 3, 3]],
+            &[
+                ("group", 0),
+                ("strides", 2),
+                ("dilations", 2),
+                ("pads", 4),
+                ("kernel_shape", 2),
+            ],
+        ),
+        (
+            "ConvTranspose",
+            &[&[2, 2, 3, 3]],
+            &[
+                ("group", 0),
+                ("strides", 2),
+                ("dilations", 2),
+                ("pads", 4),
+                ("output_padding", 2),
+                ("output_shape", 2),
+            ],
+        ),
+        (
+            "MaxPool",
+            &[],
+            &[
+                ("kernel_shape", 2),
+                ("strides", 2),
+                ("pads", 4),
+                ("dilations", 2),
+                ("ceil_mode", 0),
+            ],
+        ),
+        (
+            "AveragePool",
+            &[],
+            &[("kernel_shape", 2), ("kernel_shape", 1), ("pads", 3)],
+        ),
+        ("Concat", &[&[1, 2, 5, 5]], &[("axis", 0)]),
+        ("Transpose", &[], &[("perm", 4)]),
+        ("Flatten", &[], &[("axis", 0)]),
+        ("Softmax", &[], &[("axis", 0)]),
+        ("ReduceMean", &[], &[("axes", 2)]),
+        ("ArgMax", &[], &[("axis", 0)]),
+        ("LayerNormalization", &[&[5]], &[("axis", 0)]),
+        ("LRN", &[], &[("size", 0)]),
+        ("DepthToSpace", &[], &[("blocksize", 0)]),
+        ("SpaceToDepth", &[], &[("blocksize", 0)]),
+        ("BatchNormalization", &[&[2], &[2], &[2]], &[]),
+        ("Gemm", &[&[5, 5]], &[("transB", 0)]),
+        ("MatMul", &[&[5, 3]], &[]),
+        ("Relu", &[], &[]),
+        (
+            "Split",
+            &[],
+            &[("axis", 0), ("split", 2), ("num_outputs", 0)],
+        ),
+        ("Shape", &[], &[("start", 0), ("end", 0)]),
+    ];
+    let x = noise(&[1, 2, 5, 5], 1);
+    let run = |b: &Builder| {
+        let Ok(plan) = Plan::new(&b.graph, PlanOptions::default()) else {
+            return;
+        };
+        // Errors are as good as results here.
+        let _ = Session::new(plan, 1).run(&[("x", (&x).into())]);
+    };
+    for (op, shapes, attributes) in CASES {
+        for (name, count) in attributes.iter().chain(&[("unknown", 0)]) {
+            for number in NUMBERS {
+                let mut b = Builder::new();
+                let input = b.input("x");
+                let constants: Vec<String> = shapes.iter().map(|shape| b.noise(shape)).collect();
+                let mut inputs: Vec<&str> = vec![&input];
+                inputs.extend(constants.iter().map(String::as_str));
+                let attribute = match count {
+                    0 => Attribute::Int(*number),
+                    count => ints(&vec![*number; *count]),
+                };
+                let y = b.node(op, &inputs, &[(name, attribute)]);
+                b.output(&y);
+                run(&b);
+                // Without any input.
+                b.graph.nodes[0].inputs.clear();
+                run(&b);
+            }
+        }
+    }
+    // Operators whose numbers are tensors.
+    for op in [
+        "Slice",
+        "Pad",
+        "Reshape",
+        "Expand",
+        "Tile",
+        "Squeeze",
+        "Unsqueeze",
+        "Split",
+        "Gather",
+        "ReduceSum",
+        "Resize",
+    ] {
+        for number in NUMBERS {
+            for count in [1, 2, 4, 8] {
+                let mut b = Builder::new();
+                let input = b.input("x");
+                let numbers = b.ints(&vec![*number; count]);
+                let y = match op {
+                    "Slice" => b.node(op, &[&input, &numbers, &numbers], &[]),
+                    "Resize" => b.node(op, &[&input, "", "", &numbers], &[]),
+                    _ => b.node(op, &[&input, &numbers], &[]),
+                };
+                b.output(&y);
+                run(&b);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
