@@ -56,7 +56,7 @@ pub fn demo_page(report: &DemoReport) -> String {
         page::header("demo", &report.title, &lead(report)),
         "<main>\n".to_owned(),
         tiles(report),
-        "<section>\n<h2>One network, several sizes</h2>\n".to_owned(),
+        "<section>\n<h2>Before and after</h2>\n".to_owned(),
         table(&report.rows),
         sizes(&report.rows),
         "</section>\n".to_owned(),
