@@ -1,5 +1,6 @@
 //! Float kernels at the sizes of real networks.
 
+use campana_kernels::depthwise::{PackedFilters, Sliding, depthwise};
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_kernels::{Level, ThreadPool};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -53,5 +54,54 @@ fn convolutions(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions);
+/// Depthwise layers: name, input height and width, channels, window, stride.
+const DEPTHWISE: &[(&str, usize, usize, usize, usize)] = &[
+    ("112-32-3x3", 112, 32, 3, 1),
+    ("112-96-3x3-s2", 112, 96, 3, 2),
+    ("56-144-5x5-s2", 56, 144, 5, 2),
+    ("14-672-5x5", 14, 672, 5, 1),
+    ("7-1152-3x3", 7, 1152, 3, 1),
+];
+
+fn depthwise_convolutions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("depthwise");
+    for &(name, size, channels, window, stride) in DEPTHWISE {
+        let out = size.div_ceil(stride);
+        let filters = PackedFilters::pack(
+            [window; 2],
+            channels,
+            |ky, kx, c| (ky + kx + c) as f32 * 1e-3,
+            |_| 0.0,
+        );
+        let sliding = Sliding {
+            input: [size; 2],
+            output: [out; 2],
+            strides: [stride; 2],
+            dilations: [1; 2],
+            pads_begin: [(window - stride) / 2; 2],
+        };
+        let input = vec![0.5f32; size * size * channels];
+        let mut output = vec![0.0; out * out * channels];
+        group.throughput(Throughput::Elements(
+            (output.len() * window * window) as u64,
+        ));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                depthwise(
+                    Level::detect(),
+                    &ThreadPool::serial(),
+                    &input,
+                    &filters,
+                    sliding,
+                    0.0,
+                    6.0,
+                    &mut output,
+                );
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, depthwise_convolutions);
 criterion_main!(benches);

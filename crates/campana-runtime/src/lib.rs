@@ -37,6 +37,7 @@ mod ops;
 mod plan;
 mod program;
 mod session;
+mod strided;
 
 pub use error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
 pub use plan::{Plan, PlanOptions};

@@ -7,7 +7,6 @@ mod execute;
 mod lower;
 mod separate;
 mod step;
-mod strided;
 
 pub(crate) use compile::{InputShape, compile};
 pub(crate) use execute::{Frame, InputData, Machine, plain};

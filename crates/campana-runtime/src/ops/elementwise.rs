@@ -1,11 +1,12 @@
 //! Functions of single elements, with broadcasting.
 
-use campana_kernels::elementwise::{Unary, map};
+use campana_kernels::elementwise::{Binary, Unary, map};
 use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
-use super::call::{Call, Fault, floats, one, tensor};
+use super::call::{Call, Fault, count_of, floats, one, tensor};
 use super::indexing::{broadcast_indices, broadcast_shape};
+use crate::strided::BroadcastPlan;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     if unary_scalar(op_type).is_some() {
@@ -351,7 +352,37 @@ fn arithmetic(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     Ok(vec![result])
 }
 
+/// The sums, differences, products or quotients of floats, without a list of
+/// places: weights are decoded with them, millions at a time.
+fn combine_floats(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Option<Result<Tensor, Fault>> {
+    let op = match call.node.op_type.as_str() {
+        "Add" | "Sum" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        _ => return None,
+    };
+    let (TensorData::F32(x), TensorData::F32(y)) = (a.data(), b.data()) else {
+        return None;
+    };
+    let run = || {
+        let shape = broadcast_shape(&[a.shape(), b.shape()])?;
+        let wide = |tensor: &Tensor| {
+            let mut wide = vec![1; shape.len() - tensor.shape().len()];
+            wide.extend_from_slice(tensor.shape());
+            wide
+        };
+        let mut output = vec![0.0; count_of(&shape)?];
+        BroadcastPlan::new(&wide(a), &wide(b), &shape).run(call.level, op, x, y, &mut output);
+        tensor(shape, TensorData::F32(output))
+    };
+    Some(run())
+}
+
 fn combine(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
+    if let Some(result) = combine_floats(call, a, b) {
+        return result;
+    }
     let op = call.node.op_type.as_str();
     let fmod = call.int("fmod", 0)? != 0;
     let (shape, left, right) = pair(a, b)?;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::compile::Compiler;
 use super::step::{Action, Border, ConvStep};
-use super::strided::{BroadcastPlan, Region};
 use super::{Layout, Place, Val};
 use crate::ops::{
     Fault, broadcast_shape, conv_geometry, count_of, elementwise_unary, normalize_affine,
     pad_amounts, permutation, reshaped, slice_axes, strides_of, unary_scalar, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
+use crate::strided::{BroadcastPlan, Region};
 
 /// The outputs of a node for which there are steps; `None` where it must run in its plain form.
 pub(super) fn lower(

@@ -8,7 +8,7 @@ use campana_kernels::gemm::{Grid, PackedMatrix};
 use campana_kernels::pooling::Pooling;
 
 use super::Place;
-use super::strided::{BroadcastPlan, Region};
+use crate::strided::{BroadcastPlan, Region};
 
 /// One step: what it reads and writes, and what it does.
 #[derive(Debug)]
