@@ -24,13 +24,14 @@ use crate::moments::Moments;
 /// Up to this many weights are sorted; more are counted into buckets.
 const MAX_SORTED: usize = 1 << 13;
 
-/// Weights per bucket at least, so that the counters stay below a tenth of the
-/// weights' own memory.
-const WEIGHTS_PER_BUCKET: usize = 64;
+/// Weights per bucket at least: fewer would cost more in bounds than they save
+/// in weights to look into.
+const WEIGHTS_PER_BUCKET: usize = 16;
 
-/// Buckets at most: 4 MiB of counters, which a third-level cache holds. So many
-/// pay because a bucket's share of the weights must be well below D, which is
-/// about `n^-1/2` where a family fits perfectly.
+/// Buckets at most: 1 MiB of byte counters, which caches hold, and 12 MiB of
+/// wider ones. So many pay because a bucket's share of the weights must be well
+/// below D, which is about `n^-1/2` where a family fits perfectly: with 2^16
+/// buckets such weights take five times as long.
 const MAX_BUCKETS: usize = 1 << 20;
 
 /// Both families fitted to weights, with their distances D.

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::vectorize::vectorized;
+
 /// Weights whose central moments are taken about their own mean: 16 KiB, so
 /// that the second pass over a block reads the first-level cache.
 const BLOCK: usize = 4096;
@@ -118,7 +120,7 @@ impl Sums {
         if weights.len() < LANES {
             return Self::of_block(weights, origin);
         }
-        pulp::Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 let mut blocks = [Self::EMPTY; TASK / BLOCK];
@@ -134,20 +136,13 @@ impl Sums {
     fn of_block(block: &[f32], origin: f64) -> Self {
         let (groups, rest) = block.as_chunks::<LANES>();
         let mut sum = [0.0f64; LANES];
-        let mut min = [f32::INFINITY; LANES];
-        let mut max = [f32::NEG_INFINITY; LANES];
         for group in groups {
             for lane in 0..LANES {
-                let x = group[lane];
-                sum[lane] += f64::from(x);
-                min[lane] = if x < min[lane] { x } else { min[lane] };
-                max[lane] = if x > max[lane] { x } else { max[lane] };
+                sum[lane] += f64::from(group[lane]);
             }
         }
-        for (lane, &x) in rest.iter().enumerate() {
-            sum[lane] += f64::from(x);
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
+        for (sum, &x) in sum.iter_mut().zip(rest) {
+            *sum += f64::from(x);
         }
         // A sum of finite `f32` cannot overflow, so this finds every infinity
         // and NaN at no cost per weight.
@@ -180,6 +175,7 @@ impl Sums {
             s3[lane] += square * d;
             s4[lane] += square * square;
         }
+        let (min, max) = range(block);
         let mut sums = Self {
             count: block.len() as u64,
             non_finite: 0,
@@ -187,8 +183,8 @@ impl Sums {
             m2: add_lanes(s2),
             m3: add_lanes(s3),
             m4: add_lanes(s4),
-            min: min.into_iter().fold(f32::INFINITY, f32::min),
-            max: max.into_iter().fold(f32::NEG_INFINITY, f32::max),
+            min,
+            max,
         };
         if block.is_empty() {
             sums = Self::EMPTY;
@@ -292,7 +288,39 @@ fn merge_in_pairs(runs: &[Sums]) -> Sums {
         .fold(Sums::EMPTY, |later, earlier| earlier.merge(later))
 }
 
+/// Smallest and largest weight of a finite block, in a loop of its own: beside
+/// sums in `f64` it would not be vectorized.
 #[inline(always)]
+fn range(block: &[f32]) -> (f32, f32) {
+    const LANES: usize = 32;
+    let mut min = [f32::INFINITY; LANES];
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let (groups, rest) = block.as_chunks::<LANES>();
+    for group in groups {
+        for lane in 0..LANES {
+            min[lane] = if group[lane] < min[lane] {
+                group[lane]
+            } else {
+                min[lane]
+            };
+            max[lane] = if group[lane] > max[lane] {
+                group[lane]
+            } else {
+                max[lane]
+            };
+        }
+    }
+    let rest_min = rest.iter().copied().fold(f32::INFINITY, f32::min);
+    let rest_max = rest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (
+        min.into_iter().fold(rest_min, f32::min),
+        max.into_iter().fold(rest_max, f32::max),
+    )
+}
+
+/// Not inlined: the compiler would otherwise cut the accumulators of the loops
+/// before it into half registers, to suit the additions here.
+#[inline(never)]
 fn add_lanes(lanes: [f64; LANES]) -> f64 {
     let mut pairs = [0.0; LANES / 2];
     for i in 0..LANES / 2 {

@@ -6,12 +6,16 @@ use super::statistic::{self, CDF_SLACK};
 use crate::distribution::Distribution;
 use crate::grid::Grid;
 use crate::order::{from_key, key};
+use crate::vectorize::vectorized;
 
 /// Weights that one parallel task looks through.
 const TASK: usize = 1 << 18;
 
-/// Weights located at a time.
-const BLOCK: usize = 512;
+/// Weights that are passed over at a time.
+const BLOCK: usize = 64;
+
+/// Intervals that all cells are first covered with.
+const COVERS: usize = 4;
 
 /// Collecting and sorting this share of the weights is cheaper than another
 /// pass that counts them more finely.
@@ -22,6 +26,12 @@ const MIN_COLLECTED: usize = 1 << 14;
 
 /// Counters of a finer count.
 const MAX_FINER: usize = 1 << 20;
+
+/// Copies of those counters at most, however many threads there are.
+const MAX_COPIES: usize = 8;
+
+/// Weights counted into 32-bit counters at most.
+const MAX_COUNTED: usize = 1 << 31;
 
 /// Buckets searched one by one; longer ranges are cut into as many parts.
 const PARTS: usize = 8;
@@ -113,6 +123,7 @@ impl<'a> Counted<'a> {
             below: &|bucket| self.below[bucket],
         };
         let mut cells = candidates(&mut searches, &range, &|bucket| self.cell(bucket));
+
         loop {
             // A cell of one value is no interval: its distances are known.
             cells.retain(|cell| {
@@ -182,24 +193,27 @@ impl<'a> Counted<'a> {
                 }
             })
             .collect();
-        let copies = rayon::current_num_threads().clamp(1, 8);
-        let part = self.weights.len().div_ceil(copies).max(1);
+        let copies = rayon::current_num_threads().clamp(1, MAX_COPIES);
+        let part = self.weights.len().div_ceil(copies).clamp(1, MAX_COUNTED);
         let counts = self
             .weights
             .par_chunks(part)
             .map(|part| {
-                let mut counts = vec![0u64; base];
+                let mut counts = vec![0u32; base];
                 locator.visit(part, |cell, key, _| {
                     let split = &splits[cell];
                     counts[split.base + ((key - split.first) >> split.shift) as usize] += 1;
                 });
                 counts
             })
-            .reduce_with(|mut a, b| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                a
-            })
-            .unwrap_or_default();
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(vec![0u64; base], |mut sums, counts| {
+                sums.iter_mut()
+                    .zip(counts)
+                    .for_each(|(sum, count)| *sum += u64::from(count));
+                sums
+            });
         let mut finer = Vec::new();
         for (cell, split) in cells.iter().zip(&splits) {
             let mut before = cell.before;
@@ -258,6 +272,7 @@ struct Locator<'a> {
     cells: &'a [Cell],
     /// For each bucket the first cell in it or beyond.
     start: Vec<u32>,
+    covers: Covers,
 }
 
 impl<'a> Locator<'a> {
@@ -271,19 +286,30 @@ impl<'a> Locator<'a> {
             sum += *start;
             *start = sum;
         }
-        Self { grid, cells, start }
+        Self {
+            grid,
+            cells,
+            start,
+            covers: Covers::new(cells),
+        }
     }
 
     /// Calls `f` with cell, key and weight for each weight in a cell.
     fn visit(&self, weights: &[f32], mut f: impl FnMut(usize, u32, f32)) {
-        let mut located = [0u32; BLOCK];
         for block in weights.chunks(BLOCK) {
-            pulp::Arch::new().dispatch(
+            // Most blocks have no weight near a cell, and are done here.
+            let near = vectorized(
                 #[inline(always)]
-                || self.grid.locate(block, &mut located),
+                || self.covers.count(block),
             );
-            for (&bucket, &x) in located.iter().zip(block) {
-                let bucket = bucket as usize;
+            if near == 0 {
+                continue;
+            }
+            for &x in block {
+                if !self.covers.contains(x) {
+                    continue;
+                }
+                let bucket = self.grid.bucket(x) as usize;
                 let (from, to) = (self.start[bucket] as usize, self.start[bucket + 1] as usize);
                 if from == to {
                     continue;
@@ -295,6 +321,45 @@ impl<'a> Locator<'a> {
                 }
             }
         }
+    }
+}
+
+/// A few intervals of floats that cover all cells, for a quick first test.
+struct Covers([(f32, f32); COVERS]);
+
+impl Covers {
+    fn new(cells: &[Cell]) -> Self {
+        // Apart at the gaps that hold the most weights.
+        let mut gaps: Vec<usize> = (1..cells.len()).collect();
+        let before = |i: usize| cells[i].before - cells[i - 1].before - cells[i - 1].count;
+        gaps.sort_by_key(|&i| std::cmp::Reverse(before(i)));
+        gaps.truncate(COVERS - 1);
+        gaps.sort_unstable();
+        let mut covers = [(f32::INFINITY, f32::NEG_INFINITY); COVERS];
+        let mut from = 0;
+        for (cover, to) in covers.iter_mut().zip(gaps.into_iter().chain([cells.len()])) {
+            let highest = from_key(cells[to - 1].last);
+            let highest = if highest.is_nan() {
+                f32::INFINITY
+            } else {
+                highest
+            };
+            *cover = (from_key(cells[from].first), highest);
+            from = to;
+        }
+        Self(covers)
+    }
+
+    #[inline(always)]
+    fn contains(&self, x: f32) -> bool {
+        self.0.iter().fold(false, |found, &(low, high)| {
+            found | ((x >= low) & (x <= high))
+        })
+    }
+
+    #[inline(always)]
+    fn count(&self, block: &[f32]) -> u32 {
+        block.iter().map(|&x| u32::from(self.contains(x))).sum()
     }
 }
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::distribution::Distribution;
+use crate::vectorize::vectorized;
 
 /// Weights that one parallel task sums; fixed, so that the order of additions
 /// does not depend on the number of threads.
@@ -25,7 +26,7 @@ pub(super) fn median_of_sorted(sorted: &[f32]) -> f64 {
 pub(super) fn mean_absolute_deviation(weights: &[f32], centre: f64) -> f64 {
     const LANES: usize = 16;
     let sum_task = |task: &[f32]| {
-        pulp::Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 let mut sums = [0.0f64; LANES];
