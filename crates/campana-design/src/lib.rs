@@ -1,5 +1,33 @@
 #![forbid(unsafe_code)]
 //! Statistics of weights, distribution fits and optimal scalar quantizer design.
+//!
+//! This is the designing stage of campana: it takes the weights of a group (a
+//! tensor, a channel, a run) and gives the levels that quantize them. It knows
+//! nothing of models or files, and nothing that it computes needs data beside
+//! the weights. Assigning and packing codes is the codebook crate's.
+//!
+//! | step | items |
+//! | --- | --- |
+//! | describe | [`Moments`], [`Fits`] (maximum likelihood, exact Kolmogorov–Smirnov D), [`Empirical`] (the error of any codebook at once); [`Summary`] has all three |
+//! | solve once per family and bit width | [`lloyd_max`], [`uniform`] |
+//! | design for a group | [`design()`] by a [`Method`], [`kmeans()`] for any number of levels |
+//! | predict | [`predicted_mse`], [`predicted_sqnr_db`] |
+//!
+//! Weights are `f32`, sums are `f64`. All results are the same for any number
+//! of threads.
+//!
+//! ```
+//! use campana_design::{Family, Method, Summary, design};
+//!
+//! let weights: Vec<f32> = (0..1000).map(|i| (i as f32 * 0.7).sin().powi(3)).collect();
+//! let summary = Summary::of(&weights);
+//! assert_eq!(summary.fits().best().family, Family::Laplace);
+//!
+//! let levels = design(Method::Ks, &summary, 4).levels.values();
+//! assert_eq!(levels.len(), 16);
+//! let mse = summary.empirical().sse(&levels) / weights.len() as f64;
+//! assert!(mse < 0.02 * summary.moments().variance);
+//! ```
 
 mod distortion;
 mod distribution;
