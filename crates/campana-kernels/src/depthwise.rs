@@ -22,6 +22,10 @@ pub struct PackedFilters {
 impl PackedFilters {
     /// Lays out the filters; `value(ky, kx, channel)` gives the weights and
     /// `bias(channel)` the biases.
+    ///
+    /// # Panics
+    ///
+    /// Where there are more weights than can be counted.
     pub fn pack(
         window: [usize; 2],
         channels: usize,
@@ -29,7 +33,11 @@ impl PackedFilters {
         bias: impl Fn(usize) -> f32,
     ) -> Self {
         let padded = channels.next_multiple_of(LANES);
-        let mut values = AlignedBuffer::zeros(window[0] * window[1] * padded);
+        let len = window[0]
+            .checked_mul(window[1])
+            .and_then(|taps| taps.checked_mul(padded))
+            .expect("filters that fit in memory");
+        let mut values = AlignedBuffer::zeros(len);
         for ky in 0..window[0] {
             for kx in 0..window[1] {
                 let row = &mut values.as_mut_slice()[(ky * window[1] + kx) * padded..];
@@ -77,6 +85,21 @@ pub struct Sliding {
 }
 
 impl Sliding {
+    /// Whether positions and lengths can be computed without overflow.
+    fn is_sound(&self, window: [usize; 2], channels: usize) -> bool {
+        let product = |[a, b]: [usize; 2]| a.checked_mul(b)?.checked_mul(channels);
+        let reaches = (0..2).all(|axis| {
+            let reach = || {
+                let start = self.output[axis].checked_mul(self.strides[axis])?;
+                let span = window[axis].checked_mul(self.dilations[axis])?;
+                let pad = self.pads_begin[axis].checked_add(self.input[axis])?;
+                start.checked_add(span)?.checked_add(pad)
+            };
+            reach().is_some()
+        });
+        reaches && product(self.input).is_some() && product(self.output).is_some()
+    }
+
     /// The window's taps that fall inside the image, for one output position on an axis.
     pub(crate) fn taps(&self, axis: usize, window: usize, output: usize) -> std::ops::Range<usize> {
         let start = output * self.strides[axis];
@@ -124,6 +147,10 @@ pub fn depthwise(
 ) {
     let channels = filters.channels;
     let [out_height, out_width] = sliding.output;
+    assert!(
+        sliding.is_sound(filters.window, channels),
+        "extents that can be counted"
+    );
     assert_eq!(
         input.len(),
         sliding.input[0] * sliding.input[1] * channels,

@@ -75,18 +75,26 @@ impl Grid {
         }
     }
 
-    /// Elements a slice needs for rows that reach `row_len` from their start.
-    pub(crate) fn needed(&self, row_len: usize) -> usize {
+    /// Elements a slice needs for rows that reach `row_len` from their start;
+    /// `None` where that is more than a slice can have.
+    pub(crate) fn needed(&self, row_len: usize) -> Option<usize> {
+        self.height.checked_mul(self.width)?;
         if self.is_empty() {
-            return 0;
+            return Some(0);
         }
-        self.start
-            + (self.height - 1) * self.row_stride
-            + (self.width - 1) * self.pixel_stride
-            + row_len
+        let rows = (self.height - 1).checked_mul(self.row_stride)?;
+        let pixels = (self.width - 1).checked_mul(self.pixel_stride)?;
+        let last = self.start.checked_add(rows)?.checked_add(pixels)?;
+        last.checked_add(row_len)
     }
 
-    /// Whether rows of this length never overlap.
+    /// Whether a slice of this length holds rows that reach `row_len` from their start.
+    fn fits(&self, row_len: usize, slice_len: usize) -> bool {
+        self.needed(row_len)
+            .is_some_and(|needed| needed <= slice_len)
+    }
+
+    /// Whether rows of this length, which fit a slice, never overlap.
     pub(crate) fn is_disjoint(&self, row_len: usize) -> bool {
         (self.width <= 1 || self.pixel_stride >= row_len)
             && (self.height <= 1
@@ -113,12 +121,17 @@ impl<'a> RowRuns<'a> {
         Self { offsets: &[0], len }
     }
 
-    fn count(&self) -> usize {
-        self.offsets.len() * self.len
+    /// Values in a row; `None` where there are more than can be counted.
+    fn count(&self) -> Option<usize> {
+        self.offsets.len().checked_mul(self.len)
     }
 
-    fn reach(&self) -> usize {
-        self.offsets.iter().max().map_or(0, |max| max + self.len)
+    /// How far a row reaches from its start.
+    fn reach(&self) -> Option<usize> {
+        match self.offsets.iter().max() {
+            Some(max) => max.checked_add(self.len),
+            None => Some(0),
+        }
     }
 }
 
@@ -174,6 +187,10 @@ struct Panel {
 
 impl PackedMatrix {
     /// Lays out the matrix whose value at `(row, column)` is `value(row, column)`.
+    ///
+    /// # Panics
+    ///
+    /// Where the matrix has more elements than can be counted.
     pub fn pack(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f32) -> Self {
         let padded = columns.div_ceil(LANES) * LANES;
         let mut panels = Vec::new();
@@ -187,7 +204,10 @@ impl PackedMatrix {
             });
             column += vectors * LANES;
         }
-        let mut values = AlignedBuffer::zeros(padded * rows);
+        let len = padded
+            .checked_mul(rows)
+            .expect("a matrix that fits in memory");
+        let mut values = AlignedBuffer::zeros(len);
         for panel in &panels {
             let width = panel.vectors * LANES;
             let columns = width.min(columns - panel.column);
@@ -270,29 +290,25 @@ pub fn gemm(
     output: &mut [f32],
     output_grid: Grid,
 ) {
-    let (input_grid, output_grid) = (input_grid.joined(), output_grid.joined());
-    let (rows, columns) = (input_grid.len(), weights.columns);
-    assert_eq!(rows, output_grid.len(), "as many output as input rows");
-    assert_eq!(
-        runs.count(),
-        weights.rows,
-        "runs as long as the weights' rows"
-    );
-    assert!(
-        input.len() >= input_grid.needed(runs.reach()),
-        "input too short"
-    );
-    assert!(
-        output.len() >= output_grid.needed(columns),
-        "output too short"
-    );
+    let columns = weights.columns;
+    let reach = runs.reach().unwrap_or(usize::MAX);
+    assert!(input_grid.fits(reach, input.len()), "input too short");
+    assert!(output_grid.fits(columns, output.len()), "output too short");
     assert!(output_grid.is_disjoint(columns), "output rows overlap");
     if let Some(residual) = epilogue.residual {
         assert!(
-            residual.len() >= output_grid.needed(columns),
+            output_grid.fits(columns, residual.len()),
             "residual too short"
         );
     }
+    assert_eq!(
+        runs.count(),
+        Some(weights.rows),
+        "runs as long as the weights' rows"
+    );
+    let rows = input_grid.len();
+    assert_eq!(rows, output_grid.len(), "as many output as input rows");
+    let (input_grid, output_grid) = (input_grid.joined(), output_grid.joined());
     if rows == 0 || columns == 0 {
         return;
     }

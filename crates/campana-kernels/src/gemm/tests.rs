@@ -170,3 +170,29 @@ fn overlapping_output_rows_are_refused() {
         Grid::rows(2, 3),
     );
 }
+
+#[test]
+fn grids_whose_extent_overflows_are_refused() {
+    let huge = [
+        Grid {
+            row_stride: usize::MAX / 2,
+            ..Grid::image(4, 1, 1)
+        },
+        Grid {
+            start: usize::MAX,
+            ..Grid::image(1, 1, 1)
+        },
+        Grid {
+            row_stride: 0,
+            ..Grid {
+                height: usize::MAX,
+                ..Grid::image(1, 2, 1)
+            }
+        },
+    ];
+    for grid in huge {
+        assert!(!grid.fits(1, 100));
+    }
+    assert_eq!(RowRuns::new(&[usize::MAX], 2).reach(), None);
+    assert_eq!(RowRuns::new(&[0; 4], usize::MAX / 2).count(), None);
+}
