@@ -12,36 +12,44 @@ const BLOCK: usize = 32;
 const MAX_COMPARED: usize = 31;
 
 /// The number of thresholds below each weight.
+///
+/// The closures must be inlined: only what is inside the dispatching function is
+/// compiled for the machine's vector units.
 pub(crate) fn assign(thresholds: &[f32], weights: &[f32], codes: &mut [u8]) {
     if weights.len() < BLOCK {
         for (code, &weight) in codes.iter_mut().zip(weights) {
             *code = thresholds.partition_point(|&threshold| threshold < weight) as u8;
         }
     } else if thresholds.len() <= MAX_COMPARED {
-        Arch::new().dispatch(|| compare_with_all(thresholds, weights, codes));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || compare_with_all(thresholds, weights, codes),
+        );
     } else {
         let grid = Grid::new(thresholds);
-        Arch::new().dispatch(|| grid.search(thresholds, weights, codes));
+        Arch::new().dispatch(
+            #[inline(always)]
+            || grid.search(thresholds, weights, codes),
+        );
     }
 }
 
 #[inline(always)]
 fn compare_with_all(thresholds: &[f32], weights: &[f32], codes: &mut [u8]) {
-    let mut weight_blocks = weights.chunks_exact(BLOCK);
-    let mut code_blocks = codes.chunks_exact_mut(BLOCK);
-    for (weights, codes) in weight_blocks.by_ref().zip(code_blocks.by_ref()) {
+    let (weight_blocks, weight_rest) = weights.as_chunks::<BLOCK>();
+    let (code_blocks, code_rest) = codes.as_chunks_mut::<BLOCK>();
+    for (weights, codes) in weight_blocks.iter().zip(code_blocks) {
         let mut counts = [0i32; BLOCK];
         for &threshold in thresholds {
-            for (count, &weight) in counts.iter_mut().zip(weights) {
-                *count += i32::from(weight > threshold);
+            for lane in 0..BLOCK {
+                counts[lane] += i32::from(weights[lane] > threshold);
             }
         }
-        for (code, count) in codes.iter_mut().zip(counts) {
-            *code = count as u8;
+        for lane in 0..BLOCK {
+            codes[lane] = counts[lane] as u8;
         }
     }
-    let rest = code_blocks.into_remainder();
-    for (code, &weight) in rest.iter_mut().zip(weight_blocks.remainder()) {
+    for (code, &weight) in code_rest.iter_mut().zip(weight_rest) {
         *code = thresholds
             .iter()
             .map(|&threshold| u8::from(weight > threshold))

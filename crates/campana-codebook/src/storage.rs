@@ -33,13 +33,15 @@ impl Storage {
             Self::F16 => f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32(),
             Self::I8 => {
                 let clamped = value.clamp(-128.0, 127.0);
-                // Round half away from zero without std.
-                let magnitude = (clamped.abs() + 0.5) as i32 as f32;
-                if clamped < 0.0 {
-                    -magnitude.min(128.0)
+                // Round half away from zero without std, and as an integer:
+                // these have no negative zero, which a runtime would not see.
+                let magnitude = (clamped.abs() + 0.5) as i32;
+                let whole = if clamped < 0.0 {
+                    -magnitude.min(128)
                 } else {
-                    magnitude.min(127.0)
-                }
+                    magnitude.min(127)
+                };
+                whole as f32
             }
         }
     }
@@ -80,9 +82,10 @@ mod tests {
 
     #[test]
     fn rounding_is_what_encoding_stores() {
-        for value in [0.0, 0.4, -0.5, 0.6, 1.5, -3.7, 127.4, 300.0, -300.0, 1e-8] {
+        for value in [0.0, 0.4, -0.4, -0.5, 0.6, 1.5, -3.7, 127.4, 300.0, -300.0, 1e-8] {
             let byte = Storage::I8.encode(&[value])[0].cast_signed();
-            assert_eq!(f32::from(byte), Storage::I8.round(value), "{value}");
+            let rounded = Storage::I8.round(value);
+            assert_eq!(f32::from(byte).to_bits(), rounded.to_bits(), "{value}");
             let bytes = Storage::F16.encode(&[value]);
             let half = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
             assert_eq!(half, Storage::F16.round(value), "{value}");

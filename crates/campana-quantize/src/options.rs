@@ -84,6 +84,17 @@ pub enum MethodChoice {
     Fixed(Method),
 }
 
+impl MethodChoice {
+    /// The granularity that a method has where none is chosen: per tensor, as
+    /// the methods are defined; `auto` decides per channel what pays.
+    pub fn default_granularity(self) -> Granularity {
+        match self {
+            Self::Auto => Granularity::PerChannel,
+            Self::Fixed(_) => Granularity::PerTensor,
+        }
+    }
+}
+
 impl fmt::Display for MethodChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -20,7 +20,9 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
     let options = Options {
         bits: args.bits,
         method: args.method,
-        granularity: args.granularity,
+        granularity: args
+            .granularity
+            .unwrap_or_else(|| args.method.default_granularity()),
         keep: args.keep.clone(),
         bits_for: args.bits_for.clone(),
         target: args.target,
