@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use campana_design::Method;
 use campana_quantize::{MethodChoice, NamePattern, Target};
 use campana_tensor::Granularity;
 use clap::{Parser, Subcommand};
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Quantize(Quantize),
     /// Measure how often models are right on labelled images
     Evaluate(Evaluate),
+    /// Measure every method at every width on labelled images, without writing models
+    Compare(Compare),
     /// Name what pictures show: the five likeliest labels
     Run(Run),
     /// Measure latency and memory on this machine, models in turn
@@ -96,8 +99,9 @@ pub(crate) struct Quantize {
     #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
     pub(crate) method: MethodChoice,
     /// What shares a codebook or scale: tensor, channel or group=N (about N weights of a channel)
-    #[arg(long, value_name = "WHAT", default_value = "channel", value_parser = parse_granularity)]
-    pub(crate) granularity: Granularity,
+    /// [default: channel for auto, tensor for every other method]
+    #[arg(long, value_name = "WHAT", value_parser = parse_granularity)]
+    pub(crate) granularity: Option<Granularity>,
     /// Leave weight tensors whose names match as they are; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) keep: Vec<NamePattern>,
@@ -133,6 +137,65 @@ pub(crate) struct Evaluate {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Compare {
+    /// ONNX model with its sidecar MODEL.json beside it
+    pub(crate) model: PathBuf,
+    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: PathBuf,
+    /// Bits of a weight's code, 1 to 8, with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2,3,4,8", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) bits: Vec<u8>,
+    /// Methods as of campana quantize, with commas between, or all
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all", value_parser = parse_methods)]
+    pub(crate) methods: Vec<Methods>,
+    /// What shares a codebook or scale: tensor, channel or group=N, with commas between
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tensor,channel", value_parser = parse_granularity)]
+    pub(crate) granularity: Vec<Granularity>,
+    /// Measure on the first N images only
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Images that go through a network at once
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub(crate) batch: NonZeroUsize,
+    /// Also write the rows as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Journal of finished rows: kept as they finish, and taken from it when the command is run again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Overwrite the CSV file and the page where they exist
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// One method, or every one that there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Methods {
+    /// Every fixed method, then auto.
+    All,
+    /// This one.
+    One(MethodChoice),
+}
+
+impl Methods {
+    /// The methods one by one.
+    pub(crate) fn expand(&self) -> Vec<MethodChoice> {
+        match self {
+            Self::All => Method::ALL
+                .into_iter()
+                .map(MethodChoice::Fixed)
+                .chain([MethodChoice::Auto])
+                .collect(),
+            Self::One(method) => vec![*method],
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Run {
     /// ONNX model with its sidecar MODEL.json beside it
     pub(crate) model: PathBuf,
@@ -161,6 +224,15 @@ pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+fn parse_methods(text: &str) -> Result<Methods, String> {
+    if text == "all" {
+        return Ok(Methods::All);
+    }
+    text.parse()
+        .map(Methods::One)
+        .map_err(|error: String| format!("{error}, or all"))
 }
 
 fn parse_granularity(text: &str) -> Result<Granularity, String> {
