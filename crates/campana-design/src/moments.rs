@@ -117,8 +117,11 @@ impl Sums {
     };
 
     fn of_task(weights: &[f32], origin: f64) -> Self {
-        if weights.len() < LANES {
-            return Self::of_block(weights, origin);
+        if weights.len() <= BLOCK {
+            return vectorized(
+                #[inline(always)]
+                || Self::of_block(weights, origin),
+            );
         }
         vectorized(
             #[inline(always)]

@@ -12,8 +12,11 @@ const LOWEST: f64 = 0.02;
 /// three quarters of its level, may want to exceed the weights by a third.
 const HIGHEST: f64 = 1.4;
 
-/// Limit on steps of refinement; each lowers the error, and ten are the rule.
-const MAX_STEPS: usize = 200;
+/// Limit on steps of refinement, each of which lowers the error.
+const MAX_STEPS: usize = 40;
+
+/// Relative drop of the error that is worth another step.
+const MIN_GAIN: f64 = 1e-5;
 
 /// A scaled and shifted table with its squared error.
 #[derive(Clone, Copy, Debug)]
@@ -92,10 +95,13 @@ fn refine(
             break;
         }
         let next = fitted(empirical, table, scale, shift);
-        if next.error >= best.error {
+        let gained = best.error - next.error;
+        if gained > 0.0 {
+            best = next;
+        }
+        if gained <= MIN_GAIN * best.error {
             break;
         }
-        best = next;
     }
     best
 }
