@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn rounding_is_what_encoding_stores() {
-        for value in [0.0, 0.4, -0.4, -0.5, 0.6, 1.5, -3.7, 127.4, 300.0, -300.0, 1e-8] {
+        for value in [
+            0.0, 0.4, -0.4, -0.5, 0.6, 1.5, -3.7, 127.4, 300.0, -300.0, 1e-8,
+        ] {
             let byte = Storage::I8.encode(&[value])[0].cast_signed();
             let rounded = Storage::I8.round(value);
             assert_eq!(f32::from(byte).to_bits(), rounded.to_bits(), "{value}");
