@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use pulp::Arch;
+use crate::vectorize::vectorized;
 
 /// Weights that are compared with one threshold at a time; a few vectors wide,
 /// so that the counters stay in registers.
@@ -12,22 +12,19 @@ const BLOCK: usize = 32;
 const MAX_COMPARED: usize = 31;
 
 /// The number of thresholds below each weight.
-///
-/// The closures must be inlined: only what is inside the dispatching function is
-/// compiled for the machine's vector units.
 pub(crate) fn assign(thresholds: &[f32], weights: &[f32], codes: &mut [u8]) {
     if weights.len() < BLOCK {
         for (code, &weight) in codes.iter_mut().zip(weights) {
             *code = thresholds.partition_point(|&threshold| threshold < weight) as u8;
         }
     } else if thresholds.len() <= MAX_COMPARED {
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || compare_with_all(thresholds, weights, codes),
         );
     } else {
         let grid = Grid::new(thresholds);
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || grid.search(thresholds, weights, codes),
         );
@@ -39,10 +36,12 @@ fn compare_with_all(thresholds: &[f32], weights: &[f32], codes: &mut [u8]) {
     let (weight_blocks, weight_rest) = weights.as_chunks::<BLOCK>();
     let (code_blocks, code_rest) = codes.as_chunks_mut::<BLOCK>();
     for (weights, codes) in weight_blocks.iter().zip(code_blocks) {
-        let mut counts = [0i32; BLOCK];
+        // Integers would be narrowed to bytes at every threshold, at twice the
+        // time.
+        let mut counts = [0f32; BLOCK];
         for &threshold in thresholds {
             for lane in 0..BLOCK {
-                counts[lane] += i32::from(weights[lane] > threshold);
+                counts[lane] += if weights[lane] > threshold { 1.0 } else { 0.0 };
             }
         }
         for lane in 0..BLOCK {
@@ -123,7 +122,7 @@ pub(crate) fn squared_error(levels: &[f32], weights: &[f32], codes: &[u8]) -> f6
     // 256 entries, so that no code is out of range and no check is needed.
     let mut table = [f32::NAN; 256];
     table[..levels.len()].copy_from_slice(levels);
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let mut sums = [0f64; LANES];

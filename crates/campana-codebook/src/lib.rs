@@ -25,8 +25,10 @@ mod codebook;
 mod pack;
 mod quantized_tensor;
 mod storage;
+mod vectorize;
 
 pub use codebook::{Codebook, CodebookError};
 pub use pack::Packing;
 pub use quantized_tensor::{LevelTables, QuantizedTensor, affine_levels, offset_len_bytes};
 pub use storage::Storage;
+pub use vectorize::vectorized;

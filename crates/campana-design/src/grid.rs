@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::moments::Moments;
 use crate::order::{from_key, key};
-use crate::vectorize::vectorized;
+use campana_codebook::vectorized;
 
 /// Half the range of the buckets in standard deviations; weights beyond it are
 /// in the first and the last bucket. Wide enough that those two hold less than

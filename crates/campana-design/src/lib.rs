@@ -48,7 +48,6 @@ mod samples;
 mod shared;
 mod summary;
 pub mod uniform;
-mod vectorize;
 
 pub use distortion::{predicted_mse, predicted_sqnr_db};
 pub use distribution::{Distribution, Family};

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::vectorize::vectorized;
+use campana_codebook::vectorized;
 
 /// Weights whose central moments are taken about their own mean: 16 KiB, so
 /// that the second pass over a block reads the first-level cache.

@@ -6,7 +6,7 @@ use super::statistic::{self, CDF_SLACK};
 use crate::distribution::Distribution;
 use crate::grid::Grid;
 use crate::order::{from_key, key};
-use crate::vectorize::vectorized;
+use campana_codebook::vectorized;
 
 /// Weights that one parallel task looks through.
 const TASK: usize = 1 << 18;

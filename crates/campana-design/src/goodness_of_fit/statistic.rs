@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::distribution::Distribution;
-use crate::vectorize::vectorized;
+use campana_codebook::vectorized;
 
 /// Weights that one parallel task sums; fixed, so that the order of additions
 /// does not depend on the number of threads.

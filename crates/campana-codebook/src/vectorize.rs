@@ -7,7 +7,7 @@
 /// closure handed to `pulp` directly would be called through an adapter of
 /// `FnOnce` that is not inlined, and so be compiled for the oldest processor.
 #[inline(always)]
-pub(crate) fn vectorized<R>(f: impl FnMut() -> R) -> R {
+pub fn vectorized<R>(f: impl FnMut() -> R) -> R {
     struct Loop<F>(F);
     impl<R, F: FnMut() -> R> pulp::WithSimd for Loop<F> {
         type Output = R;
