@@ -29,6 +29,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod compare;
 mod dataset;
 mod error;
 mod evaluate;
@@ -38,6 +39,9 @@ mod preprocess;
 pub mod report;
 mod sidecar;
 
+pub use compare::{
+    CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, pareto_front,
+};
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
 };

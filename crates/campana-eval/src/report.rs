@@ -8,12 +8,14 @@
 //! Pages are also well-formed XML, which is how the tests read them.
 
 mod chart;
+mod compare;
 mod demo;
 mod distribution;
 mod inspect;
 mod page;
 mod tensor;
 
+pub use compare::{CompareReport, compare_page};
 pub use demo::{DemoReport, DemoRow, demo_page};
 pub use inspect::inspect_page;
 
