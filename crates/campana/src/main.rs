@@ -38,6 +38,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Quantize(quantize) => commands::quantize::run(&quantize, &args.global),
         Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),
+        Command::Compare(compare) => commands::compare::run(&compare, &args.global),
         Command::Run(run) => commands::run::run(&run, &args.global),
         Command::Bench(bench) => commands::bench::run(&bench, &args.global),
         Command::Completions(completions) => commands::completions::run(&completions),

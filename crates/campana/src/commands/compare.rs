@@ -1,0 +1,276 @@
+//! `campana compare`: what each method costs at each width.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use campana_eval::report::{CompareReport, compare_page};
+use campana_eval::{
+    BatchOptions, CompareRow, Dataset, DatasetOptions, Design, Experiment, Journal, compare_csv,
+    pareto_front,
+};
+use campana_onnx::Model;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::args::{Compare, Global, Methods};
+use crate::commands::evaluate::sidecar;
+use crate::interrupt;
+use crate::output_file::{OutputFile, Overwrite, check_differs};
+use crate::printer::{self, decibels, thousands};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    n: u64,
+    skipped: Vec<String>,
+    reference_top1: Option<f64>,
+    rows: &'a [CompareRow],
+}
+
+pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
+    let designs = designs(args);
+    // Refuse what cannot be written before working for it.
+    let overwrite = Overwrite::from_force(args.force);
+    let create = |path: &Option<std::path::PathBuf>| {
+        let Some(path) = path else { return Ok(None) };
+        check_differs(&args.model, path)?;
+        check_differs(&args.data, path)?;
+        OutputFile::create(path, overwrite).map(Some)
+    };
+    let (csv, html) = (create(&args.csv)?, create(&args.html)?);
+
+    let sidecar = sidecar(&args.model)?;
+    let model = Model::open(&args.model)
+        .with_context(|| format!("cannot read '{}'", args.model.display()))?;
+    let dataset = Dataset::open_with(
+        &args.data,
+        &DatasetOptions {
+            class_names: &sidecar.labels,
+            ..DatasetOptions::default()
+        },
+    )?;
+    let options = BatchOptions {
+        batch: args.batch.get(),
+        limit: args.limit,
+        threads: global.thread_count(),
+        ..BatchOptions::default()
+    };
+    let go_on = || !interrupt::is_requested();
+    let mut experiment = Experiment::new(
+        &model,
+        &args.model,
+        &dataset,
+        &sidecar.preprocessing,
+        options,
+        &go_on,
+    )?;
+    for failure in experiment.failures() {
+        anstream::eprintln!("skipped {}: {}", failure.name, failure.error);
+    }
+    let mut finished = match &args.resume {
+        Some(path) => Finished::open(path, args, &experiment)?,
+        None => Finished::default(),
+    };
+    let rows = measure(&mut experiment, &designs, &mut finished)?;
+
+    let report = CompareReport {
+        model: args.model.display().to_string(),
+        data: args.data.display().to_string(),
+        images: experiment.image_count(),
+        reference_top1: experiment.reference_top1().fraction(),
+        rows,
+    };
+    for (file, content) in [
+        (csv, compare_csv(&report.rows)),
+        (html, compare_page(&report)),
+    ] {
+        if let Some(mut file) = file {
+            file.write_all(content.as_bytes())?;
+            file.finish()?;
+        }
+    }
+    if global.json {
+        return printer::print_json(&Report {
+            model: report.model.clone(),
+            n: report.images,
+            skipped: experiment
+                .failures()
+                .iter()
+                .map(|failure| failure.name.clone())
+                .collect(),
+            reference_top1: report.reference_top1,
+            rows: &report.rows,
+        });
+    }
+    print(&report);
+    Ok(())
+}
+
+/// Every combination once, methods innermost.
+fn designs(args: &Compare) -> Vec<Design> {
+    let mut designs = Vec::new();
+    for &granularity in &args.granularity {
+        for &bits in &args.bits {
+            for method in args.methods.iter().flat_map(Methods::expand) {
+                let design = Design {
+                    method,
+                    bits,
+                    granularity,
+                };
+                if !designs.contains(&design) {
+                    designs.push(design);
+                }
+            }
+        }
+    }
+    designs
+}
+
+/// A row for each design: the finished ones as they are, the others measured.
+fn measure(
+    experiment: &mut Experiment<'_>,
+    designs: &[Design],
+    finished: &mut Finished,
+) -> Result<Vec<CompareRow>> {
+    let bar = ProgressBar::new(designs.len() as u64);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} {msg}, {eta} left",
+    )?);
+    let mut rows = Vec::new();
+    let mut taken = 0;
+    for design in designs {
+        bar.set_message(design.to_string());
+        let row = match finished.rows.iter().find(|row| row.is_of(design)) {
+            Some(row) => {
+                taken += 1;
+                row.clone()
+            }
+            None => {
+                let row = experiment
+                    .run(design, &|| !interrupt::is_requested())
+                    .map_err(|error| finished.explain(error))?;
+                finished.append(&row)?;
+                row
+            }
+        };
+        rows.push(row);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if taken > 0 {
+        anstream::eprintln!("{taken} of {} rows are taken from the journal", rows.len());
+    }
+    Ok(rows)
+}
+
+/// Rows of earlier runs, and the journal to which new ones go.
+#[derive(Default)]
+struct Finished {
+    rows: Vec<CompareRow>,
+    journal: Option<(File, String)>,
+}
+
+impl Finished {
+    fn open(path: &Path, args: &Compare, experiment: &Experiment<'_>) -> Result<Self> {
+        let name = path.display().to_string();
+        check_differs(&args.model, path)?;
+        check_differs(&args.data, path)?;
+        for output in [&args.csv, &args.html].into_iter().flatten() {
+            if output == path {
+                bail!("the journal '{name}' is also an output; name another file");
+            }
+        }
+        let context = || format!("cannot use the journal '{name}'");
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).with_context(context),
+        };
+        let header = Journal::new(experiment.fingerprint());
+        if !text.is_empty() && !text.contains('\n') {
+            bail!("'{name}' is no journal of a comparison; name another file");
+        }
+        let (rows, len) = header.read(&text).with_context(context)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .with_context(context)?;
+        // A line that was cut off gives way to new ones.
+        file.set_len(len as u64).with_context(context)?;
+        file.seek(SeekFrom::End(0)).with_context(context)?;
+        if len == 0 {
+            file.write_all(header.first_line().as_bytes())
+                .with_context(context)?;
+        }
+        Ok(Self {
+            rows,
+            journal: Some((file, name)),
+        })
+    }
+
+    fn append(&mut self, row: &CompareRow) -> Result<()> {
+        let Some((file, name)) = &mut self.journal else {
+            return Ok(());
+        };
+        file.write_all(Journal::row_line(row).as_bytes())
+            .with_context(|| format!("cannot write the journal '{name}'"))
+    }
+
+    /// What an interrupted user can do.
+    fn explain(&self, error: campana_eval::Error) -> anyhow::Error {
+        match (&self.journal, &error) {
+            (Some((_, name)), campana_eval::Error::Interrupted) => anyhow::anyhow!(
+                "interrupted; the same command goes on where it stopped, from the journal '{name}'"
+            ),
+            _ => error.into(),
+        }
+    }
+}
+
+fn print(report: &CompareReport) {
+    let mut table = printer::new_table(
+        &["method", "bits", "per"],
+        &[
+            "MSE",
+            "SQNR dB",
+            "bits/weight",
+            "bytes",
+            "top-1",
+            "agreement",
+            "front",
+        ],
+    );
+    let share = |value: Option<f64>| {
+        value
+            .map(|share| format!("{:.2} %", 100.0 * share))
+            .unwrap_or_default()
+    };
+    for (row, front) in report.rows.iter().zip(pareto_front(&report.rows)) {
+        table.add_row([
+            row.method.clone(),
+            row.bits.to_string(),
+            row.granularity.clone(),
+            format!("{:.3e}", row.mse),
+            decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
+            format!("{:.2}", row.bits_per_weight),
+            thousands(row.output_bytes),
+            share(row.top1),
+            share(row.agreement),
+            if front { "*" } else { "" }.to_owned(),
+        ]);
+    }
+    anstream::println!("{table}");
+    let reference = match report.reference_top1 {
+        Some(top1) => format!("float top-1 {:.2} %", 100.0 * top1),
+        None => "no labels".to_owned(),
+    };
+    anstream::println!(
+        "{} images, {reference}. Agreement: how often the answer is the float model's. *: no other row is smaller and \
+         at least as accurate.",
+        thousands(report.images)
+    );
+}
