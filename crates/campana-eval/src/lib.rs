@@ -39,9 +39,7 @@ mod preprocess;
 pub mod report;
 mod sidecar;
 
-pub use compare::{
-    CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, pareto_front,
-};
+pub use compare::{CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, pareto_front};
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
 };
