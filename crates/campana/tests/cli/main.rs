@@ -1,0 +1,14 @@
+//! The command line as its users meet it: the built binary, run on models
+//! that are made here. Links, signals and limits are those of Unix.
+#![cfg(unix)]
+
+mod arguments;
+mod bad_models;
+mod bad_outputs;
+mod contract;
+mod external_data;
+mod interrupt;
+mod model_forms;
+mod preservation;
+#[path = "../support/mod.rs"]
+mod support;

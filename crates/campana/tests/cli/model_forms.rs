@@ -1,0 +1,294 @@
+//! Every way in which a model holds weights. That the results decode to the
+//! right values is checked by the peers, where Python is at hand.
+
+use campana_onnx::{Model, NewNode, Source};
+use serde_json::Value;
+
+use crate::support::models::{NewModel, conv_model, every_layer, random_weights};
+use crate::support::{Folder, fixture};
+
+/// Weight tensors of [`every_layer`] that are quantized.
+const WEIGHTS: [&str; 15] = [
+    "conv.w",
+    "grouped.w",
+    "depthwise.w",
+    "transposed.w",
+    "conv1d.w",
+    "gemm.w",
+    "gemm_t.w",
+    "right.w",
+    "left.w",
+    "batch.w",
+    "twice.w",
+    "both.w",
+    "constant.w",
+    "half.w",
+    "outer.w",
+];
+
+fn quantize(folder: &Folder, options: &[&str]) -> Value {
+    let args = [
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--json",
+        "--force",
+    ];
+    folder.run(&[&args, options].concat()).json()
+}
+
+fn reported<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let mut tensors = report["tensors"].as_array().unwrap().iter();
+    tensors
+        .find(|tensor| tensor["name"] == name)
+        .unwrap_or_else(|| panic!("no tensor {name} in {report}"))
+}
+
+fn parse(bytes: Vec<u8>) -> Model {
+    Model::parse(Source::from_bytes(bytes)).unwrap()
+}
+
+#[test]
+fn every_kind_of_weights_is_quantized() {
+    let folder = Folder::with_model(every_layer().into_bytes());
+    for target in ["lut", "lut-uint4", "float"] {
+        // uint4 needs another opset; none of these operators changed until then.
+        let report = quantize(
+            &folder,
+            &["--bits=8", "--granularity=tensor", "--target", target],
+        );
+        for name in WEIGHTS {
+            assert_eq!(
+                reported(&report, name)["kept"],
+                Value::Null,
+                "{target}: {name}"
+            );
+        }
+        assert_eq!(reported(&report, "gemm.b")["kept"], "a bias");
+        assert_eq!(
+            reported(&report, "outer.inner")["kept"],
+            "read by no operator"
+        );
+        let model = parse(folder.read("out.onnx"));
+        let is_stored = |name: &str| {
+            model
+                .graph
+                .initializers
+                .iter()
+                .any(|tensor| tensor.name == name)
+        };
+        for name in WEIGHTS {
+            let expected = target == "float" && name != "constant.w";
+            assert_eq!(
+                is_stored(name),
+                expected,
+                "{target}: {name} among the initializers"
+            );
+        }
+    }
+}
+
+#[test]
+fn inputs_and_outputs_stay() {
+    let folder = Folder::with_model(every_layer().into_bytes());
+    for target in ["lut", "lut-uint4", "float"] {
+        quantize(&folder, &["--target", target]);
+        let names = |bytes| {
+            let graph = parse(bytes).graph;
+            let names = |values: Vec<campana_onnx::ValueInfo>| {
+                values.into_iter().map(|v| v.name).collect::<Vec<_>>()
+            };
+            (names(graph.inputs), names(graph.outputs))
+        };
+        assert_eq!(
+            names(folder.read("model.onnx")),
+            names(folder.read("out.onnx")),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn with_everything_kept_the_output_is_the_input() {
+    for bytes in [
+        every_layer().into_bytes(),
+        std::fs::read(fixture()).unwrap(),
+    ] {
+        let folder = Folder::with_model(&bytes);
+        for target in ["lut", "lut-uint4", "float"] {
+            let report = quantize(&folder, &["--keep=*", "--target", target]);
+            assert_eq!(report["weights"], 0);
+            assert!(folder.read("out.onnx") == bytes, "{target}");
+        }
+    }
+}
+
+#[test]
+fn initializers_that_are_inputs_too_are_replaced_in_both_places() {
+    // Up to IR version 3 every initializer is an input of the graph.
+    let folder = Folder::with_model(ir_version_3().into_bytes());
+    for target in ["lut", "float"] {
+        quantize(&folder, &["--target", target]);
+        let model = parse(folder.read("out.onnx"));
+        assert_eq!(model.ir_version, Some(3));
+        let inputs: Vec<_> = model
+            .graph
+            .inputs
+            .iter()
+            .map(|input| input.name.as_str())
+            .collect();
+        for tensor in &model.graph.initializers {
+            assert!(
+                inputs.contains(&tensor.name.as_str()),
+                "{target}: {} is no input",
+                tensor.name
+            );
+        }
+        assert_eq!(
+            inputs.contains(&"w"),
+            target == "float",
+            "{target}: {inputs:?}"
+        );
+    }
+}
+
+fn ir_version_3() -> NewModel {
+    conv_model().versions(3, 8).input("w", &[16, 8, 3, 3])
+}
+
+#[test]
+fn an_opset_that_cannot_decode_is_refused_with_advice() {
+    let folder = Folder::with_model(conv_model().versions(3, 6).into_bytes());
+    let args = ["quantize", "model.onnx", "-o", "out.onnx"];
+    folder.refuses(&args, &["opset 6", "convert"]);
+    folder
+        .run(&[&args[..], &["--target=float"]].concat())
+        .succeeds();
+}
+
+#[test]
+fn uint4_raises_the_opset_only_where_nothing_changes_its_meaning() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    quantize(&folder, &["--target=lut-uint4"]);
+    let versions = parse(folder.read("out.onnx")).opset_imports;
+    assert_eq!(
+        versions
+            .iter()
+            .map(|import| import.version)
+            .collect::<Vec<_>>(),
+        [21]
+    );
+    // Other widths need no uint4.
+    quantize(&folder, &["--target=lut-uint4", "--bits=3"]);
+    let versions = parse(folder.read("out.onnx")).opset_imports;
+    assert_eq!(
+        versions
+            .iter()
+            .map(|import| import.version)
+            .collect::<Vec<_>>(),
+        [17]
+    );
+    // Reductions got their axes from an input in opset 18.
+    let reduce = NewNode::new("ReduceMean", ["y"], ["mean"])
+        .name("pool")
+        .attribute("axes", vec![2, 3]);
+    let folder = Folder::with_model(
+        conv_model()
+            .node(reduce)
+            .output("mean", &[1, 16, 1, 1])
+            .into_bytes(),
+    );
+    let args = [
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--target=lut-uint4",
+    ];
+    folder.refuses(&args, &["opset 21", "'pool'", "ReduceMean", "--target lut"]);
+}
+
+#[test]
+fn small_tensors_are_kept_and_the_reason_is_said() {
+    let bytes = conv_model()
+        .weights("tiny", &[8, 2])
+        .input("v", &[1, 8])
+        .node(NewNode::new("MatMul", ["v", "tiny"], ["u"]))
+        .output("u", &[1, 2])
+        .into_bytes();
+    let folder = Folder::with_model(bytes);
+    let report = quantize(&folder, &[]);
+    assert_eq!(reported(&report, "tiny")["kept"], "too small to gain");
+    assert_eq!(reported(&report, "tiny")["bits_per_weight"], 32.0);
+    let stdout = folder
+        .run(&["quantize", "model.onnx", "-o", "out.onnx", "--force"])
+        .succeeds();
+    assert!(
+        stdout.contains("1 tensor stays float (64 bytes): too small to gain"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn options_for_some_tensors_reach_them() {
+    let folder = Folder::with_model(every_layer().into_bytes());
+    let options = [
+        "--bits=4",
+        "--bits-for",
+        "gemm*=6",
+        "--bits-for",
+        "gemm_t.w=2",
+        "--keep",
+        "t*.w",
+    ];
+    let report = quantize(&folder, &options);
+    let bits =
+        ["conv.w", "gemm.w", "gemm_t.w"].map(|name| reported(&report, name)["bits"].as_u64());
+    assert_eq!(bits, [Some(4), Some(6), Some(2)]);
+    for name in ["transposed.w", "twice.w"] {
+        assert_eq!(reported(&report, name)["kept"], "kept by --keep");
+    }
+}
+
+#[test]
+fn more_bits_lose_less() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    for method in [
+        "auto", "ks", "gaussian", "laplace", "kmeans", "minmax", "mse", "aciq", "pwlq", "apot",
+        "nf",
+    ] {
+        let mse = |bits: u8| {
+            let bits = bits.to_string();
+            quantize(
+                &folder,
+                &["--bits", &bits, "--granularity=tensor", "--method", method],
+            )["mse"]
+                .as_f64()
+                .unwrap()
+        };
+        let errors: Vec<f64> = (1..=8).map(mse).collect();
+        assert!(
+            errors.is_sorted_by(|more, less| more > less),
+            "{method}: {errors:?}"
+        );
+    }
+}
+
+#[test]
+fn a_model_with_few_distinct_weights_is_stored_exactly() {
+    let values: Vec<f32> = random_weights("w", 1152)
+        .iter()
+        .map(|w| (w * 10.0).round() / 10.0)
+        .collect();
+    let mut distinct: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!((5..=16).contains(&distinct.len()), "{distinct:?}");
+    let folder = Folder::with_model(crate::support::models::conv_with(&values).into_bytes());
+    for method in ["kmeans", "auto"] {
+        let report = quantize(&folder, &["--granularity=tensor", "--method", method]);
+        assert_eq!(report["mse"], 0.0, "{method}");
+        assert_eq!(report["sqnr_db"], Value::Null, "{method}: nothing was lost");
+    }
+}

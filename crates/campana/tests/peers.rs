@@ -1,0 +1,243 @@
+//! Checks against peers in Python: the official ONNX checker, onnxruntime old
+//! and new, OpenVINO, scipy and kmeans1d. They run where
+//! `tools/peers/setup.sh` made the environments, and say so where it did not.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use campana_onnx::NewNode;
+
+use support::models::{
+    NewModel, add_conv, conv_model, every_layer, external, little_endian, random_weights,
+};
+use support::{CAMPANA, Folder, fixture, root};
+
+const METHODS: [&str; 12] = [
+    "auto", "ks", "gaussian", "laplace", "kmeans", "minmax", "mse", "aciq", "pwlq", "pot", "apot",
+    "nf",
+];
+
+/// Groups of 24 weights divide no row of the layers evenly.
+const GRANULARITIES: [&str; 3] = ["tensor", "channel", "group=24"];
+
+/// Python with the peers; `None`, said loudly, where there is none.
+fn python() -> Option<PathBuf> {
+    let python = root().join(".venv-peers/bin/python");
+    if !python.exists() {
+        eprintln!("SKIPPED: no Python peers; make them with tools/peers/setup.sh");
+        return None;
+    }
+    Some(python)
+}
+
+/// Runs a script of `tools/peers`, which must succeed, and shows its output.
+#[track_caller]
+fn check(python: &Path, script: &str, args: &[&str]) {
+    let script = root().join("tools/peers").join(script);
+    let output = Command::new(python)
+        .arg(&script)
+        .args(args)
+        .output()
+        .expect("Python runs");
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    eprintln!("{stdout}");
+    assert!(
+        output.status.success(),
+        "{}:\n{stdout}\n{stderr}",
+        script.display()
+    );
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}
+
+/// Writes `{name}.{target}.onnx` of `model.onnx` for each target.
+#[track_caller]
+fn quantize(folder: &Folder, name: &str, targets: &[&str], options: &[&str]) {
+    for target in targets {
+        let output = format!("{name}.{target}.onnx");
+        let args = ["quantize", "model.onnx", "-o", &output, "--target", target];
+        folder.run(&[&args, options].concat()).succeeds();
+    }
+}
+
+/// A few layers whose weights fill no whole bytes, or have few of a channel.
+fn small_model() -> NewModel {
+    conv_model()
+        .weights("odd.w", &[37, 33])
+        .input("odd.x", &[1, 37])
+        .node(NewNode::new("MatMul", ["odd.x", "odd.w"], ["odd.y"]))
+        .output("odd.y", &[1, 33])
+        .weights("depthwise.w", &[128, 1, 3, 3])
+        .input("depthwise.x", &[1, 128, 3, 3])
+        .node(
+            NewNode::new("Conv", ["depthwise.x", "depthwise.w"], ["depthwise.y"])
+                .attribute("group", 128_i64),
+        )
+        .output("depthwise.y", &[1, 128, 1, 1])
+}
+
+#[test]
+fn every_method_width_and_granularity_decodes_exactly() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(small_model().into_bytes());
+    for method in METHODS {
+        for granularity in GRANULARITIES {
+            for bits in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+                let name = format!("{method}-{granularity}-{bits}");
+                let options = [
+                    "--method",
+                    method,
+                    "--granularity",
+                    granularity,
+                    "--bits",
+                    bits,
+                ];
+                let targets = if bits == "4" {
+                    &["lut", "float", "lut-uint4"][..]
+                } else {
+                    &["lut", "float"]
+                };
+                quantize(&folder, &name, targets, &options);
+            }
+        }
+    }
+    check(&python, "check_model.py", &[text(&folder.path("."))]);
+}
+
+#[test]
+fn every_kind_of_layer_decodes_exactly() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(every_layer().into_bytes());
+    for granularity in GRANULARITIES {
+        for bits in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+            let options = ["--granularity", granularity, "--bits", bits];
+            quantize(
+                &folder,
+                &format!("{granularity}-{bits}"),
+                &["lut", "float", "lut-uint4"],
+                &options,
+            );
+        }
+    }
+    check(&python, "check_model.py", &[text(&folder.path("."))]);
+}
+
+#[test]
+fn the_fixture_decodes_exactly_in_the_reference_evaluator_too() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
+    for bits in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+        quantize(
+            &folder,
+            bits,
+            &["lut", "float", "lut-uint4"],
+            &["--bits", bits],
+        );
+    }
+    check(
+        &python,
+        "check_model.py",
+        &["--reference", text(&folder.path("."))],
+    );
+}
+
+#[test]
+fn old_models_decode_exactly() {
+    let Some(python) = python() else { return };
+    // IR version 3: initializers are inputs as well.
+    let folder = Folder::with_model(
+        conv_model()
+            .versions(3, 8)
+            .input("w", &[16, 8, 3, 3])
+            .into_bytes(),
+    );
+    for bits in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+        quantize(&folder, bits, &["lut", "float"], &["--bits", bits]);
+    }
+    check(&python, "check_model.py", &[text(&folder.path("."))]);
+}
+
+#[test]
+fn external_data_decodes_exactly() {
+    let Some(python) = python() else { return };
+    let model = NewModel::new()
+        .initializer(external("w", &[16, 8, 3, 3], "weights.bin", 0))
+        .initializer(external("kept", &[40, 40], "weights.bin", 4608))
+        .input("v", &[1, 40])
+        .node(NewNode::new("MatMul", ["v", "kept"], ["u"]))
+        .output("u", &[1, 40]);
+    let folder = Folder::with_model(add_conv(model, "").into_bytes());
+    let data = [
+        random_weights("w", 16 * 8 * 9),
+        random_weights("kept", 40 * 40),
+    ]
+    .concat();
+    folder.write("weights.bin", little_endian(&data));
+    for bits in ["2", "3", "4", "8"] {
+        quantize(
+            &folder,
+            bits,
+            &["lut", "float", "lut-uint4"],
+            &["--bits", bits, "--keep", "kept"],
+        );
+    }
+    check(&python, "check_model.py", &[text(&folder.path("."))]);
+}
+
+#[test]
+fn runtimes_old_and_new_agree_on_the_same_file() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
+    let fixtures = fixture().parent().expect("a folder").to_owned();
+    let (data, sidecar) = (
+        fixtures.join("cifar10_test_500.bin"),
+        fixtures.join("cifar10_resnet8.json"),
+    );
+    let old = root().join(".venv-peers-old/bin/python");
+    for (name, options) in [
+        ("auto4", &["--bits=4"][..]),
+        ("auto3", &["--bits=3"]),
+        ("ks2", &["--bits=2", "--method=ks", "--granularity=tensor"]),
+        ("kmeans8", &["--bits=8", "--method=kmeans"]),
+    ] {
+        let targets = if name == "auto4" {
+            &["lut", "float", "lut-uint4"][..]
+        } else {
+            &["lut", "float"]
+        };
+        quantize(&folder, name, targets, options);
+        let models: Vec<PathBuf> = targets
+            .iter()
+            .filter(|target| **target != "float")
+            .map(|target| folder.path(&format!("{name}.{target}.onnx")))
+            .collect();
+        let float = folder.path(&format!("{name}.float.onnx"));
+        let mut args = vec![text(&float)];
+        args.extend(models.iter().map(|model| text(model)));
+        args.extend([
+            "--data",
+            text(&data),
+            "--sidecar",
+            text(&sidecar),
+            "--limit",
+            "200",
+        ]);
+        if old.exists() {
+            args.extend(["--old-python", text(&old)]);
+        } else {
+            eprintln!("SKIPPED: no onnxruntime 1.16.3; make it with tools/peers/setup.sh");
+        }
+        check(&python, "check_runtimes.py", &args);
+    }
+}
+
+#[test]
+fn statistics_and_kmeans_equal_scipy_and_kmeans1d() {
+    let Some(python) = python() else { return };
+    check(&python, "check_design.py", &[CAMPANA, text(&fixture())]);
+}
