@@ -109,6 +109,8 @@ fn the_size_is_that_of_the_written_model() {
             "out.onnx",
             "--method",
             "kmeans",
+            "--granularity",
+            "channel",
             "--json",
         ],
     );
