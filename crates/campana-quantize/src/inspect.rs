@@ -8,7 +8,7 @@ use campana_onnx::Model;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::quantize::read_finite;
+use crate::quantize::{check_finite, read_weights};
 use crate::{Error, ErrorKind, Progress};
 
 /// A weight this many standard deviations from the mean counts as an outlier:
@@ -126,8 +126,9 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
 }
 
 fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspection, Error> {
-    let weights = read_finite(model, tensor)?;
+    let weights = read_weights(model, tensor)?;
     let summary = Summary::of(&weights);
+    check_finite(tensor, summary.moments())?;
     let (moments, fits) = (summary.moments(), summary.fits());
     let best = fits.best();
     let far = OUTLIER_DEVIATIONS * moments.std();

@@ -1,7 +1,7 @@
 //! From a model to its quantized tensors.
 
 use campana_codebook::QuantizedTensor;
-use campana_design::{Levels, Summary, design};
+use campana_design::{Levels, Moments, Summary, design};
 use campana_model::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
@@ -176,8 +176,9 @@ fn quantize_tensor<'m>(
     tensor: ModelTensor<'m>,
     options: &Options,
 ) -> Result<TensorOutcome<'m>, Error> {
-    let weights = read_finite(model, &tensor)?;
+    let weights = read_weights(model, &tensor)?;
     let summary = Summary::of(&weights);
+    check_finite(&tensor, summary.moments())?;
     let bits = options.bits_of(tensor.name);
     let shape = shape(&tensor);
     let Role::Weight { channel_axis, .. } = tensor.role else {
@@ -241,31 +242,31 @@ fn quantize_tensor<'m>(
     })
 }
 
-/// The weights of a tensor, all of them finite.
-pub(crate) fn read_finite(model: &Model, tensor: &ModelTensor<'_>) -> Result<Vec<f32>, Error> {
-    let name = tensor.name;
-    let weights = model.read_f32(tensor.proto).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidModel,
-            format!("cannot read tensor '{name}'"),
-        )
-        .with_source(error)
-    })?;
-    let not_finite = weights
-        .par_iter()
-        .filter(|weight| !weight.is_finite())
-        .count();
-    if not_finite > 0 {
-        return Err(Error::new(
-            ErrorKind::InvalidModel,
-            format!(
-                "tensor '{name}' has {not_finite} NaN or infinite weights among {}; repair the model, or leave \
-                 this tensor as it is with --keep '{name}'",
-                weights.len()
-            ),
-        ));
+/// The weights of a tensor.
+pub(crate) fn read_weights(model: &Model, tensor: &ModelTensor<'_>) -> Result<Vec<f32>, Error> {
+    model.read_f32(tensor.proto).map_err(|error| {
+        let message = format!("cannot read tensor '{}'", tensor.name);
+        Error::new(ErrorKind::InvalidModel, message).with_source(error)
+    })
+}
+
+/// An error where some weights of a tensor are not finite.
+pub(crate) fn check_finite(tensor: &ModelTensor<'_>, moments: &Moments) -> Result<(), Error> {
+    if moments.non_finite == 0 {
+        return Ok(());
     }
-    Ok(weights)
+    let Moments {
+        count, non_finite, ..
+    } = moments;
+    let name = tensor.name;
+    Err(Error::new(
+        ErrorKind::InvalidModel,
+        format!(
+            "tensor '{name}' has {non_finite} NaN or infinite weights among {}; repair the model, or leave \
+             this tensor as it is with --keep '{name}'",
+            count + non_finite
+        ),
+    ))
 }
 
 /// `10 log10(energy / squared_error)`; infinite where nothing was lost.
