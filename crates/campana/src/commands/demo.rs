@@ -206,7 +206,7 @@ fn print(folder: &Path, images: usize, report: &DemoReport) {
     anstream::println!(
         "Top-1: how often the likeliest class is the right one, on {images} test images (standard error 1.5 points); \
          same answer: how often it is the float model's. SQNR: how far the weights stand out from the error of \
-         rounding them; 20 dB is one part in a hundred.\n\n\
+         rounding them; at 20 dB the error is a tenth of a typical weight.\n\n\
          Written to {0}: the models (any ONNX runtime loads them) and the page {0}/report.html.\n\
          Now yours: campana quantize MODEL.onnx -o SMALLER.onnx",
         folder.display(),
