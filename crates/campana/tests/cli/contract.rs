@@ -22,6 +22,7 @@ fn help_states_defaults_and_units() {
         "inspect",
         "quantize",
         "evaluate",
+        "compare",
         "run",
         "bench",
         "completions",
