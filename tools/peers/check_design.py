@@ -159,9 +159,9 @@ def check_kmeans(command: str, path: pathlib.Path, bits: list[int], max_work: fl
                 levels = min(2**width, np.unique(weights).size)
                 clusters, centroids = kmeans1d.cluster(weights, levels)
                 best = np.mean((weights - np.array(centroids)[clusters]) ** 2)
-                # Weights on few values have no error, in exact arithmetic.
-                floor = (2.0**-23 * np.abs(weights).max()) ** 2
-                excess = (found - best) / max(best, floor)
+                # Levels are stored as float32, which kmeans1d's are not.
+                rounding = (2.0**-24 * np.abs(weights).max()) ** 2
+                excess = max(found - best - rounding, 0) / max(best, np.finfo(float).tiny)
                 checked, worst = checked + 1, max(worst, excess)
                 if not excess <= MAX_KMEANS_EXCESS:
                     failures += 1
