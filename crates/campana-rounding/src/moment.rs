@@ -1,0 +1,90 @@
+//! Second moments of a layer's inputs.
+
+/// Share of the mean diagonal that is added to the diagonal: moments come from
+/// finitely many inputs, and those of inputs that never vary are zero.
+const DAMPING: f64 = 0.01;
+
+/// `E[x x^T]` of the inputs of one row of weights, or their covariance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecondMoment {
+    inputs: usize,
+    values: Vec<f32>,
+}
+
+impl SecondMoment {
+    /// Moments of `inputs` inputs, shape `[inputs, inputs]`, row-major and
+    /// symmetric; only the upper triangle is read. A hundredth of the mean
+    /// diagonal is added to the diagonal.
+    ///
+    /// # Panics
+    ///
+    /// Where `values` has not that shape.
+    pub fn new(inputs: usize, values: Vec<f64>) -> Self {
+        assert_eq!(values.len(), inputs * inputs, "a square of moments");
+        let trace: f64 = (0..inputs).map(|i| values[i * inputs + i]).sum();
+        let mut damping = DAMPING * trace / inputs.max(1) as f64;
+        if !(damping > 0.0 && damping.is_finite()) {
+            // No input ever varied: all errors weigh the same.
+            damping = 1.0;
+        }
+        let mut damped = vec![0.0; inputs * inputs];
+        for i in 0..inputs {
+            for j in i..inputs {
+                let value = values[i * inputs + j] + if i == j { damping } else { 0.0 };
+                damped[i * inputs + j] = value as f32;
+                damped[j * inputs + i] = value as f32;
+            }
+        }
+        Self {
+            inputs,
+            values: damped,
+        }
+    }
+
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The moments of one input with all others.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such input.
+    pub fn row(&self, input: usize) -> &[f32] {
+        &self.values[input * self.inputs..][..self.inputs]
+    }
+
+    /// The moment of one input with itself; positive.
+    pub fn variance(&self, input: usize) -> f32 {
+        self.values[input * self.inputs + input]
+    }
+
+    /// `e H e^T`: the mean squared change of an output by errors of the
+    /// weights.
+    ///
+    /// # Panics
+    ///
+    /// Where there is not one error for each input.
+    pub fn quadratic(&self, errors: &[f32]) -> f64 {
+        assert_eq!(errors.len(), self.inputs, "one error an input");
+        let mut sum = 0.0;
+        for (input, &error) in errors.iter().enumerate() {
+            if error != 0.0 {
+                sum += f64::from(error) * f64::from(crate::vector::dot(self.row(input), errors));
+            }
+        }
+        sum.max(0.0)
+    }
+
+    /// `H w^T`.
+    pub(crate) fn times(&self, weights: &[f32]) -> Vec<f32> {
+        let mut product = vec![0.0; self.inputs];
+        for (input, &weight) in weights.iter().enumerate() {
+            if weight != 0.0 {
+                crate::vector::add_scaled(&mut product, self.row(input), weight);
+            }
+        }
+        product
+    }
+}

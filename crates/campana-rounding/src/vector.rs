@@ -1,0 +1,50 @@
+//! Sums over slices, compiled for the best instruction set there is. The order
+//! of the additions is fixed, so that results do not depend on the processor.
+
+use campana_codebook::vectorized;
+
+/// Partial sums that are kept apart.
+const LANES: usize = 16;
+
+/// Sum of the products.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [0f32; LANES];
+            let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+            let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+            for (a, b) in a_blocks.iter().zip(b_blocks) {
+                for lane in 0..LANES {
+                    sums[lane] += a[lane] * b[lane];
+                }
+            }
+            let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+            sums.iter().sum::<f32>() + rest
+        },
+    )
+}
+
+/// `target += source * factor`.
+pub(crate) fn add_scaled(target: &mut [f32], source: &[f32], factor: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (target, source) in target.iter_mut().zip(source) {
+                *target += source * factor;
+            }
+        },
+    );
+}
+
+/// `target -= source * factor`, in double precision.
+pub(crate) fn subtract_scaled(target: &mut [f64], source: &[f64], factor: f64) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (target, source) in target.iter_mut().zip(source) {
+                *target -= source * factor;
+            }
+        },
+    );
+}
