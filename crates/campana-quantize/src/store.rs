@@ -51,7 +51,8 @@ pub(crate) struct Stored {
 
 /// What each group decodes with; the part of a [`QuantizedTensor`] that does
 /// not depend on the codes.
-struct GroupLevels {
+#[derive(Clone, Debug)]
+pub(crate) struct GroupLevels {
     tables: LevelTables,
     table_of_group: Option<Vec<u16>>,
     scale: Option<(Vec<f32>, Storage)>,
@@ -95,25 +96,15 @@ pub(crate) fn store(
     let groups = GroupLevels::new(designs, precision);
     let packing = Packing::densest(groups.tables.levels());
     let (packed, squared_error) = groups.assign_and_pack(weights, partition, packing);
-    let tensor = QuantizedTensor {
-        shape: shape.to_vec(),
-        partition: partition.clone(),
-        packing,
-        packed,
-        tables: groups.tables,
-        table_of_group: groups.table_of_group,
-        scale: groups.scale,
-        scale_unit: groups.scale_unit,
-        shift: groups.shift,
-    };
     Stored {
-        tensor,
+        tensor: groups.into_tensor(shape, partition, packing, packed),
         squared_error,
     }
 }
 
 impl GroupLevels {
-    fn new(designs: &[Levels], precision: Precision) -> Self {
+    /// The levels as stored; see [`store`].
+    pub(crate) fn new(designs: &[Levels], precision: Precision) -> Self {
         match designs {
             [] => Self::one_table(vec![0.0]),
             [design] => Self::one_table(to_f32(&design.values())),
@@ -213,7 +204,41 @@ impl GroupLevels {
         }
     }
 
-    fn codebook(&self, group: usize) -> Codebook {
+    /// The tensor with codes that were chosen for these levels.
+    pub(crate) fn with_codes(
+        self,
+        shape: &[usize],
+        partition: &Partition,
+        codes: &[u8],
+    ) -> QuantizedTensor {
+        let packing = Packing::densest(self.tables.levels());
+        let mut packed = vec![0; packing.len_bytes(codes.len())];
+        packing.pack(codes, &mut packed);
+        self.into_tensor(shape, partition, packing, packed)
+    }
+
+    fn into_tensor(
+        self,
+        shape: &[usize],
+        partition: &Partition,
+        packing: Packing,
+        packed: Vec<u8>,
+    ) -> QuantizedTensor {
+        QuantizedTensor {
+            shape: shape.to_vec(),
+            partition: partition.clone(),
+            packing,
+            packed,
+            tables: self.tables,
+            table_of_group: self.table_of_group,
+            scale: self.scale,
+            scale_unit: self.scale_unit,
+            shift: self.shift,
+        }
+    }
+
+    /// The levels of one group.
+    pub(crate) fn codebook(&self, group: usize) -> Codebook {
         let table = self
             .table_of_group
             .as_ref()
