@@ -45,7 +45,27 @@ enum Piece<'a> {
     /// The bytes of a tensor that stays as it is.
     Kept(&'a TensorProto),
     Codes(Vec<u8>),
-    Decoded(&'a QuantizedTensor, ElementType),
+    Values(NewValues<'a>, ElementType),
+}
+
+/// Float values that take the place of a tensor's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NewValues<'a> {
+    /// Weights as they are decoded: as large as the tensor, so they are made
+    /// only when they are written.
+    Decoded(&'a QuantizedTensor),
+    /// These.
+    Given(&'a [f32]),
+}
+
+impl NewValues<'_> {
+    /// The values as stored, row-major.
+    pub(crate) fn to_bytes(self, element_type: ElementType) -> Vec<u8> {
+        match self {
+            Self::Decoded(tensor) => float_bytes(&tensor.dequantize(), element_type),
+            Self::Given(values) => float_bytes(values, element_type),
+        }
+    }
 }
 
 /// The external files of a model that is being changed.
@@ -183,17 +203,17 @@ impl<'a> ExternalOutput<'a> {
         }
     }
 
-    /// Puts the decoded weights of a tensor into the file where the weights
-    /// were; `None` where that was the model itself.
-    pub(crate) fn add_decoded(
+    /// Puts new values of a tensor into the file where the old ones were;
+    /// `None` where that was the model itself.
+    pub(crate) fn add_values(
         &mut self,
         origin: &TensorProto,
-        tensor: &'a QuantizedTensor,
+        values: NewValues<'a>,
         len: u64,
     ) -> Option<ExternalData> {
         let element_type = origin.element_type;
         self.file_of(origin)
-            .map(|file| file.push(len, Piece::Decoded(tensor, element_type)))
+            .map(|file| file.push(len, Piece::Values(values, element_type)))
     }
 
     fn file_of(&mut self, tensor: &TensorProto) -> Option<&mut DataFile<'a>> {
@@ -269,8 +289,8 @@ impl<'a> DataFile<'a> {
                     .copy_external(tensor, &mut counted)
                     .map_err(missing)?,
                 Piece::Codes(codes) => counted.write_all(codes).map_err(failed)?,
-                Piece::Decoded(tensor, element_type) => counted
-                    .write_all(&float_bytes(&tensor.dequantize(), *element_type))
+                Piece::Values(values, element_type) => counted
+                    .write_all(&values.to_bytes(*element_type))
                     .map_err(failed)?,
             }
             written = offset + counted.len;

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod auto;
+mod correct;
 mod error;
 mod external;
 pub mod inspect;
@@ -29,6 +30,7 @@ mod shared;
 mod store;
 mod write;
 
+pub use correct::{CorrectionReport, Rounding, Samples, correct};
 pub use error::{Error, ErrorKind};
 pub use external::{DataFile, Placement};
 pub use options::{MethodChoice, NamePattern, Options, Target};

@@ -30,6 +30,9 @@ pub struct TensorOutcome<'m> {
     pub tensor: ModelTensor<'m>,
     /// Its codes and levels; `None` where it stays float.
     pub quantized: Option<QuantizedTensor>,
+    /// Other values of a tensor that stays float, which make up for errors of
+    /// quantized ones; row-major.
+    pub corrected: Option<Vec<f32>>,
     /// Sum of the squared weights; 0 where it stays float.
     pub energy: f64,
     /// Sum of the squared errors of the weights.
@@ -166,6 +169,7 @@ fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
         },
         tensor,
         quantized: None,
+        corrected: None,
         energy: 0.0,
         squared_error: 0.0,
     }
@@ -236,6 +240,7 @@ fn quantize_tensor<'m>(
     Ok(TensorOutcome {
         tensor,
         quantized: Some(quantized),
+        corrected: None,
         energy,
         squared_error,
         report,
@@ -283,7 +288,7 @@ fn granularity_name(partition: &Partition, asked: Granularity) -> String {
 }
 
 /// The lowest and the highest level of all groups.
-fn clip(tensor: &QuantizedTensor) -> [f32; 2] {
+pub(crate) fn clip(tensor: &QuantizedTensor) -> [f32; 2] {
     let mut clip = [f32::INFINITY, f32::NEG_INFINITY];
     for group in 0..tensor.partition.group_count() {
         for level in tensor.group_levels(group) {

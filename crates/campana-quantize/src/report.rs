@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::CorrectionReport;
+
 /// What became of a model.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuantizeReport {
@@ -24,6 +26,10 @@ pub struct QuantizeReport {
     pub sqnr_db: f64,
     /// Time from reading to written, in seconds.
     pub elapsed_s: f64,
+    /// What was corrected; null where nothing was.
+    pub correction: Option<CorrectionReport>,
+    /// Why nothing was corrected; null where something was.
+    pub not_corrected: Option<String>,
     /// The form of the model that was written.
     pub target: String,
     /// Each tensor of the model, quantized or kept.

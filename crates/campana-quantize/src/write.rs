@@ -11,7 +11,7 @@ use campana_onnx::{
 };
 use campana_tensor::ElementType;
 
-use crate::external::{DataFile, ExternalOutput, Placement, set_external};
+use crate::external::{DataFile, ExternalOutput, NewValues, Placement, set_external};
 use crate::lut::{Attribute, Decoder, Operator, StoredTensor};
 use crate::opset;
 use crate::quantize::{QuantizedModel, TensorOutcome};
@@ -64,16 +64,28 @@ impl<'a> OutputModel<'a> {
             .iter()
             .filter_map(|outcome| Some((outcome, outcome.quantized.as_ref()?)))
             .collect();
+        let corrected: Vec<_> = quantized
+            .tensors
+            .iter()
+            .filter_map(|outcome| Some((outcome, outcome.corrected.as_deref()?)))
+            .collect();
         let messages: Vec<_> = changed
             .iter()
-            .map(|(outcome, _)| outcome.tensor.proto.message)
+            .map(|(outcome, _)| outcome)
+            .chain(corrected.iter().map(|(outcome, _)| outcome))
+            .map(|outcome| outcome.tensor.proto.message)
             .collect();
         let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
+        for (outcome, values) in corrected {
+            let values = NewValues::Given(values);
+            replace_data(model, &mut edits, &mut external, outcome, values)?;
+        }
         match target {
             _ if changed.is_empty() => {}
             Target::Float => {
                 for (outcome, tensor) in changed {
-                    replace_data(model, &mut edits, &mut external, outcome, tensor)?;
+                    let values = NewValues::Decoded(tensor);
+                    replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
             Target::Lut => add_decoder(model, &mut edits, &mut external, &changed, false)?,
@@ -99,25 +111,25 @@ impl<'a> OutputModel<'a> {
     }
 }
 
-/// The same tensor with the decoded weights as its data; all its other fields
-/// are kept.
+/// The same tensor with other values as its data; all its other fields are
+/// kept.
 fn replace_data<'a>(
     model: &'a Model,
     edits: &mut Edits<'a>,
     external: &mut ExternalOutput<'a>,
     outcome: &TensorOutcome<'_>,
-    quantized: &'a QuantizedTensor,
+    values: NewValues<'a>,
 ) -> Result<(), Error> {
     let proto = outcome.tensor.proto;
     let element_type = proto.element_type;
     let len = outcome.report.input_bytes;
-    if let Some(place) = external.add_decoded(proto, quantized, len) {
+    if let Some(place) = external.add_values(proto, values, len) {
         return set_external(model, edits, proto, &place);
     }
     let data = Content::stream(len, move |out| {
         // A block at a time would save memory, at the price of a second
         // decoder; the decoded tensor is as large as the one that was read.
-        out.write_all(&float_bytes(&quantized.dequantize(), element_type))
+        out.write_all(&values.to_bytes(element_type))
     });
     let data = Content::default().message(schema::tensor::RAW_DATA, data);
     let fields = model.fields(proto.message).map_err(unreadable)?;

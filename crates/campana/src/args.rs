@@ -108,6 +108,10 @@ pub(crate) struct Quantize {
     /// Other bit width for weight tensors whose names match; the last match counts
     #[arg(long, value_name = "GLOB=N", value_parser = parse_bits_for)]
     pub(crate) bits_for: Vec<(NamePattern, u8)>,
+    /// Leave codes, normalizations and biases as quantization makes them, rather than correct what
+    /// it does to the network's activations
+    #[arg(long)]
+    pub(crate) no_correct: bool,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
     /// runtimes) or float (decoded weights, full size)
     #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]

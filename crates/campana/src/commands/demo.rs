@@ -13,7 +13,7 @@ use campana_quantize::{Options, Silent};
 use serde::Serialize;
 
 use crate::args::{Demo, Global};
-use crate::commands::quantize::quantize_file;
+use crate::commands::quantize::{SampleChoice, quantize_file};
 use crate::interrupt;
 use crate::output_file::{Overwrite, write_file};
 use crate::printer::{self, decibels, percent, thousands};
@@ -79,7 +79,16 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
             bits,
             ..Options::default()
         };
-        let report = quantize_file(&float, &output, &options, Overwrite::Allowed)?;
+        let samples = Some(SampleChoice::Synthetic);
+        let threads = global.thread_count();
+        let report = quantize_file(
+            &float,
+            &output,
+            &options,
+            samples,
+            threads,
+            Overwrite::Allowed,
+        )?;
         rows.push(DemoRow {
             name: format!("{bits}-bit"),
             bytes: report.output_bytes,

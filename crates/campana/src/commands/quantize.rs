@@ -6,8 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use campana_onnx::Model;
 use campana_quantize::{
-    DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel, Target, quantize,
-    sqnr_db,
+    CorrectionReport, DataFile, ErrorKind, MethodChoice, Options, OutputModel, Placement,
+    QuantizeReport, QuantizedModel, Rounding, Samples, Target, correct, quantize, sqnr_db,
 };
 
 use crate::args::{Global, Quantize};
@@ -29,7 +29,16 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
     };
     check_differs(&args.model, &args.output)?;
     let overwrite = Overwrite::from_force(args.force);
-    let report = quantize_file(&args.model, &args.output, &options, overwrite)?;
+    let samples = (!args.no_correct).then_some(SampleChoice::Synthetic);
+    let threads = global.thread_count();
+    let report = quantize_file(
+        &args.model,
+        &args.output,
+        &options,
+        samples,
+        threads,
+        overwrite,
+    )?;
     if global.json {
         return printer::print_json(&report);
     }
@@ -52,14 +61,20 @@ pub(crate) fn quantize_file(
     input: &Path,
     output: &Path,
     options: &Options,
+    samples: Option<SampleChoice>,
+    threads: usize,
     overwrite: Overwrite,
 ) -> Result<QuantizeReport> {
     let start = Instant::now();
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite)?;
     let model = Model::open(input).with_context(|| format!("cannot read '{}'", input.display()))?;
-    let quantized = quantize(&model, options, &Bar::new())
+    let mut quantized = quantize(&model, options, &Bar::new())
         .with_context(|| format!("cannot quantize '{}'", input.display()))?;
+    let correction = match samples {
+        Some(choice) => correct_model(&model, &mut quantized, input, options, choice, threads)?,
+        None => Err("--no-correct".to_owned()),
+    };
     interrupt::check()?;
     let context = || format!("cannot write '{}'", output.display());
     let placement = Placement::of(input, output);
@@ -78,13 +93,60 @@ pub(crate) fn quantize_file(
     output_bytes += file.finish()?;
     Ok(report(
         &quantized,
-        &model,
-        input,
-        output,
+        [(input, input_len(&model)), (output, output_bytes)],
         options,
-        output_bytes,
+        correction,
         start,
     ))
+}
+
+/// What correction looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SampleChoice {
+    /// Synthetic images: needs no data.
+    Synthetic,
+}
+
+/// Corrects a quantized model, or says why that cannot be done.
+fn correct_model(
+    model: &Model,
+    quantized: &mut QuantizedModel<'_>,
+    input: &Path,
+    options: &Options,
+    SampleChoice::Synthetic: SampleChoice,
+    threads: usize,
+) -> Result<Result<CorrectionReport, String>> {
+    if quantized
+        .tensors
+        .iter()
+        .all(|tensor| tensor.quantized.is_none())
+    {
+        return Ok(Err("nothing is quantized".to_owned()));
+    }
+    // The sidecar helps where the model does not tell the size of its images.
+    let sidecar = campana_eval::Sidecar::beside(input).ok().flatten();
+    let samples = Samples::Synthetic {
+        size: sidecar.map(|sidecar| sidecar.preprocessing.size),
+    };
+    // A method that is asked for by name chooses the codes.
+    let rounding = match options.method {
+        MethodChoice::Auto => Rounding::Compensate,
+        MethodChoice::Fixed(_) => Rounding::Keep,
+    };
+    match correct(model, quantized, &samples, rounding, threads, &Bar::new()) {
+        Ok(report) => Ok(Ok(report)),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Err(causes(&error))),
+        Err(error) => Err(error).with_context(|| format!("cannot quantize '{}'", input.display())),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn write_data_file(
@@ -107,11 +169,9 @@ fn write_data_file(
 
 fn report(
     quantized: &QuantizedModel<'_>,
-    model: &Model,
-    input: &Path,
-    output: &Path,
+    [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
     options: &Options,
-    output_bytes: u64,
+    correction: Result<CorrectionReport, String>,
     start: Instant,
 ) -> QuantizeReport {
     let changed = || {
@@ -136,13 +196,15 @@ fn report(
     QuantizeReport {
         input: input.display().to_string(),
         output: output.display().to_string(),
-        input_bytes: input_len(model),
+        input_bytes,
         output_bytes,
         weights,
         bits_per_weight: per_weight(8.0 * stored as f64),
         mse: per_weight(squared_error),
         sqnr_db: sqnr_db(energy, squared_error),
         elapsed_s: start.elapsed().as_secs_f64(),
+        not_corrected: correction.as_ref().err().cloned(),
+        correction: correction.ok(),
         target: options.target.to_string(),
         tensors: quantized
             .tensors

@@ -1,0 +1,531 @@
+//! From rounded weights to weights whose errors cancel: what quantization does
+//! to a network's activations is measured on images and undone.
+//!
+//! Layer by layer, with everything before it already corrected:
+//!
+//! 1. The covariance of the layer's inputs in the *quantized* network is
+//!    gathered, and codes (and levels) are chosen anew for the least error of
+//!    the layer's outputs.
+//! 2. Where a batch normalization comes, mean and variance of its input are
+//!    measured in both networks. What the quantized one has more goes into the
+//!    normalization's parameters: `mean += mean_q - mean`, `variance *=
+//!    variance_q / variance`. Layers with a bias and no normalization get the
+//!    difference of the means in the bias.
+//!
+//! The images are the user's, or synthetic ones
+//! ([`dead_leaves`](images::dead_leaves)). A network gives synthetic images
+//! other statistics than those it was trained on; but batch normalization
+//! remembers the true ones. With synthetic images every normalization of
+//! *both* networks therefore normalizes by the statistics of these images:
+//! then each activation has mean and variance as in training, whatever the
+//! images are, and only the correlations come from them. On a MobileNet at 4
+//! bits that makes the difference between 47.7 % and 54.3 % top-1 (float 59.7).
+
+mod images;
+mod inputs;
+mod layer;
+mod statistics;
+mod walk;
+
+use std::collections::HashMap;
+
+use campana_kernels::ThreadPool;
+use campana_model::format::onnx;
+use campana_model::graph::{Attribute, Dim, Graph, Node};
+use campana_model::weights::Role;
+use campana_onnx::Model;
+use campana_rounding::Compensation;
+use campana_tensor::{Tensor, TensorData};
+
+use crate::correct::images::dead_leaves;
+use crate::correct::inputs::{InputMoments, Windows};
+use crate::correct::layer::{Rows, solve};
+use crate::correct::statistics::ChannelStatistics;
+use crate::correct::walk::{Frontier, cuts, unsupported};
+use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
+use crate::store::Precision;
+use crate::{Error, ErrorKind, Progress};
+
+/// Images that run at once.
+const BATCH: usize = 16;
+
+/// Pixels of all synthetic images together, and bounds of their number.
+const SYNTHETIC_PIXELS: usize = 1 << 21;
+const SYNTHETIC_IMAGES: [usize; 2] = [32, 256];
+
+/// Rows and columns of synthetic images where the model does not say.
+const DEFAULT_SIZE: [usize; 2] = [224, 224];
+
+/// Channels of which the images show less than this share of the variance
+/// that a normalization knows are left alone: too little was seen of them.
+const MIN_SEEN_VARIANCE: f64 = 1e-4;
+
+/// Bounds of the factor on a variance.
+const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
+
+/// What the correction sees of a network's inputs.
+#[derive(Clone, Debug)]
+pub enum Samples {
+    /// Nothing: synthetic images, of this size (rows, columns) where the model
+    /// leaves its own open.
+    Synthetic {
+        /// Rows and columns.
+        size: Option<[usize; 2]>,
+    },
+    /// Preprocessed images, shape `[images, ..]` as the model's input.
+    Images {
+        /// Extents, the number of images first.
+        shape: Vec<usize>,
+        /// The values, row-major.
+        data: Vec<f32>,
+    },
+}
+
+/// How codes are corrected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Codes stay; only normalizations and biases are corrected.
+    Keep,
+    /// Codes and levels are chosen again for the error of outputs.
+    Compensate,
+}
+
+/// What was corrected.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CorrectionReport {
+    /// `synthetic` or `given` images.
+    pub samples: &'static str,
+    /// Number of images.
+    pub images: usize,
+    /// Weight tensors whose codes were chosen for the error of outputs.
+    pub compensated: usize,
+    /// Normalizations and biases that make up for errors of mean and variance.
+    pub corrected: usize,
+}
+
+/// Corrects a quantized model; see the module. Tensors that a layer reads in
+/// an uncommon way, or several layers share, are left as they are.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where the network has not one image input, cannot be
+/// run, or computes in other than float32; of kind `Interrupted` where
+/// `progress` says so.
+pub fn correct(
+    model: &Model,
+    quantized: &mut QuantizedModel<'_>,
+    samples: &Samples,
+    rounding: Rounding,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<CorrectionReport, Error> {
+    let graph = onnx::graph(model)
+        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let batches = batches(&graph, samples)?;
+    let input = graph.inputs[0].name.clone();
+    let images = batches.iter().map(|batch| batch.shape()[0]).sum();
+    let synthetic = matches!(samples, Samples::Synthetic { .. });
+    let weights: usize = quantized
+        .tensors
+        .iter()
+        .filter(|outcome| outcome.quantized.is_some())
+        .map(|outcome| outcome.report.shape.iter().product::<usize>())
+        .sum();
+    progress.start(weights as u64);
+    let start = Frontier::at_input(&input, batches);
+    let mut correction = Correction {
+        uses: uses(&graph),
+        places: quantized
+            .tensors
+            .iter()
+            .enumerate()
+            .map(|(place, outcome)| (outcome.tensor.name.to_owned(), place))
+            .collect(),
+        quantized_graph: graph.clone(),
+        graph,
+        fronts: [start.clone(), start],
+        quantized,
+        rounding,
+        align: synthetic,
+        images,
+        threads,
+        report: CorrectionReport {
+            samples: if synthetic { "synthetic" } else { "given" },
+            images,
+            compensated: 0,
+            corrected: 0,
+        },
+    };
+    correction.put_codes_into_graph()?;
+    correction.walk(progress)?;
+    Ok(correction.report)
+}
+
+/// The state of one walk through a network.
+struct Correction<'q, 'm> {
+    /// The float network; its normalizations become those of the images where
+    /// these are synthetic.
+    graph: Graph,
+    /// The same with what has been quantized and corrected so far.
+    quantized_graph: Graph,
+    /// Where both networks are.
+    fronts: [Frontier; 2],
+    /// How many nodes read each value.
+    uses: HashMap<String, usize>,
+    /// Where each constant's outcome is.
+    places: HashMap<String, usize>,
+    quantized: &'q mut QuantizedModel<'m>,
+    rounding: Rounding,
+    align: bool,
+    images: usize,
+    threads: usize,
+    report: CorrectionReport,
+}
+
+impl Correction<'_, '_> {
+    /// Weights as they are decoded, in the quantized network.
+    fn put_codes_into_graph(&mut self) -> Result<(), Error> {
+        for outcome in &self.quantized.tensors {
+            if let Some(tensor) = &outcome.quantized {
+                let name = outcome.tensor.name;
+                replace(&mut self.quantized_graph, name, tensor.dequantize())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, progress: &dyn Progress) -> Result<(), Error> {
+        let cuts = cuts(&self.graph);
+        let nodes = self.graph.nodes.clone();
+        let last_layer = nodes.iter().rposition(|node| self.is_of_interest(node));
+        for (i, node) in nodes
+            .iter()
+            .enumerate()
+            .take(last_layer.map_or(0, |i| i + 1))
+        {
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            if node.op_type == "BatchNormalization" {
+                self.correct_normalization(node)?;
+            } else if let Some(place) = self.weights_of(node) {
+                self.correct_layer(node, place)?;
+                let outcome = &self.quantized.tensors[place];
+                let count: usize = outcome.report.shape.iter().product();
+                progress.tensor_done(outcome.tensor.name, count as u64);
+            }
+            if let Some(cut) = cuts.iter().find(|(nodes, _)| *nodes == i + 1)
+                && last_layer.is_some_and(|last| last > i)
+            {
+                let graphs = [&self.graph, &self.quantized_graph];
+                for (front, graph) in self.fronts.iter_mut().zip(graphs) {
+                    front.advance(graph, cut, self.threads)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_of_interest(&self, node: &Node) -> bool {
+        node.op_type == "BatchNormalization" || self.weights_of(node).is_some()
+    }
+
+    /// Where the quantized weights of a layer are, which no other layer reads.
+    fn weights_of(&self, node: &Node) -> Option<usize> {
+        let name = matches!(&*node.op_type, "Conv" | "Gemm" | "MatMul")
+            .then(|| node.inputs.get(1))
+            .flatten()?;
+        let place = *self.places.get(name)?;
+        let outcome = &self.quantized.tensors[place];
+        (outcome.quantized.is_some() && self.uses.get(name) == Some(&1)).then_some(place)
+    }
+
+    /// A constant that is kept, is in float32 and is read once.
+    fn own_constant(&self, node: &Node, input: usize) -> Option<(usize, Vec<f32>)> {
+        let name = node.inputs.get(input)?;
+        let place = *self.places.get(name)?;
+        if self.uses.get(name) != Some(&1) || self.quantized.tensors[place].quantized.is_some() {
+            return None;
+        }
+        match self.graph.constants.get(name)?.data() {
+            TensorData::F32(values) => Some((place, values.clone())),
+            _ => None,
+        }
+    }
+
+    fn correct_layer(&mut self, node: &Node, place: usize) -> Result<(), Error> {
+        if self.rounding == Rounding::Compensate {
+            self.compensate(node, place)?;
+        }
+        let normalized = self.graph.nodes.iter().any(|next| {
+            next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
+        });
+        if normalized {
+            return Ok(());
+        }
+        self.correct_bias(node)
+    }
+
+    /// Codes of least output error.
+    fn compensate(&mut self, node: &Node, place: usize) -> Result<(), Error> {
+        let outcome = &self.quantized.tensors[place];
+        let (
+            Some(tensor),
+            Role::Weight {
+                channel_axis: Some(axis),
+                ..
+            },
+        ) = (&outcome.quantized, &outcome.tensor.role)
+        else {
+            return Ok(());
+        };
+        let name = outcome.tensor.name;
+        let Some(TensorData::F32(weights)) = self.graph.constants.get(name).map(Tensor::data)
+        else {
+            return Ok(());
+        };
+        let (Some(windows), Some(rows)) = (
+            Windows::of(node, &tensor.shape),
+            Rows::new(weights, tensor, *axis),
+        ) else {
+            return Ok(());
+        };
+        if node.op_type != "Conv" && tensor.shape.len() != 2 {
+            return Ok(());
+        }
+        let groups = windows.groups();
+        let pool = ThreadPool::new(self.threads);
+        let mut moments = InputMoments::new(windows, self.images);
+        self.fronts[1].visit(
+            &self.quantized_graph,
+            &node.inputs[0],
+            self.threads,
+            |batch| moments.add(batch, &pool),
+        )?;
+        let moments = moments.finish();
+        if moments.len() != groups
+            || rows.count() % groups != 0
+            || moments
+                .iter()
+                .any(|moment| moment.inputs() != rows.row_len())
+        {
+            return Ok(());
+        }
+        let compensations: Vec<Compensation> = moments.iter().map(Compensation::new).collect();
+        let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
+        let decoded = solved.dequantize();
+        let squared_error: f64 = weights
+            .iter()
+            .zip(&decoded)
+            .map(|(weight, decoded)| (f64::from(*decoded) - f64::from(*weight)).powi(2))
+            .sum();
+        let outcome = &mut self.quantized.tensors[place];
+        outcome.report.mse = Some(squared_error / decoded.len() as f64);
+        outcome.report.sqnr_db = Some(sqnr_db(outcome.energy, squared_error));
+        outcome.report.clip = Some(crate::quantize::clip(&solved));
+        outcome.squared_error = squared_error;
+        outcome.quantized = Some(solved);
+        replace(&mut self.quantized_graph, outcome.tensor.name, decoded)?;
+        self.report.compensated += 1;
+        Ok(())
+    }
+
+    /// The bias of a layer takes the difference of the means.
+    fn correct_bias(&mut self, node: &Node) -> Result<(), Error> {
+        let Some((place, mut bias)) = self.own_constant(node, 2) else {
+            return Ok(());
+        };
+        let axis = if node.op_type == "Conv" {
+            Some(1)
+        } else {
+            None
+        };
+        let [float, quantized] = self.statistics(&node.outputs[0], axis)?;
+        let differences = quantized.means().into_iter().zip(float.means());
+        if differences.len() != bias.len() {
+            return Ok(());
+        }
+        for (bias, (quantized, float)) in bias.iter_mut().zip(differences) {
+            *bias -= (quantized - float) as f32;
+        }
+        self.set(place, bias.clone(), bias)
+    }
+
+    fn correct_normalization(&mut self, node: &Node) -> Result<(), Error> {
+        let (Some((mean_place, mut means)), Some((variance_place, mut variances))) =
+            (self.own_constant(node, 3), self.own_constant(node, 4))
+        else {
+            return Ok(());
+        };
+        let training = matches!(
+            node.attributes.get("training_mode"),
+            Some(Attribute::Int(1))
+        );
+        let [float, quantized] = self.statistics(&node.inputs[0], Some(1))?;
+        let (float, quantized) = (
+            (float.means(), float.variances()),
+            (quantized.means(), quantized.variances()),
+        );
+        if training || float.0.len() != means.len() || variances.len() != means.len() {
+            return Ok(());
+        }
+        let (mut float_means, mut float_variances) = (means.clone(), variances.clone());
+        let (mut seen_means, mut seen_variances) = (means.clone(), variances.clone());
+        for channel in 0..means.len() {
+            let variance = f64::from(variances[channel]);
+            if float.1[channel] <= MIN_SEEN_VARIANCE * variance || variance <= 0.0 {
+                continue;
+            }
+            let [least, most] = VARIANCE_FACTORS;
+            let factor = (quantized.1[channel] / float.1[channel]).clamp(least, most);
+            let difference = quantized.0[channel] - float.0[channel];
+            means[channel] += difference as f32;
+            variances[channel] = (variance * factor) as f32;
+            if self.align {
+                float_means[channel] = float.0[channel] as f32;
+                float_variances[channel] = float.1[channel] as f32;
+                seen_means[channel] = quantized.0[channel] as f32;
+                seen_variances[channel] = (float.1[channel] * factor) as f32;
+            } else {
+                seen_means[channel] = means[channel];
+                seen_variances[channel] = variances[channel];
+            }
+        }
+        if self.align {
+            replace(&mut self.graph, &node.inputs[3], float_means)?;
+            replace(&mut self.graph, &node.inputs[4], float_variances)?;
+        }
+        self.set(mean_place, means, seen_means)?;
+        self.set(variance_place, variances, seen_variances)
+    }
+
+    /// What channels of a value have in the float and the quantized network.
+    fn statistics(&self, name: &str, axis: Option<usize>) -> Result<[ChannelStatistics; 2], Error> {
+        let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
+        let graphs = [&self.graph, &self.quantized_graph];
+        for ((front, graph), statistics) in self.fronts.iter().zip(graphs).zip(&mut statistics) {
+            front.visit(graph, name, self.threads, |batch| {
+                let last = batch.shape().len().saturating_sub(1);
+                statistics.add(batch, axis.unwrap_or(last))
+            })?;
+        }
+        Ok(statistics)
+    }
+
+    /// New values of a kept constant, in the model and on this walk.
+    fn set(&mut self, place: usize, values: Vec<f32>, on_walk: Vec<f32>) -> Result<(), Error> {
+        let outcome: &mut TensorOutcome<'_> = &mut self.quantized.tensors[place];
+        replace(&mut self.quantized_graph, outcome.tensor.name, on_walk)?;
+        outcome.corrected = Some(values);
+        self.report.corrected += 1;
+        Ok(())
+    }
+}
+
+/// How often levels are fitted to codes and codes to levels.
+const FITS: usize = 2;
+
+fn uses(graph: &Graph) -> HashMap<String, usize> {
+    let mut uses = HashMap::new();
+    for name in graph.nodes.iter().flat_map(|node| &node.inputs) {
+        *uses.entry(name.clone()).or_insert(0) += 1;
+    }
+    uses
+}
+
+fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<(), Error> {
+    let Some(constant) = graph.constants.get_mut(name) else {
+        return Ok(());
+    };
+    let shape = constant.shape().to_vec();
+    if !matches!(constant.data(), TensorData::F32(_)) {
+        return Err(unsupported(format!("'{name}' is no float32 tensor")));
+    }
+    *constant = Tensor::new(shape, TensorData::F32(values))
+        .ok_or_else(|| unsupported(format!("'{name}' changes its size")))?;
+    Ok(())
+}
+
+/// The samples in batches that the model takes.
+fn batches(graph: &Graph, samples: &Samples) -> Result<Vec<Tensor>, Error> {
+    let [input] = graph.inputs.as_slice() else {
+        let count = graph.inputs.len();
+        return Err(unsupported(format!(
+            "the network has {count} inputs, not one for images"
+        )));
+    };
+    let declared = input.shape.as_deref().unwrap_or(&[]);
+    let (image, data) = match samples {
+        Samples::Images { shape, data } => (shape.get(1..).unwrap_or(&[]).to_vec(), data.clone()),
+        Samples::Synthetic { size } => synthetic(declared, *size)?,
+    };
+    let fixed = match declared.first() {
+        Some(Dim::Fixed(batch)) => Some((*batch).max(1)),
+        _ => None,
+    };
+    let image_len: usize = image.iter().product();
+    let images = data.len() / image_len.max(1);
+    let batch = fixed.unwrap_or(BATCH);
+    let whole = if fixed.is_some() {
+        images / batch * batch
+    } else {
+        images
+    };
+    if whole == 0 {
+        return Err(unsupported(format!(
+            "{images} images are fewer than one batch of {batch}"
+        )));
+    }
+    Ok(data[..whole * image_len]
+        .chunks(batch * image_len)
+        .map(|chunk| {
+            let shape = [&[chunk.len() / image_len], &*image].concat();
+            Tensor::new(shape, TensorData::F32(chunk.to_vec())).expect("whole images")
+        })
+        .collect())
+}
+
+/// Extents of an image, and the images.
+fn synthetic(declared: &[Dim], size: Option<[usize; 2]>) -> Result<(Vec<usize>, Vec<f32>), Error> {
+    let [_, dims @ ..] = declared else {
+        return Err(unsupported("the network does not say what its input is"));
+    };
+    let fixed = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => Some(*extent),
+        Dim::Symbol(_) => None,
+    };
+    let &[a, b, c] = &*dims.iter().map(fixed).collect::<Vec<_>>() else {
+        return Err(unsupported("the network's input is no image"));
+    };
+    let is_channels = |extent: Option<usize>| matches!(extent, Some(1 | 3 | 4));
+    let [height, width] = size.unwrap_or(DEFAULT_SIZE);
+    let (channels, height, width, last) = match (a, b, c) {
+        (Some(channels), h, w) if is_channels(a) || !is_channels(c) => {
+            (channels, h.unwrap_or(height), w.unwrap_or(width), false)
+        }
+        (h, w, Some(channels)) => (channels, h.unwrap_or(height), w.unwrap_or(width), true),
+        _ => {
+            return Err(unsupported(
+                "the network does not say which axis its channels are",
+            ));
+        }
+    };
+    let pixels = height * width;
+    if pixels == 0 || channels == 0 || pixels.saturating_mul(channels) > SYNTHETIC_PIXELS {
+        let message = format!("the network's images have {channels} x {height} x {width} values");
+        return Err(unsupported(message));
+    }
+    let [fewest, most] = SYNTHETIC_IMAGES;
+    let count = (SYNTHETIC_PIXELS / pixels).clamp(fewest, most);
+    let images = dead_leaves(count, channels, height, width);
+    if !last {
+        return Ok((vec![channels, height, width], images));
+    }
+    let channels_last = images
+        .chunks_exact(channels * pixels)
+        .flat_map(|image| {
+            (0..pixels * channels).map(move |i| image[i % channels * pixels + i / channels])
+        })
+        .collect();
+    Ok((vec![height, width, channels], channels_last))
+}

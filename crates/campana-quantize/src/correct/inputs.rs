@@ -1,0 +1,319 @@
+//! Second moments of what a layer's weights are multiplied with.
+
+use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
+use campana_kernels::{Level, ThreadPool};
+use campana_model::graph::{Attribute, Node};
+use campana_rounding::SecondMoment;
+use campana_tensor::Tensor;
+
+use crate::Error;
+use crate::correct::images::Random;
+use crate::correct::walk::{floats, unsupported};
+
+/// Windows that are looked at, over all images: this many, or this many times
+/// the weights of a row.
+const WINDOWS: usize = 8192;
+const WINDOWS_PER_WEIGHT: usize = 4;
+
+/// The same for layers of few weights a row, as depthwise ones are.
+const FEW_WEIGHTS: usize = 64;
+const WINDOWS_OF_FEW: usize = 2048;
+
+/// Where a layer finds the inputs of its weights.
+#[derive(Clone, Debug)]
+pub(crate) enum Windows {
+    /// The last axis is what a row of weights is multiplied with.
+    Rows,
+    /// Windows over the rows and columns of channels-first images.
+    Image {
+        groups: usize,
+        kernel: [usize; 2],
+        strides: [usize; 2],
+        dilations: [usize; 2],
+        /// Rows above and columns to the left that are padded with zeros;
+        /// `None` where only the input's size tells.
+        pads: Option<[usize; 4]>,
+        /// Whether the odd row or column of padding comes first.
+        pad_first: bool,
+    },
+}
+
+impl Windows {
+    /// The windows of a node whose weights have this shape; `None` for what is
+    /// no Conv over images, Gemm or MatMul of common form.
+    pub(crate) fn of(node: &Node, weights: &[usize]) -> Option<Self> {
+        match node.op_type.as_str() {
+            "MatMul" | "Gemm" => (int(node, "transA", 0) == 0).then_some(Self::Rows),
+            "Conv" => {
+                let [_, _, height, width] = *weights else {
+                    return None;
+                };
+                let pads = match node.attributes.get("auto_pad") {
+                    Some(Attribute::String(text)) if text.starts_with(b"SAME") => None,
+                    _ => Some(ints(node, "pads")),
+                };
+                let pads = match pads {
+                    None => None,
+                    Some(Some(pads)) => Some(pads.try_into().ok()?),
+                    Some(None) => Some([0; 4]),
+                };
+                let pair = |name| match ints(node, name) {
+                    Some(values) => <[usize; 2]>::try_from(values).ok(),
+                    None => Some([1, 1]),
+                };
+                Some(Self::Image {
+                    groups: usize::try_from(int(node, "group", 1)).ok()?,
+                    kernel: [height, width],
+                    strides: pair("strides")?,
+                    dilations: pair("dilations")?,
+                    pads,
+                    pad_first: matches!(
+                        node.attributes.get("auto_pad"),
+                        Some(Attribute::String(text)) if text == b"SAME_LOWER"
+                    ),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Groups of output channels that see the same inputs.
+    pub(crate) fn groups(&self) -> usize {
+        match self {
+            Self::Rows => 1,
+            Self::Image { groups, .. } => *groups,
+        }
+    }
+}
+
+fn int(node: &Node, name: &str, default: i64) -> i64 {
+    match node.attributes.get(name) {
+        Some(Attribute::Int(value)) => *value,
+        _ => default,
+    }
+}
+
+fn ints(node: &Node, name: &str) -> Option<Vec<usize>> {
+    match node.attributes.get(name) {
+        Some(Attribute::Ints(values)) => values.iter().map(|&v| usize::try_from(v).ok()).collect(),
+        _ => None,
+    }
+}
+
+/// Covariances of the inputs of each group, gathered batch by batch.
+pub(crate) struct InputMoments {
+    windows: Windows,
+    images: usize,
+    random: Random,
+    count: usize,
+    groups: Vec<GroupMoments>,
+}
+
+/// Sums over windows of what lies beyond the first batch's means.
+struct GroupMoments {
+    origin: Vec<f32>,
+    sums: Vec<f64>,
+    products: Vec<f64>,
+}
+
+impl InputMoments {
+    /// No inputs yet of `images` images to come.
+    pub(crate) fn new(windows: Windows, images: usize) -> Self {
+        Self {
+            windows,
+            images: images.max(1),
+            random: Random(0),
+            count: 0,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Adds a batch of inputs.
+    pub(crate) fn add(&mut self, batch: &Tensor, pool: &ThreadPool) -> Result<(), Error> {
+        let shape = batch.shape();
+        let values = floats(batch)?;
+        let gathered = match self.windows {
+            Windows::Rows => gather_rows(values, shape)?,
+            Windows::Image { .. } => self.gather_windows(values, shape)?,
+        };
+        self.count += gathered.first().map_or(0, |gathered| gathered.count);
+        for (group, gathered) in gathered.into_iter().enumerate() {
+            if self.groups.len() == group {
+                self.groups.push(GroupMoments::new(&gathered));
+            }
+            self.groups[group].add(gathered, pool);
+        }
+        Ok(())
+    }
+
+    /// The covariances of each group, drawn towards their diagonal as far as
+    /// the windows are too few for the number of weights.
+    pub(crate) fn finish(self) -> Vec<SecondMoment> {
+        let count = self.count.max(1) as f64;
+        self.groups
+            .into_iter()
+            .map(|group| {
+                let n = group.sums.len();
+                let kept = count / (count + n as f64);
+                let mut values = group.products;
+                for i in 0..n {
+                    for j in 0..n {
+                        let mean = group.sums[i] / count * (group.sums[j] / count);
+                        let value = values[i * n + j] / count - mean;
+                        values[i * n + j] = if i == j { value } else { value * kept };
+                    }
+                }
+                SecondMoment::new(n, values)
+            })
+            .collect()
+    }
+
+    /// Random windows of each image, for each group of channels.
+    fn gather_windows(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
+        let Windows::Image {
+            groups,
+            kernel,
+            strides,
+            dilations,
+            pads,
+            pad_first,
+        } = self.windows
+        else {
+            unreachable!("only images have windows");
+        };
+        let [images, channels, height, width] = *shape else {
+            return Err(unsupported(format!("a convolution over shape {shape:?}")));
+        };
+        let size = [height, width];
+        let reach = [0, 1].map(|a| (kernel[a] - 1) * dilations[a] + 1);
+        let mut before = [0; 2];
+        let mut extent = [0; 2];
+        for axis in 0..2 {
+            let total = match pads {
+                Some(pads) => {
+                    before[axis] = pads[axis];
+                    pads[axis] + pads[axis + 2]
+                }
+                None => {
+                    let outputs = size[axis].div_ceil(strides[axis]);
+                    let total =
+                        ((outputs - 1) * strides[axis] + reach[axis]).saturating_sub(size[axis]);
+                    before[axis] = if pad_first {
+                        total.div_ceil(2)
+                    } else {
+                        total / 2
+                    };
+                    total
+                }
+            };
+            extent[axis] = (size[axis] + total)
+                .checked_sub(reach[axis])
+                .map_or(0, |span| span / strides[axis] + 1);
+        }
+        let own = channels / groups.max(1);
+        let row_len = own * kernel[0] * kernel[1];
+        let wanted = if row_len <= FEW_WEIGHTS {
+            WINDOWS_OF_FEW
+        } else {
+            WINDOWS.max(WINDOWS_PER_WEIGHT * row_len)
+        };
+        let per_image = wanted.div_ceil(self.images).min(extent[0] * extent[1]);
+        let places: Vec<[usize; 3]> = (0..images)
+            .flat_map(|image| (0..per_image).map(move |_| image))
+            .map(|image| {
+                let place = self.random.next() as usize % (extent[0] * extent[1]).max(1);
+                [image, place / extent[1], place % extent[1]]
+            })
+            .collect();
+        let count = places.len();
+        let mut gathered = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let mut columns = vec![0f32; row_len * count];
+            for (at, column) in columns.chunks_exact_mut(count.max(1)).enumerate() {
+                let channel = group * own + at / (kernel[0] * kernel[1]);
+                let offset = [
+                    at / kernel[1] % kernel[0] * dilations[0],
+                    at % kernel[1] * dilations[1],
+                ];
+                for (value, &[image, y, x]) in column.iter_mut().zip(&places) {
+                    let y = (y * strides[0] + offset[0]).wrapping_sub(before[0]);
+                    let x = (x * strides[1] + offset[1]).wrapping_sub(before[1]);
+                    if y < height && x < width {
+                        *value = values[((image * channels + channel) * height + y) * width + x];
+                    }
+                }
+            }
+            gathered.push(Gathered { count, columns });
+        }
+        Ok(gathered)
+    }
+}
+
+fn gather_rows(values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
+    let Some(&len) = shape.last().filter(|&&len| len > 0) else {
+        return Err(unsupported(format!(
+            "a product of inputs of shape {shape:?}"
+        )));
+    };
+    let count = values.len() / len;
+    let columns = (0..len)
+        .flat_map(|column| (0..count).map(move |row| values[row * len + column]))
+        .collect();
+    Ok(vec![Gathered { count, columns }])
+}
+
+/// Inputs of one group: for each weight of a row the values that it meets,
+/// shape `[row_len, count]`.
+struct Gathered {
+    count: usize,
+    columns: Vec<f32>,
+}
+
+impl GroupMoments {
+    fn new(first: &Gathered) -> Self {
+        let count = first.count.max(1);
+        let origin: Vec<f32> = first
+            .columns
+            .chunks_exact(count)
+            .map(|column| column.iter().sum::<f32>() / count as f32)
+            .collect();
+        let n = origin.len();
+        Self {
+            origin,
+            sums: vec![0.0; n],
+            products: vec![0.0; n * n],
+        }
+    }
+
+    fn add(&mut self, gathered: Gathered, pool: &ThreadPool) {
+        let Gathered { count, mut columns } = gathered;
+        if count == 0 {
+            return;
+        }
+        let n = self.origin.len();
+        for ((column, origin), sum) in columns
+            .chunks_exact_mut(count)
+            .zip(&self.origin)
+            .zip(&mut self.sums)
+        {
+            column.iter_mut().for_each(|value| *value -= origin);
+            *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
+        }
+        let packed = PackedMatrix::pack(count, n, |row, column| columns[column * count + row]);
+        let mut products = vec![0f32; n * n];
+        gemm(
+            Level::detect(),
+            pool,
+            &columns,
+            Grid::rows(n, count),
+            RowRuns::contiguous(count),
+            &packed,
+            Epilogue::NONE,
+            &mut products,
+            Grid::rows(n, n),
+        );
+        for (sum, product) in self.products.iter_mut().zip(products) {
+            *sum += f64::from(product);
+        }
+    }
+}
