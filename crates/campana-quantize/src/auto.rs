@@ -1,10 +1,5 @@
 //! The method `auto`: for each tensor, the design with the least measured
-//! error at equal stored bytes.
-//!
-//! Designs of different granularity take different numbers of bytes. One more
-//! bit a weight lowers the squared error of any good quantizer by a factor of
-//! four (6.02 dB), so designs are compared at equal bytes by
-//! `error * 4^(bits per weight)`.
+//! error for its bytes.
 //!
 //! The error is that of the layer's output rather than of its weights. For
 //! inputs of variance 1 and mean m, independent of each other, the output of a
@@ -17,7 +12,22 @@
 //! What a ReLU makes of a Gaussian input has m^2 = 0.467. The second term is
 //! what tells apart two designs of the same MSE of which one shifts the mean
 //! of its channels: on ResNet-20 at 4 bits that costs 1.2 points of accuracy
-//! at 0.1 dB.
+//! at 0.1 dB. Where the mean is [corrected](crate::correct) afterwards, it
+//! counts nothing.
+//!
+//! Designs of different granularity take different numbers of bytes. Layers
+//! disturb a network by their error relative to their output's energy, large
+//! layers and small ones alike, so bytes have one price in the whole network.
+//! One more bit a weight lowers the error of any good quantizer by a factor of
+//! four; for a layer of average size that makes a byte worth
+//!
+//! ```text
+//! 8 ln(4) error / weights
+//! ```
+//!
+//! A scale for each channel of a small layer then pays, though it is much for
+//! its weights, and one for each channel of a large layer pays only where it
+//! lowers the error of many weights.
 
 use campana_codebook::QuantizedTensor;
 use campana_design::{Levels, kmeans_levels};
@@ -31,6 +41,37 @@ use crate::store::{Precision, Stored, store};
 /// (1 / 2 pi) / (1/2 - 1 / 2 pi).
 const RELU_MEAN_SQUARE_OVER_VARIANCE: f64 = 0.466_942_206_924_259_9;
 
+/// What errors and bytes cost in one network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Prices {
+    /// Weights of a layer of average size.
+    weights: f64,
+    /// Squared mean over variance of inputs, for errors that remain.
+    mean_square: f64,
+}
+
+impl Prices {
+    /// For a network of this many layers and weights.
+    pub(crate) fn new(layers: usize, weights: usize, means_are_corrected: bool) -> Self {
+        Self {
+            weights: weights as f64 / layers.max(1) as f64,
+            mean_square: if means_are_corrected {
+                0.0
+            } else {
+                RELU_MEAN_SQUARE_OVER_VARIANCE
+            },
+        }
+    }
+
+    /// Relative output error that a byte should save at least, at about this
+    /// many levels: those of a uniform quantizer over a range of four standard
+    /// deviations to each side.
+    fn byte(&self, levels: usize) -> f64 {
+        let step = 8.0 / levels as f64;
+        8.0 * 4f64.ln() * (step * step / 12.0) / self.weights.max(1.0)
+    }
+}
+
 /// The best of: one codebook for the tensor; one codebook with a scale, or a
 /// scale and a shift, for each group; a codebook for each group. The last
 /// three are tried where the partition has several groups.
@@ -40,6 +81,7 @@ pub(crate) fn best_design(
     channel_axis: Option<usize>,
     partition: &Partition,
     levels: usize,
+    prices: Prices,
 ) -> Stored {
     let whole = Partition::new(shape, None, Granularity::PerTensor);
     let mut candidates = vec![store(
@@ -77,23 +119,24 @@ pub(crate) fn best_design(
         }
     }
     let channels = Partition::new(shape, channel_axis, Granularity::PerChannel);
+    let energy = output_error(weights, &vec![0.0; weights.len()], &channels, 0.0);
+    let price = prices.byte(levels);
+    let cost = |tensor: &QuantizedTensor| {
+        let decoded = tensor.dequantize();
+        let error = output_error(weights, &decoded, &channels, prices.mean_square);
+        error / energy.max(f64::MIN_POSITIVE) + price * tensor.len_bytes() as f64
+    };
     candidates
         .into_iter()
-        .map(|stored| (cost(weights, &channels, &stored.tensor), stored))
+        .map(|stored| (cost(&stored.tensor), stored))
         .min_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, stored)| stored)
         .expect("there is at least the design of the whole tensor")
 }
 
-/// Output error at equal bytes, up to a constant factor; see the module.
-fn cost(weights: &[f32], channels: &Partition, tensor: &QuantizedTensor) -> f64 {
-    let bits_per_weight = tensor.len_bytes() as f64 * 8.0 / weights.len() as f64;
-    output_error(weights, &tensor.dequantize(), channels) * 4f64.powf(bits_per_weight)
-}
-
-/// Expected squared error of a layer's outputs for inputs as a ReLU makes
-/// them, summed over output channels.
-fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition) -> f64 {
+/// Expected squared error of a layer's outputs for inputs of variance 1 and
+/// this squared mean, summed over output channels.
+fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition, mean_square: f64) -> f64 {
     let errors: Vec<f64> = (0..channels.group_count())
         .into_par_iter()
         .map(|channel| {
@@ -105,7 +148,7 @@ fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition) -> f64 {
                     sum_of_squares += error * error;
                 }
             }
-            sum_of_squares + RELU_MEAN_SQUARE_OVER_VARIANCE * sum * sum
+            sum_of_squares + mean_square * sum * sum
         })
         .collect();
     errors.iter().sum()

@@ -38,7 +38,7 @@ use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};
 
 use crate::correct::images::dead_leaves;
-use crate::correct::inputs::{InputMoments, Windows};
+use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::statistics::ChannelStatistics;
 use crate::correct::walk::{Frontier, cuts, unsupported};
@@ -254,12 +254,17 @@ impl Correction<'_, '_> {
     }
 
     fn correct_layer(&mut self, node: &Node, place: usize) -> Result<(), Error> {
-        if self.rounding == Rounding::Compensate {
-            self.compensate(node, place)?;
-        }
         let normalized = self.graph.nodes.iter().any(|next| {
             next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
         });
+        if self.rounding == Rounding::Compensate {
+            let about = if normalized || self.own_constant(node, 2).is_some() {
+                About::Mean
+            } else {
+                About::Zero
+            };
+            self.compensate(node, place, about)?;
+        }
         if normalized {
             return Ok(());
         }
@@ -267,7 +272,7 @@ impl Correction<'_, '_> {
     }
 
     /// Codes of least output error.
-    fn compensate(&mut self, node: &Node, place: usize) -> Result<(), Error> {
+    fn compensate(&mut self, node: &Node, place: usize, about: About) -> Result<(), Error> {
         let outcome = &self.quantized.tensors[place];
         let (
             Some(tensor),
@@ -302,7 +307,7 @@ impl Correction<'_, '_> {
             self.threads,
             |batch| moments.add(batch, &pool),
         )?;
-        let moments = moments.finish();
+        let moments = moments.finish(about);
         if moments.len() != groups
             || rows.count() % groups != 0
             || moments

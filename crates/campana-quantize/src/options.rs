@@ -21,6 +21,9 @@ pub struct Options {
     pub keep: Vec<NamePattern>,
     /// Bits of some weight tensors; the last match counts.
     pub bits_for: Vec<(NamePattern, u8)>,
+    /// Whether [`correct`](crate::correct()) will follow: errors of the mean
+    /// of a channel then count nothing where `auto` chooses.
+    pub means_are_corrected: bool,
     /// The form in which the model is written.
     pub target: Target,
 }
@@ -33,6 +36,7 @@ impl Default for Options {
             granularity: Granularity::PerChannel,
             keep: Vec::new(),
             bits_for: Vec::new(),
+            means_are_corrected: false,
             target: Target::Lut,
         }
     }

@@ -7,7 +7,7 @@ use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
-use crate::auto::best_design;
+use crate::auto::{Prices, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::{Error, ErrorKind, MethodChoice, NamePattern, Options, Progress, TensorReport};
@@ -60,7 +60,10 @@ pub fn quantize<'m>(
     let weights = tensors
         .iter()
         .filter(|tensor| kept_beforehand(tensor, options).is_none());
-    progress.start(weights.map(count).fold(0, usize::saturating_add) as u64);
+    let counts: Vec<usize> = weights.map(count).collect();
+    let weights = counts.iter().copied().fold(0, usize::saturating_add);
+    progress.start(weights as u64);
+    let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
     let tensors = tensors
         .into_par_iter()
         .map(|tensor| {
@@ -69,7 +72,7 @@ pub fn quantize<'m>(
             }
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
-                None => quantize_tensor(model, tensor, options)?,
+                None => quantize_tensor(model, tensor, options, prices)?,
             };
             if outcome.quantized.is_some() {
                 progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);
@@ -179,6 +182,7 @@ fn quantize_tensor<'m>(
     model: &Model,
     tensor: ModelTensor<'m>,
     options: &Options,
+    prices: Prices,
 ) -> Result<TensorOutcome<'m>, Error> {
     let weights = read_weights(model, &tensor)?;
     let summary = Summary::of(&weights);
@@ -190,7 +194,10 @@ fn quantize_tensor<'m>(
     };
     let partition = Partition::new(&shape, channel_axis, options.granularity);
     let stored = match options.method {
-        MethodChoice::Auto => best_design(&weights, &shape, channel_axis, &partition, 1 << bits),
+        MethodChoice::Auto => {
+            let levels = 1 << bits;
+            best_design(&weights, &shape, channel_axis, &partition, levels, prices)
+        }
         MethodChoice::Fixed(method) => {
             let designs: Vec<Levels> = if partition.group_count() == 1 {
                 vec![design(method, &summary, bits).levels]

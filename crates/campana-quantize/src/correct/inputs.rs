@@ -100,7 +100,16 @@ fn ints(node: &Node, name: &str) -> Option<Vec<usize>> {
     }
 }
 
-/// Covariances of the inputs of each group, gathered batch by batch.
+/// What moments are taken about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// The mean: its error is corrected behind the layer.
+    Mean,
+    /// Zero: it is not.
+    Zero,
+}
+
+/// Moments of the inputs of each group, gathered batch by batch.
 pub(crate) struct InputMoments {
     windows: Windows,
     images: usize,
@@ -146,9 +155,10 @@ impl InputMoments {
         Ok(())
     }
 
-    /// The covariances of each group, drawn towards their diagonal as far as
-    /// the windows are too few for the number of weights.
-    pub(crate) fn finish(self) -> Vec<SecondMoment> {
+    /// For each group the covariances, or second moments about zero, drawn
+    /// towards their diagonal as far as the windows are too few for the number
+    /// of weights.
+    pub(crate) fn finish(self, about: About) -> Vec<SecondMoment> {
         let count = self.count.max(1) as f64;
         self.groups
             .into_iter()
@@ -158,8 +168,16 @@ impl InputMoments {
                 let mut values = group.products;
                 for i in 0..n {
                     for j in 0..n {
-                        let mean = group.sums[i] / count * (group.sums[j] / count);
-                        let value = values[i * n + j] / count - mean;
+                        let beyond = [i, j].map(|at| group.sums[at] / count);
+                        let covariance = values[i * n + j] / count - beyond[0] * beyond[1];
+                        let value = match about {
+                            About::Mean => covariance,
+                            About::Zero => {
+                                let mean =
+                                    |k: usize, at: usize| f64::from(group.origin[at]) + beyond[k];
+                                covariance + mean(0, i) * mean(1, j)
+                            }
+                        };
                         values[i * n + j] = if i == j { value } else { value * kept };
                     }
                 }

@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
         let output = folder.join(format!("resnet8-{bits}bit.onnx"));
         let options = Options {
             bits,
+            means_are_corrected: true,
             ..Options::default()
         };
         let samples = Some(SampleChoice::Synthetic);

@@ -25,6 +25,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
             .unwrap_or_else(|| args.method.default_granularity()),
         keep: args.keep.clone(),
         bits_for: args.bits_for.clone(),
+        means_are_corrected: !args.no_correct,
         target: args.target,
     };
     check_differs(&args.model, &args.output)?;
