@@ -110,8 +110,15 @@ pub(crate) struct Quantize {
     pub(crate) bits_for: Vec<(NamePattern, u8)>,
     /// Leave codes, normalizations and biases as quantization makes them, rather than correct what
     /// it does to the network's activations
-    #[arg(long)]
+    #[arg(long, conflicts_with = "calibrate")]
     pub(crate) no_correct: bool,
+    /// Correct it on these images rather than on synthetic ones; labels are not read. Takes what
+    /// evaluate takes, or a folder of pictures; use training images, not those to be tested with
+    #[arg(long, value_name = "PATH")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Images to take from there at most, evenly spread
+    #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
+    pub(crate) samples: NonZeroUsize,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
     /// runtimes) or float (decoded weights, full size)
     #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]

@@ -13,7 +13,8 @@ use campana_quantize::{Options, Silent};
 use serde::Serialize;
 
 use crate::args::{Demo, Global};
-use crate::commands::quantize::{SampleChoice, quantize_file};
+use crate::commands::quantize::quantize_file;
+use crate::correction::SampleChoice;
 use crate::interrupt;
 use crate::output_file::{Overwrite, write_file};
 use crate::printer::{self, decibels, percent, thousands};

@@ -6,11 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use campana_onnx::Model;
 use campana_quantize::{
-    CorrectionReport, DataFile, ErrorKind, MethodChoice, Options, OutputModel, Placement,
-    QuantizeReport, QuantizedModel, Rounding, Samples, Target, correct, quantize, sqnr_db,
+    CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
+    Target, quantize, sqnr_db,
 };
 
 use crate::args::{Global, Quantize};
+use crate::correction::{SampleChoice, correct_model};
 use crate::interrupt;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
 use crate::printer;
@@ -30,7 +31,14 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
     };
     check_differs(&args.model, &args.output)?;
     let overwrite = Overwrite::from_force(args.force);
-    let samples = (!args.no_correct).then_some(SampleChoice::Synthetic);
+    let samples = match &args.calibrate {
+        _ if args.no_correct => None,
+        Some(data) => Some(SampleChoice::Images {
+            data,
+            count: args.samples.get(),
+        }),
+        None => Some(SampleChoice::Synthetic),
+    };
     let threads = global.thread_count();
     let report = quantize_file(
         &args.model,
@@ -62,7 +70,7 @@ pub(crate) fn quantize_file(
     input: &Path,
     output: &Path,
     options: &Options,
-    samples: Option<SampleChoice>,
+    samples: Option<SampleChoice<'_>>,
     threads: usize,
     overwrite: Overwrite,
 ) -> Result<QuantizeReport> {
@@ -99,55 +107,6 @@ pub(crate) fn quantize_file(
         correction,
         start,
     ))
-}
-
-/// What correction looks at.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SampleChoice {
-    /// Synthetic images: needs no data.
-    Synthetic,
-}
-
-/// Corrects a quantized model, or says why that cannot be done.
-fn correct_model(
-    model: &Model,
-    quantized: &mut QuantizedModel<'_>,
-    input: &Path,
-    options: &Options,
-    SampleChoice::Synthetic: SampleChoice,
-    threads: usize,
-) -> Result<Result<CorrectionReport, String>> {
-    if quantized
-        .tensors
-        .iter()
-        .all(|tensor| tensor.quantized.is_none())
-    {
-        return Ok(Err("nothing is quantized".to_owned()));
-    }
-    // The sidecar helps where the model does not tell the size of its images.
-    let sidecar = campana_eval::Sidecar::beside(input).ok().flatten();
-    let samples = Samples::Synthetic {
-        size: sidecar.map(|sidecar| sidecar.preprocessing.size),
-    };
-    // A method that is asked for by name chooses the codes.
-    let rounding = match options.method {
-        MethodChoice::Auto => Rounding::Compensate,
-        MethodChoice::Fixed(_) => Rounding::Keep,
-    };
-    match correct(model, quantized, &samples, rounding, threads, &Bar::new()) {
-        Ok(report) => Ok(Ok(report)),
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Err(causes(&error))),
-        Err(error) => Err(error).with_context(|| format!("cannot quantize '{}'", input.display())),
-    }
-}
-
-/// An error and what caused it, on one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 fn write_data_file(
