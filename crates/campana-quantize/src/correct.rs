@@ -3,9 +3,10 @@
 //!
 //! Layer by layer, with everything before it already corrected:
 //!
-//! 1. The covariance of the layer's inputs in the *quantized* network is
-//!    gathered, and codes (and levels) are chosen anew for the least error of
-//!    the layer's outputs.
+//! 1. The covariances of the layer's inputs in the *quantized* network, and of
+//!    these with the inputs in the float network, are gathered. The weights are
+//!    moved to where they partly undo the errors of the layers before, and
+//!    codes (and levels) are chosen anew for the least error of the outputs.
 //! 2. Where a batch normalization comes, mean and variance of its input are
 //!    measured in both networks. What the quantized one has more goes into the
 //!    normalization's parameters: `mean += mean_q - mean`, `variance *=
@@ -289,7 +290,7 @@ impl Correction<'_, '_> {
         else {
             return Ok(());
         };
-        let (Some(windows), Some(rows)) = (
+        let (Some(windows), Some(mut rows)) = (
             Windows::of(node, &tensor.shape),
             Rows::new(weights, tensor, *axis),
         ) else {
@@ -301,22 +302,27 @@ impl Correction<'_, '_> {
         let groups = windows.groups();
         let pool = ThreadPool::new(self.threads);
         let mut moments = InputMoments::new(windows, self.images);
-        self.fronts[1].visit(
-            &self.quantized_graph,
+        Frontier::visit_both(
+            [&self.fronts[0], &self.fronts[1]],
+            [&self.graph, &self.quantized_graph],
             &node.inputs[0],
             self.threads,
-            |batch| moments.add(batch, &pool),
+            |batches| moments.add(batches, &pool),
         )?;
         let moments = moments.finish(about);
         if moments.len() != groups
             || rows.count() % groups != 0
             || moments
                 .iter()
-                .any(|moment| moment.inputs() != rows.row_len())
+                .any(|moments| moments.own.inputs() != rows.row_len())
         {
             return Ok(());
         }
-        let compensations: Vec<Compensation> = moments.iter().map(Compensation::new).collect();
+        let (compensations, cross): (Vec<Compensation>, Vec<Vec<f64>>) = moments
+            .into_iter()
+            .map(|moments| (Compensation::new(&moments.own), moments.cross))
+            .unzip();
+        rows.aim(&compensations, &cross);
         let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
         let decoded = solved.dequantize();
         let squared_error: f64 = weights

@@ -107,6 +107,34 @@ impl Compensation {
         }
     }
 
+    /// The weights `t` with `t H = b`: on inputs of these moments they come
+    /// nearest to outputs whose moments with the inputs are `b`.
+    ///
+    /// # Panics
+    ///
+    /// Where there is not one value for each input.
+    pub fn solve(&self, b: &[f32]) -> Vec<f32> {
+        let n = self.moment.inputs();
+        assert_eq!(b.len(), n, "one value an input");
+        let mut values: Vec<f32> = self.order.iter().map(|&input| b[input]).collect();
+        // R^T y = b, then R t = y.
+        for i in 0..n {
+            let row = &self.factor[i * n..][..n];
+            values[i] /= row[i];
+            let value = values[i];
+            add_scaled(&mut values[i + 1..], &row[i + 1..], -value);
+        }
+        for i in (0..n).rev() {
+            let row = &self.factor[i * n..][..n];
+            values[i] = (values[i] - dot(&row[i + 1..], &values[i + 1..])) / row[i];
+        }
+        let mut solved = vec![0.0; n];
+        for (&input, value) in self.order.iter().zip(values) {
+            solved[input] = value;
+        }
+        solved
+    }
+
     /// Mean squared change of the output by these codes.
     ///
     /// # Panics
@@ -219,6 +247,19 @@ mod tests {
             prop_assert_eq!(codes, expected);
             compensation.descend(&weights, &[&low, &high], &mut codes, 3);
             prop_assert_eq!(codes, expected);
+        }
+    }
+
+    #[test]
+    fn solving_undoes_the_moments() {
+        let samples: Vec<f64> = (0..6 * 20)
+            .map(|i| f64::from(i * 37 % 101) / 101.0)
+            .collect();
+        let moment = moments(6, &samples);
+        let weights = [0.5, -1.0, 0.25, 2.0, 0.0, 1.0];
+        let solved = Compensation::new(&moment).solve(&moment.times(&weights));
+        for (found, expected) in solved.iter().zip(weights) {
+            assert!((found - expected).abs() < 1e-3, "{solved:?}");
         }
     }
 

@@ -9,6 +9,7 @@ const DAMPING: f64 = 0.01;
 pub struct SecondMoment {
     inputs: usize,
     values: Vec<f32>,
+    damping: f64,
 }
 
 impl SecondMoment {
@@ -38,12 +39,18 @@ impl SecondMoment {
         Self {
             inputs,
             values: damped,
+            damping,
         }
     }
 
     /// Number of inputs.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// What was added to the diagonal.
+    pub fn damping(&self) -> f64 {
+        self.damping
     }
 
     /// The moments of one input with all others.

@@ -109,7 +109,8 @@ pub(crate) enum About {
     Zero,
 }
 
-/// Moments of the inputs of each group, gathered batch by batch.
+/// Moments of the inputs of each group in the quantized network, and with
+/// those in the float network, gathered batch by batch.
 pub(crate) struct InputMoments {
     windows: Windows,
     images: usize,
@@ -120,9 +121,26 @@ pub(crate) struct InputMoments {
 
 /// Sums over windows of what lies beyond the first batch's means.
 struct GroupMoments {
+    quantized: Beyond,
+    float: Beyond,
+    /// `[weights, weights]`, quantized with quantized.
+    own: Vec<f64>,
+    /// The same, float with quantized.
+    cross: Vec<f64>,
+}
+
+/// Values relative to an origin.
+struct Beyond {
     origin: Vec<f32>,
     sums: Vec<f64>,
-    products: Vec<f64>,
+}
+
+/// The moments of one group.
+pub(crate) struct Moments {
+    /// Of the inputs in the quantized network.
+    pub(crate) own: SecondMoment,
+    /// `E[x_float x_quantized^T]`, shape `[weights, weights]`.
+    pub(crate) cross: Vec<f64>,
 }
 
 impl InputMoments {
@@ -137,20 +155,25 @@ impl InputMoments {
         }
     }
 
-    /// Adds a batch of inputs.
-    pub(crate) fn add(&mut self, batch: &Tensor, pool: &ThreadPool) -> Result<(), Error> {
-        let shape = batch.shape();
-        let values = floats(batch)?;
-        let gathered = match self.windows {
-            Windows::Rows => gather_rows(values, shape)?,
-            Windows::Image { .. } => self.gather_windows(values, shape)?,
-        };
-        self.count += gathered.first().map_or(0, |gathered| gathered.count);
-        for (group, gathered) in gathered.into_iter().enumerate() {
-            if self.groups.len() == group {
-                self.groups.push(GroupMoments::new(&gathered));
+    /// Adds a batch of inputs in the float and the quantized network.
+    pub(crate) fn add(&mut self, batches: [&Tensor; 2], pool: &ThreadPool) -> Result<(), Error> {
+        let before = self.random.0;
+        let [float, quantized] = batches.map(|batch| {
+            // The same windows in both.
+            self.random.0 = before;
+            let (values, shape) = (floats(batch)?, batch.shape());
+            match self.windows {
+                Windows::Rows => gather_rows(values, shape),
+                Windows::Image { .. } => self.gather_windows(values, shape),
             }
-            self.groups[group].add(gathered, pool);
+        });
+        let (float, quantized) = (float?, quantized?);
+        self.count += quantized.first().map_or(0, |gathered| gathered.count);
+        for (group, (float, quantized)) in float.into_iter().zip(quantized).enumerate() {
+            if self.groups.len() == group {
+                self.groups.push(GroupMoments::new(&float, &quantized));
+            }
+            self.groups[group].add(float, quantized, pool);
         }
         Ok(())
     }
@@ -158,30 +181,36 @@ impl InputMoments {
     /// For each group the covariances, or second moments about zero, drawn
     /// towards their diagonal as far as the windows are too few for the number
     /// of weights.
-    pub(crate) fn finish(self, about: About) -> Vec<SecondMoment> {
+    pub(crate) fn finish(self, about: About) -> Vec<Moments> {
         let count = self.count.max(1) as f64;
         self.groups
             .into_iter()
             .map(|group| {
-                let n = group.sums.len();
+                let n = group.quantized.sums.len();
                 let kept = count / (count + n as f64);
-                let mut values = group.products;
-                for i in 0..n {
-                    for j in 0..n {
-                        let beyond = [i, j].map(|at| group.sums[at] / count);
-                        let covariance = values[i * n + j] / count - beyond[0] * beyond[1];
-                        let value = match about {
-                            About::Mean => covariance,
-                            About::Zero => {
-                                let mean =
-                                    |k: usize, at: usize| f64::from(group.origin[at]) + beyond[k];
-                                covariance + mean(0, i) * mean(1, j)
-                            }
-                        };
-                        values[i * n + j] = if i == j { value } else { value * kept };
+                let finish = |mut values: Vec<f64>, left: &Beyond| {
+                    let right = &group.quantized;
+                    for i in 0..n {
+                        for j in 0..n {
+                            let beyond = [left.sums[i] / count, right.sums[j] / count];
+                            let covariance = values[i * n + j] / count - beyond[0] * beyond[1];
+                            let value = match about {
+                                About::Mean => covariance,
+                                About::Zero => {
+                                    let left = f64::from(left.origin[i]) + beyond[0];
+                                    let right = f64::from(right.origin[j]) + beyond[1];
+                                    covariance + left * right
+                                }
+                            };
+                            values[i * n + j] = if i == j { value } else { value * kept };
+                        }
                     }
+                    values
+                };
+                Moments {
+                    own: SecondMoment::new(n, finish(group.own, &group.quantized)),
+                    cross: finish(group.cross, &group.float),
                 }
-                SecondMoment::new(n, values)
             })
             .collect()
     }
@@ -288,50 +317,66 @@ struct Gathered {
 }
 
 impl GroupMoments {
-    fn new(first: &Gathered) -> Self {
-        let count = first.count.max(1);
-        let origin: Vec<f32> = first
-            .columns
-            .chunks_exact(count)
-            .map(|column| column.iter().sum::<f32>() / count as f32)
-            .collect();
-        let n = origin.len();
+    fn new(float: &Gathered, quantized: &Gathered) -> Self {
+        let n = quantized.columns.len() / quantized.count.max(1);
         Self {
-            origin,
-            sums: vec![0.0; n],
-            products: vec![0.0; n * n],
+            quantized: Beyond::new(quantized),
+            float: Beyond::new(float),
+            own: vec![0.0; n * n],
+            cross: vec![0.0; n * n],
         }
     }
 
-    fn add(&mut self, gathered: Gathered, pool: &ThreadPool) {
-        let Gathered { count, mut columns } = gathered;
+    fn add(&mut self, mut float: Gathered, mut quantized: Gathered, pool: &ThreadPool) {
+        let count = quantized.count;
         if count == 0 {
             return;
         }
-        let n = self.origin.len();
-        for ((column, origin), sum) in columns
-            .chunks_exact_mut(count)
-            .zip(&self.origin)
-            .zip(&mut self.sums)
-        {
-            column.iter_mut().for_each(|value| *value -= origin);
-            *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
-        }
+        self.quantized.take(&mut quantized);
+        self.float.take(&mut float);
+        let n = self.quantized.origin.len();
+        let columns = &quantized.columns;
         let packed = PackedMatrix::pack(count, n, |row, column| columns[column * count + row]);
         let mut products = vec![0f32; n * n];
-        gemm(
-            Level::detect(),
-            pool,
-            &columns,
-            Grid::rows(n, count),
-            RowRuns::contiguous(count),
-            &packed,
-            Epilogue::NONE,
-            &mut products,
-            Grid::rows(n, n),
-        );
-        for (sum, product) in self.products.iter_mut().zip(products) {
-            *sum += f64::from(product);
+        for (left, sums) in [(columns, &mut self.own), (&float.columns, &mut self.cross)] {
+            gemm(
+                Level::detect(),
+                pool,
+                left,
+                Grid::rows(n, count),
+                RowRuns::contiguous(count),
+                &packed,
+                Epilogue::NONE,
+                &mut products,
+                Grid::rows(n, n),
+            );
+            for (sum, product) in sums.iter_mut().zip(&products) {
+                *sum += f64::from(*product);
+            }
+        }
+    }
+}
+
+impl Beyond {
+    /// Relative to the means of these.
+    fn new(first: &Gathered) -> Self {
+        let count = first.count.max(1);
+        let columns = first.columns.chunks_exact(count);
+        let origin: Vec<f32> = columns
+            .map(|column| column.iter().sum::<f32>() / count as f32)
+            .collect();
+        Self {
+            sums: vec![0.0; origin.len()],
+            origin,
+        }
+    }
+
+    /// Makes values relative to the origin, and adds them up.
+    fn take(&mut self, gathered: &mut Gathered) {
+        let columns = gathered.columns.chunks_exact_mut(gathered.count);
+        for ((column, origin), sum) in columns.zip(&self.origin).zip(&mut self.sums) {
+            column.iter_mut().for_each(|value| *value -= origin);
+            *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
         }
     }
 }

@@ -88,6 +88,26 @@ impl Frontier {
         Ok(())
     }
 
+    /// Shows a value of both networks for each batch.
+    pub(crate) fn visit_both(
+        fronts: [&Self; 2],
+        graphs: [&Graph; 2],
+        name: &str,
+        threads: usize,
+        mut visitor: impl FnMut([&Tensor; 2]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut second = Vec::new();
+        fronts[1].visit(graphs[1], name, threads, |batch| {
+            second.push(batch.clone());
+            Ok(())
+        })?;
+        let mut second = second.into_iter();
+        fronts[0].visit(graphs[0], name, threads, |first| match second.next() {
+            Some(second) => visitor([first, &second]),
+            None => Ok(()),
+        })
+    }
+
     /// Moves to a later cut, where memory allows that; says whether it did.
     pub(crate) fn advance(
         &mut self,
