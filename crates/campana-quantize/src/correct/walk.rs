@@ -7,6 +7,7 @@
 //! behind the last cut in every common network, so this costs a few times one
 //! run of the network; and memory is that of one value, not of all.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use campana_model::graph::{Graph, Value};
@@ -73,19 +74,8 @@ impl Frontier {
         threads: usize,
         mut visitor: impl FnMut(&Tensor) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if name == self.name {
-            return self.batches.iter().try_for_each(visitor);
-        }
-        let plan = Plan::new(&self.part_to(graph, name), PlanOptions::default())
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-        let session = Session::new(plan, threads);
-        for batch in &self.batches {
-            let outputs = session
-                .run(&[(self.name.as_str(), Input::Tensor(batch))])
-                .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-            outputs.iter().try_for_each(&mut visitor)?;
-        }
-        Ok(())
+        let reader = self.reader(graph, name, threads)?;
+        (0..self.batches.len()).try_for_each(|batch| visitor(&*reader.read(batch)?))
     }
 
     /// Shows a value of both networks for each batch.
@@ -96,15 +86,24 @@ impl Frontier {
         threads: usize,
         mut visitor: impl FnMut([&Tensor; 2]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut second = Vec::new();
-        fronts[1].visit(graphs[1], name, threads, |batch| {
-            second.push(batch.clone());
-            Ok(())
-        })?;
-        let mut second = second.into_iter();
-        fronts[0].visit(graphs[0], name, threads, |first| match second.next() {
-            Some(second) => visitor([first, &second]),
-            None => Ok(()),
+        let first = fronts[0].reader(graphs[0], name, threads)?;
+        let second = fronts[1].reader(graphs[1], name, threads)?;
+        (0..fronts[0].batches.len())
+            .try_for_each(|batch| visitor([&*first.read(batch)?, &*second.read(batch)?]))
+    }
+
+    fn reader(&self, graph: &Graph, name: &str, threads: usize) -> Result<Reader<'_>, Error> {
+        if name == self.name {
+            return Ok(Reader {
+                front: self,
+                session: None,
+            });
+        }
+        let plan = Plan::new(&self.part_to(graph, name), PlanOptions::default())
+            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        Ok(Reader {
+            front: self,
+            session: Some(Session::new(plan, threads)),
         })
     }
 
@@ -167,6 +166,29 @@ impl Frontier {
             constants,
             opsets: graph.opsets.clone(),
         }
+    }
+}
+
+/// Computes one value from a cut, batch by batch.
+struct Reader<'f> {
+    front: &'f Frontier,
+    /// `None` where the cut is at the value itself.
+    session: Option<Session>,
+}
+
+impl Reader<'_> {
+    fn read(&self, batch: usize) -> Result<Cow<'_, Tensor>, Error> {
+        let batch = &self.front.batches[batch];
+        let Some(session) = &self.session else {
+            return Ok(Cow::Borrowed(batch));
+        };
+        let outputs = session
+            .run(&[(self.front.name.as_str(), Input::Tensor(batch))])
+            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        let output = outputs.into_iter().next();
+        output
+            .map(Cow::Owned)
+            .ok_or_else(|| unsupported("the network gives nothing"))
     }
 }
 
