@@ -322,7 +322,11 @@ impl Correction<'_, '_> {
             .into_iter()
             .map(|moments| (Compensation::new(&moments.own), moments.cross))
             .unzip();
-        rows.aim(&compensations, &cross);
+        let careful: Vec<Compensation> = compensations
+            .iter()
+            .map(|compensation| Compensation::new(&compensation.moment().damped(AIM_DAMPING)))
+            .collect();
+        rows.aim(&careful, &cross);
         let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
         let decoded = solved.dequantize();
         let squared_error: f64 = weights
@@ -432,6 +436,11 @@ impl Correction<'_, '_> {
         Ok(())
     }
 }
+
+/// Share of the mean variance of a layer's inputs that is added to each when
+/// its weights are moved to undo errors of layers before: what inputs of little
+/// variance say about them is noise.
+const AIM_DAMPING: f64 = 0.05;
 
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;

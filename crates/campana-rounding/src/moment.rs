@@ -48,6 +48,19 @@ impl SecondMoment {
         self.inputs
     }
 
+    /// The same with this share of the mean diagonal added to the diagonal.
+    #[must_use]
+    pub fn damped(&self, share: f64) -> Self {
+        let trace: f64 = (0..self.inputs).map(|i| f64::from(self.variance(i))).sum();
+        let damping = share * trace / self.inputs.max(1) as f64;
+        let mut damped = self.clone();
+        for input in 0..self.inputs {
+            damped.values[input * (self.inputs + 1)] += damping as f32;
+        }
+        damped.damping += damping;
+        damped
+    }
+
     /// What was added to the diagonal.
     pub fn damping(&self) -> f64 {
         self.damping
