@@ -107,7 +107,7 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
         .collect();
     let count = |tensor: &ModelTensor<'_>| tensor.proto.count().unwrap_or(0) as u64;
     progress.start(tensors.iter().map(count).sum());
-    let tensors = tensors
+    let outcomes: Vec<Result<TensorInspection, Error>> = tensors
         .par_iter()
         .map(|tensor| {
             if progress.is_cancelled() {
@@ -117,7 +117,9 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
             progress.tensor_done(tensor.name, inspected.count);
             Ok(inspected)
         })
-        .collect::<Result<Vec<_>, Error>>()?;
+        .collect();
+    // The first error in the file's order, whichever thread met one first.
+    let tensors = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(Inspection {
         model: name.to_owned(),
         weights: tensors.iter().map(|tensor| tensor.count).sum(),

@@ -64,7 +64,7 @@ pub fn quantize<'m>(
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
-    let tensors = tensors
+    let outcomes: Vec<Result<TensorOutcome<'_>, Error>> = tensors
         .into_par_iter()
         .map(|tensor| {
             if progress.is_cancelled() {
@@ -79,7 +79,9 @@ pub fn quantize<'m>(
             }
             Ok(outcome)
         })
-        .collect::<Result<Vec<_>, Error>>()?;
+        .collect();
+    // The first error in the file's order, whichever thread met one first.
+    let tensors = outcomes.into_iter().collect::<Result<_, _>>()?;
     Ok(QuantizedModel { tensors })
 }
 
