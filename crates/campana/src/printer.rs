@@ -131,6 +131,21 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             decibels(report.sqnr_db),
             report.elapsed_s,
         );
+        anstream::println!("{}", correction_line(report));
+    }
+}
+
+/// What was corrected, or why nothing was.
+fn correction_line(report: &QuantizeReport) -> String {
+    match &report.correction {
+        Some(correction) => format!(
+            "Corrected with {} {} images: codes of {} tensors, values of {} normalizations and biases",
+            correction.images, correction.samples, correction.compensated, correction.corrected,
+        ),
+        None => format!(
+            "Not corrected: {}",
+            report.not_corrected.as_deref().unwrap_or_default()
+        ),
     }
 }
 

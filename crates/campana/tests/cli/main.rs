@@ -6,6 +6,7 @@ mod arguments;
 mod bad_models;
 mod bad_outputs;
 mod contract;
+mod correction;
 mod external_data;
 mod interrupt;
 mod model_forms;
