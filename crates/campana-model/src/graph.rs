@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use campana_codebook::QuantizedTensor;
 use campana_tensor::{ElementType, Tensor};
 
 /// A graph of operators in topological order; values are referred to by name.
@@ -17,6 +18,9 @@ pub struct Graph {
     pub outputs: Vec<Value>,
     /// Tensors known beforehand (weights), by name.
     pub constants: BTreeMap<String, Tensor>,
+    /// Tensors known beforehand that are kept as codes and levels, by name;
+    /// none of them is among the constants too.
+    pub quantized: BTreeMap<String, QuantizedTensor>,
     /// Version of each operator set in use, by domain (`""` is ONNX's own).
     pub opsets: BTreeMap<String, i64>,
 }

@@ -2,9 +2,11 @@
 //!
 //! [`graph`] is what a runtime executes: nodes, attributes, constants.
 //! [`mod@format`] makes it from files.
+//! [`decoder`] finds the weights that a quantized model computes from codes.
 //! [`weights`] says which tensors of a model are weights.
 #![forbid(unsafe_code)]
 
+pub mod decoder;
 pub mod format;
 pub mod graph;
 pub mod weights;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use campana_kernels::{Level, ThreadPool};
 use campana_model::graph::{Graph, Node, Value};
-use campana_tensor::Tensor;
+use campana_tensor::{Tensor, TensorData};
 
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
@@ -94,6 +94,13 @@ impl Plan {
             .iter()
             .map(|(name, tensor)| (name.clone(), Cow::Borrowed(tensor)))
             .collect();
+        for (name, quantized) in &graph.quantized {
+            let values = TensorData::F32(quantized.dequantize());
+            let tensor = Tensor::new(quantized.shape.clone(), values).ok_or_else(|| {
+                PlanError::graph(format!("the parts of weights {name:?} do not fit"))
+            })?;
+            constants.insert(name.clone(), Cow::Owned(tensor));
+        }
         let nodes = fold::fold(&graph.nodes, &mut constants, opset)?;
         check_names(graph, &nodes, &constants)?;
         let mut nodes: Vec<PlannedNode> = nodes

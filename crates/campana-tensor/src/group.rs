@@ -79,6 +79,25 @@ impl Partition {
         }
     }
 
+    /// The groups of a tensor seen as `[outer_blocks, outer_block, channels,
+    /// inner_blocks, inner_block]`, as [`extents`](Self::extents) gives them.
+    pub fn from_extents(extents: [usize; 5]) -> Self {
+        let [
+            outer_blocks,
+            outer_block,
+            channels,
+            inner_blocks,
+            inner_block,
+        ] = extents;
+        Self {
+            outer_blocks,
+            outer_block,
+            channels,
+            inner_blocks,
+            inner_block,
+        }
+    }
+
     /// Number of groups.
     pub fn group_count(&self) -> usize {
         self.outer_blocks * self.channels * self.inner_blocks

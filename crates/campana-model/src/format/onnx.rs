@@ -2,7 +2,9 @@
 //!
 //! Initializers and `Constant` nodes become the graph's constants, calls of
 //! functions that the model defines are replaced by the functions' nodes, and
-//! nodes are put in an order in which they can run.
+//! nodes are put in an order in which they can run. Weights that the model
+//! computes from codes become the graph's quantized tensors (see
+//! [`decoder`](crate::decoder)).
 
 mod constant;
 mod convert;
@@ -16,6 +18,7 @@ use std::path::Path;
 use campana_onnx::Model;
 
 use super::Result;
+use crate::decoder;
 use crate::graph::Graph;
 
 /// Reads the ONNX model in a file, weights included.
@@ -36,5 +39,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
 /// (sparse tensors, functions of other operator-set versions than the model's);
 /// the error names the node, tensor or value.
 pub fn graph(model: &Model) -> Result<Graph> {
-    convert::Converter::new(model)?.graph(&model.graph)
+    let mut graph = convert::Converter::new(model)?.graph(&model.graph)?;
+    decoder::take(&mut graph);
+    Ok(graph)
 }

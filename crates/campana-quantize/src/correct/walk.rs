@@ -153,6 +153,12 @@ impl Frontier {
             .filter(|(name, _)| needed.contains(name.as_str()))
             .map(|(name, tensor)| (name.clone(), tensor.clone()))
             .collect();
+        let quantized = graph
+            .quantized
+            .iter()
+            .filter(|(name, _)| needed.contains(name.as_str()))
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect();
         let value = |name: &str| Value {
             name: name.to_owned(),
             element_type: Some(ElementType::F32),
@@ -164,6 +170,7 @@ impl Frontier {
             inputs: vec![value(&self.name)],
             outputs: vec![value(name)],
             constants,
+            quantized,
             opsets: graph.opsets.clone(),
         }
     }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use campana_codebook::LevelTables;
-use campana_tensor::{Granularity, Partition};
+use campana_model::graph;
+use campana_tensor::{Granularity, Partition, Tensor, TensorData};
 use half::f16;
 
 use super::*;
@@ -332,4 +333,95 @@ fn what_several_tensors_need_is_stored_once() {
             .sum::<usize>()
     };
     assert_eq!(size(3) - size(2), tensor.packed.len());
+}
+
+/// The decoder as the graph that a reader makes of it, each tensor read by a
+/// convolution.
+fn to_graph(decoder: &Decoder, count: usize) -> graph::Graph {
+    let constants = decoder.tensors.iter().map(|stored| {
+        let data = &stored.data;
+        let values = match stored.element_type {
+            ElementType::U8 => TensorData::U8(data.clone()),
+            ElementType::I8 => TensorData::I8(data.iter().map(|v| v.cast_signed()).collect()),
+            ElementType::U16 => TensorData::U16(chunks(data).map(u16::from_le_bytes).collect()),
+            ElementType::F16 => TensorData::F16(chunks(data).map(f16::from_le_bytes).collect()),
+            ElementType::I32 => TensorData::I32(chunks(data).map(i32::from_le_bytes).collect()),
+            ElementType::I64 => TensorData::I64(chunks(data).map(i64::from_le_bytes).collect()),
+            ElementType::F32 => TensorData::F32(chunks(data).map(f32::from_le_bytes).collect()),
+            // Read as bytes.
+            ElementType::U4 => {
+                let nibbles = data.iter().flat_map(|byte| [byte & 15, byte >> 4]);
+                TensorData::U8(nibbles.take(stored.dims.iter().product()).collect())
+            }
+            other => panic!("no decoder stores {other}"),
+        };
+        let tensor = Tensor::new(stored.dims.clone(), values).expect("elements of the shape");
+        (stored.name.clone(), tensor)
+    });
+    let decoding = decoder.operators.iter().map(|operator| graph::Node {
+        op_type: operator.op_type.to_owned(),
+        inputs: operator.inputs.clone(),
+        outputs: vec![operator.output.clone()],
+        attributes: operator
+            .attributes
+            .iter()
+            .map(|(name, value)| {
+                let value = match value {
+                    Attribute::Int(value) => graph::Attribute::Int(*value),
+                    Attribute::Ints(values) => graph::Attribute::Ints(values.clone()),
+                };
+                ((*name).to_owned(), value)
+            })
+            .collect(),
+        ..graph::Node::default()
+    });
+    let readers = (0..count).map(|number| graph::Node {
+        op_type: "Conv".to_owned(),
+        inputs: vec!["x".to_owned(), format!("w{number}")],
+        outputs: vec![format!("y{number}")],
+        ..graph::Node::default()
+    });
+    graph::Graph {
+        constants: constants.collect(),
+        nodes: decoding.chain(readers).collect(),
+        ..graph::Graph::default()
+    }
+}
+
+fn assert_found(decoder: &Decoder, tensors: &[QuantizedTensor]) {
+    let mut graph = to_graph(decoder, tensors.len());
+    campana_model::decoder::take(&mut graph);
+    assert_eq!(
+        graph.nodes.len(),
+        tensors.len(),
+        "only the readers are left"
+    );
+    assert!(graph.constants.is_empty(), "{:?}", graph.constants.keys());
+    for (number, tensor) in tensors.iter().enumerate() {
+        let found = &graph.quantized[&format!("w{number}")];
+        let about = format!("tensor {number}: {:?}", tensor.packing);
+        assert_eq!(found.shape, tensor.shape, "{about}");
+        assert_eq!(found.codes(), tensor.codes(), "{about}");
+        let (found, expected) = (found.dequantize(), tensor.dequantize());
+        let mut pairs = found.iter().zip(&expected);
+        assert!(pairs.all(|(a, b)| a.to_bits() == b.to_bits()), "{about}");
+    }
+}
+
+#[test]
+fn a_reader_finds_the_tensors_of_every_form() {
+    let tensors = samples();
+    let all: Vec<_> = tensors.iter().collect();
+    for (opset, uint4) in [(7, false), (11, false), (13, false), (21, true)] {
+        let mut decoder = Decoder::new("q".to_owned(), opset, uint4, &all);
+        for (number, tensor) in tensors.iter().enumerate() {
+            decoder.add(tensor, &format!("w{number}"), ElementType::F32);
+        }
+        assert_found(&decoder, &tensors);
+    }
+    for tensor in tensors {
+        let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+        decoder.add(&tensor, "w0", ElementType::F32);
+        assert_found(&decoder, &[tensor]);
+    }
 }

@@ -135,6 +135,7 @@ impl<'m> Converter<'m> {
             inputs,
             outputs: values(&graph.outputs),
             constants: parts.constants,
+            quantized: BTreeMap::new(),
             opsets: self.opsets.clone(),
         };
         order::sorted(graph)
