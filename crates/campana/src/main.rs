@@ -5,9 +5,7 @@
 
 mod args;
 mod commands;
-mod correction;
 mod interrupt;
-mod output_file;
 mod printer;
 mod progress;
 

@@ -1,5 +1,6 @@
 //! A bar on stderr where that is a terminal, and nothing elsewhere.
 
+use campana_pipeline::Monitor;
 use campana_quantize::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -9,7 +10,8 @@ use crate::interrupt;
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that appears with the first tensor.
+    /// A bar that appears with the first tensor, and begins anew with each
+    /// stage of a job.
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::no_length();
         let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
@@ -20,6 +22,7 @@ impl Bar {
 
 impl Progress for Bar {
     fn start(&self, weights: u64) {
+        self.0.set_position(0);
         self.0.set_length(weights);
     }
 
@@ -30,6 +33,13 @@ impl Progress for Bar {
 
     fn is_cancelled(&self) -> bool {
         interrupt::is_requested()
+    }
+}
+
+impl Monitor for Bar {
+    fn image_skipped(&self, name: &str, reason: &str) {
+        self.0
+            .suspend(|| anstream::eprintln!("skipped {name}: {reason}"));
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::{Network, Preprocessing};
+use campana_pipeline::sidecar;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Bench, Global};
-use crate::commands::evaluate::sidecar;
 use crate::interrupt;
 use crate::printer::{self, thousands};
 

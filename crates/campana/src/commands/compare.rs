@@ -11,14 +11,14 @@ use campana_eval::{
     pareto_front,
 };
 use campana_onnx::Model;
+use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::{Compare, Global, Methods};
-use crate::commands::evaluate::sidecar;
 use crate::interrupt;
-use crate::output_file::{OutputFile, Overwrite, check_differs};
 use crate::printer::{self, decibels, thousands};
+use crate::progress::Bar;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -33,11 +33,12 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let designs = designs(args);
     // Refuse what cannot be written before working for it.
     let overwrite = Overwrite::from_force(args.force);
-    let create = |path: &Option<std::path::PathBuf>| {
+    let monitor = Bar::new();
+    let create = |path: &Option<std::path::PathBuf>| -> Result<_> {
         let Some(path) = path else { return Ok(None) };
         check_differs(&args.model, path)?;
         check_differs(&args.data, path)?;
-        OutputFile::create(path, overwrite).map(Some)
+        Ok(Some(OutputFile::create(path, overwrite, &monitor)?))
     };
     let (csv, html) = (create(&args.csv)?, create(&args.html)?);
 

@@ -8,16 +8,15 @@ use anyhow::{Context, Result};
 use campana_eval::report::{DemoReport, DemoRow, demo_page};
 use campana_eval::{BatchOptions, Candidate, Dataset, DatasetOptions, Network, Sidecar, evaluate};
 use campana_onnx::Model;
+use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file, write_file};
 use campana_quantize::inspect::inspect;
 use campana_quantize::{Options, Silent};
 use serde::Serialize;
 
 use crate::args::{Demo, Global};
-use crate::commands::quantize::quantize_file;
-use crate::correction::SampleChoice;
 use crate::interrupt;
-use crate::output_file::{Overwrite, write_file};
 use crate::printer::{self, decibels, percent, thousands};
+use crate::progress::Bar;
 
 /// ResNet-8 for CIFAR-10, trained for this project by tools/fixture.
 const NETWORK: &[u8] = include_bytes!("../../../../fixtures/cifar10_resnet8.onnx");
@@ -60,7 +59,7 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder '{}'", folder.display()))?;
     let float = folder.join("resnet8.onnx");
-    write_file(&float, Overwrite::Allowed, NETWORK)?;
+    write_file(&float, Overwrite::Allowed, NETWORK, &Bar::new())?;
     let model = Model::open(&float)?;
     let inspection = inspect(&model, "ResNet-8 for CIFAR-10", &Silent)?;
 
@@ -81,16 +80,15 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
             means_are_corrected: true,
             ..Options::default()
         };
-        let samples = Some(SampleChoice::Synthetic);
-        let threads = global.thread_count();
-        let report = quantize_file(
-            &float,
-            &output,
-            &options,
-            samples,
-            threads,
-            Overwrite::Allowed,
-        )?;
+        let job = QuantizeJob {
+            input: &float,
+            output: &output,
+            options: &options,
+            samples: Some(SampleChoice::Synthetic),
+            threads: global.thread_count(),
+            overwrite: Overwrite::Allowed,
+        };
+        let report = quantize_file(&job, &Bar::new())?;
         rows.push(DemoRow {
             name: format!("{bits}-bit"),
             bytes: report.output_bytes,
@@ -105,6 +103,7 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
             &Sidecar::path_of(file),
             Overwrite::Allowed,
             SIDECAR.as_bytes(),
+            &Bar::new(),
         )?;
     }
     let images = measure(&files, &mut rows, global.thread_count())?;
@@ -116,7 +115,12 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
         bits: DRAWN_BITS,
     };
     let page = folder.join("report.html");
-    write_file(&page, Overwrite::Allowed, demo_page(&report).as_bytes())?;
+    write_file(
+        &page,
+        Overwrite::Allowed,
+        demo_page(&report).as_bytes(),
+        &Bar::new(),
+    )?;
     if global.json {
         return printer::print_json(&summary(folder, images, &report));
     }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use campana_eval::{Network, RgbImage, preprocess, softmax, top};
+use campana_pipeline::sidecar;
 use serde::Serialize;
 
 use crate::args::{Global, Run};
-use crate::commands::evaluate::sidecar;
 use crate::printer::{self, percent};
 
 /// Labels shown for each picture.

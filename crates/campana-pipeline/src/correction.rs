@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
 use campana_quantize::{
-    CorrectionReport, ErrorKind, MethodChoice, Options, QuantizedModel, Rounding, Samples, correct,
+    CorrectionReport, MethodChoice, Options, QuantizedModel, Rounding, Samples, correct,
 };
 
-use crate::commands::evaluate::sidecar;
-use crate::interrupt;
-use crate::progress::Bar;
+use crate::error::{Context, causes};
+use crate::monitor::check;
+use crate::{Error, ErrorKind, Monitor, sidecar};
 
 /// The images that a correction looks at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum SampleChoice<'a> {
+pub enum SampleChoice<'a> {
     /// Synthetic ones: needs no data.
     Synthetic,
     /// The user's.
@@ -28,14 +27,20 @@ pub(crate) enum SampleChoice<'a> {
 }
 
 /// Corrects a quantized model, or says why that cannot be done without data.
-pub(crate) fn correct_model(
+///
+/// # Errors
+///
+/// Where the images or the model's sidecar cannot be read, the model cannot be
+/// corrected on them, or `monitor` says to stop.
+pub fn correct_model(
     model: &Model,
     quantized: &mut QuantizedModel<'_>,
     input: &Path,
     options: &Options,
     choice: SampleChoice<'_>,
     threads: usize,
-) -> Result<Result<CorrectionReport, String>> {
+    monitor: &dyn Monitor,
+) -> Result<Result<CorrectionReport, String>, Error> {
     if quantized
         .tensors
         .iter()
@@ -48,27 +53,33 @@ pub(crate) fn correct_model(
         SampleChoice::Synthetic => Samples::Synthetic {
             size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
         },
-        SampleChoice::Images { data, count } => images(input, data, count, threads)?,
+        SampleChoice::Images { data, count } => images(input, data, count, threads, monitor)?,
     };
     // A method that is asked for by name chooses the codes.
     let rounding = match options.method {
         MethodChoice::Auto => Rounding::Compensate,
         MethodChoice::Fixed(_) => Rounding::Keep,
     };
-    match correct(model, quantized, &samples, rounding, threads, &Bar::new()) {
+    match correct(model, quantized, &samples, rounding, threads, monitor) {
         Ok(report) => Ok(Ok(report)),
         Err(error)
-            if error.kind() == ErrorKind::Unsupported
+            if error.kind() == campana_quantize::ErrorKind::Unsupported
                 && matches!(choice, SampleChoice::Synthetic) =>
         {
             Ok(Err(causes(&error)))
         }
-        Err(error) => Err(error).with_context(|| format!("cannot correct '{}'", input.display())),
+        Err(error) => Err(error).context(|| format!("cannot correct '{}'", input.display())),
     }
 }
 
 /// The user's images as the model takes them.
-fn images(model: &Path, data: &Path, count: usize, threads: usize) -> Result<Samples> {
+fn images(
+    model: &Path,
+    data: &Path,
+    count: usize,
+    threads: usize,
+    monitor: &dyn Monitor,
+) -> Result<Samples, Error> {
     let settings = sidecar(model)?.preprocessing;
     let dataset = Dataset::open(data)?;
     let options = BatchOptions {
@@ -79,28 +90,22 @@ fn images(model: &Path, data: &Path, count: usize, threads: usize) -> Result<Sam
     };
     let mut values = Vec::new();
     for batch in dataset.batches(&settings, &options)? {
-        interrupt::check()?;
+        check(monitor)?;
         let batch = batch?;
         for failure in &batch.failures {
-            anstream::eprintln!("skipped {}: {}", failure.name, failure.error);
+            monitor.image_skipped(&failure.name, &failure.error.to_string());
         }
         values.extend_from_slice(&batch.input);
     }
     let images = values.len() / settings.input_len().max(1);
     if images == 0 {
-        bail!("no image of '{}' could be read", data.display());
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            format!("no image of '{}' could be read", data.display()),
+        ));
     }
     Ok(Samples::Images {
         shape: settings.input_shape(images).to_vec(),
         data: values,
     })
-}
-
-/// An error and what caused it, on one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

@@ -4,14 +4,15 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
-use crate::interrupt;
+use crate::error::Context;
+use crate::monitor::check;
+use crate::{Error, ErrorKind, Monitor};
 
 /// Whether an existing file may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overwrite {
+pub enum Overwrite {
     /// It may.
     Allowed,
     /// It may not: the user did not say `--force`.
@@ -20,7 +21,7 @@ pub(crate) enum Overwrite {
 
 impl Overwrite {
     /// What the flag `--force` says.
-    pub(crate) fn from_force(force: bool) -> Self {
+    pub fn from_force(force: bool) -> Self {
         if force { Self::Allowed } else { Self::Refused }
     }
 }
@@ -28,16 +29,26 @@ impl Overwrite {
 /// A file under way: written beside its final place under a temporary name,
 /// and moved there when it is complete. Dropped before that, it leaves
 /// nothing.
-pub(crate) struct OutputFile {
+pub struct OutputFile<'a> {
     path: PathBuf,
     overwrite: Overwrite,
     file: BufWriter<NamedTempFile>,
+    monitor: &'a dyn Monitor,
 }
 
-impl OutputFile {
+impl<'a> OutputFile<'a> {
     /// Begins a file; refuses at once what cannot end well, before any work
-    /// is done.
-    pub(crate) fn create(path: &Path, overwrite: Overwrite) -> Result<Self> {
+    /// is done. Writing fails once `monitor` says to stop.
+    ///
+    /// # Errors
+    ///
+    /// Where the file exists and may not be replaced or is no regular file, or
+    /// its folder cannot be written to.
+    pub fn create(
+        path: &Path,
+        overwrite: Overwrite,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Self, Error> {
         check_replaceable(path, overwrite)?;
         let folder = folder_of(path);
         let mut builder = tempfile::Builder::new();
@@ -48,7 +59,7 @@ impl OutputFile {
             // As any new file: the user's umask takes away what it must.
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let file = builder.tempfile_in(folder).with_context(|| {
+        let file = builder.tempfile_in(folder).context(|| {
             format!(
                 "cannot write to the folder '{}' of the output",
                 folder.display()
@@ -58,36 +69,43 @@ impl OutputFile {
             path: path.to_owned(),
             overwrite,
             file: BufWriter::with_capacity(1 << 20, file),
+            monitor,
         })
     }
 
-    /// Moves the complete file to its place; returns its size.
-    pub(crate) fn finish(self) -> Result<u64> {
+    /// Moves the complete file to its place; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where writing fails, another file has come to be there that may not be
+    /// replaced, or the monitor says to stop.
+    pub fn finish(self) -> Result<u64, Error> {
         let Self {
             path,
             overwrite,
             file,
+            monitor,
         } = self;
-        interrupt::check()?;
+        check(monitor)?;
         let context = || format!("cannot write '{}'", path.display());
         let file = file
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .with_context(context)?;
-        let size = file.as_file().metadata().with_context(context)?.len();
+            .context(context)?;
+        let size = file.as_file().metadata().context(context)?.len();
         match overwrite {
             Overwrite::Allowed => file.persist(&path),
             Overwrite::Refused => file.persist_noclobber(&path),
         }
         .map_err(|error| error.error)
-        .with_context(context)?;
+        .context(context)?;
         Ok(size)
     }
 }
 
-impl Write for OutputFile {
+impl Write for OutputFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if interrupt::is_requested() {
+        if self.monitor.is_cancelled() {
             return Err(io::Error::other("interrupted; nothing was written"));
         }
         self.file.write(bytes)
@@ -99,42 +117,64 @@ impl Write for OutputFile {
 }
 
 /// Writes a whole file at once.
-pub(crate) fn write_file(path: &Path, overwrite: Overwrite, bytes: &[u8]) -> Result<()> {
-    let mut file = OutputFile::create(path, overwrite)?;
+///
+/// # Errors
+///
+/// As those of [`OutputFile`].
+pub fn write_file(
+    path: &Path,
+    overwrite: Overwrite,
+    bytes: &[u8],
+    monitor: &dyn Monitor,
+) -> Result<(), Error> {
+    let mut file = OutputFile::create(path, overwrite, monitor)?;
     file.write_all(bytes)
-        .with_context(|| format!("cannot write '{}'", path.display()))?;
+        .context(|| format!("cannot write '{}'", path.display()))?;
     file.finish()?;
     Ok(())
 }
 
 /// An error where the output is the input, under whatever name.
-pub(crate) fn check_differs(input: &Path, output: &Path) -> Result<()> {
+///
+/// # Errors
+///
+/// Where it is.
+pub fn check_differs(input: &Path, output: &Path) -> Result<(), Error> {
     if let (Ok(input_id), Ok(output_id)) = (file_id(input), file_id(output))
         && input_id == output_id
     {
-        bail!(
-            "the output '{}' is the input itself; name another file",
-            output.display()
-        );
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "the output '{}' is the input itself; name another file",
+                output.display()
+            ),
+        ));
     }
     Ok(())
 }
 
-fn check_replaceable(path: &Path, overwrite: Overwrite) -> Result<()> {
+fn check_replaceable(path: &Path, overwrite: Overwrite) -> Result<(), Error> {
     let Ok(metadata) = fs::metadata(path) else {
         return Ok(());
     };
     if !metadata.is_file() {
-        bail!(
-            "the output '{}' exists and is no regular file",
-            path.display()
-        );
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "the output '{}' exists and is no regular file",
+                path.display()
+            ),
+        ));
     }
     if overwrite == Overwrite::Refused {
-        bail!(
-            "the output '{}' exists; overwrite it with --force",
-            path.display()
-        );
+        return Err(Error::new(
+            ErrorKind::Exists,
+            format!(
+                "the output '{}' exists; overwrite it with --force",
+                path.display()
+            ),
+        ));
     }
     Ok(())
 }
@@ -162,13 +202,15 @@ fn file_id(path: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use campana_quantize::Silent;
+
     use super::*;
 
     #[test]
     fn a_file_that_is_not_finished_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let mut file = OutputFile::create(&path, Overwrite::Refused).unwrap();
+        let mut file = OutputFile::create(&path, Overwrite::Refused, &Silent).unwrap();
         file.write_all(b"half").unwrap();
         drop(file);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -178,11 +220,11 @@ mod tests {
     fn an_existing_file_needs_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        write_file(&path, Overwrite::Refused, b"first").unwrap();
-        let error = write_file(&path, Overwrite::Refused, b"second").unwrap_err();
+        write_file(&path, Overwrite::Refused, b"first", &Silent).unwrap();
+        let error = write_file(&path, Overwrite::Refused, b"second", &Silent).unwrap_err();
         assert!(error.to_string().contains("--force"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"first");
-        write_file(&path, Overwrite::Allowed, b"second").unwrap();
+        write_file(&path, Overwrite::Allowed, b"second", &Silent).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
     }
 

@@ -1,0 +1,164 @@
+//! How often the models in files are right.
+
+use std::path::{Path, PathBuf};
+
+use campana_eval::{
+    BatchOptions, Candidate, Comparison, Dataset, DatasetOptions, Evaluation, Network, Sidecar,
+    evaluate,
+};
+use serde::Serialize;
+
+use crate::error::Context;
+use crate::{Error, ErrorKind, sidecar};
+
+/// Models and the labelled images that they answer.
+#[derive(Clone, Copy, Debug)]
+pub struct EvaluateJob<'a> {
+    /// The models, at least one; each with its sidecar beside it.
+    pub models: &'a [PathBuf],
+    /// The model whose answers the others are compared with.
+    pub reference: Option<&'a Path>,
+    /// A dataset of any form that campana knows.
+    pub data: &'a Path,
+    /// Only this many images, from the first on.
+    pub limit: Option<usize>,
+    /// Images that go through a network at once.
+    pub batch: usize,
+    /// Threads to use.
+    pub threads: usize,
+}
+
+/// What came of each model.
+#[derive(Debug)]
+pub struct EvaluateOutcome {
+    /// The models' names, in the job's order.
+    pub names: Vec<String>,
+    /// What came of them, in the same order.
+    pub comparison: Comparison,
+}
+
+/// What is said of an evaluation; the keys of the JSON are a contract.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvaluateReport {
+    /// Number of images.
+    pub n: u64,
+    /// Images that could not be read.
+    pub skipped: Vec<String>,
+    /// Each model.
+    pub models: Vec<ModelReport>,
+}
+
+/// What is said of one model.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// The model's file.
+    pub model: String,
+    /// Share of images whose likeliest class is the right one.
+    pub top1: Option<f64>,
+    /// Wilson's interval of that share.
+    pub top1_interval_95: [f64; 2],
+    /// Share of images whose right class is among the five likeliest.
+    pub top5: Option<f64>,
+    /// Share of images with the reference's answer.
+    pub agreement: Option<f64>,
+    /// Images that the network answers in a second.
+    pub images_per_s: f64,
+}
+
+/// Evaluates models on the same images. `progress` hears after each batch the
+/// results so far and the number of images in all, and says whether to go on.
+///
+/// # Errors
+///
+/// Where a model, its sidecar or the dataset cannot be read or do not fit, or
+/// `progress` says to stop.
+pub fn evaluate_files(
+    job: &EvaluateJob<'_>,
+    progress: &mut dyn FnMut(&[Evaluation], u64) -> bool,
+) -> Result<EvaluateOutcome, Error> {
+    let open = |model: &Path| Network::open(model, job.threads);
+    let networks: Vec<Network> = job
+        .models
+        .iter()
+        .map(|model| open(model))
+        .collect::<Result<_, _>>()?;
+    let reference = job.reference.map(open).transpose()?;
+    let sidecars: Vec<Sidecar> = job
+        .models
+        .iter()
+        .map(|model| sidecar(model))
+        .collect::<Result<_, _>>()?;
+    let Some(Sidecar { labels, .. }) = sidecars.first() else {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "no model to evaluate",
+        ));
+    };
+    let candidates: Vec<Candidate<'_>> = networks
+        .iter()
+        .zip(&sidecars)
+        .map(|(network, sidecar)| Candidate {
+            network,
+            settings: &sidecar.preprocessing,
+        })
+        .collect();
+    let dataset = Dataset::open_with(
+        job.data,
+        &DatasetOptions {
+            class_names: labels,
+            ..DatasetOptions::default()
+        },
+    )?;
+    let options = BatchOptions {
+        batch: job.batch,
+        limit: job.limit,
+        threads: job.threads,
+        ..BatchOptions::default()
+    };
+    let images = job.limit.unwrap_or(usize::MAX).min(dataset.len()) as u64;
+    let comparison = evaluate(
+        &candidates,
+        reference.as_ref(),
+        &dataset,
+        &options,
+        &mut |evaluations| progress(evaluations, images),
+    )
+    .context(|| format!("cannot evaluate on '{}'", job.data.display()))?;
+    Ok(EvaluateOutcome {
+        names: networks
+            .iter()
+            .map(|network| network.name().to_owned())
+            .collect(),
+        comparison,
+    })
+}
+
+impl EvaluateOutcome {
+    /// What is said of it.
+    pub fn report(&self) -> EvaluateReport {
+        let model = |(name, evaluation): (&String, &Evaluation)| {
+            let interval = evaluation.tally.top1().wilson_95();
+            ModelReport {
+                model: name.clone(),
+                top1: evaluation.tally.top1().fraction(),
+                top1_interval_95: [interval.low, interval.high],
+                top5: evaluation.tally.top5().fraction(),
+                agreement: evaluation.tally.agreement().fraction(),
+                images_per_s: evaluation.images_per_s(),
+            }
+        };
+        let evaluations = &self.comparison.evaluations;
+        EvaluateReport {
+            n: evaluations
+                .first()
+                .map_or(0, |evaluation| evaluation.tally.images()),
+            skipped: self
+                .comparison
+                .failures
+                .iter()
+                .map(|failure| failure.name.clone())
+                .collect(),
+            models: self.names.iter().zip(evaluations).map(model).collect(),
+        }
+    }
+}

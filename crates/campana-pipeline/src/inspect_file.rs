@@ -1,0 +1,21 @@
+//! How the weights in a file are distributed.
+
+use std::path::Path;
+
+use campana_onnx::Model;
+use campana_quantize::inspect::{Inspection, inspect};
+
+use crate::error::Context;
+use crate::{Error, Monitor};
+
+/// Reads a model and describes its weight tensors.
+///
+/// # Errors
+///
+/// Where the file cannot be read, a weight is not finite, or `monitor` says to
+/// stop.
+pub fn inspect_file(path: &Path, monitor: &dyn Monitor) -> Result<Inspection, Error> {
+    let name = path.display();
+    let model = Model::open(path).context(|| format!("cannot read '{name}'"))?;
+    inspect(&model, &name.to_string(), monitor).context(|| format!("cannot inspect '{name}'"))
+}

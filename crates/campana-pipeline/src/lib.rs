@@ -1,0 +1,41 @@
+//! Whole jobs, file in, file out: what the command line and the Python
+//! package share. Nothing is printed; a [`Monitor`] hears how far a job is and
+//! may stop it.
+//!
+//! ```no_run
+//! use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file};
+//! use campana_quantize::{Options, Silent};
+//!
+//! let job = QuantizeJob {
+//!     input: "model.onnx".as_ref(),
+//!     output: "smaller.onnx".as_ref(),
+//!     options: &Options { means_are_corrected: true, ..Options::default() },
+//!     samples: Some(SampleChoice::Synthetic),
+//!     threads: 2,
+//!     overwrite: Overwrite::Refused,
+//! };
+//! let report = quantize_file(&job, &Silent)?;
+//! println!("{} bytes", report.output_bytes);
+//! # Ok::<(), campana_pipeline::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod correction;
+mod error;
+mod evaluate_files;
+mod inspect_file;
+mod monitor;
+mod output_file;
+mod quantize_file;
+mod sidecar;
+
+pub use correction::{SampleChoice, correct_model};
+pub use error::{Error, ErrorKind};
+pub use evaluate_files::{
+    EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
+};
+pub use inspect_file::inspect_file;
+pub use monitor::Monitor;
+pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
+pub use quantize_file::{QuantizeJob, quantize_file};
+pub use sidecar::sidecar;

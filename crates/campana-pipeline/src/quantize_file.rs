@@ -1,0 +1,176 @@
+//! From a model in a file to a smaller one in another.
+
+use std::path::Path;
+use std::time::Instant;
+
+use campana_onnx::Model;
+use campana_quantize::{
+    CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
+    quantize, sqnr_db,
+};
+
+use crate::correction::{SampleChoice, correct_model};
+use crate::error::Context;
+use crate::monitor::check;
+use crate::output_file::{OutputFile, Overwrite, check_differs};
+use crate::{Error, Monitor};
+
+/// A model to be made smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeJob<'a> {
+    /// The model to read.
+    pub input: &'a Path,
+    /// The model to write.
+    pub output: &'a Path,
+    /// What becomes of the weights.
+    pub options: &'a Options,
+    /// What the correction looks at; `None` leaves out the correction.
+    pub samples: Option<SampleChoice<'a>>,
+    /// Threads that run the network for the correction.
+    pub threads: usize,
+    /// Whether an existing output may be replaced.
+    pub overwrite: Overwrite,
+}
+
+/// Reads, quantizes, corrects and writes one model.
+///
+/// # Errors
+///
+/// Where the model cannot be read or quantized, an option does not fit it, the
+/// output is the input or cannot be written, or `monitor` says to stop.
+/// Nothing half-written is left.
+pub fn quantize_file(
+    job: &QuantizeJob<'_>,
+    monitor: &dyn Monitor,
+) -> Result<QuantizeReport, Error> {
+    let start = Instant::now();
+    let &QuantizeJob {
+        input,
+        output,
+        options,
+        overwrite,
+        ..
+    } = job;
+    check_differs(input, output)?;
+    // Refuse what cannot be written before working for it.
+    let mut file = OutputFile::create(output, overwrite, monitor)?;
+    let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
+    let mut quantized = quantize(&model, options, monitor)
+        .context(|| format!("cannot quantize '{}'", input.display()))?;
+    let correction = match job.samples {
+        Some(choice) => correct_model(
+            &model,
+            &mut quantized,
+            input,
+            options,
+            choice,
+            job.threads,
+            monitor,
+        )?,
+        None => Err("--no-correct".to_owned()),
+    };
+    check(monitor)?;
+    let context = || format!("cannot write '{}'", output.display());
+    let placement = Placement::of(input, output);
+    let mut written =
+        OutputModel::new(&model, &quantized, options.target, &placement).context(context)?;
+    let mut data_files = Vec::new();
+    for data_file in std::mem::take(&mut written.data_files) {
+        data_files.push(write_data_file(data_file, output, overwrite, monitor)?);
+    }
+    written.write(&mut file).context(context)?;
+    // The model last: it is complete only with the files it refers to.
+    let mut output_bytes = 0;
+    for data_file in data_files {
+        output_bytes += data_file.finish()?;
+    }
+    output_bytes += file.finish()?;
+    Ok(report(
+        &quantized,
+        [(input, input_len(&model)), (output, output_bytes)],
+        options,
+        correction,
+        start,
+    ))
+}
+
+fn write_data_file<'a>(
+    data_file: DataFile<'_>,
+    output: &Path,
+    overwrite: Overwrite,
+    monitor: &'a dyn Monitor,
+) -> Result<OutputFile<'a>, Error> {
+    let path = output.with_file_name(&data_file.location);
+    check_differs(&data_file.origin, &path)?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .context(|| format!("cannot make the folder '{}'", folder.display()))?;
+    }
+    let mut file = OutputFile::create(&path, overwrite, monitor)?;
+    data_file
+        .write(&mut file)
+        .context(|| format!("cannot write '{}'", path.display()))?;
+    Ok(file)
+}
+
+fn report(
+    quantized: &QuantizedModel<'_>,
+    [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
+    options: &Options,
+    correction: Result<CorrectionReport, String>,
+    start: Instant,
+) -> QuantizeReport {
+    let changed = || {
+        quantized
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.quantized.is_some())
+    };
+    let weights: u64 = changed()
+        .map(|t| t.report.shape.iter().product::<usize>() as u64)
+        .sum();
+    let stored: u64 = changed().map(|t| t.report.output_bytes).sum();
+    let energy: f64 = changed().map(|t| t.energy).sum();
+    let squared_error: f64 = changed().map(|t| t.squared_error).sum();
+    let per_weight = |total: f64| {
+        if weights == 0 {
+            0.0
+        } else {
+            total / weights as f64
+        }
+    };
+    QuantizeReport {
+        input: input.display().to_string(),
+        output: output.display().to_string(),
+        input_bytes,
+        output_bytes,
+        weights,
+        bits_per_weight: per_weight(8.0 * stored as f64),
+        mse: per_weight(squared_error),
+        sqnr_db: sqnr_db(energy, squared_error),
+        elapsed_s: start.elapsed().as_secs_f64(),
+        not_corrected: correction.as_ref().err().cloned(),
+        correction: correction.ok(),
+        target: options.target.to_string(),
+        tensors: quantized
+            .tensors
+            .iter()
+            .map(|tensor| tensor.report.clone())
+            .collect(),
+    }
+}
+
+/// Bytes of a model and of the files beside it.
+fn input_len(model: &Model) -> u64 {
+    let mut files: Vec<_> = model
+        .tensors()
+        .iter()
+        .filter_map(|tensor| model.external_path(tensor).ok().flatten())
+        .collect();
+    files.sort();
+    files.dedup();
+    let lens = files
+        .iter()
+        .filter_map(|file| Some(std::fs::metadata(file).ok()?.len()));
+    model.source().len() + lens.sum::<u64>()
+}

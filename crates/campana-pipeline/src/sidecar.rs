@@ -1,0 +1,26 @@
+//! What a model expects of its images.
+
+use std::path::Path;
+
+use campana_eval::Sidecar;
+
+use crate::{Error, ErrorKind};
+
+/// What a model expects of its input; the file beside it must say so.
+///
+/// # Errors
+///
+/// Where there is no such file, or it is damaged.
+pub fn sidecar(model: &Path) -> Result<Sidecar, Error> {
+    Sidecar::beside(model)?.ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "'{}' says how images are prepared for '{}', but is not there; write one (README, \"Sidecar\") or \
+                 copy the float model's",
+                Sidecar::path_of(model).display(),
+                model.display()
+            ),
+        )
+    })
+}
