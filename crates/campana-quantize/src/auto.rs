@@ -15,7 +15,8 @@
 //! at 0.1 dB. Where the mean is [corrected](crate::correct) afterwards, it
 //! counts nothing.
 //!
-//! Designs of different granularity take different numbers of bytes. Layers
+//! Designs of different granularity take different numbers of bytes, those of
+//! the operators that decode them included. Layers
 //! disturb a network by their error relative to their output's energy, large
 //! layers and small ones alike, so bytes have one price in the whole network.
 //! One more bit a weight lowers the error of any good quantizer by a factor of
@@ -33,6 +34,7 @@ use rayon::prelude::*;
 
 use crate::shared::{GroupParameters, gather, shared_levels};
 use crate::store::{Precision, Stored, store};
+use crate::write::decoded_len_bytes;
 
 /// Squared mean over variance of max(0, x) for x ~ N(0, 1):
 /// (1 / 2 pi) / (1/2 - 1 / 2 pi).
@@ -127,7 +129,7 @@ pub(crate) fn best_design(
     let cost = |tensor: &QuantizedTensor| {
         let decoded = tensor.dequantize();
         let error = output_error(weights, &decoded, &channels, prices.mean_square);
-        error / energy.max(f64::MIN_POSITIVE) + price * tensor.len_bytes() as f64
+        error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
     };
     candidates
         .into_iter()

@@ -25,6 +25,7 @@
 mod images;
 mod inputs;
 mod layer;
+mod merge;
 mod statistics;
 mod walk;
 
@@ -41,6 +42,7 @@ use campana_tensor::{Tensor, TensorData};
 use crate::correct::images::dead_leaves;
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
+use crate::correct::merge::{Normalization, epsilon, round_to_halves};
 use crate::correct::statistics::ChannelStatistics;
 use crate::correct::walk::{Frontier, cuts, unsupported};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
@@ -159,6 +161,8 @@ pub fn correct(
     };
     correction.put_codes_into_graph()?;
     correction.walk(progress)?;
+    correction.merge_normalizations();
+    correction.round_parameters();
     Ok(correction.report)
 }
 
@@ -412,6 +416,49 @@ impl Correction<'_, '_> {
         }
         self.set(mean_place, means, seen_means)?;
         self.set(variance_place, variances, seen_variances)
+    }
+
+    /// Corrected means and variances become part of scale and bias where
+    /// nothing else reads these.
+    fn merge_normalizations(&mut self) {
+        let nodes = self.graph.nodes.iter();
+        for node in nodes.filter(|node| node.op_type == "BatchNormalization") {
+            let own = |input| self.own_constant(node, input);
+            let (Some(scale), Some(bias), Some(mean), Some(variance)) =
+                (own(1), own(2), own(3), own(4))
+            else {
+                continue;
+            };
+            let corrected = |place: usize| self.quantized.tensors[place].corrected.clone();
+            let (Some(means), Some(variances)) = (corrected(mean.0), corrected(variance.0)) else {
+                continue;
+            };
+            let given = Normalization {
+                scale: scale.1,
+                bias: bias.1,
+                mean: means,
+                variance: variances,
+            };
+            let Some(merged) = given.merged(epsilon(node)) else {
+                continue;
+            };
+            let values = [merged.scale, merged.bias, merged.mean, merged.variance];
+            for (place, values) in [scale.0, bias.0, mean.0, variance.0]
+                .into_iter()
+                .zip(values)
+            {
+                self.quantized.tensors[place].corrected = Some(values);
+            }
+        }
+    }
+
+    /// What was corrected is stored in 16 bits.
+    fn round_parameters(&mut self) {
+        for outcome in &mut self.quantized.tensors {
+            if let Some(values) = &mut outcome.corrected {
+                round_to_halves(values);
+            }
+        }
     }
 
     /// What channels of a value have in the float and the quantized network.

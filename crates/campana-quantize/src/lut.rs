@@ -12,6 +12,13 @@
 //! shapes and factors that several tensors need are stored once. All results
 //! are exact: integers below 2^24 and the single float operations that
 //! [`QuantizedTensor::dequantize`] rounds in the same order.
+//!
+//! Names are short, since each is stored two to four times: the tensor N has
+//! its codes in `qN`, its scales in `qN.s`, shifts in `qN.t` and offsets in
+//! `qN.o`; what may be shared is `q.l` (levels), `q.b` (byte tables), `q.d`
+//! (shapes), `q.f` (factors) and `q.u` (units of scales) with a number.
+
+pub(crate) mod parameters;
 
 use std::collections::BTreeMap;
 
@@ -38,8 +45,8 @@ pub struct Operator {
     pub op_type: &'static str,
     /// Names of the inputs.
     pub inputs: Vec<String>,
-    /// Name of the one output.
-    pub output: String,
+    /// Names of the outputs.
+    pub outputs: Vec<String>,
     /// Attributes by name.
     pub attributes: Vec<(&'static str, Attribute)>,
 }
@@ -130,11 +137,11 @@ impl Decoder {
         let last = self.operators[first..]
             .iter_mut()
             .rev()
-            .find(|op| op.output == value);
+            .find(|op| op.outputs == [value.as_str()]);
         if let Some(last) = last {
-            last.output = name.to_owned();
+            last.outputs = vec![name.to_owned()];
         }
-        codes_name(&id)
+        id
     }
 
     /// The level of each code, in the layout's view.
@@ -156,8 +163,7 @@ impl Decoder {
                 .flat_map(|&code| table.get(usize::from(code)).unwrap_or(&0.0).to_le_bytes())
                 .collect();
             debug_assert!(base <= 16 || per_byte == 1);
-            let levels =
-                self.shared_tensor("levels", vec![256, per_byte], ElementType::F32, levels);
+            let levels = self.shared_tensor("l", vec![256, per_byte], ElementType::F32, levels);
             let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
             let values = self.gather(levels, bytes);
             return self.fit(values, tensor, layout);
@@ -179,14 +185,13 @@ impl Decoder {
     /// The codes as `int32`, in the layout's view.
     fn add_codes(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
         if self.stores_uint4(tensor) {
-            let name = codes_name(id);
             self.tensors.push(StoredTensor {
-                name: name.clone(),
+                name: id.to_owned(),
                 dims: layout.view.clone(),
                 element_type: ElementType::U4,
                 data: tensor.packed.clone(),
             });
-            return self.cast(name, ElementType::I32);
+            return self.cast(id.to_owned(), ElementType::I32);
         }
         match tensor.packing {
             Packing::Digits { per_byte: 1, .. } => {
@@ -208,7 +213,7 @@ impl Decoder {
                     .flat_map(|plane| (1i32 << plane).to_le_bytes())
                     .collect();
                 let factors =
-                    self.shared_tensor("factors", vec![planes, 1, 1], ElementType::I32, factors);
+                    self.shared_tensor("f", vec![planes, 1, 1], ElementType::I32, factors);
                 let weighted = self.operator("Mul", vec![bits, factors], vec![]);
                 let codes = self.sum_first_axis(weighted);
                 self.fit(codes, tensor, layout)
@@ -218,14 +223,13 @@ impl Decoder {
 
     /// The packed bytes, stored in this shape, as `int32`.
     fn stored_codes(&mut self, tensor: &QuantizedTensor, dims: Vec<usize>, id: &str) -> String {
-        let name = codes_name(id);
         self.tensors.push(StoredTensor {
-            name: name.clone(),
+            name: id.to_owned(),
             dims,
             element_type: ElementType::U8,
             data: tensor.packed.clone(),
         });
-        self.cast(name, ElementType::I32)
+        self.cast(id.to_owned(), ElementType::I32)
     }
 
     fn stores_uint4(&self, tensor: &QuantizedTensor) -> bool {
@@ -293,7 +297,7 @@ impl Decoder {
             .flat_map(|offset| offset.to_le_bytes()[..width].to_vec())
             .collect();
         self.widened(
-            "offsets",
+            "o",
             layout.groups.clone(),
             element_type,
             data,
@@ -307,7 +311,7 @@ impl Decoder {
         let storage = tensor.tables.storage();
         let data = storage.encode(tensor.tables.values());
         let dims = vec![tensor.tables.values().len()];
-        let stored = self.shared_tensor("levels", dims, element_type_of(storage), data);
+        let stored = self.shared_tensor("l", dims, element_type_of(storage), data);
         if storage == Storage::F32 {
             return stored;
         }
@@ -323,18 +327,14 @@ impl Decoder {
     ) -> String {
         let mut value = value;
         if let Some(shift) = &tensor.shift {
-            let shift = self.parameter("shift", shift, layout, id);
+            let shift = self.parameter("t", shift, layout, id);
             value = self.operator("Add", vec![value, shift], vec![]);
         }
         if let Some(scale) = &tensor.scale {
-            let mut scale = self.parameter("scale", scale, layout, id);
+            let mut scale = self.parameter("s", scale, layout, id);
             if let Some(unit) = tensor.scale_unit {
-                let unit = self.shared_tensor(
-                    "unit",
-                    vec![],
-                    ElementType::F32,
-                    unit.to_le_bytes().to_vec(),
-                );
+                let unit =
+                    self.shared_tensor("u", vec![], ElementType::F32, unit.to_le_bytes().to_vec());
                 scale = self.operator("Mul", vec![scale, unit], vec![]);
             }
             value = self.operator("Mul", vec![value, scale], vec![]);
@@ -385,16 +385,23 @@ impl Decoder {
         }
     }
 
+    /// Adds what all tensors of a packing share.
+    pub(crate) fn share_byte_table(&mut self, packing: Packing) {
+        if packing.codes_per_byte() > 1 {
+            self.byte_table(packing);
+        }
+    }
+
     /// What each byte holds, as `int32`: stored as bytes and cast once.
     fn byte_table(&mut self, packing: Packing) -> String {
         let dims = vec![256, packing.codes_per_byte()];
-        let stored = self.shared_tensor("bytes", dims, ElementType::U8, packing.byte_table());
+        let stored = self.shared_tensor("b", dims, ElementType::U8, packing.byte_table());
         self.shared_cast(stored, ElementType::I32)
     }
 
     fn shared_shape(&mut self, dims: &[i64]) -> String {
         let data = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
-        self.shared_tensor("shape", vec![dims.len()], ElementType::I64, data)
+        self.shared_tensor("d", vec![dims.len()], ElementType::I64, data)
     }
 
     /// A tensor that is stored once, whoever asks for this content.
@@ -430,12 +437,12 @@ impl Decoder {
             return name.clone();
         }
         let attributes = vec![("to", Attribute::Int(i64::from(to.to_onnx())))];
-        let name = format!("{value}.cast");
+        let name = format!("{value}_");
         self.shared.insert(key, name.clone());
         self.operators.push(Operator {
             op_type: "Cast",
             inputs: vec![value],
-            output: name.clone(),
+            outputs: vec![name.clone()],
             attributes,
         });
         name
@@ -460,7 +467,7 @@ impl Decoder {
         self.operators.push(Operator {
             op_type,
             inputs,
-            output: output.clone(),
+            outputs: vec![output.clone()],
             attributes,
         });
         output
@@ -528,10 +535,6 @@ impl Layout {
                 .collect(),
         }
     }
-}
-
-fn codes_name(id: &str) -> String {
-    format!("{id}.codes")
 }
 
 fn to_i64(dims: &[usize]) -> Vec<i64> {

@@ -10,11 +10,11 @@ use rayon::prelude::*;
 use crate::auto::{Prices, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
+use crate::write::decoded_len_bytes;
 use crate::{Error, ErrorKind, MethodChoice, NamePattern, Options, Progress, TensorReport};
 
-/// Bytes that the decoder of one tensor adds to a graph: names, operators,
-/// small tensors. Measured on the networks of the test suite: 250 to 420.
-const DECODER_BYTES: usize = 400;
+/// No decoder of one tensor has as many bytes beside its codes and levels.
+const MOST_DECODER_BYTES: usize = 4096;
 
 /// A model's tensors with what became of each.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ fn quantize_tensor<'m>(
         squared_error,
     } = stored;
     let len_bytes = quantized.len_bytes();
-    if len_bytes + DECODER_BYTES >= float_len_bytes(&tensor) {
+    if !gains(&tensor, &quantized) {
         return Ok(keep(tensor, "too small to gain".to_owned()));
     }
     let moments = summary.moments();
@@ -254,6 +254,14 @@ fn quantize_tensor<'m>(
         squared_error,
         report,
     })
+}
+
+/// Whether a quantized tensor and its decoder are smaller than the weights.
+fn gains(tensor: &ModelTensor<'_>, quantized: &QuantizedTensor) -> bool {
+    let float = float_len_bytes(tensor);
+    // A decoder beside the codes and levels never comes near this length.
+    float > 2 * quantized.len_bytes() + MOST_DECODER_BYTES
+        || decoded_len_bytes(quantized, tensor.name) < (float + tensor.name.len()) as u64
 }
 
 /// The weights of a tensor.

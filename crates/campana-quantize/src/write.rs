@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use campana_codebook::QuantizedTensor;
-use campana_model::weights::Origin;
+use campana_model::weights::{ModelTensor, Origin};
 use campana_onnx::schema;
 use campana_onnx::{
-    Content, Edits, Model, NewAttribute, NewNode, NewTensor, NewValueInfo, TensorProto,
+    Content, DataLocation, Edits, Model, NewAttribute, NewNode, NewTensor, NewValueInfo,
+    TensorProto,
 };
 use campana_tensor::ElementType;
 
 use crate::external::{DataFile, ExternalOutput, NewValues, Placement, set_external};
+use crate::lut::parameters::are_halves;
 use crate::lut::{Attribute, Decoder, Operator, StoredTensor};
 use crate::opset;
 use crate::quantize::{QuantizedModel, TensorOutcome};
@@ -76,6 +78,10 @@ impl<'a> OutputModel<'a> {
             .map(|outcome| outcome.tensor.proto.message)
             .collect();
         let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
+        let is_decoded = matches!(target, Target::Lut | Target::LutUint4) && !changed.is_empty();
+        let (parameters, corrected): (Vec<_>, Vec<_>) = corrected
+            .into_iter()
+            .partition(|(outcome, values)| is_decoded && is_parameter_list(outcome, values));
         for (outcome, values) in corrected {
             let values = NewValues::Given(values);
             replace_data(model, &mut edits, &mut external, outcome, values)?;
@@ -88,8 +94,11 @@ impl<'a> OutputModel<'a> {
                     replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
-            Target::Lut => add_decoder(model, &mut edits, &mut external, &changed, false)?,
-            Target::LutUint4 => add_decoder(model, &mut edits, &mut external, &changed, true)?,
+            Target::Lut | Target::LutUint4 => {
+                let uint4 = target == Target::LutUint4;
+                let (edits, external) = (&mut edits, &mut external);
+                add_decoder(model, edits, external, &changed, &parameters, uint4)?;
+            }
         }
         Ok(Self {
             edits,
@@ -166,6 +175,7 @@ fn add_decoder<'a>(
     edits: &mut Edits<'a>,
     external: &mut ExternalOutput<'a>,
     changed: &[(&TensorOutcome<'_>, &'a QuantizedTensor)],
+    parameters: &[(&TensorOutcome<'_>, &[f32])],
     uint4: bool,
 ) -> Result<(), Error> {
     let uint4 = uint4
@@ -186,19 +196,15 @@ fn add_decoder<'a>(
         let origin = &outcome.tensor;
         let codes = decoder.add(tensor, origin.name, origin.proto.element_type);
         origins.insert(codes, origin.proto);
-        let message = match origin.origin {
-            Origin::Initializer(_) => origin.proto.message,
-            Origin::ConstantNode(index) => graph.nodes[index].message,
-        };
-        edits.remove(message);
-        // What an operator makes cannot be an input of the graph as well.
-        for input in graph
-            .inputs
-            .iter()
-            .filter(|input| input.name == origin.name)
-        {
-            edits.remove(input.message);
-        }
+    }
+    let lists: Vec<_> = parameters
+        .iter()
+        .map(|(outcome, values)| (outcome.tensor.name, *values))
+        .collect();
+    decoder.add_parameters(&lists);
+    let changed = changed.iter().map(|(outcome, _)| outcome);
+    for outcome in changed.chain(parameters.iter().map(|(outcome, _)| outcome)) {
+        remove_constant(model, edits, &outcome.tensor);
     }
     let list_inputs = model.ir_version.unwrap_or(0) < IR_WITHOUT_INPUTS;
     for tensor in decoder.tensors {
@@ -227,6 +233,54 @@ fn add_decoder<'a>(
         None => edits.prepend(graph.message, nodes),
     }
     Ok(())
+}
+
+/// Whether a corrected tensor is a list of values that 16 bits hold, in the
+/// model itself.
+fn is_parameter_list(outcome: &TensorOutcome<'_>, values: &[f32]) -> bool {
+    let proto = outcome.tensor.proto;
+    proto.element_type == ElementType::F32
+        && proto.dims.len() == 1
+        && !matches!(proto.data, DataLocation::External(_))
+        && !values.is_empty()
+        && are_halves(values)
+}
+
+/// Takes a constant that operators will make out of the graph.
+fn remove_constant(model: &Model, edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
+    let graph = &model.graph;
+    edits.remove(match tensor.origin {
+        Origin::Initializer(_) => tensor.proto.message,
+        Origin::ConstantNode(index) => graph.nodes[index].message,
+    });
+    // What an operator makes cannot be an input of the graph as well.
+    for input in graph
+        .inputs
+        .iter()
+        .filter(|input| input.name == tensor.name)
+    {
+        edits.remove(input.message);
+    }
+}
+
+/// Bytes that a tensor of this name takes in a model with a decoder: codes,
+/// tables, operators and names. What all tensors of a packing share is left
+/// out.
+pub(crate) fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
+    // Two tensors of the packing: with one, its byte table would hold levels.
+    let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false, &[tensor; 2]);
+    decoder.share_byte_table(tensor.packing);
+    let shared = (decoder.tensors.len(), decoder.operators.len());
+    decoder.add(tensor, name, ElementType::F32);
+    let tensors = decoder.tensors.split_off(shared.0).into_iter();
+    let operators = decoder.operators.split_off(shared.1).into_iter();
+    let tensors = tensors.fold(Content::default(), |fields, tensor| {
+        fields.message(schema::graph::INITIALIZER, new_tensor(tensor))
+    });
+    let operators = operators.fold(Content::default(), |fields, operator| {
+        fields.message(schema::graph::NODE, new_node(operator))
+    });
+    tensors.len() + operators.len()
 }
 
 /// Codes go where the weights were: into the model or a file beside it.
@@ -261,7 +315,7 @@ fn value_info(tensor: &StoredTensor) -> NewValueInfo {
 }
 
 fn new_node(operator: Operator) -> NewNode<'static> {
-    let mut node = NewNode::new(operator.op_type, &operator.inputs, [&operator.output]);
+    let mut node = NewNode::new(operator.op_type, &operator.inputs, &operator.outputs);
     for (name, value) in operator.attributes {
         node = node.attribute(
             name,

@@ -62,14 +62,42 @@ fn interpret(decoder: &Decoder) -> HashMap<String, Value> {
     }
     for operator in &decoder.operators {
         let inputs: Vec<&Value> = operator.inputs.iter().map(|name| &values[name]).collect();
-        let result = run(operator, &inputs);
-        assert!(
-            values.insert(operator.output.clone(), result).is_none(),
-            "{} twice",
-            operator.output
-        );
+        let results = if operator.op_type == "Split" {
+            split(operator, &inputs)
+        } else {
+            vec![run(operator, &inputs)]
+        };
+        assert_eq!(results.len(), operator.outputs.len());
+        for (name, result) in operator.outputs.iter().zip(results) {
+            let known = values.insert(name.clone(), result);
+            assert!(known.is_none(), "{name} twice");
+        }
     }
     values
+}
+
+/// The parts of a list.
+fn split(operator: &Operator, inputs: &[&Value]) -> Vec<Value> {
+    let attribute = operator
+        .attributes
+        .iter()
+        .find(|(name, _)| *name == "split");
+    let lengths: Vec<usize> = match attribute {
+        Some((_, Attribute::Ints(lengths))) => lengths.iter().map(|&n| n as usize).collect(),
+        _ => inputs[1].data.iter().map(|&n| n as usize).collect(),
+    };
+    let mut rest = &inputs[0].data[..];
+    let parts = lengths.into_iter().map(|length| {
+        let (data, after) = rest.split_at(length);
+        rest = after;
+        Value {
+            dims: vec![length],
+            data: data.to_vec(),
+        }
+    });
+    let parts = parts.collect();
+    assert!(rest.is_empty(), "the parts are shorter than the list");
+    parts
 }
 
 fn run(operator: &Operator, inputs: &[&Value]) -> Value {
@@ -118,6 +146,10 @@ fn run(operator: &Operator, inputs: &[&Value]) -> Value {
                 data: inputs[0].data[..end].to_vec(),
             }
         }
+        "Tile" => Value {
+            dims: vec![inputs[1].data[0] as usize],
+            data: vec![inputs[0].data[0]; inputs[1].data[0] as usize],
+        },
         "ReduceSum" => {
             let len = inputs[0].data.len() / inputs[0].dims[0];
             let sum = |at| inputs[0].data.iter().skip(at).step_by(len).sum();
@@ -361,7 +393,7 @@ fn to_graph(decoder: &Decoder, count: usize) -> graph::Graph {
     let decoding = decoder.operators.iter().map(|operator| graph::Node {
         op_type: operator.op_type.to_owned(),
         inputs: operator.inputs.clone(),
-        outputs: vec![operator.output.clone()],
+        outputs: operator.outputs.clone(),
         attributes: operator
             .attributes
             .iter()
@@ -423,5 +455,32 @@ fn a_reader_finds_the_tensors_of_every_form() {
         let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
         decoder.add(&tensor, "w0", ElementType::F32);
         assert_found(&decoder, &[tensor]);
+    }
+}
+
+#[test]
+fn lists_of_parameters_come_out_as_they_went_in() {
+    let mut wide: Vec<f32> = (0..40).map(|i| i as f32 / 8.0).collect();
+    let ones = vec![1.0; 40];
+    for opset in [7, 13] {
+        let mut decoder = Decoder::new("q".to_owned(), opset, false, &[]);
+        wide[3] = -0.0;
+        let lists: [(&str, &[f32]); 4] = [
+            ("a", &wide),
+            ("b", &ones),
+            ("c", &wide[..9]),
+            ("d", &ones[..7]),
+        ];
+        decoder.add_parameters(&lists);
+        let values = interpret(&decoder);
+        for (name, expected) in lists {
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(values[name].dims, [expected.len()], "opset {opset}");
+            assert_eq!(
+                bits(&values[name].data),
+                bits(expected),
+                "{name}, opset {opset}"
+            );
+        }
     }
 }
