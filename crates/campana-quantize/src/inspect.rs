@@ -131,16 +131,32 @@ fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspe
     let weights = read_weights(model, tensor)?;
     let summary = Summary::of(&weights);
     check_finite(tensor, summary.moments())?;
-    let (moments, fits) = (summary.moments(), summary.fits());
+    let shape = tensor.proto.shape().unwrap_or_default();
+    Ok(inspect_weights(
+        tensor.name,
+        tensor.op_type,
+        shape,
+        &summary,
+    ))
+}
+
+/// What is said of weights that were summarized.
+pub(crate) fn inspect_weights(
+    name: &str,
+    op: &str,
+    shape: Vec<usize>,
+    summary: &Summary<'_>,
+) -> TensorInspection {
+    let (weights, moments, fits) = (summary.weights(), summary.moments(), summary.fits());
     let best = fits.best();
     let far = OUTLIER_DEVIATIONS * moments.std();
     let outliers = weights
         .par_iter()
         .filter(|&&weight| (f64::from(weight) - moments.mean).abs() > far);
-    Ok(TensorInspection {
-        name: tensor.name.to_owned(),
-        op: tensor.op_type.to_owned(),
-        shape: tensor.proto.shape().unwrap_or_default(),
+    TensorInspection {
+        name: name.to_owned(),
+        op: op.to_owned(),
+        shape,
         count: weights.len() as u64,
         mean: moments.mean,
         std: moments.std(),
@@ -156,9 +172,9 @@ fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspe
         predicted_sqnr_db: (1..=8)
             .map(|bits| (bits.to_string(), predicted_sqnr_db(best, moments, bits)))
             .collect(),
-        histogram: histogram(&weights, moments.mean, moments.std()),
+        histogram: histogram(weights, moments.mean, moments.std()),
         fitted: Some(*best),
-    })
+    }
 }
 
 fn histogram(weights: &[f32], mean: f64, std: f64) -> Histogram {

@@ -28,6 +28,7 @@ mod quantize;
 mod report;
 mod shared;
 mod store;
+mod stored;
 mod write;
 
 pub use correct::{CorrectionReport, Rounding, Samples, correct};
@@ -37,4 +38,5 @@ pub use options::{MethodChoice, NamePattern, Options, Target};
 pub use progress::{Progress, Silent};
 pub use quantize::{QuantizedModel, TensorOutcome, quantize, sqnr_db};
 pub use report::{QuantizeReport, TensorReport};
+pub use stored::{Sharing, StoredTensor, stored_tensors};
 pub use write::OutputModel;
