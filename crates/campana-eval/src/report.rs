@@ -13,11 +13,14 @@ mod demo;
 mod distribution;
 mod inspect;
 mod page;
+mod quantize;
+mod stored;
 mod tensor;
 
 pub use compare::{CompareReport, compare_page};
 pub use demo::{DemoReport, DemoRow, demo_page};
 pub use inspect::inspect_page;
+pub use quantize::quantize_page;
 
 #[cfg(test)]
 mod tests;

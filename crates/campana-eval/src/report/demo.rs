@@ -103,7 +103,7 @@ fn tiles(report: &DemoReport) -> String {
         "SQNR of the weights",
         &format!(
             "error: {} of a typical weight, {name}",
-            percent(10f64.powf(-first.sqnr_db / 20.0))
+            percent(page::relative_error(first.sqnr_db))
         ),
     ));
     format!("<dl class=\"tiles\">\n{tiles}</dl>\n")

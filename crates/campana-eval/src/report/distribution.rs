@@ -4,6 +4,7 @@
 use campana_design::lloyd_max;
 use campana_design::{Distribution, Family};
 use campana_quantize::inspect::{Histogram, TensorInspection};
+use campana_quantize::{Sharing, StoredTensor};
 
 use super::chart::{self, Path, Scale, ticks};
 use super::page::{capitalized, percent, plural, significant};
@@ -25,23 +26,29 @@ const MIN_REACH_DEVIATIONS: f64 = 4.0;
 /// Points of a density's curve in each bin of the histogram.
 const POINTS_PER_BIN: i32 = 2;
 
-/// Up to so many bits the thresholds cross the whole picture; more of them
-/// would hide it, and stay in the strip.
-const MAX_BITS_OF_LONG_THRESHOLDS: u8 = 5;
+/// Up to so many thresholds cross the whole picture; more of them would hide
+/// it, and stay in the strip.
+const MAX_LONG_THRESHOLDS: usize = 31;
 
 /// A bin may be so many times as high as the higher density before it is cut.
 const MAX_BIN_OVER_DENSITY: f64 = 1.6;
 
-/// The quantizer that the picture shows: least mean squared error for the
-/// fitted density.
+/// The quantizer that the picture shows.
 pub(super) struct Quantizer {
     pub(super) levels: Vec<f64>,
+    /// Empty where groups of weights have levels of their own, which no
+    /// common thresholds part.
     pub(super) thresholds: Vec<f64>,
+    /// What the levels are, as a part of a sentence.
+    pub(super) said: String,
+    /// What the horizontal axis shows.
+    pub(super) unit: &'static str,
 }
 
 impl Quantizer {
-    /// The Lloyd–Max table of the fit's family, shifted and scaled.
-    pub(super) fn of(fit: &Distribution, bits: u8) -> Self {
+    /// What has the least mean squared error for the fitted density: the
+    /// Lloyd–Max table of its family, shifted and scaled.
+    pub(super) fn optimal(fit: &Distribution, bits: u8) -> Self {
         let table = lloyd_max::table(fit.family, bits);
         let moved = |values: &[f64]| {
             let place = |value| fit.location + fit.std() * value;
@@ -50,6 +57,34 @@ impl Quantizer {
         Self {
             levels: moved(&table.levels),
             thresholds: moved(&table.thresholds),
+            said: format!("Its optimal {bits}-bit quantizer has"),
+            unit: "value of a weight",
+        }
+    }
+
+    /// Levels that were stored, ascending; those in common are parted by
+    /// thresholds midway between them.
+    pub(super) fn stored(tensor: &StoredTensor) -> Self {
+        let levels: Vec<f64> = tensor.levels.iter().map(|&level| level.into()).collect();
+        let midway = |pair: &[f64]| 0.5 * (pair[0] + pair[1]);
+        let (thresholds, said, unit) = match tensor.sharing {
+            Sharing::Same => (true, "Stored are", "value of a weight"),
+            Sharing::Scaled => (
+                true,
+                "Stored for all channels together are",
+                "value of a weight in its channel's scale",
+            ),
+            Sharing::Own => (false, "Stored for all channels are", "value of a weight"),
+        };
+        Self {
+            thresholds: if thresholds {
+                levels.windows(2).map(midway).collect()
+            } else {
+                Vec::new()
+            },
+            levels,
+            said: said.to_owned(),
+            unit,
         }
     }
 }
@@ -70,8 +105,8 @@ pub(super) fn fits(tensor: &TensorInspection) -> [Distribution; 2] {
 /// A figure with a legend, the picture on a linear and on a logarithmic scale
 /// (the style shows one of them), and its axis; nothing for a tensor whose
 /// weights are all equal.
-pub(super) fn figure(id: &str, tensor: &TensorInspection, bits: u8) -> String {
-    let Some(plot) = Plot::new(tensor, bits) else {
+pub(super) fn figure(id: &str, tensor: &TensorInspection, quantizer: Quantizer) -> String {
+    let Some(plot) = Plot::new(tensor, quantizer) else {
         return String::new();
     };
     let lines = plot.vertical_ticks();
@@ -91,7 +126,8 @@ pub(super) fn figure(id: &str, tensor: &TensorInspection, bits: u8) -> String {
     format!(
         "<figure class=\"plot\">\n{legend}\n<div class=\"canvas\">{picture}{lines}</div>\n\
          <div class=\"axis\" aria-hidden=\"true\">{axis}</div>\n\
-         <figcaption>value of a weight{beyond}{cut}</figcaption></figure>",
+         <figcaption>{unit}{beyond}{cut}</figcaption></figure>",
+        unit = plot.quantizer.unit,
         legend = plot.legend(),
         axis = plot.axis(),
         beyond = plot.beyond(),
@@ -165,7 +201,6 @@ struct Plot<'a> {
     tensor: &'a TensorInspection,
     fits: [Distribution; 2],
     chosen: Distribution,
-    bits: u8,
     quantizer: Quantizer,
     /// Share of the weights in each bin that is drawn.
     shares: Vec<f64>,
@@ -178,15 +213,17 @@ struct Plot<'a> {
 }
 
 impl<'a> Plot<'a> {
-    fn new(tensor: &'a TensorInspection, bits: u8) -> Option<Self> {
+    fn new(tensor: &'a TensorInspection, quantizer: Quantizer) -> Option<Self> {
         let histogram = &tensor.histogram;
         let chosen = tensor.fitted?;
         let total: f64 = histogram.counts.iter().map(|&count| f64::from(count)).sum();
         let bin = bin_width(histogram);
-        if is_constant(tensor) || !(bin.is_normal() && chosen.scale > 0.0 && total > 0.0) {
+        if is_constant(tensor)
+            || quantizer.levels.is_empty()
+            || !(bin.is_normal() && chosen.scale > 0.0 && total > 0.0)
+        {
             return None;
         }
-        let quantizer = Quantizer::of(&chosen, bits);
         let bins = drawn_bins(tensor, &quantizer);
         let range = (
             histogram.low + bin * bins.start as f64,
@@ -233,7 +270,6 @@ impl<'a> Plot<'a> {
             tensor,
             fits,
             chosen,
-            bits,
             quantizer,
             shares,
             range,
@@ -313,7 +349,7 @@ impl<'a> Plot<'a> {
 
     /// Thresholds as lines, levels as dots.
     fn quantizer_marks(&self) -> String {
-        let long = self.bits <= MAX_BITS_OF_LONG_THRESHOLDS;
+        let long = self.quantizer.thresholds.len() <= MAX_LONG_THRESHOLDS;
         let start = if long { 0 } else { HEIGHT };
         let mut lines = Path::default();
         for &threshold in self.visible(&self.quantizer.thresholds) {
@@ -321,12 +357,18 @@ impl<'a> Plot<'a> {
             lines.move_to(x, start);
             lines.line_to(x, HEIGHT + STRIP);
         }
+        let few = self.quantizer.levels.len() <= MAX_LONG_THRESHOLDS + 1;
         let mut dots = Path::default();
+        let mut last = None;
         for &level in self.visible(&self.quantizer.levels) {
-            dots.dot(self.horizontal.place(level), HEIGHT + STRIP / 2);
+            let x = self.horizontal.place(level);
+            // Many levels may share one place of the canvas.
+            if last.replace(x) != Some(x) {
+                dots.dot(x, HEIGHT + STRIP / 2);
+            }
         }
         let base = Path::polyline([(0, HEIGHT), (self.width, HEIGHT)]).element("base");
-        let density = if long { "levels" } else { "levels many" };
+        let density = if few { "levels" } else { "levels many" };
         format!(
             "{}{base}{}",
             lines.element("thresholds"),
@@ -376,10 +418,15 @@ impl<'a> Plot<'a> {
         };
         format!(
             "<ul class=\"legend\"><li><i class=\"key bins\"></i>weights</li>{}{}\
-             <li><i class=\"key dot\"></i>{}</li><li><i class=\"key threshold\"></i>thresholds</li></ul>",
+             <li><i class=\"key dot\"></i>{}</li>{}</ul>",
             curve(&self.fits[0]),
             curve(&self.fits[1]),
             plural(self.quantizer.levels.len() as u64, "level"),
+            if self.quantizer.thresholds.is_empty() {
+                ""
+            } else {
+                "<li><i class=\"key threshold\"></i>thresholds</li>"
+            },
         )
     }
 
@@ -415,13 +462,13 @@ impl<'a> Plot<'a> {
         let levels = &self.quantizer.levels;
         format!(
             "Histogram of {}, from {} to {}, most of them near {}. The fitted {} density is closer than the other. \
-             Its optimal {}-bit quantizer has {} levels from {} to {}. Weights beyond 4 standard deviations: {}.",
+             {} {} levels from {} to {}. Weights beyond 4 standard deviations: {}.",
             plural(self.tensor.count, "weight"),
             significant(f64::from(self.tensor.min), 3),
             significant(f64::from(self.tensor.max), 3),
             significant(self.chosen.location, 2),
             capitalized(self.chosen.family.as_str()),
-            self.bits,
+            self.quantizer.said,
             levels.len(),
             significant(levels[0], 3),
             significant(levels[levels.len() - 1], 3),

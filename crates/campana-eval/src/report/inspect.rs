@@ -69,7 +69,7 @@ fn tiles(inspection: &Inspection, bits: u8) -> String {
             &format!("Predicted SQNR at {}", plural(u64::from(bits), "bit")),
             &format!(
                 "error: {} of a typical weight",
-                percent(10f64.powf(-db / 20.0))
+                percent(page::relative_error(db))
             ),
         ));
     }
@@ -164,13 +164,7 @@ fn glossary(bits: u8) -> String {
                 .to_owned(),
         ),
     ];
-    let terms: String = terms
-        .into_iter()
-        .map(|(term, text)| format!("<div><dt>{term}</dt><dd>{text}</dd></div>\n"))
-        .collect();
-    format!(
-        "<details class=\"glossary\" open=\"\"><summary>How to read this page</summary>\n<dl>\n{terms}</dl>\n</details>\n"
-    )
+    page::glossary(&terms)
 }
 
 /// The table of `campana inspect`, with a small histogram in each row.
@@ -182,14 +176,7 @@ fn table(inspection: &Inspection, bits: u8) -> String {
     }
     let mut head = String::new();
     let mut column = |name: &str, class: &str, title: &str| {
-        let title = if title.is_empty() {
-            String::new()
-        } else {
-            format!(" title=\"{}\"", escape(title))
-        };
-        head.push_str(&format!(
-            "<th scope=\"col\" class=\"{class}\"><button type=\"button\"{title}>{name}</button></th>\n"
-        ));
+        head.push_str(&page::sort_button(name, class, title));
     };
     column("Tensor", "text", "");
     column("Closer curve", "text", "The family with the smaller D");
@@ -231,15 +218,7 @@ fn table(inspection: &Inspection, bits: u8) -> String {
 }
 
 fn row(index: usize, tensor: &TensorInspection, widths: &[u8], bits: u8) -> String {
-    let number = |value: f64, text: String| {
-        // A value that does not exist sorts last.
-        let key = if value.is_nan() {
-            String::new()
-        } else {
-            format!("{value}")
-        };
-        format!("<td data-v=\"{key}\">{text}</td>")
-    };
+    let number = page::number_cell;
     let mut cells = [
         number(tensor.count as f64, thousands(tensor.count)),
         number(tensor.std, significant(tensor.std, 3)),
@@ -277,12 +256,7 @@ fn cards(inspection: &Inspection, bits: u8) -> String {
         .enumerate()
         .map(|(index, tensor)| card(index, tensor, bits))
         .collect();
-    format!(
-        "<div class=\"bar-head\"><h2>Distributions</h2>\n<fieldset><legend>Vertical scale</legend>\
-         <label><input type=\"radio\" name=\"scale\" id=\"linear\" checked=\"\" /><span>linear</span></label>\
-         <label><input type=\"radio\" name=\"scale\" id=\"logarithmic\" /><span>logarithmic (tails)</span></label>\
-         </fieldset></div>\n{cards}"
-    )
+    format!("{}{cards}", page::scale_switch("Distributions"))
 }
 
 /// The parts that other pages take over: what the words mean, the table and

@@ -61,6 +61,52 @@ pub(super) fn tile(value: &str, name: &str, note: &str) -> String {
     format!("<div class=\"tile\"><dt>{name}</dt><dd><b>{value}</b><span>{note}</span></dd></div>\n")
 }
 
+/// What the words of a page mean, a term and a sentence of markup each.
+pub(super) fn glossary(terms: &[(&str, impl fmt::Display)]) -> String {
+    let terms: String = terms
+        .iter()
+        .map(|(term, text)| format!("<div><dt>{term}</dt><dd>{text}</dd></div>\n"))
+        .collect();
+    format!(
+        "<details class=\"glossary\" open=\"\"><summary>How to read this page</summary>\n<dl>\n{terms}</dl>\n</details>\n"
+    )
+}
+
+/// A heading that sorts its column when it is clicked.
+pub(super) fn sort_button(name: &str, class: &str, title: &str) -> String {
+    let title = if title.is_empty() {
+        String::new()
+    } else {
+        format!(" title=\"{}\"", escape(title))
+    };
+    format!(
+        "<th scope=\"col\" class=\"{class}\"><button type=\"button\"{title}>{name}</button></th>\n"
+    )
+}
+
+/// A cell that sorts by its number; one that does not exist sorts last.
+pub(super) fn number_cell(value: f64, text: String) -> String {
+    let key = if value.is_nan() {
+        String::new()
+    } else if value.is_infinite() {
+        // As the script reads it.
+        "Infinity".to_owned()
+    } else {
+        format!("{value}")
+    };
+    format!("<td data-v=\"{key}\">{text}</td>")
+}
+
+/// A heading with the switch between both vertical scales of the pictures.
+pub(super) fn scale_switch(heading: &str) -> String {
+    format!(
+        "<div class=\"bar-head\"><h2>{heading}</h2>\n<fieldset><legend>Vertical scale</legend>\
+         <label><input type=\"radio\" name=\"scale\" id=\"linear\" checked=\"\" /><span>linear</span></label>\
+         <label><input type=\"radio\" name=\"scale\" id=\"logarithmic\" /><span>logarithmic (tails)</span></label>\
+         </fieldset></div>\n"
+    )
+}
+
 /// The part of a path after the last separator: pages are passed on, and the
 /// folders of whoever made them are nobody's business.
 pub(super) fn file_name(path: &str) -> &str {
@@ -184,6 +230,11 @@ pub(super) fn decibels(value: f64) -> String {
     } else {
         fixed(value, 1)
     }
+}
+
+/// What an SQNR in dB means: the size of the error beside that of the weights.
+pub(super) fn relative_error(sqnr_db: f64) -> f64 {
+    10f64.powf(-sqnr_db / 20.0)
 }
 
 /// Extents as `64×32×3×3`.

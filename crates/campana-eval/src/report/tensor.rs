@@ -5,8 +5,10 @@ use campana_design::Family;
 use campana_quantize::inspect::{OUTLIER_DEVIATIONS, TensorInspection};
 
 use super::chart::{self, Path, Scale};
-use super::distribution::{figure, tensor_class};
-use super::page::{capitalized, decibels, escape, percent, plural, shape, significant};
+use super::distribution::{Quantizer, figure, tensor_class};
+use super::page::{
+    capitalized, decibels, escape, percent, plural, relative_error, shape, significant,
+};
 
 /// Kurtosis this many times that of the fitted family, or one over it, is
 /// worth a word about the tails.
@@ -30,7 +32,7 @@ pub(super) fn card(index: usize, tensor: &TensorInspection, bits: u8) -> String 
         left = if is_constant(tensor) {
             constant_note(tensor)
         } else {
-            figure(&format!("p{index}"), tensor, bits)
+            optimal_figure(index, tensor, bits)
         },
         right = if is_constant(tensor) {
             numbers(tensor)
@@ -43,6 +45,14 @@ pub(super) fn card(index: usize, tensor: &TensorInspection, bits: u8) -> String 
             .concat()
         },
     )
+}
+
+/// The picture with the quantizer that is optimal for the closer density.
+fn optimal_figure(index: usize, tensor: &TensorInspection, bits: u8) -> String {
+    let Some(fit) = &tensor.fitted else {
+        return String::new();
+    };
+    figure(&format!("p{index}"), tensor, Quantizer::optimal(fit, bits))
 }
 
 /// The family's name in its colour.
@@ -81,7 +91,7 @@ fn constant_note(tensor: &TensorInspection) -> String {
 }
 
 /// D of both families as bars, and a sentence.
-fn closeness(tensor: &TensorInspection) -> String {
+pub(super) fn closeness(tensor: &TensorInspection) -> String {
     let rows = [
         (Family::Gaussian, "gaussian", tensor.d_gaussian),
         (Family::Laplace, "laplace", tensor.d_laplace),
@@ -213,7 +223,7 @@ fn in_words(bits: u8, db: f64) -> String {
         "At {}: {} dB, the error is {} of a typical weight.",
         plural(u64::from(bits), "bit"),
         decibels(db),
-        percent(10f64.powf(-db / 20.0)),
+        percent(relative_error(db)),
     )
 }
 
