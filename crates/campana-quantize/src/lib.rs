@@ -38,5 +38,5 @@ pub use options::{MethodChoice, NamePattern, Options, Target};
 pub use progress::{Progress, Silent};
 pub use quantize::{QuantizedModel, TensorOutcome, quantize, sqnr_db};
 pub use report::{QuantizeReport, TensorReport};
-pub use stored::{Sharing, StoredTensor, stored_tensors};
+pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
 pub use write::OutputModel;

@@ -25,10 +25,16 @@ pub struct StoredTensor {
     /// have tables of their own, those of all of them.
     pub levels: Vec<f32>,
     /// For each output channel the root of its squared error over its squared
-    /// weights: 0 is exact, 1 as far off as zeros would be. Empty where the
-    /// tensor has no channels.
+    /// weights: 0 is exact, 1 as far off as zeros would be; NaN for a channel
+    /// that is [nearly nothing](NEARLY_NOTHING). Empty where the tensor has no
+    /// channels.
     pub channel_errors: Vec<f64>,
 }
+
+/// A channel with less than this share of the mean channel's squared weights
+/// is one that training switched off: what becomes of it changes nothing, and
+/// its error as a share of itself would be the largest of all.
+pub const NEARLY_NOTHING: f64 = 1e-3;
 
 /// How groups of weights come to their levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,21 +147,23 @@ fn channel_errors(
     }
     let decoded = stored.dequantize();
     let square = |value: f32| f64::from(value) * f64::from(value);
-    (0..channels.group_count())
+    let sums: Vec<[f64; 2]> = (0..channels.group_count())
         .map(|channel| {
-            let (mut energy, mut error) = (0.0, 0.0);
+            let [mut energy, mut error] = [0.0; 2];
             for run in channels.runs(channel) {
                 for (&weight, &value) in weights[run.clone()].iter().zip(&decoded[run]) {
                     energy += square(weight);
                     error += square(weight - value);
                 }
             }
-            // A channel of zeros has no energy that an error could be a share of.
-            if error == 0.0 {
-                0.0
-            } else {
-                (error / energy).sqrt()
-            }
+            [energy, error]
+        })
+        .collect();
+    let mean = sums.iter().map(|[energy, _]| energy).sum::<f64>() / sums.len() as f64;
+    sums.iter()
+        .map(|&[energy, error]| match error {
+            _ if energy <= NEARLY_NOTHING * mean => f64::NAN,
+            error => (error / energy).sqrt(),
         })
         .collect()
 }
@@ -220,10 +228,9 @@ mod tests {
         let errors = channel_errors(&[-0.5, 0.5, 3.0, 4.0], &tensor, Some(0));
         assert_eq!(errors, [0.0, 0.6]);
         assert!(channel_errors(&[0.0; 4], &tensor, None).is_empty());
-        // Zeros that became something else are off without bound.
-        assert_eq!(
-            channel_errors(&[0.0; 4], &tensor, Some(0))[0],
-            f64::INFINITY
-        );
+        let of_little = channel_errors(&[-0.5, 0.5, 0.01, 0.0], &tensor, Some(0));
+        assert!(of_little[0] == 0.0 && of_little[1].is_nan());
+        let of_nothing = channel_errors(&[0.0; 4], &tensor, Some(0));
+        assert!(of_nothing.iter().all(|error| error.is_nan()));
     }
 }

@@ -230,7 +230,7 @@ fn advice(report: &QuantizeReport, rows: &[Row<'_>]) -> String {
     let overall = percent(relative_error(report.sqnr_db));
     let layers = if worst.is_empty() {
         format!(
-            "<p>No layer stands out: each has about the error of all weights together, {overall}.</p>\n"
+            "<p>No layer stands out: none has much more than the error of all weights together, {overall}.</p>\n"
         )
     } else {
         let highest = worst[0].error();
@@ -362,8 +362,8 @@ fn glossary(report: &QuantizeReport) -> String {
     if compensated {
         terms.push((
             "Made up for the error",
-            "Codes were chosen for the error of the layer's answers, not of its weights alone: some weights take the \
-             next but one level to undo the errors of others. The error of weights then is larger, that of answers smaller.",
+            "Codes were chosen for the error of the layer's answers, not of its weights alone: some weights take a \
+             level that is not the nearest, to undo the errors of others. The error of weights then is larger, that of answers smaller.",
         ));
     }
     page::glossary(&terms)
@@ -375,10 +375,11 @@ impl Row<'_> {
         relative_error(self.report.sqnr_db.unwrap_or(f64::INFINITY))
     }
 
-    /// The largest error of a channel.
+    /// The channel with the largest error, and that.
     pub(super) fn worst_channel(&self) -> Option<(usize, f64)> {
         let errors = self.stored.channel_errors.iter().copied().enumerate();
-        errors.max_by(|a, b| a.1.total_cmp(&b.1))
+        let known = errors.filter(|(_, error)| !error.is_nan());
+        known.max_by(|a, b| a.1.total_cmp(&b.1))
     }
 }
 
@@ -389,7 +390,7 @@ fn table(rows: &[Row<'_>]) -> String {
     let columns = [
         ("Tensor", "text", ""),
         ("Closer curve", "text", "The family with the smaller D"),
-        ("Levels for each", "text", "What shares levels or a scale"),
+        ("Per", "text", "What shares levels or a scale"),
         ("Shape", "text", ""),
         ("Weights", "", ""),
         ("Bits", "", "Bits of a code"),
@@ -399,7 +400,6 @@ fn table(rows: &[Row<'_>]) -> String {
         ("Worst channel", "", "Error of a typical weight there"),
         ("Before", "", "Bytes of the tensor before"),
         ("After", "", "Bytes of codes, levels and scales"),
-        ("Saved", "", "Share of the bytes before"),
     ];
     let head: String = columns
         .iter()
@@ -416,7 +416,6 @@ fn table(rows: &[Row<'_>]) -> String {
 fn table_row(row: &Row<'_>) -> String {
     let Row { report, stored } = row;
     let number = page::number_cell;
-    let saved = 1.0 - report.output_bytes as f64 / report.input_bytes.max(1) as f64;
     let sqnr_db = report.sqnr_db.unwrap_or(f64::INFINITY);
     let worst = row.worst_channel().map_or(f64::NAN, |(_, error)| error);
     let cells = [
@@ -431,7 +430,6 @@ fn table_row(row: &Row<'_>) -> String {
         number(worst, percent(worst)),
         number(report.input_bytes as f64, thousands(report.input_bytes)),
         number(report.output_bytes as f64, thousands(report.output_bytes)),
-        number(saved, percent(saved)),
     ]
     .concat();
     format!(

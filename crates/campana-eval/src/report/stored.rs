@@ -71,8 +71,7 @@ fn channels(row: &Row<'_>) -> String {
         .chunks(merged)
         .map(|channels| channels.iter().copied().fold(0.0, f64::max))
         .collect();
-    let finite = columns.iter().copied().filter(|error| error.is_finite());
-    let highest = finite.fold(0.0, f64::max);
+    let highest = columns.iter().copied().fold(0.0, f64::max);
     let scale = Scale::new(
         0.0,
         if highest > 0.0 { highest } else { 1.0 },
@@ -88,19 +87,22 @@ fn channels(row: &Row<'_>) -> String {
     let average = scale.place(row.error());
     let line = Path::polyline([(0, average), (COLUMN * columns.len() as i32, average)]);
     shapes.push_str(&line.element("average"));
-    let said = if error == 0.0 {
+    let off = errors.iter().filter(|error| error.is_nan()).count();
+    let mut said = if error == 0.0 {
         "no channel has any error".to_owned()
     } else {
         format!(
             "channel {} has the most, {}; the line is all of them together",
             thousands(worst as u64),
-            if error.is_finite() {
-                percent(error)
-            } else {
-                "zeros that are none any more".to_owned()
-            }
+            percent(error),
         )
     };
+    if off > 0 {
+        said.push_str(&format!(
+            "; {} off, with next to no weights",
+            plural_are(off as u64)
+        ));
+    }
     let picture = chart::picture(
         &format!("q{}", row.stored.index),
         (COLUMN * columns.len() as i32, HEIGHT),
@@ -113,6 +115,12 @@ fn channels(row: &Row<'_>) -> String {
          <p class=\"caption\">{said}</p></div>\n",
         plural(errors.len() as u64, "channel"),
     )
+}
+
+/// `1 channel is`, `2 channels are`.
+fn plural_are(channels: u64) -> String {
+    let verb = if channels == 1 { "is" } else { "are" };
+    format!("{} {verb}", plural(channels, "channel"))
 }
 
 fn numbers(row: &Row<'_>) -> String {

@@ -180,6 +180,12 @@ fn common_levels_have_thresholds_and_own_ones_none() {
 fn the_worst_channel_is_said() {
     let page = page_of(&[20.0]);
     assert!(page.contains("channel 2 has the most, 40.0\u{a0}%"));
+    let mut tensor = stored(0, "w", Sharing::Same);
+    tensor.channel_errors = vec![0.2, f64::NAN, 0.1, f64::NAN];
+    let page = quantize_page(&report(vec![tensor_report("w", 20.0)]), &[tensor]);
+    assert!(page.contains("channel 0 has the most, 20.0\u{a0}%"));
+    assert!(page.contains("2 channels are off"));
+    assert!(!text(elements(&parse(&page), "main")[0]).contains("NaN"));
 }
 
 #[test]
