@@ -12,6 +12,7 @@
 //!     options: &Options { means_are_corrected: true, ..Options::default() },
 //!     samples: Some(SampleChoice::Synthetic),
 //!     threads: 2,
+//!     page: None,
 //!     overwrite: Overwrite::Refused,
 //! };
 //! let report = quantize_file(&job, &Silent)?;

@@ -1,19 +1,21 @@
 //! From a model in a file to a smaller one in another.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use campana_eval::report::quantize_page;
 use campana_onnx::Model;
 use campana_quantize::{
     CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
-    quantize, sqnr_db,
+    quantize, sqnr_db, stored_tensors,
 };
 
 use crate::correction::{SampleChoice, correct_model};
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
-use crate::{Error, Monitor};
+use crate::{Error, ErrorKind, Monitor};
 
 /// A model to be made smaller.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,9 @@ pub struct QuantizeJob<'a> {
     pub samples: Option<SampleChoice<'a>>,
     /// Threads that run the network for the correction.
     pub threads: usize,
-    /// Whether an existing output may be replaced.
+    /// Where to write a page about the result, if anywhere.
+    pub page: Option<&'a Path>,
+    /// Whether an existing output or page may be replaced.
     pub overwrite: Overwrite,
 }
 
@@ -54,6 +58,8 @@ pub fn quantize_file(
     check_differs(input, output)?;
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite, monitor)?;
+    let page = job.page.map(|page| create_page(job, page, monitor));
+    let page = page.transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     let mut quantized = quantize(&model, options, monitor)
         .context(|| format!("cannot quantize '{}'", input.display()))?;
@@ -85,13 +91,47 @@ pub fn quantize_file(
         output_bytes += data_file.finish()?;
     }
     output_bytes += file.finish()?;
-    Ok(report(
+    let report = report(
         &quantized,
         [(input, input_len(&model)), (output, output_bytes)],
         options,
         correction,
         start,
-    ))
+    );
+    if let Some(page) = page {
+        write_page(page, &report, &model, &quantized)?;
+    }
+    Ok(report)
+}
+
+/// Begins the page's file, which is neither the input nor the output.
+fn create_page<'a>(
+    job: &QuantizeJob<'_>,
+    page: &Path,
+    monitor: &'a dyn Monitor,
+) -> Result<OutputFile<'a>, Error> {
+    check_differs(job.input, page)?;
+    if page == job.output {
+        let message = format!(
+            "the report '{}' is the output itself; name another file",
+            page.display()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    OutputFile::create(page, job.overwrite, monitor)
+}
+
+fn write_page(
+    mut page: OutputFile<'_>,
+    report: &QuantizeReport,
+    model: &Model,
+    quantized: &QuantizedModel<'_>,
+) -> Result<(), Error> {
+    let tensors = stored_tensors(model, quantized)?;
+    page.write_all(quantize_page(report, &tensors).as_bytes())
+        .context(|| "cannot write the report".to_owned())?;
+    page.finish()?;
+    Ok(())
 }
 
 fn write_data_file<'a>(

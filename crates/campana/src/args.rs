@@ -123,7 +123,11 @@ pub(crate) struct Quantize {
     /// runtimes) or float (decoded weights, full size)
     #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]
     pub(crate) target: Target,
-    /// Overwrite the output where it exists
+    /// Also write a page: what became of the file, which layers hurt, what to do, and each tensor's
+    /// levels and errors
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Overwrite the output and the page where they exist
     #[arg(long)]
     pub(crate) force: bool,
 }

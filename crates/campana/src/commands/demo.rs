@@ -86,6 +86,7 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
             options: &options,
             samples: Some(SampleChoice::Synthetic),
             threads: global.thread_count(),
+            page: None,
             overwrite: Overwrite::Allowed,
         };
         let report = quantize_file(&job, &Bar::new())?;

@@ -34,6 +34,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
         options: &options,
         samples,
         threads: global.thread_count(),
+        page: args.report.as_deref(),
         overwrite: Overwrite::from_force(args.force),
     };
     let report = quantize_file(&job, &Bar::new())?;

@@ -11,5 +11,6 @@ mod external_data;
 mod interrupt;
 mod model_forms;
 mod preservation;
+mod report;
 #[path = "../support/mod.rs"]
 mod support;
