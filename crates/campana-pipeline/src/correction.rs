@@ -53,7 +53,9 @@ pub fn correct_model(
         SampleChoice::Synthetic => Samples::Synthetic {
             size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
         },
-        SampleChoice::Images { data, count } => images(input, data, count, threads, monitor)?,
+        SampleChoice::Images { data, count } => {
+            sample_images(input, data, count, threads, monitor)?
+        }
     };
     // A method that is asked for by name chooses the codes.
     let rounding = match options.method {
@@ -72,8 +74,14 @@ pub fn correct_model(
     }
 }
 
-/// The user's images as the model takes them.
-fn images(
+/// The user's images as the model takes them: at most `count`, evenly spread;
+/// labels are not read.
+///
+/// # Errors
+///
+/// Where the model has no sidecar that says how images are prepared, no image
+/// can be read, or `monitor` says to stop.
+pub fn sample_images(
     model: &Path,
     data: &Path,
     count: usize,

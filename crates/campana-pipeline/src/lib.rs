@@ -30,7 +30,7 @@ mod output_file;
 mod quantize_file;
 mod sidecar;
 
-pub use correction::{SampleChoice, correct_model};
+pub use correction::{SampleChoice, correct_model, sample_images};
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,

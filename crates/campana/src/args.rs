@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use campana_design::Method;
 use campana_quantize::{MethodChoice, NamePattern, Target};
 use campana_tensor::Granularity;
+use campana_verify::Runtime;
 use clap::{Parser, Subcommand};
 
 /// Makes trained convolutional networks small and fast without retraining.
@@ -58,8 +59,15 @@ pub(crate) enum Command {
     Run(Run),
     /// Measure latency and memory on this machine, models in turn
     Bench(Bench),
+    /// Compare answers, latency and memory of a model in every runtime of this machine
+    Verify(Verify),
     /// Print a completion script for a shell
     Completions(Completions),
+    /// Write manual pages
+    Man(ManPages),
+    /// Runs one model for verify
+    #[command(hide = true)]
+    VerifyWorker(VerifyWorker),
 }
 
 #[derive(Debug, clap::Args)]
@@ -232,6 +240,52 @@ pub(crate) struct Bench {
     /// Timed runs of each model
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) runs: NonZeroUsize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    /// ONNX model
+    pub(crate) model: PathBuf,
+    /// Float model that it came from, run in turn with it
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (reads MODEL.tflite
+    /// beside MODEL.onnx); what this machine does not have is said
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "onnxruntime,openvino,tflite"
+    )]
+    pub(crate) runtimes: Vec<Runtime>,
+    /// Python that has the runtimes [default: python3]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Images to run on too: what evaluate takes, or a folder of pictures; labels are not read
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Images to take from there at most, evenly spread
+    #[arg(long, value_name = "N", default_value = "64", requires = "data")]
+    pub(crate) samples: NonZeroUsize,
+    /// Random inputs
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) random: usize,
+    /// Timed runs of each model in each runtime
+    #[arg(long, value_name = "N", default_value = "30")]
+    pub(crate) runs: NonZeroUsize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyWorker {
+    /// What to run
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) job: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ManPages {
+    /// Folder for campana.1 and a page for each command; made where it is missing
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,5 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod inspect;
+pub(crate) mod man;
 pub(crate) mod quantize;
 pub(crate) mod run;
+pub(crate) mod verify;

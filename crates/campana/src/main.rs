@@ -40,6 +40,9 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Compare(compare) => commands::compare::run(&compare, &args.global),
         Command::Run(run) => commands::run::run(&run, &args.global),
         Command::Bench(bench) => commands::bench::run(&bench, &args.global),
+        Command::Verify(verify) => commands::verify::run(&verify, &args.global),
+        Command::VerifyWorker(worker) => commands::verify::work(&worker),
+        Command::Man(man) => commands::man::run(&man),
         Command::Completions(completions) => commands::completions::run(&completions),
     }
 }

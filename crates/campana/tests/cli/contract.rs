@@ -25,7 +25,9 @@ fn help_states_defaults_and_units() {
         "compare",
         "run",
         "bench",
+        "verify",
         "completions",
+        "man",
     ] {
         let help = folder.run(&[command, "--help"]).succeeds();
         insta::assert_snapshot!(format!("help_{command}"), help);
@@ -44,6 +46,25 @@ fn completions_name_the_commands() {
         let script = Folder::new().run(&["completions", shell]).succeeds();
         assert!(script.contains("quantize"), "{shell}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = Folder::new();
+    folder.run(&["man", "pages"]).succeeds();
+    let help = folder.run(&["--help"]).succeeds();
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let mut pages = 0;
+    for line in commands.take_while(|line| !line.is_empty()) {
+        let name = line.split_whitespace().next().unwrap();
+        if line.starts_with("  ") && !line.starts_with("   ") && name != "help" {
+            let page = folder.read(&format!("pages/campana-{name}.1"));
+            assert!(page.starts_with(b".ie"), "{name}");
+            pages += 1;
+        }
+    }
+    assert!(pages >= 10 && !folder.read("pages/campana.1").is_empty());
+    assert!(!folder.path("pages/campana-verify-worker.1").exists());
 }
 
 #[test]

@@ -14,3 +14,4 @@ mod preservation;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod verify;

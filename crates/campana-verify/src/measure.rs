@@ -1,0 +1,427 @@
+//! Runs both models in every runtime and compares.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use campana_onnx::Model;
+use tempfile::TempDir;
+
+use crate::outcome::{Missing, Row, Verdict, Verification};
+use crate::runtime::SCRIPT;
+use crate::worker::{Job, Refusal, Worker, write_floats};
+use crate::{Error, ErrorKind, Inputs, Python, Runtime};
+
+/// Runs before the timed ones.
+const WARM_UP: usize = 3;
+
+/// What is to be verified, and how.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The model.
+    pub model: PathBuf,
+    /// The float model it came from.
+    pub reference: Option<PathBuf>,
+    /// The runtimes; campana, with which the others are compared, need not be
+    /// among them and always runs.
+    pub runtimes: Vec<Runtime>,
+    /// The Python whose runtimes are used.
+    pub python: Python,
+    /// A program, with its first arguments, that calls [`serve`](crate::serve())
+    /// with the arguments that follow.
+    pub campana: Vec<PathBuf>,
+    /// Threads of each runtime.
+    pub threads: usize,
+    /// Timed runs of each model in each runtime.
+    pub runs: usize,
+}
+
+/// A worker that has its model loaded.
+struct Running {
+    runtime: Runtime,
+    is_reference: bool,
+    model: PathBuf,
+    worker: Worker,
+    version: String,
+    load_ms: f64,
+    outputs: Vec<f32>,
+    /// Values of one output.
+    values: usize,
+    times: Vec<f64>,
+}
+
+/// Runs the model and its reference on `inputs` in campana and in those of the
+/// runtimes that are there. `go_on` is told what is done now, and says `false`
+/// to stop.
+///
+/// # Errors
+///
+/// Where campana itself cannot run a model, a Python that was given does not
+/// start, the temporary folder cannot be written, or `go_on` says so. What
+/// another runtime cannot do is reported, not an error.
+pub fn verify(
+    subject: &Subject,
+    inputs: &Inputs,
+    go_on: &mut dyn FnMut(&str) -> bool,
+) -> Result<Verification, Error> {
+    let folder = TempDir::with_prefix("campana-verify-")
+        .map_err(|error| Error::io("write to", &std::env::temp_dir(), error))?;
+    write_floats(&folder.path().join("inputs"), &inputs.data)?;
+    let script = folder.path().join("worker.py");
+    fs::write(&script, SCRIPT).map_err(|error| Error::io("write", &script, error))?;
+    let mut step = |what: &str| {
+        if go_on(what) {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Io, "interrupted"))
+        }
+    };
+
+    let mut missing = Vec::new();
+    let mut running: Vec<Running> = Vec::new();
+    for runtime in runtimes(subject, &mut missing)? {
+        let command = || match runtime {
+            Runtime::Campana => {
+                let mut command = Command::new(&subject.campana[0]);
+                command.args(&subject.campana[1..]);
+                command
+            }
+            _ => {
+                let mut command = Command::new(subject.python.program());
+                command.arg(&script);
+                command
+            }
+        };
+        for (is_reference, model) in files(subject) {
+            step(&format!("loading {} in {runtime}", model.display()))?;
+            let job = Job {
+                runtime: runtime.to_string(),
+                model: model.to_owned(),
+                inputs: folder.path().join("inputs"),
+                outputs: folder.path().join(format!("{runtime}-{is_reference}")),
+                threads: subject.threads,
+                shape: inputs.shape.clone(),
+            };
+            match start(runtime, is_reference, job, command()) {
+                Ok(started) => running.push(started),
+                Err(Start::Error(error)) => return Err(error),
+                Err(Start::Missing(reason)) => {
+                    missing.push(Missing {
+                        runtime: runtime.to_string(),
+                        model: None,
+                        reason,
+                    });
+                    break;
+                }
+                Err(Start::Failed(reason)) if runtime == Runtime::Campana => {
+                    return Err(Error::new(
+                        ErrorKind::Model,
+                        format!("campana cannot run '{}'", model.display()),
+                    )
+                    .with_source(reason));
+                }
+                Err(Start::Failed(reason)) => missing.push(Missing {
+                    runtime: runtime.to_string(),
+                    model: Some(model.display().to_string()),
+                    reason,
+                }),
+            }
+        }
+    }
+
+    // In turn, so that a machine that gets slower does so for all.
+    for round in 0..WARM_UP + subject.runs {
+        step("timing")?;
+        let mut failed = None;
+        for (position, one) in running.iter_mut().enumerate() {
+            match one.worker.time(round % inputs.count()) {
+                Ok(ms) if round >= WARM_UP => one.times.push(ms),
+                Ok(_) => {}
+                Err(refusal) => failed = Some((position, refusal)),
+            }
+        }
+        if let Some((position, refusal)) = failed {
+            let one = running.remove(position);
+            missing.push(fault(&one, refusal)?);
+        }
+    }
+    let mut rows = Vec::new();
+    for position in 0..running.len() {
+        match running[position].worker.memory() {
+            Ok(memory) => {
+                let mut row = row(&running, position, inputs)?;
+                row.memory_bytes = memory.memory_bytes;
+                row.peak_bytes = memory.peak_bytes;
+                rows.push(row);
+            }
+            Err(refusal) => missing.push(fault(&running[position], refusal)?),
+        }
+    }
+    let verdicts = rows
+        .iter()
+        .filter(|row| !row.is_reference)
+        .filter_map(|model| {
+            let is_its = |row: &&Row| row.is_reference && row.runtime == model.runtime;
+            Some(Verdict::of(rows.iter().find(is_its)?, model))
+        })
+        .collect();
+    Ok(Verification {
+        model: subject.model.display().to_string(),
+        reference: subject
+            .reference
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        threads: subject.threads,
+        random_inputs: inputs.random,
+        given_inputs: inputs.count() - inputs.random,
+        runs: subject.runs,
+        rows,
+        missing,
+        verdicts,
+    })
+}
+
+/// What was asked for and can be tried, campana first.
+fn runtimes(subject: &Subject, missing: &mut Vec<Missing>) -> Result<Vec<Runtime>, Error> {
+    let mut found = vec![Runtime::Campana];
+    let others: Vec<Runtime> = Runtime::ALL
+        .into_iter()
+        .filter(|runtime| *runtime != Runtime::Campana && subject.runtimes.contains(runtime))
+        .collect();
+    if others.is_empty() {
+        return Ok(found);
+    }
+    let mut miss = |runtime: Runtime, reason: String| {
+        missing.push(Missing {
+            runtime: runtime.to_string(),
+            model: None,
+            reason,
+        });
+    };
+    if !subject.python.starts() {
+        let program = subject.python.program().display().to_string();
+        if let Python::Given(_) = subject.python {
+            return Err(Error::new(
+                ErrorKind::Argument,
+                format!("'{program}' is no Python that starts"),
+            ));
+        }
+        for runtime in others {
+            miss(
+                runtime,
+                format!("there is no {program}; name one with --python"),
+            );
+        }
+        return Ok(found);
+    }
+    for runtime in others {
+        if runtime.file_of(&subject.model).is_none() {
+            let file = subject.model.with_extension("tflite");
+            let reason = format!(
+                "reads .tflite files only, and there is no '{}'",
+                file.display()
+            );
+            miss(runtime, reason);
+        } else {
+            found.push(runtime);
+        }
+    }
+    Ok(found)
+}
+
+/// The reference, where there is one, and the model.
+fn files(subject: &Subject) -> impl Iterator<Item = (bool, &Path)> {
+    let reference = subject.reference.as_deref().map(|path| (true, path));
+    reference
+        .into_iter()
+        .chain([(false, subject.model.as_path())])
+}
+
+enum Start {
+    Error(Error),
+    Missing(String),
+    Failed(String),
+}
+
+fn start(
+    runtime: Runtime,
+    is_reference: bool,
+    mut job: Job,
+    command: Command,
+) -> Result<Running, Start> {
+    let model = job.model.clone();
+    job.model = runtime
+        .file_of(&model)
+        .ok_or_else(|| Start::Failed("there is no .tflite file of it".to_owned()))?;
+    // From the disk to the cache, so that the first to load it is not the slowest.
+    fs::read(&job.model).map_err(|error| Start::Error(Error::io("read", &job.model, error)))?;
+    let file = job.model.clone();
+    let mut worker = Worker::start(command, job).map_err(Start::Error)?;
+    let refused = |refusal| match refusal {
+        Refusal::Missing(reason) => Start::Missing(reason),
+        Refusal::Failed(reason) => Start::Failed(reason),
+    };
+    let loaded = worker.load().map_err(refused)?;
+    let (outputs, values) = worker.outputs().map_err(refused)?;
+    Ok(Running {
+        runtime,
+        is_reference,
+        model: file,
+        worker,
+        version: loaded.version,
+        load_ms: loaded.load_ms,
+        outputs,
+        values,
+        times: Vec::new(),
+    })
+}
+
+/// A worker that failed after it had begun.
+fn fault(one: &Running, refusal: Refusal) -> Result<Missing, Error> {
+    let (Refusal::Missing(reason) | Refusal::Failed(reason)) = refusal;
+    if one.runtime == Runtime::Campana {
+        let message = format!("campana failed on '{}'", one.model.display());
+        return Err(Error::new(ErrorKind::Model, message).with_source(reason));
+    }
+    Ok(Missing {
+        runtime: one.runtime.to_string(),
+        model: Some(one.model.display().to_string()),
+        reason,
+    })
+}
+
+fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Error> {
+    let one = &running[position];
+    let other = |runtime: Runtime, is_reference: bool| {
+        running
+            .iter()
+            .find(|other| other.runtime == runtime && other.is_reference == is_reference)
+    };
+    let campana = other(Runtime::Campana, one.is_reference)
+        .filter(|campana| one.runtime != Runtime::Campana && campana.values == one.values);
+    let difference = campana.map(|campana| max_difference(&campana.outputs, &one.outputs));
+    let largest = campana.map(|campana| largest(&campana.outputs));
+    let reference = other(one.runtime, true)
+        .filter(|reference| !one.is_reference && reference.values == one.values);
+    let mut times = one.times.clone();
+    times.sort_by(f64::total_cmp);
+    Ok(Row {
+        runtime: one.runtime.to_string(),
+        version: one.version.clone(),
+        model: one.model.display().to_string(),
+        is_reference: one.is_reference,
+        file_bytes: file_bytes(&one.model)?,
+        load_ms: one.load_ms,
+        median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
+        memory_bytes: None,
+        peak_bytes: None,
+        max_difference: difference,
+        relative_difference: difference.zip(largest).map(|(difference, largest)| {
+            if difference == 0.0 {
+                0.0
+            } else {
+                difference / largest
+            }
+        }),
+        agreement: campana.map(|campana| agreement(campana, one, inputs)),
+        reference_agreement: reference.map(|reference| agreement(reference, one, inputs)),
+    })
+}
+
+fn max_difference(a: &[f32], b: &[f32]) -> f64 {
+    let difference = |(&a, &b): (&f32, &f32)| {
+        if a == b || (a.is_nan() && b.is_nan()) {
+            return 0.0;
+        }
+        let difference = (f64::from(a) - f64::from(b)).abs();
+        if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            difference
+        }
+    };
+    a.iter().zip(b).map(difference).fold(0.0, f64::max)
+}
+
+fn largest(values: &[f32]) -> f64 {
+    let magnitudes = values.iter().map(|value| f64::from(value.abs()));
+    magnitudes.fold(0.0, f64::max)
+}
+
+/// Share of the given inputs, or of all where none are given, with the same
+/// best answer.
+fn agreement(a: &Running, b: &Running, inputs: &Inputs) -> f64 {
+    let first = if inputs.count() > inputs.random {
+        inputs.random
+    } else {
+        0
+    };
+    let answers = |one: &Running| -> Vec<usize> {
+        one.outputs
+            .chunks(one.values.max(1))
+            .skip(first)
+            .map(best)
+            .collect()
+    };
+    let (a, b) = (answers(a), answers(b));
+    let same = a.iter().zip(&b).filter(|(a, b)| a == b).count();
+    same as f64 / a.len().max(1) as f64
+}
+
+/// Position of the largest value, the first of equals.
+fn best(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (position, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = position;
+        }
+    }
+    best
+}
+
+/// Bytes of a model and of the files it refers to.
+fn file_bytes(path: &Path) -> Result<u64, Error> {
+    let len = |path: &Path| {
+        let metadata = fs::metadata(path).map_err(|error| Error::io("read", path, error))?;
+        Ok::<u64, Error>(metadata.len())
+    };
+    let mut total = len(path)?;
+    // What is no ONNX model refers to no other file.
+    let Ok(model) = Model::open(path) else {
+        return Ok(total);
+    };
+    let mut files: Vec<PathBuf> = model
+        .tensors()
+        .iter()
+        .filter_map(|tensor| model.external_path(tensor).ok().flatten())
+        .collect();
+    files.sort();
+    files.dedup();
+    for file in &files {
+        total += len(file)?;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_see_numbers_that_are_none() {
+        let nan = f32::NAN;
+        assert_eq!(max_difference(&[1.0, 2.0], &[1.5, 2.25]), 0.5);
+        assert_eq!(
+            max_difference(&[nan, f32::INFINITY], &[nan, f32::INFINITY]),
+            0.0
+        );
+        assert_eq!(max_difference(&[1.0], &[nan]), f64::INFINITY);
+    }
+
+    #[test]
+    fn the_first_of_equal_answers_is_best() {
+        assert_eq!(best(&[0.0, 3.0, 3.0]), 1);
+        assert_eq!(best(&[f32::NAN, 1.0]), 0);
+        assert_eq!(best(&[]), 0);
+    }
+}

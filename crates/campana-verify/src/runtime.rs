@@ -1,0 +1,99 @@
+//! The runtimes, and how a process is started that runs a model in one.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::str::FromStr;
+
+/// What runs models in Python runtimes.
+pub(crate) const SCRIPT: &str = include_str!("worker.py");
+
+/// An inference runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Runtime {
+    /// campana's own engine.
+    Campana,
+    /// onnxruntime, on the CPU.
+    OnnxRuntime,
+    /// OpenVINO, on the CPU, computing in float32.
+    OpenVino,
+    /// TFLite (LiteRT). It reads only `.tflite` files: the one beside the
+    /// model is taken, `net.tflite` for `net.onnx`.
+    TfLite,
+}
+
+impl Runtime {
+    /// All runtimes; campana first, with which the others are compared.
+    pub const ALL: [Self; 4] = [
+        Self::Campana,
+        Self::OnnxRuntime,
+        Self::OpenVino,
+        Self::TfLite,
+    ];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Campana => "campana",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::OpenVino => "openvino",
+            Self::TfLite => "tflite",
+        }
+    }
+
+    /// The file that the runtime loads for a model; `None` where it reads
+    /// another format and there is no such file.
+    pub fn file_of(self, model: &Path) -> Option<PathBuf> {
+        match self {
+            Self::TfLite => Some(model.with_extension("tflite")).filter(|file| file.exists()),
+            _ => Some(model.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Runtime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|runtime| runtime.as_str() == text)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::as_str).join(", ");
+                format!("not a runtime: use one of {names}")
+            })
+    }
+}
+
+/// The Python whose runtimes are used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Python {
+    /// `python3` of the path, where there is one.
+    Default,
+    /// This interpreter, which must be there.
+    Given(PathBuf),
+}
+
+impl Python {
+    /// The program to start.
+    pub fn program(&self) -> &Path {
+        match self {
+            Self::Default => Path::new("python3"),
+            Self::Given(path) => path,
+        }
+    }
+
+    /// Whether it starts.
+    pub(crate) fn starts(&self) -> bool {
+        Command::new(self.program())
+            .args(["-c", ""])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+}

@@ -1,0 +1,155 @@
+//! `campana verify`: one model in every runtime of a machine.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Folder, Outcome, fixture, root};
+
+/// The fixture, and its 4-bit form.
+fn folder() -> Folder {
+    let folder = Folder::with_model(fs::read(fixture()).unwrap());
+    let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
+    folder.run(&quantize).succeeds();
+    folder
+}
+
+const VERIFY: [&str; 8] = [
+    "verify",
+    "out.onnx",
+    "--reference",
+    "model.onnx",
+    "--runs",
+    "3",
+    "--random",
+    "4",
+];
+
+/// Largest difference, as a share of the largest output, between engines that
+/// sum floats in another order.
+const MAX_DIFFERENCE: f64 = 1e-4;
+
+fn rows<'a>(report: &'a Value, runtime: &str) -> Vec<&'a Value> {
+    let rows = report["rows"].as_array().unwrap();
+    rows.iter()
+        .filter(|row| row["runtime"] == runtime)
+        .collect()
+}
+
+#[test]
+fn without_a_python_campana_alone_is_measured() {
+    let folder = folder();
+    let mut command = folder.command(&[&VERIFY[..], &["--json"]].concat());
+    command.env("PATH", folder.path("nothing"));
+    let report = Outcome::of(command.output().unwrap()).json();
+    let rows = rows(&report, "campana");
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["is_reference"], true);
+    let bytes = |row: &Value| row["file_bytes"].as_u64().unwrap();
+    assert_eq!(bytes(rows[1]), folder.read("out.onnx").len() as u64);
+    assert!(bytes(rows[1]) < bytes(rows[0]) / 3);
+    assert!(
+        rows.iter()
+            .all(|row| row["median_ms"].as_f64().unwrap() > 0.0)
+    );
+    let missing = report["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 3);
+    assert!(missing[0]["reason"].as_str().unwrap().contains("python3"));
+    assert_eq!(report["verdicts"][0]["smaller_on_disk"], true);
+}
+
+#[test]
+fn the_table_says_what_was_not_run() {
+    let folder = folder();
+    let mut command = folder.command(&VERIFY);
+    command.env("PATH", folder.path("nothing"));
+    let table = Outcome::of(command.output().unwrap()).succeeds();
+    for said in [
+        "not run: onnxruntime: there is no python3; name one with --python",
+        "campana beside the reference: smaller on disk",
+        "4 random inputs",
+    ] {
+        assert!(table.contains(said), "{said} in\n{table}");
+    }
+}
+
+#[test]
+fn a_python_that_is_named_must_be_there() {
+    folder().refuses(
+        &[&VERIFY[..], &["--python", "no/python"]].concat(),
+        &["no/python", "no Python that starts"],
+    );
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    let folder = folder();
+    folder.write("bad.onnx", "not a model");
+    folder.refuses(&["verify", "bad.onnx"], &["bad.onnx"]);
+    folder.refuses(&["verify", "none.onnx"], &["none.onnx"]);
+    folder.refuses(
+        &[
+            "verify",
+            "out.onnx",
+            "--reference",
+            "bad.onnx",
+            "--runtimes",
+            "campana",
+        ],
+        &["bad.onnx"],
+    );
+    folder.refuses(
+        &["verify", "out.onnx", "--random", "0"],
+        &["nothing to run"],
+    );
+}
+
+#[test]
+fn runtimes_give_campanas_answers() {
+    let python = root().join(".venv-peers/bin/python");
+    if !python.exists() {
+        eprintln!("SKIPPED: no Python peers; make them with tools/peers/setup.sh");
+        return;
+    }
+    let folder = folder();
+    let read = |name: &str| fs::read(root().join("fixtures").join(name)).unwrap();
+    folder.write("out.json", read("cifar10_resnet8.json"));
+    folder.write("images.bin", read("cifar10_test_500.bin"));
+    let python = python.to_str().unwrap();
+    let more = [
+        "--json",
+        "--python",
+        python,
+        "--data",
+        "images.bin",
+        "--samples",
+        "20",
+    ];
+    let report = folder.run(&[&VERIFY[..], &more].concat()).json();
+    assert_eq!(
+        (&report["random_inputs"], &report["given_inputs"]),
+        (&4.into(), &20.into())
+    );
+    for runtime in ["onnxruntime", "openvino"] {
+        let rows = rows(&report, runtime);
+        assert_eq!(rows.len(), 2, "{report}");
+        for row in rows {
+            let difference = row["relative_difference"].as_f64().unwrap();
+            assert!(difference > 0.0 && difference < MAX_DIFFERENCE, "{row}");
+            assert_eq!(row["agreement"], 1.0, "{row}");
+            assert!(row["memory_bytes"].as_u64().unwrap() > 0);
+        }
+    }
+    let agreement = rows(&report, "onnxruntime")[1]["reference_agreement"]
+        .as_f64()
+        .unwrap();
+    assert!(agreement > 0.5 && agreement <= 1.0);
+    let missing = report["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 1);
+    assert!(
+        missing[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("out.tflite")
+    );
+}
