@@ -14,6 +14,14 @@ struct CacheLine([f32; LINE_LEN]);
 const LINE_LEN: usize = 16;
 
 impl AlignedBuffer {
+    /// No floats, and no memory.
+    pub const fn empty() -> Self {
+        Self {
+            lines: Vec::new(),
+            len: 0,
+        }
+    }
+
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self {

@@ -6,6 +6,7 @@
 //! value serves every output whose window covers it.
 
 use crate::aligned::AlignedBuffer;
+use crate::codes::{CodedMatrix, Decoding, give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::{LANES, Vector};
@@ -15,8 +16,15 @@ use crate::vector::{LANES, Vector};
 pub struct PackedFilters {
     window: [usize; 2],
     channels: usize,
-    values: AlignedBuffer,
+    values: Values,
     bias: AlignedBuffer,
+}
+
+/// Weights of all taps, channels padded to whole vectors.
+#[derive(Clone, Debug)]
+enum Values {
+    Floats(AlignedBuffer),
+    Codes(CodedMatrix),
 }
 
 impl PackedFilters {
@@ -46,15 +54,45 @@ impl PackedFilters {
                 }
             }
         }
-        let mut packed_bias = AlignedBuffer::zeros(padded);
-        for channel in 0..channels {
-            packed_bias.as_mut_slice()[channel] = bias(channel);
+        Self {
+            window,
+            channels,
+            values: Values::Floats(values),
+            bias: packed_bias(channels, bias),
+        }
+    }
+
+    /// Lays out filters of the codes `code(ky, kx, channel)`; to the decoding
+    /// they are a matrix of a row for each tap and a column for each channel.
+    /// Each channel's weights are then multiplied with `factors`, unless that
+    /// is empty.
+    ///
+    /// # Panics
+    ///
+    /// Where a list of the decoding is not as long as said there, names a block
+    /// or table that is not there, a code has no level, or there are more
+    /// weights than can be counted.
+    pub fn pack_codes(
+        window: [usize; 2],
+        channels: usize,
+        decoding: Decoding,
+        factors: &[f32],
+        code: impl Fn(usize, usize, usize) -> u8,
+        bias: impl Fn(usize) -> f32,
+    ) -> Self {
+        let taps = window[0].checked_mul(window[1]);
+        let taps = taps.expect("filters that fit in memory");
+        let mut codes = CodedMatrix::pack(taps, channels, decoding, |tap, channel| {
+            code(tap / window[1], tap % window[1], channel)
+        });
+        if !factors.is_empty() {
+            codes.scale_columns(factors);
         }
         Self {
             window,
             channels,
-            values,
-            bias: packed_bias,
+            values: Values::Codes(codes),
+            bias: packed_bias(channels, bias),
         }
     }
 
@@ -65,8 +103,20 @@ impl PackedFilters {
 
     /// Bytes in memory.
     pub fn len_bytes(&self) -> usize {
-        self.values.len_bytes() + self.bias.len_bytes()
+        let values = match &self.values {
+            Values::Floats(values) => values.len_bytes(),
+            Values::Codes(codes) => codes.len_bytes(),
+        };
+        values + self.bias.len_bytes()
     }
+}
+
+fn packed_bias(channels: usize, bias: impl Fn(usize) -> f32) -> AlignedBuffer {
+    let mut packed = AlignedBuffer::zeros(channels.next_multiple_of(LANES));
+    for channel in 0..channels {
+        packed.as_mut_slice()[channel] = bias(channel);
+    }
+    packed
 }
 
 /// How the windows lie over one image.
@@ -175,12 +225,23 @@ pub fn depthwise(
         threads => (threads * 2).min(out_height),
     };
     let start = SendPtr(output.as_mut_ptr());
+    let mut decoded = None;
+    let weights = match &filters.values {
+        Values::Floats(values) => values.as_slice(),
+        Values::Codes(codes) => {
+            let len = filters.window[0] * filters.window[1] * filters.bias.as_slice().len();
+            let buffer = decoded.insert(take_buffer(len));
+            codes.decode_rows(level, buffer.as_mut_slice());
+            buffer.as_slice()
+        }
+    };
     pool.run(jobs, |job| {
         // SAFETY: the lengths are checked above; jobs write different rows.
         unsafe {
             level.run(Rows {
                 input: input.as_ptr(),
                 filters,
+                weights,
                 sliding: &sliding,
                 rows: out_height * job / jobs..out_height * (job + 1) / jobs,
                 at_least,
@@ -189,11 +250,16 @@ pub fn depthwise(
             });
         }
     });
+    if let Some(buffer) = decoded {
+        give_back(buffer);
+    }
 }
 
 struct Rows<'a> {
     input: *const f32,
     filters: &'a PackedFilters,
+    /// The filters' values, decoded.
+    weights: &'a [f32],
     sliding: &'a Sliding,
     rows: std::ops::Range<usize>,
     at_least: f32,
@@ -206,7 +272,7 @@ impl Kernel for Rows<'_> {
 
     /// # Safety
     ///
-    /// Input and output are as long as their shapes, and nothing else touches these rows.
+    /// Input, weights and output are as long as their shapes, and nothing else touches these rows.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let dense = self.sliding.dilations[1] == 1;
@@ -336,12 +402,7 @@ impl Rows<'_> {
                 let row = self
                     .input
                     .add(self.row_start(y, ky) + first_column * channels + channel);
-                let weights = self
-                    .filters
-                    .values
-                    .as_slice()
-                    .as_ptr()
-                    .add(ky * KW * padded + channel);
+                let weights = self.weights.as_ptr().add(ky * KW * padded + channel);
                 for kx in 0..KW {
                     for j in 0..NV {
                         let weight = V::load(weights.add(kx * padded + j * LANES));
@@ -422,12 +483,7 @@ impl Rows<'_> {
             let mut sums: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
             for ky in self.sliding.taps(0, kh, y) {
                 let row = self.row_start(y, ky) + channel;
-                let weights = self
-                    .filters
-                    .values
-                    .as_slice()
-                    .as_ptr()
-                    .add(ky * kw * padded + channel);
+                let weights = self.weights.as_ptr().add(ky * kw * padded + channel);
                 for kx in columns.clone() {
                     let column = x * self.sliding.strides[1] + kx * self.sliding.dilations[1]
                         - self.sliding.pads_begin[1];

@@ -9,10 +9,15 @@
 //! value is broadcast and multiplied with a vector of output channels, so no
 //! rearranged copy of the input (im2col) is ever made.
 
-use crate::aligned::AlignedBuffer;
+mod packed;
+
+use crate::codes::{give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::{LANES, Vector};
+
+pub use packed::PackedMatrix;
+use packed::{Panel, Values};
 
 /// Where the rows of a matrix start in a slice: row `y * width + x` at
 /// `start + y * row_stride + x * pixel_stride`.
@@ -164,96 +169,6 @@ const MAX_PANEL_VECTORS: usize = 2;
 /// Rows that a panel of 1 or 2 vectors takes at once.
 const TILE_ROWS: [usize; MAX_PANEL_VECTORS + 1] = [0, 8, 6];
 
-/// A right-hand matrix `[rows, columns]` with its bias, laid out for the kernel.
-///
-/// Columns are cut into panels of 16, the last of 8 where that is enough; a panel holds its columns'
-/// values row by row, so the kernel reads it from front to back. Columns beyond
-/// the matrix are zeros.
-#[derive(Clone, Debug)]
-pub struct PackedMatrix {
-    rows: usize,
-    columns: usize,
-    panels: Vec<Panel>,
-    values: AlignedBuffer,
-    bias: AlignedBuffer,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Panel {
-    column: usize,
-    vectors: usize,
-    start: usize,
-}
-
-impl PackedMatrix {
-    /// Lays out the matrix whose value at `(row, column)` is `value(row, column)`.
-    ///
-    /// # Panics
-    ///
-    /// Where the matrix has more elements than can be counted.
-    pub fn pack(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f32) -> Self {
-        let padded = columns.div_ceil(LANES) * LANES;
-        let mut panels = Vec::new();
-        let mut column = 0;
-        while column < padded {
-            let vectors = MAX_PANEL_VECTORS.min((padded - column) / LANES);
-            panels.push(Panel {
-                column,
-                vectors,
-                start: column * rows,
-            });
-            column += vectors * LANES;
-        }
-        let len = padded
-            .checked_mul(rows)
-            .expect("a matrix that fits in memory");
-        let mut values = AlignedBuffer::zeros(len);
-        for panel in &panels {
-            let width = panel.vectors * LANES;
-            let columns = width.min(columns - panel.column);
-            let packed = &mut values.as_mut_slice()[panel.start..panel.start + rows * width];
-            for (row, packed) in packed.chunks_exact_mut(width).enumerate() {
-                for (column, packed) in packed[..columns].iter_mut().enumerate() {
-                    *packed = value(row, panel.column + column);
-                }
-            }
-        }
-        Self {
-            rows,
-            columns,
-            panels,
-            values,
-            bias: AlignedBuffer::zeros(padded),
-        }
-    }
-
-    /// The same with a bias for each column.
-    ///
-    /// # Panics
-    ///
-    /// Where there are not as many as columns.
-    pub fn with_bias(mut self, bias: &[f32]) -> Self {
-        assert_eq!(bias.len(), self.columns, "one bias a column");
-        self.bias.as_mut_slice()[..bias.len()].copy_from_slice(bias);
-        self
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Bytes in memory.
-    pub fn len_bytes(&self) -> usize {
-        self.values.len_bytes() + self.bias.len_bytes()
-    }
-}
-
 /// Products (multiply-adds) below which waking another thread costs more than it gives.
 const MIN_PRODUCTS_PER_THREAD: usize = 50_000;
 
@@ -262,6 +177,9 @@ const SMALL_WEIGHTS_BYTES: usize = 16 << 10;
 
 /// Bytes of input that a panel is multiplied with before the next panel comes.
 const ROW_BLOCK_BYTES: usize = 128 << 10;
+
+/// Bytes of decoded values that are kept beside a block of input rows.
+const DECODED_BYTES: usize = 128 << 10;
 
 /// Rows of a block where all weights stay in the first cache.
 const SMALL_ROW_BLOCK: usize = 24;
@@ -331,6 +249,7 @@ pub fn gemm(
         // output whose rows do not overlap.
         unsafe {
             level.run(Product {
+                level,
                 input: input.as_ptr(),
                 input_grid,
                 runs,
@@ -358,7 +277,7 @@ fn split(
     let panels = weights.panels.len();
     let few_rows = rows < threads * 2 * SMALL_ROW_BLOCK;
     // Threads that share rows read all weights each, and the other way round.
-    let heavy_weights = weights.values.len_bytes() > rows * pixel_stride * size_of::<f32>();
+    let heavy_weights = weights.decoded_len_bytes() > rows * pixel_stride * size_of::<f32>();
     if panels >= threads && (few_rows || heavy_weights && panels.is_multiple_of(threads)) {
         let jobs = (panels / threads / 2).clamp(1, 4) * threads;
         return (1, jobs);
@@ -368,6 +287,7 @@ fn split(
 }
 
 struct Product<'a> {
+    level: Level,
     input: *const f32,
     input_grid: Grid,
     runs: RowRuns<'a>,
@@ -388,8 +308,53 @@ impl Kernel for Product<'_> {
     /// and nothing else touches these parts of the output.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let panels_bytes: usize =
-            self.panels.len() * MAX_PANEL_VECTORS * LANES * self.weights.rows * size_of::<f32>();
+        let end = |panel: &Panel| panel.column + panel.vectors * LANES;
+        let mut left = self.panels;
+        while let Some(&first) = left.first() {
+            let (panels, later, buffer, values) = match &self.weights.values {
+                Values::Floats(values) => (left, &left[..0], None, values.as_slice().as_ptr()),
+                Values::Codes(codes) => {
+                    let decoded_len = |panel| codes.decoded_len(first.column..end(panel));
+                    let fitting = left
+                        .iter()
+                        .take_while(|panel| decoded_len(*panel) * size_of::<f32>() <= DECODED_BYTES)
+                        .count();
+                    let (panels, later) = left.split_at(fitting.max(1));
+                    let mut buffer = take_buffer(decoded_len(&panels[panels.len() - 1]));
+                    let values = buffer.as_mut_slice().as_mut_ptr();
+                    for panel in panels {
+                        // SAFETY: the buffer is long enough for these panels.
+                        unsafe {
+                            let to = values.add(panel.start - first.start);
+                            codes.decode_panel(self.level, panel.column, end(panel), to);
+                        }
+                    }
+                    // Where the first panel would start if all before it were there.
+                    let values = values.cast_const().wrapping_sub(first.start);
+                    (panels, later, Some(buffer), values)
+                }
+            };
+            // SAFETY: the caller's promise; the panels' values are there.
+            unsafe { self.panels::<V>(panels, values) };
+            if let Some(buffer) = buffer {
+                give_back(buffer);
+            }
+            left = later;
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All rows of some panels.
+    ///
+    /// # Safety
+    ///
+    /// As for `run`; `values` is where the panels' values lie, less what they
+    /// say comes before.
+    #[inline(always)]
+    unsafe fn panels<V: Vector>(&self, panels: &[Panel], values: *const f32) {
+        let panels_bytes =
+            panels.len() * MAX_PANEL_VECTORS * LANES * self.weights.rows * size_of::<f32>();
         let block = if panels_bytes <= SMALL_WEIGHTS_BYTES {
             SMALL_ROW_BLOCK
         } else {
@@ -399,28 +364,33 @@ impl Kernel for Product<'_> {
         let mut begin = self.rows.start;
         while begin < self.rows.end {
             let end = self.rows.end.min(begin + block);
-            for &panel in self.panels {
+            for &panel in panels {
+                let weights = values.wrapping_add(panel.start);
                 // SAFETY: the caller's promise.
                 unsafe {
                     match panel.vectors {
-                        1 => self.block::<V, 1>(panel, begin, end),
-                        _ => self.block::<V, 2>(panel, begin, end),
+                        1 => self.block::<V, 1>(panel, weights, begin, end),
+                        _ => self.block::<V, 2>(panel, weights, begin, end),
                     }
                 }
             }
             begin = end;
         }
     }
-}
 
-impl Product<'_> {
     /// The rows `begin..end` of one panel.
     ///
     /// # Safety
     ///
-    /// As for `run`; the panel is `NV` vectors wide.
+    /// As for `run`; the panel is `NV` vectors wide and its values are at `weights`.
     #[inline(always)]
-    unsafe fn block<V: Vector, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
+    unsafe fn block<V: Vector, const NV: usize>(
+        &self,
+        panel: Panel,
+        weights: *const f32,
+        begin: usize,
+        end: usize,
+    ) {
         let tile_rows = TILE_ROWS[NV];
         let mut cursor = Cursor::new(self.input_grid, self.output_grid, begin);
         let mut left = end - begin;
@@ -432,14 +402,14 @@ impl Product<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 match height {
-                    1 => self.single::<V, NV>(panel, &mut cursor),
-                    2 => self.tile::<V, 2, NV>(panel, &mut cursor),
-                    3 => self.tile::<V, 3, NV>(panel, &mut cursor),
-                    4 => self.tile::<V, 4, NV>(panel, &mut cursor),
-                    5 => self.tile::<V, 5, NV>(panel, &mut cursor),
-                    6 => self.tile::<V, 6, NV>(panel, &mut cursor),
-                    7 => self.tile::<V, 7, NV>(panel, &mut cursor),
-                    _ => self.tile::<V, 8, NV>(panel, &mut cursor),
+                    1 => self.single::<V, NV>(panel, weights, &mut cursor),
+                    2 => self.tile::<V, 2, NV>(panel, weights, &mut cursor),
+                    3 => self.tile::<V, 3, NV>(panel, weights, &mut cursor),
+                    4 => self.tile::<V, 4, NV>(panel, weights, &mut cursor),
+                    5 => self.tile::<V, 5, NV>(panel, weights, &mut cursor),
+                    6 => self.tile::<V, 6, NV>(panel, weights, &mut cursor),
+                    7 => self.tile::<V, 7, NV>(panel, weights, &mut cursor),
+                    _ => self.tile::<V, 8, NV>(panel, weights, &mut cursor),
                 }
             }
         }
@@ -454,6 +424,7 @@ impl Product<'_> {
     unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
         &self,
         panel: Panel,
+        mut weights: *const f32,
         cursor: &mut Cursor,
     ) {
         if MR > TILE_ROWS[NV] {
@@ -469,13 +440,11 @@ impl Product<'_> {
         }
         // SAFETY: the panel's values and biases are `NV` vectors wide.
         unsafe {
-            let mut weights = self.weights.values.as_slice().as_ptr().add(panel.start);
-            let bias = self.weights.bias.as_slice().as_ptr().add(panel.column);
-            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
-            let mut sums = [bias; MR];
+            let first: [V; NV] = std::array::from_fn(|j| self.first_sum(panel, j));
+            let mut sums = [first; MR];
             for &offset in self.runs.offsets {
                 for k in offset..offset + self.runs.len {
-                    let mut panel_row = bias;
+                    let mut panel_row = first;
                     for j in 0..NV {
                         panel_row[j] = V::load(weights.add(j * LANES));
                     }
@@ -507,17 +476,20 @@ impl Product<'_> {
     ///
     /// As for `tile`.
     #[inline(always)]
-    unsafe fn single<V: Vector, const NV: usize>(&self, panel: Panel, cursor: &mut Cursor) {
+    unsafe fn single<V: Vector, const NV: usize>(
+        &self,
+        panel: Panel,
+        mut weights: *const f32,
+        cursor: &mut Cursor,
+    ) {
         const STEPS: usize = 4;
         let (input, output) = cursor.next();
         // SAFETY: as in `tile`.
         unsafe {
             let input = self.input.add(input);
-            let mut weights = self.weights.values.as_slice().as_ptr().add(panel.start);
-            let bias = self.weights.bias.as_slice().as_ptr().add(panel.column);
             let mut sums = [[V::splat(0.0); NV]; STEPS];
             for j in 0..NV {
-                sums[0][j] = V::load(bias.add(j * LANES));
+                sums[0][j] = self.first_sum(panel, j);
             }
             for &offset in self.runs.offsets {
                 let mut k = 0;
@@ -548,6 +520,31 @@ impl Product<'_> {
         }
     }
 
+    /// What a sum of a panel's column vector `j` starts from: the bias, unless
+    /// that comes after a factor.
+    ///
+    /// # Safety
+    ///
+    /// The panel is wider than `j` vectors.
+    #[inline(always)]
+    unsafe fn first_sum<V: Vector>(&self, panel: Panel, j: usize) -> V {
+        match self.weights.scale {
+            Some(_) => V::splat(0.0),
+            // SAFETY: biases are as long as all panels together.
+            None => unsafe { self.bias(panel, j) },
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for `first_sum`.
+    #[inline(always)]
+    unsafe fn bias<V: Vector>(&self, panel: Panel, j: usize) -> V {
+        let bias = self.weights.bias.as_slice().as_ptr();
+        // SAFETY: the caller's promise.
+        unsafe { V::load(bias.add(panel.column + j * LANES)) }
+    }
+
     /// The epilogue of one row of one panel.
     ///
     /// # Safety
@@ -565,6 +562,12 @@ impl Product<'_> {
         let columns = self.weights.columns - panel.column;
         // SAFETY: the panel's columns below the matrix's are inside the output and the residual.
         unsafe {
+            if let Some(scale) = &self.weights.scale {
+                let scale = scale.as_slice().as_ptr().add(panel.column);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = sum.mul_add(V::load(scale.add(j * LANES)), self.bias(panel, j));
+                }
+            }
             let to = self.output.add(output);
             if columns >= NV * LANES {
                 if let Some(residual) = self.epilogue.residual {

@@ -39,6 +39,7 @@ mod arch;
 mod level;
 mod vector;
 
+pub mod codes;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;

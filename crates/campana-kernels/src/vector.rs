@@ -53,6 +53,22 @@ pub(crate) trait Vector: Copy {
     /// 2 to this power, for whole numbers of -126 to 127.
     fn exp2_whole(self) -> Self;
 
+    /// The floats of a table of 16 at the positions that eight bytes say, each
+    /// below 16.
+    ///
+    /// # Safety
+    ///
+    /// `table` is valid for reading 16 floats, `positions` for eight bytes.
+    #[inline(always)]
+    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+        // SAFETY: the caller's promise; the mask holds positions to the table.
+        unsafe {
+            let lanes: [f32; LANES] =
+                core::array::from_fn(|lane| *table.add(usize::from(*positions.add(lane) & 15)));
+            Self::load(lanes.as_ptr())
+        }
+    }
+
     /// Reads the first `len` floats, zeros beyond them.
     ///
     /// # Safety

@@ -1,5 +1,6 @@
 //! A graph made ready to run, whatever the shapes of its inputs.
 
+mod coded;
 mod fold;
 mod fuse;
 mod pack;
@@ -9,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use campana_codebook::QuantizedTensor;
 use campana_kernels::{Level, ThreadPool};
 use campana_model::graph::{Graph, Node, Value};
 use campana_tensor::{Tensor, TensorData};
@@ -55,6 +57,8 @@ pub(crate) struct PlannedNode {
     pub(crate) node: Node,
     /// Weights laid out for a kernel.
     pub(crate) packed: Option<Packed>,
+    /// Factors of the weights of each output channel; empty for none.
+    pub(crate) factors: Vec<f32>,
     /// A value that is added to the result.
     pub(crate) residual: Option<String>,
     /// Bounds that the result is held to after that.
@@ -66,6 +70,9 @@ pub(crate) const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 /// Constants while a plan is made: the graph's own, or computed.
 pub(crate) type Constants<'g> = HashMap<String, Cow<'g, Tensor>>;
+
+/// Constants that stay codes, by name.
+pub(crate) type Quantized<'g> = HashMap<&'g str, &'g QuantizedTensor>;
 
 impl Plan {
     /// Plans a graph.
@@ -94,20 +101,34 @@ impl Plan {
             .iter()
             .map(|(name, tensor)| (name.clone(), Cow::Borrowed(tensor)))
             .collect();
-        for (name, quantized) in &graph.quantized {
-            let values = TensorData::F32(quantized.dequantize());
-            let tensor = Tensor::new(quantized.shape.clone(), values).ok_or_else(|| {
-                PlanError::graph(format!("the parts of weights {name:?} do not fit"))
-            })?;
-            constants.insert(name.clone(), Cow::Owned(tensor));
+        let mut quantized = readable_as_codes(graph);
+        for (name, tensor) in &graph.quantized {
+            if !quantized.contains_key(name.as_str()) {
+                constants.insert(name.clone(), Cow::Owned(expanded(name, tensor, &[])?));
+            }
         }
         let nodes = fold::fold(&graph.nodes, &mut constants, opset)?;
-        check_names(graph, &nodes, &constants)?;
+        check_names(graph, &nodes, &constants, &quantized)?;
+        // Where shapes depend on values, everything runs in its plain form,
+        // which needs the weights as they are.
+        let plain = options.keep_weights
+            || nodes.iter().any(|node| {
+                shape_operands(&node.op_type).iter().any(|&index| {
+                    let name = node.inputs.get(index).map_or("", String::as_str);
+                    !name.is_empty() && !constants.contains_key(name)
+                })
+            });
+        if plain {
+            for (name, tensor) in quantized.drain() {
+                constants.insert(name.into(), Cow::Owned(expanded(name, tensor, &[])?));
+            }
+        }
         let mut nodes: Vec<PlannedNode> = nodes
             .into_iter()
             .map(|node| PlannedNode {
                 node,
                 packed: None,
+                factors: Vec::new(),
                 residual: None,
                 bounds: UNBOUNDED,
             })
@@ -119,17 +140,8 @@ impl Plan {
             .collect();
         if options.fuse {
             quantized::join(&mut nodes, &constants, &outputs);
-            fuse::fuse(&mut nodes, &mut constants, &outputs, opset);
+            fuse::fuse(&mut nodes, &mut constants, &quantized, &outputs, opset);
         }
-        // Where shapes depend on values, everything runs in its plain form,
-        // which needs the weights as they are.
-        let plain = options.keep_weights
-            || nodes.iter().any(|planned| {
-                shape_operands(&planned.node.op_type).iter().any(|&index| {
-                    let name = planned.node.inputs.get(index).map_or("", String::as_str);
-                    !name.is_empty() && !constants.contains_key(name)
-                })
-            });
         let graph_inputs: HashSet<&str> = graph
             .inputs
             .iter()
@@ -137,10 +149,16 @@ impl Plan {
             .collect();
         let mut packed_inputs: HashSet<(usize, usize)> = HashSet::new();
         for (i, planned) in nodes.iter_mut().enumerate() {
-            if let Some((packed, inputs)) = pack::pack(planned, &constants, &graph_inputs, opset)? {
+            let packed = pack::pack(planned, &constants, &quantized, &graph_inputs, opset)?;
+            if let Some((packed, inputs)) = packed {
                 planned.packed = Some(packed);
                 packed_inputs.extend(inputs.into_iter().map(|input| (i, input)));
+                if !plain {
+                    continue;
+                }
             }
+            // The plain form reads weights as floats, with their factors.
+            expand_weights(planned, &mut constants, &quantized)?;
         }
         let needed: HashSet<&str> = nodes
             .iter()
@@ -199,18 +217,87 @@ impl Plan {
     }
 }
 
+/// The quantized tensors that nothing reads but as weights of operators that
+/// can decode them.
+fn readable_as_codes(graph: &Graph) -> Quantized<'_> {
+    let outputs = graph.outputs.iter().map(|value| value.name.as_str());
+    let other_uses = graph.nodes.iter().flat_map(|node| {
+        let decodes = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        let inputs = node.inputs.iter().enumerate();
+        inputs.filter_map(move |(index, name)| {
+            (!decodes || index != 1 || !node.domain.is_empty()).then_some(name.as_str())
+        })
+    });
+    let as_values: HashSet<&str> = outputs.chain(other_uses).collect();
+    graph
+        .quantized
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .filter(|(name, _)| !as_values.contains(name))
+        .collect()
+}
+
+/// A quantized tensor as floats, those of each first index multiplied with its
+/// factor, unless there are none.
+fn expanded(name: &str, tensor: &QuantizedTensor, factors: &[f32]) -> Result<Tensor, PlanError> {
+    scaled(tensor.shape.clone(), tensor.dequantize(), factors)
+        .ok_or_else(|| PlanError::graph(format!("the parts of weights {name:?} do not fit")))
+}
+
+fn scaled(shape: Vec<usize>, mut values: Vec<f32>, factors: &[f32]) -> Option<Tensor> {
+    let len = values.len() / factors.len().max(1);
+    for (values, factor) in values.chunks_mut(len.max(1)).zip(factors) {
+        values.iter_mut().for_each(|value| *value *= factor);
+    }
+    Tensor::new(shape, TensorData::F32(values))
+}
+
+/// Gives a node its own weights as floats where they have factors or are codes.
+fn expand_weights(
+    planned: &mut PlannedNode,
+    constants: &mut Constants<'_>,
+    quantized: &Quantized<'_>,
+) -> Result<(), PlanError> {
+    let Some(name) = planned.node.inputs.get(1) else {
+        return Ok(());
+    };
+    let factors = planned.factors.as_slice();
+    let weights = match (quantized.get(name.as_str()), constants.get(name)) {
+        (Some(tensor), _) => expanded(name, tensor, factors)?,
+        (None, Some(tensor)) if !factors.is_empty() => match tensor.data() {
+            TensorData::F32(values) => scaled(tensor.shape().to_vec(), values.clone(), factors)
+                .ok_or_else(|| PlanError::graph(format!("weights {name:?} have no shape")))?,
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    // A name that no graph can contain: its own end where the zero begins.
+    let own_name = format!("{}\0weights", planned.node.outputs[0]);
+    constants.insert(own_name.clone(), Cow::Owned(weights));
+    planned.node.inputs[1] = own_name;
+    Ok(())
+}
+
 /// The operator set of graphs that name none.
 const DEFAULT_OPSET: i64 = 17;
 
 /// Every value that is used exists.
-fn check_names(graph: &Graph, nodes: &[Node], constants: &Constants<'_>) -> Result<(), PlanError> {
+fn check_names(
+    graph: &Graph,
+    nodes: &[Node],
+    constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
+) -> Result<(), PlanError> {
     let mut known: HashSet<&str> = graph
         .inputs
         .iter()
         .map(|value| value.name.as_str())
         .collect();
     let exists = |known: &HashSet<&str>, name: &str| {
-        name.is_empty() || known.contains(name) || constants.contains_key(name)
+        name.is_empty()
+            || known.contains(name)
+            || constants.contains_key(name)
+            || quantized.contains_key(name)
     };
     for node in nodes {
         if let Some(name) = node.inputs.iter().find(|name| !exists(&known, name)) {

@@ -1,10 +1,11 @@
 //! AVX2 with fused multiply-add.
 
 use core::arch::x86_64::{
-    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadl_epi64, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32,
+    _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
+    _mm256_permutevar8x32_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
 use crate::level::Kernel;
@@ -44,6 +45,20 @@ impl Vector for F32x8 {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+        // SAFETY: the caller's promise; the instructions are there.
+        unsafe {
+            let positions = _mm256_cvtepu8_epi32(_mm_loadl_epi64(positions.cast()));
+            // The permutation reads the low three bits, the blend the sign,
+            // where bit 3 is moved.
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), positions);
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.add(8)), positions);
+            let is_high = _mm256_castsi256_ps(_mm256_slli_epi32(positions, 28));
+            Self(_mm256_blendv_ps(low, high, is_high))
+        }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use campana_kernels::elementwise::Unary;
 use campana_tensor::{Tensor, TensorData};
 
-use super::{Constants, PlannedNode, UNBOUNDED, constant_call};
+use super::{Constants, PlannedNode, Quantized, UNBOUNDED, constant_call};
 use crate::ops::elementwise_unary;
 use crate::ops::normalize_affine;
 
@@ -15,6 +15,7 @@ use crate::ops::normalize_affine;
 pub(super) fn fuse(
     nodes: &mut Vec<PlannedNode>,
     constants: &mut Constants<'_>,
+    quantized: &Quantized<'_>,
     graph_outputs: &HashSet<&str>,
     opset: i64,
 ) {
@@ -30,13 +31,13 @@ pub(super) fn fuse(
     let mut makers: HashMap<String, usize> = HashMap::new();
     for planned in nodes.drain(..) {
         let target = match planned.node.op_type.as_str() {
-            "BatchNormalization" => {
-                fuse_normalization(&planned, &mut done, &makers, constants, only_use, opset)
-            }
-            "Relu" | "Clip" => {
-                fuse_activation(&planned, &mut done, &makers, constants, only_use, opset)
-            }
-            "Add" => fuse_sum(&planned, &mut done, &makers, constants, only_use),
+            "BatchNormalization" => fuse_normalization(
+                &planned, &mut done, &makers, constants, quantized, only_use, opset,
+            ),
+            "Relu" | "Clip" => fuse_activation(
+                &planned, &mut done, &makers, constants, quantized, only_use, opset,
+            ),
+            "Add" => fuse_sum(&planned, &mut done, &makers, constants, quantized, only_use),
             _ => None,
         };
         let at = match target {
@@ -73,8 +74,13 @@ fn maker<'a>(
     fusable.then_some((at, planned))
 }
 
-/// Whether the weights of a node are constant floats.
-fn has_constant_weights(planned: &PlannedNode, constants: &Constants<'_>) -> bool {
+/// Whether the weights of a node are constant: floats, or codes.
+fn has_constant_weights(
+    planned: &PlannedNode,
+    constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
+) -> bool {
+    let weights = planned.node.inputs.get(1).map_or("", String::as_str);
     let constant = |index: usize| {
         let name = planned.node.inputs.get(index).map_or("", String::as_str);
         constants
@@ -82,7 +88,19 @@ fn has_constant_weights(planned: &PlannedNode, constants: &Constants<'_>) -> boo
             .is_some_and(|t| matches!(t.data(), TensorData::F32(_)))
     };
     let bias = planned.node.inputs.get(2).map_or("", String::as_str);
-    constant(1) && (bias.is_empty() || constant(2))
+    (quantized.contains_key(weights) || constant(1)) && (bias.is_empty() || constant(2))
+}
+
+fn weights_shape<'a>(
+    planned: &PlannedNode,
+    constants: &'a Constants<'_>,
+    quantized: &'a Quantized<'_>,
+) -> Option<&'a [usize]> {
+    let name = planned.node.inputs.get(1)?.as_str();
+    match quantized.get(name) {
+        Some(tensor) => Some(&tensor.shape),
+        None => Some(constants.get(name)?.shape()),
+    }
 }
 
 fn fuse_normalization(
@@ -90,13 +108,14 @@ fn fuse_normalization(
     done: &mut [PlannedNode],
     makers: &HashMap<String, usize>,
     constants: &mut Constants<'_>,
+    quantized: &Quantized<'_>,
     only_use: impl Fn(&str) -> bool,
     opset: i64,
 ) -> Option<usize> {
     let (at, conv) = maker(planned.node.inputs.first()?, done, makers, only_use)?;
     if conv.node.op_type != "Conv"
         || conv.residual.is_some()
-        || !has_constant_weights(conv, constants)
+        || !has_constant_weights(conv, constants, quantized)
     {
         return None;
     }
@@ -104,20 +123,10 @@ fn fuse_normalization(
         constants.get(name).map(Cow::as_ref)
     });
     let (scale, offset) = normalize_affine(&call).ok()?;
-    let weights = constants.get(&conv.node.inputs[1])?;
-    let TensorData::F32(values) = weights.data() else {
-        return None;
-    };
-    let filters = *weights.shape().first()?;
+    let filters = *weights_shape(conv, constants, quantized)?.first()?;
     if filters != scale.len() {
         return None;
     }
-    let per_filter = values.len() / filters.max(1);
-    let scaled = values
-        .iter()
-        .enumerate()
-        .map(|(i, value)| value * scale[i / per_filter])
-        .collect();
     let bias = match conv.node.inputs.get(2).and_then(|name| constants.get(name)) {
         Some(bias) => match bias.data() {
             TensorData::F32(bias) => bias.clone(),
@@ -128,17 +137,20 @@ fn fuse_normalization(
     let bias = (0..filters)
         .map(|f| bias[f] * scale[f] + offset[f])
         .collect();
-    let weights = Tensor::new(weights.shape().to_vec(), TensorData::F32(scaled))?;
     let bias = Tensor::new(vec![filters], TensorData::F32(bias))?;
-    // Names that no graph can contain: its own end where the colon begins.
-    let name = |what: &str| format!("{}\0{what}", planned.node.outputs[0]);
+    // A name that no graph can contain: its own end where the zero begins.
+    let name = format!("{}\0bias", planned.node.outputs[0]);
     conv.node.inputs.resize(3, String::new());
-    for (index, (what, tensor)) in [("weights", weights), ("bias", bias)]
-        .into_iter()
-        .enumerate()
-    {
-        conv.node.inputs[index + 1] = name(what);
-        constants.insert(name(what), Cow::Owned(tensor));
+    conv.node.inputs[2].clone_from(&name);
+    constants.insert(name, Cow::Owned(bias));
+    // Weights stay as they are until they are laid out.
+    if conv.factors.is_empty() {
+        conv.factors = scale;
+    } else {
+        conv.factors
+            .iter_mut()
+            .zip(&scale)
+            .for_each(|(f, s)| *f *= s);
     }
     Some(at)
 }
@@ -148,6 +160,7 @@ fn fuse_activation(
     done: &mut [PlannedNode],
     makers: &HashMap<String, usize>,
     constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
     only_use: impl Fn(&str) -> bool,
     opset: i64,
 ) -> Option<usize> {
@@ -166,7 +179,7 @@ fn fuse_activation(
         return None;
     };
     let (at, target) = maker(input, done, makers, only_use)?;
-    if !has_constant_weights(target, constants) {
+    if !has_constant_weights(target, constants, quantized) {
         return None;
     }
     target.bounds = [at_least, at_most];
@@ -178,6 +191,7 @@ fn fuse_sum(
     done: &mut [PlannedNode],
     makers: &HashMap<String, usize>,
     constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
     only_use: impl Fn(&str) -> bool + Copy,
 ) -> Option<usize> {
     let [left, right] = planned.node.inputs.as_slice() else {
@@ -193,11 +207,10 @@ fn fuse_sum(
         let Some((at, target)) = maker(name, done, makers, only_use) else {
             continue;
         };
-        let dense_filters = has_constant_weights(target, constants)
+        let dense_filters = has_constant_weights(target, constants, quantized)
             && target.node.op_type == "Conv"
-            && constants
-                .get(&target.node.inputs[1])
-                .is_some_and(|weights| weights.shape().get(1).is_some_and(|&c| c > 1));
+            && weights_shape(target, constants, quantized)
+                .is_some_and(|shape| shape.get(1).is_some_and(|&c| c > 1));
         if target.residual.is_none() && dense_filters {
             target.residual = Some(other.clone());
             return Some(at);

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use campana_codebook::QuantizedTensor;
 use campana_kernels::depthwise::PackedFilters;
 use campana_kernels::gemm::PackedMatrix;
 use campana_tensor::{Tensor, TensorData};
 
-use super::{Constants, PlannedNode, constant_call};
+use super::coded::{self, MatrixOf};
+use super::{Constants, PlannedNode, Quantized, constant_call};
 use crate::error::PlanError;
 
 /// Weights as a kernel reads them.
@@ -43,10 +45,74 @@ impl Packed {
 /// Channels of an input that is read channels-first rather than turned around.
 const MAX_PLANAR_CHANNELS: usize = 4;
 
+/// Weights that are known beforehand.
+enum Weights<'a> {
+    Floats(&'a [f32]),
+    Codes(&'a QuantizedTensor, Vec<u8>),
+}
+
+impl Weights<'_> {
+    /// The matrix of these weights, each column multiplied with its factor,
+    /// unless there are none.
+    fn matrix(&self, matrix: &MatrixOf<'_>, factors: &[f32]) -> Option<PackedMatrix> {
+        let (rows, columns) = (matrix.row_offsets.len(), matrix.columns);
+        match self {
+            Self::Floats(values) => {
+                let factor = |column: usize| factors.get(column).copied().unwrap_or(1.0);
+                Some(PackedMatrix::pack(rows, columns, |r, c| {
+                    values[matrix.position(r, c)] * factor(c)
+                }))
+            }
+            Self::Codes(tensor, codes) => {
+                let decoding = coded::decoding(tensor, matrix)?;
+                let code = |r, c| codes[matrix.position(r, c)];
+                let packed = PackedMatrix::pack_codes(rows, columns, decoding, code);
+                Some(if factors.is_empty() {
+                    packed
+                } else {
+                    packed.with_column_scale(factors)
+                })
+            }
+        }
+    }
+
+    /// A filter `[channels, 1, kh, kw]` for each channel, as in `matrix`.
+    fn filters(
+        &self,
+        window: [usize; 2],
+        channels: usize,
+        factors: &[f32],
+        bias: &[f32],
+    ) -> Option<PackedFilters> {
+        let taps = window[0] * window[1];
+        let bias = |channel: usize| bias[channel];
+        Some(match self {
+            Self::Floats(values) => {
+                let factor = |channel: usize| factors.get(channel).copied().unwrap_or(1.0);
+                let value = |ky, kx, c| values[c * taps + ky * window[1] + kx] * factor(c);
+                PackedFilters::pack(window, channels, value, bias)
+            }
+            Self::Codes(tensor, codes) => {
+                let row_offsets: Vec<usize> = (0..taps).collect();
+                let matrix = MatrixOf {
+                    row_offsets: &row_offsets,
+                    first_column: 0,
+                    columns: channels,
+                    column_stride: taps,
+                };
+                let decoding = coded::decoding(tensor, &matrix)?;
+                let code = |ky, kx, c| codes[c * taps + ky * window[1] + kx];
+                PackedFilters::pack_codes(window, channels, decoding, factors, code, bias)
+            }
+        })
+    }
+}
+
 /// The packed weights of a node with constant ones, and which inputs they replace.
 pub(super) fn pack(
     planned: &PlannedNode,
     constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
     graph_inputs: &HashSet<&str>,
     opset: i64,
 ) -> Result<Option<(Packed, Vec<usize>)>, PlanError> {
@@ -58,14 +124,20 @@ pub(super) fn pack(
         TensorData::F32(values) => Some(values.clone()),
         _ => None,
     };
+    let is_packed = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+    let Some(name) = node.inputs.get(1).filter(|_| is_packed) else {
+        return Ok(None);
+    };
+    let (shape, weights) = match (quantized.get(name.as_str()), constants.get(name)) {
+        (Some(tensor), _) => (tensor.shape.clone(), Weights::Codes(tensor, tensor.codes())),
+        (None, Some(tensor)) => match tensor.data() {
+            TensorData::F32(values) => (tensor.shape().to_vec(), Weights::Floats(values)),
+            _ => return Ok(None),
+        },
+        (None, None) => return Ok(None),
+    };
     let has_bias = node.inputs.get(2).is_some_and(|name| !name.is_empty());
-    let Some(weights) = constant(1) else {
-        return Ok(None);
-    };
-    let TensorData::F32(values) = weights.data() else {
-        return Ok(None);
-    };
-    let shape = weights.shape().to_vec();
+    let factors = planned.factors.as_slice();
     let call = constant_call(node, opset, |name| constants.get(name).map(Cow::as_ref));
     let fault = |fault| PlanError::at(node, fault);
     match node.op_type.as_str() {
@@ -87,44 +159,48 @@ pub(super) fn pack(
             if groups == 0 || !filters.is_multiple_of(groups) || kh * kw == 0 {
                 return Ok(None);
             }
-            if groups > 1 && channels == 1 && filters == groups {
-                let filters = PackedFilters::pack(
-                    [kh, kw],
-                    filters,
-                    |ky, kx, c| values[(c * kh + ky) * kw + kx],
-                    |c| bias[c],
-                );
-                let filters = Arc::new(filters);
-                return Ok(Some((Packed::Depthwise { filters, shape }, vec![1, 2])));
-            }
-            let planar = groups == 1
-                && channels <= MAX_PLANAR_CHANNELS
-                && graph_inputs.contains(node.inputs[0].as_str());
-            let group_filters = filters / groups;
-            let matrices = (0..groups)
-                .map(|group| {
-                    let value = |row: usize, column: usize| {
+            let packed = if groups > 1 && channels == 1 && filters == groups {
+                let filters = weights.filters([kh, kw], filters, factors, &bias);
+                filters.map(|filters| Packed::Depthwise {
+                    filters: Arc::new(filters),
+                    shape,
+                })
+            } else {
+                let planar = groups == 1
+                    && channels <= MAX_PLANAR_CHANNELS
+                    && graph_inputs.contains(node.inputs[0].as_str());
+                let group_filters = filters / groups;
+                let row_offsets: Vec<usize> = (0..kh * kw * channels)
+                    .map(|row| {
                         let (tap, channel) = if planar {
                             (row % (kh * kw), row / (kh * kw))
                         } else {
                             (row / channels, row % channels)
                         };
-                        let filter = group * group_filters + column;
-                        values[(filter * channels + channel) * kh * kw + tap]
-                    };
-                    PackedMatrix::pack(kh * kw * channels, group_filters, value)
-                        .with_bias(&bias[group * group_filters..][..group_filters])
-                })
-                .collect();
-            let groups = Arc::new(matrices);
-            Ok(Some((
-                Packed::Conv {
-                    groups,
+                        channel * kh * kw + tap
+                    })
+                    .collect();
+                let matrices: Option<Vec<PackedMatrix>> = (0..groups)
+                    .map(|group| {
+                        let columns = group * group_filters..(group + 1) * group_filters;
+                        let matrix = MatrixOf {
+                            row_offsets: &row_offsets,
+                            first_column: columns.start,
+                            columns: group_filters,
+                            column_stride: channels * kh * kw,
+                        };
+                        let factors = factors.get(columns.clone()).unwrap_or(&[]);
+                        let packed = weights.matrix(&matrix, factors)?;
+                        Some(packed.with_bias(&bias[columns]))
+                    })
+                    .collect();
+                matrices.map(|matrices| Packed::Conv {
+                    groups: Arc::new(matrices),
                     planar,
                     shape,
-                },
-                vec![1, 2],
-            )))
+                })
+            };
+            Ok(packed.map(|packed| (packed, vec![1, 2])))
         }
         "Gemm" => {
             let &[rows, columns] = &shape[..] else {
@@ -134,10 +210,10 @@ pub(super) fn pack(
             let trans_b = call.int("transB", 0).map_err(fault)? != 0;
             let alpha = call.float("alpha", 1.0).map_err(fault)?;
             let beta = call.float("beta", 1.0).map_err(fault)?;
-            let (depth, columns) = if trans_b {
-                (columns, rows)
+            let (depth, columns, row_stride, column_stride) = if trans_b {
+                (columns, rows, 1, columns)
             } else {
-                (rows, columns)
+                (rows, columns, columns, 1)
             };
             let bias = match constant(2) {
                 None if has_bias => return Ok(None),
@@ -153,24 +229,37 @@ pub(super) fn pack(
             if trans_a {
                 return Ok(None);
             }
-            let value = |r: usize, c: usize| {
-                alpha
-                    * if trans_b {
-                        values[c * depth + r]
-                    } else {
-                        values[r * columns + c]
-                    }
+            let row_offsets: Vec<usize> = (0..depth).map(|row| row * row_stride).collect();
+            let matrix = MatrixOf {
+                row_offsets: &row_offsets,
+                first_column: 0,
+                columns,
+                column_stride,
             };
-            let matrix = PackedMatrix::pack(depth, columns, value).with_bias(&bias);
-            Ok(Some((Packed::Dense(Arc::new(matrix)), vec![1, 2])))
+            let factors = if alpha == 1.0 {
+                Vec::new()
+            } else {
+                vec![alpha; columns]
+            };
+            let packed = weights.matrix(&matrix, &factors);
+            Ok(packed.map(|matrix| {
+                let matrix = matrix.with_bias(&bias);
+                (Packed::Dense(Arc::new(matrix)), vec![1, 2])
+            }))
         }
-        "MatMul" => {
+        _ => {
             let &[depth, columns] = &shape[..] else {
                 return Ok(None);
             };
-            let matrix = PackedMatrix::pack(depth, columns, |r, c| values[r * columns + c]);
-            Ok(Some((Packed::Dense(Arc::new(matrix)), vec![1])))
+            let row_offsets: Vec<usize> = (0..depth).map(|row| row * columns).collect();
+            let matrix = MatrixOf {
+                row_offsets: &row_offsets,
+                first_column: 0,
+                columns,
+                column_stride: 1,
+            };
+            let packed = weights.matrix(&matrix, &[]);
+            Ok(packed.map(|matrix| (Packed::Dense(Arc::new(matrix)), vec![1])))
         }
-        _ => Ok(None),
     }
 }

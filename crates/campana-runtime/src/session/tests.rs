@@ -5,6 +5,8 @@ use super::*;
 use crate::error::{PlanErrorKind, RunErrorKind};
 use crate::plan::PlanOptions;
 
+mod codes;
+
 /// Sums in another order, of at most a few hundred products of size 1.
 const MAX_ERROR: f32 = 1e-4;
 
