@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use batches::nothing_readable;
 pub use batches::{Batch, BatchOptions, Batches, ImageFailure, Selection};
 
 use crate::error::Error;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::dataset::nothing_readable;
 use crate::{
     AccuracyTally, BatchOptions, Dataset, Error, ImageFailure, Network, Preprocessing, argmax,
 };
@@ -114,13 +115,7 @@ pub fn evaluate(
         }
     }
     if comparison.evaluations[0].tally.images() == 0 {
-        return Err(Error::Dataset {
-            dataset: dataset.name().to_owned(),
-            problem: format!(
-                "none of its images could be read ({} failed)",
-                comparison.failures.len()
-            ),
-        });
+        return Err(nothing_readable(dataset, &comparison.failures));
     }
     Ok(comparison)
 }

@@ -83,7 +83,11 @@ impl Network {
         if fits {
             return Ok(());
         }
-        let message = format!("takes input {declared:?}, but the preprocessing makes {given:?}");
+        let declared: Vec<String> = declared.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "takes input [{}], but the preprocessing makes {given:?}",
+            declared.join(", ")
+        );
         Err(Error::unsuitable_model(&self.name, &message))
     }
 

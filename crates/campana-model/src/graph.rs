@@ -78,3 +78,14 @@ pub enum Dim {
     /// Known only at run time; the name may be empty.
     Symbol(String),
 }
+
+/// The extent, or the name of one that is not known beforehand (`?` without).
+impl std::fmt::Display for Dim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(extent) => write!(f, "{extent}"),
+            Self::Symbol(name) if name.is_empty() => f.write_str("?"),
+            Self::Symbol(name) => f.write_str(name),
+        }
+    }
+}

@@ -401,14 +401,7 @@ fn image_of<'a>(input: &Input<'a>, image: usize, images: usize) -> Input<'a> {
 }
 
 fn display_shape(shape: &[Dim]) -> String {
-    let dims: Vec<String> = shape
-        .iter()
-        .map(|dim| match dim {
-            Dim::Fixed(dim) => dim.to_string(),
-            Dim::Symbol(name) if name.is_empty() => "?".into(),
-            Dim::Symbol(name) => name.clone(),
-        })
-        .collect();
+    let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
     format!("[{}]", dims.join(", "))
 }
 

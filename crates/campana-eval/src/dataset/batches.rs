@@ -53,6 +53,20 @@ pub struct ImageFailure {
     pub error: Error,
 }
 
+/// What is wrong with a dataset of which every picture was left out.
+pub(crate) fn nothing_readable(dataset: &Dataset, failures: &[ImageFailure]) -> Error {
+    let first = failures.first().map_or_else(String::new, |failure| {
+        format!("; the first, {}: {}", failure.name, failure.error)
+    });
+    Error::Dataset {
+        dataset: dataset.name().to_owned(),
+        problem: format!(
+            "none of its images could be read ({} failed{first})",
+            failures.len()
+        ),
+    }
+}
+
 /// Decoded pictures, in the order of the dataset.
 #[derive(Debug, Default)]
 pub struct Batch {
