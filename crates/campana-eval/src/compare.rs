@@ -18,14 +18,17 @@ use campana_quantize::{
 use campana_tensor::{Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::nothing_readable;
 use crate::{
     AccuracyTally, Batch, BatchOptions, Dataset, Error, ImageFailure, Network, Preprocessing,
     Proportion, argmax,
 };
 
 mod journal;
+mod markdown;
 
 pub use journal::Journal;
+pub use markdown::compare_markdown;
 
 /// Decoded images are kept in memory up to this many bytes, and decoded again
 /// for each design beyond.
@@ -153,13 +156,7 @@ impl<'a> Experiment<'a> {
         let failures = images.decode(go_on)?;
         let (reference, answers) = images.ask(&network, None, go_on)?;
         if reference.images() == 0 {
-            return Err(Error::Dataset {
-                dataset: dataset.name().to_owned(),
-                problem: format!(
-                    "none of its images could be read ({} failed)",
-                    failures.len()
-                ),
-            });
+            return Err(nothing_readable(dataset, &failures));
         }
         let mut hash = Hash::default();
         for (tensor_name, tensor) in &graph.constants {

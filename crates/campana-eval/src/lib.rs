@@ -39,7 +39,10 @@ mod preprocess;
 pub mod report;
 mod sidecar;
 
-pub use compare::{CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, pareto_front};
+pub use compare::{
+    CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, compare_markdown,
+    pareto_front,
+};
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
 };

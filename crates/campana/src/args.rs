@@ -187,10 +187,13 @@ pub(crate) struct Compare {
     /// Also write a page with plots
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Also write tables for a document
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
     /// Journal of finished rows: kept as they finish, and taken from it when the command is run again
     #[arg(long, value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
-    /// Overwrite the CSV file and the page where they exist
+    /// Overwrite the CSV file, the page and the tables where they exist
     #[arg(long)]
     pub(crate) force: bool,
 }

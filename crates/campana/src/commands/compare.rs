@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use campana_eval::report::{CompareReport, compare_page};
 use campana_eval::{
     BatchOptions, CompareRow, Dataset, DatasetOptions, Design, Experiment, Journal, compare_csv,
-    pareto_front,
+    compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
 use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar};
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
         Ok(Some(OutputFile::create(path, overwrite, &monitor)?))
     };
     let (csv, html) = (create(&args.csv)?, create(&args.html)?);
+    let markdown = create(&args.markdown)?;
 
     let sidecar = sidecar(&args.model)?;
     let model = Model::open(&args.model)
@@ -86,6 +87,7 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     for (file, content) in [
         (csv, compare_csv(&report.rows)),
         (html, compare_page(&report)),
+        (markdown, compare_markdown(&report.rows)),
     ] {
         if let Some(mut file) = file {
             file.write_all(content.as_bytes())?;
@@ -178,7 +180,10 @@ impl Finished {
         let name = path.display().to_string();
         check_differs(&args.model, path)?;
         check_differs(&args.data, path)?;
-        for output in [&args.csv, &args.html].into_iter().flatten() {
+        for output in [&args.csv, &args.html, &args.markdown]
+            .into_iter()
+            .flatten()
+        {
             if output == path {
                 bail!("the journal '{name}' is also an output; name another file");
             }
