@@ -1,7 +1,7 @@
 //! Levels and scales that suit codes best.
 
 use crate::moment::SecondMoment;
-use crate::vector::dot;
+use crate::vector::{add_scaled, dot};
 
 /// Weight of staying where a level is, as a share of the mean diagonal: keeps
 /// the system solvable where two levels cannot be told apart by their error.
@@ -52,17 +52,18 @@ impl LevelSystem {
             .map(|weight| weight - (scale * f64::from(shift)) as f32)
             .collect();
         let wanted = moment.times(&target);
-        let mut sums = vec![0f32; k];
+        // For each level the sum of the moments of its inputs, row by row: one
+        // pass over the moments in vectors.
+        let n = codes.len();
+        let mut sums = vec![0f32; k * n];
         for (input, &code) in codes.iter().enumerate() {
             let code = usize::from(code);
             self.right[code] += scale * f64::from(wanted[input]);
-            sums.fill(0.0);
-            for (&value, &other) in moment.row(input).iter().zip(codes) {
-                sums[usize::from(other)] += value;
-            }
-            let row = &mut self.matrix[code * k..][..k];
-            for (entry, &sum) in row.iter_mut().zip(&sums) {
-                *entry += scale * scale * f64::from(sum);
+            add_scaled(&mut sums[code * n..][..n], moment.row(input), 1.0);
+        }
+        for (level, sums) in sums.chunks_exact(n.max(1)).enumerate() {
+            for (&code, &sum) in codes.iter().zip(sums) {
+                self.matrix[usize::from(code) * k + level] += scale * scale * f64::from(sum);
             }
         }
     }
