@@ -7,6 +7,9 @@
 //!    these with the inputs in the float network, are gathered. The weights are
 //!    moved to where they partly undo the errors of the layers before, and
 //!    codes (and levels) are chosen anew for the least error of the outputs.
+//!    Where the outputs are added to another value, as at the end of a residual
+//!    block, they aim at the sum: what that value lacks is made up for as far
+//!    as the layer's inputs tell.
 //! 2. Where a batch normalization comes, mean and variance of its input are
 //!    measured in both networks. What the quantized one has more goes into the
 //!    normalization's parameters: `mean += mean_q - mean`, `variance *=
@@ -29,6 +32,7 @@ mod merge;
 mod statistics;
 mod walk;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use campana_kernels::ThreadPool;
@@ -44,7 +48,7 @@ use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::merge::{Normalization, epsilon, round_to_halves};
 use crate::correct::statistics::ChannelStatistics;
-use crate::correct::walk::{Frontier, cuts, unsupported};
+use crate::correct::walk::{Frontier, read_after, unsupported};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 use crate::store::Precision;
 use crate::{Error, ErrorKind, Progress};
@@ -62,6 +66,13 @@ const DEFAULT_SIZE: [usize; 2] = [224, 224];
 /// Channels of which the images show less than this share of the variance
 /// that a normalization knows are left alone: too little was seen of them.
 const MIN_SEEN_VARIANCE: f64 = 1e-4;
+
+/// Epsilon of a normalization that does not say it.
+const DEFAULT_EPSILON: f64 = 1e-5;
+
+/// Channels that a normalization multiplies with less than this pass nothing
+/// on.
+const MIN_GAIN: f64 = 1e-3;
 
 /// Bounds of the factor on a variance.
 const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
@@ -200,7 +211,6 @@ impl Correction<'_, '_> {
     }
 
     fn walk(&mut self, progress: &dyn Progress) -> Result<(), Error> {
-        let cuts = cuts(&self.graph);
         let nodes = self.graph.nodes.clone();
         let last_layer = nodes.iter().rposition(|node| self.is_of_interest(node));
         for (i, node) in nodes
@@ -219,14 +229,37 @@ impl Correction<'_, '_> {
                 let count: usize = outcome.report.shape.iter().product();
                 progress.tensor_done(outcome.tensor.name, count as u64);
             }
-            if let Some(cut) = cuts.iter().find(|(nodes, _)| *nodes == i + 1)
-                && last_layer.is_some_and(|last| last > i)
-            {
-                let graphs = [&self.graph, &self.quantized_graph];
-                for (front, graph) in self.fronts.iter_mut().zip(graphs) {
-                    front.advance(graph, cut, self.threads)?;
-                }
+            if last_layer.is_some_and(|last| last > i) {
+                self.advance(i)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps what a node gives in both networks, where later ones read it more
+    /// than once, and lets go of what none reads.
+    fn advance(&mut self, node: usize) -> Result<(), Error> {
+        let graphs = [&self.graph, &self.quantized_graph];
+        let read = read_after(graphs[0], node + 1);
+        let op_type = &graphs[0].nodes[node].op_type;
+        for output in &graphs[0].nodes[node].outputs {
+            let later = graphs[0].nodes[node + 1..]
+                .iter()
+                .filter(|later| later.inputs.contains(output));
+            // Statistics are taken of the outputs of layers; all else that
+            // goes into a cheap node alone is computed together with it.
+            let is_fleeting = !LAYERS.contains(&&**op_type)
+                && self.uses.get(output) == Some(&1)
+                && later.clone().all(|later| CHEAP.contains(&&*later.op_type));
+            if !read.contains(&**output) || is_fleeting {
+                continue;
+            }
+            for (front, graph) in self.fronts.iter_mut().zip(graphs) {
+                front.keep(graph, output, self.threads)?;
+            }
+        }
+        for (front, graph) in self.fronts.iter_mut().zip(graphs) {
+            front.forget(graph, node + 1);
         }
         Ok(())
     }
@@ -237,7 +270,8 @@ impl Correction<'_, '_> {
 
     /// Where the quantized weights of a layer are, which no other layer reads.
     fn weights_of(&self, node: &Node) -> Option<usize> {
-        let name = matches!(&*node.op_type, "Conv" | "Gemm" | "MatMul")
+        let name = LAYERS
+            .contains(&&*node.op_type)
             .then(|| node.inputs.get(1))
             .flatten()?;
         let place = *self.places.get(name)?;
@@ -268,6 +302,9 @@ impl Correction<'_, '_> {
             } else {
                 About::Zero
             };
+            if self.align && normalized {
+                self.fronts[0].keep(&self.graph, &node.outputs[0], self.threads)?;
+            }
             self.compensate(node, place, about)?;
         }
         if normalized {
@@ -306,12 +343,19 @@ impl Correction<'_, '_> {
         let groups = windows.groups();
         let pool = ThreadPool::new(self.threads);
         let mut moments = InputMoments::new(windows, self.images);
+        let addition = match groups {
+            1 => self.addition(node, rows.count())?,
+            _ => None,
+        };
+        let names: Vec<&str> = std::iter::once(&*node.inputs[0])
+            .chain(addition.as_ref().map(|(other, _)| &**other))
+            .collect();
         Frontier::visit_both(
             [&self.fronts[0], &self.fronts[1]],
             [&self.graph, &self.quantized_graph],
-            &node.inputs[0],
+            &names,
             self.threads,
-            |batches| moments.add(batches, &pool),
+            |values| moments.add(values[0], values.get(1).copied(), &pool),
         )?;
         let moments = moments.finish(about);
         if moments.len() != groups
@@ -322,6 +366,12 @@ impl Correction<'_, '_> {
         {
             return Ok(());
         }
+        let lack = addition.filter(|_| moments[0].lack.len() == rows.count() * rows.row_len());
+        let lack = lack.map(|(_, units)| {
+            let lack = moments[0].lack.chunks_exact(rows.row_len()).zip(units);
+            let in_units = lack.flat_map(|(lack, unit)| lack.iter().map(move |lack| lack * unit));
+            in_units.collect::<Vec<f64>>()
+        });
         let (compensations, cross): (Vec<Compensation>, Vec<Vec<f64>>) = moments
             .into_iter()
             .map(|moments| (Compensation::new(&moments.own), moments.cross))
@@ -330,7 +380,7 @@ impl Correction<'_, '_> {
             .iter()
             .map(|compensation| Compensation::new(&compensation.moment().damped(AIM_DAMPING)))
             .collect();
-        rows.aim(&careful, &cross);
+        rows.aim(&careful, &cross, lack.as_deref());
         let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
         let decoded = solved.dequantize();
         let squared_error: f64 = weights
@@ -347,6 +397,84 @@ impl Correction<'_, '_> {
         replace(&mut self.quantized_graph, outcome.tensor.name, decoded)?;
         self.report.compensated += 1;
         Ok(())
+    }
+
+    /// The value that the outputs of a convolution are added to, behind a
+    /// normalization where there is one, if it is known by now; and for each
+    /// output channel how much of the output is one of the sum.
+    fn addition(&self, node: &Node, channels: usize) -> Result<Option<(String, Vec<f64>)>, Error> {
+        let nodes = &self.graph.nodes;
+        let only_reader = |value: &str| {
+            let mut readers = nodes
+                .iter()
+                .filter(|node| node.inputs.iter().any(|input| input == value));
+            readers.next().filter(|_| self.uses.get(value) == Some(&1))
+        };
+        let Some(output) = node.outputs.first() else {
+            return Ok(None);
+        };
+        let next = only_reader(output);
+        let normalization = next
+            .filter(|next| next.op_type == "BatchNormalization")
+            .cloned();
+        let (output, sum) = match &normalization {
+            Some(next) => (&next.outputs[0], only_reader(&next.outputs[0])),
+            None => (output, next),
+        };
+        let Some(sum) = sum.filter(|sum| sum.op_type == "Add") else {
+            return Ok(None);
+        };
+        let Some(other) = sum.inputs.iter().find(|input| *input != output).cloned() else {
+            return Ok(None);
+        };
+        let place = |found: &dyn Fn(&Node) -> bool| nodes.iter().position(found);
+        let here = place(&|other| other.outputs == node.outputs);
+        let made = place(&|node| node.outputs.contains(&other));
+        if made.is_none() || made >= here {
+            return Ok(None);
+        }
+        let Some(normalization) = normalization else {
+            return Ok(Some((other, vec![1.0; channels])));
+        };
+        let (Some((_, gains)), Some((_, variances))) = (
+            self.own_constant(&normalization, 1),
+            self.own_constant(&normalization, 4),
+        ) else {
+            return Ok(None);
+        };
+        let epsilon = match normalization.attributes.get("epsilon") {
+            Some(Attribute::Float(epsilon)) => f64::from(*epsilon),
+            _ => DEFAULT_EPSILON,
+        };
+        let mut seen: Vec<f64> = variances.iter().map(|&v| f64::from(v)).collect();
+        if self.align {
+            // The normalization will be by what these images show.
+            let output = &normalization.inputs[0];
+            let mut statistics = ChannelStatistics::default();
+            self.fronts[0].visit(&self.graph, output, self.threads, |batch| {
+                statistics.add(batch, 1)
+            })?;
+            seen = statistics.variances();
+        }
+        if seen.len() != channels || gains.len() != channels {
+            return Ok(None);
+        }
+        let units = gains
+            .iter()
+            .zip(&seen)
+            .zip(&variances)
+            .map(|((&gain, &seen), &variance)| {
+                // Of channels that normalization all but silences, or that the
+                // images do not show, nothing can be asked.
+                let known = f64::from(gain.abs()) > MIN_GAIN
+                    && seen > MIN_SEEN_VARIANCE * f64::from(variance);
+                if known {
+                    (seen + epsilon).sqrt() / f64::from(gain)
+                } else {
+                    0.0
+                }
+            });
+        Ok(Some((other, units.collect())))
     }
 
     /// The bias of a layer takes the difference of the means.
@@ -489,6 +617,19 @@ impl Correction<'_, '_> {
 /// variance say about them is noise.
 const AIM_DAMPING: f64 = 0.05;
 
+/// Operators with weights.
+const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
+
+/// Operators that cost next to nothing and are run together with what follows.
+const CHEAP: [&str; 6] = [
+    "BatchNormalization",
+    "Relu",
+    "Clip",
+    "Identity",
+    "Flatten",
+    "Reshape",
+];
+
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;
 
@@ -523,8 +664,14 @@ fn batches(graph: &Graph, samples: &Samples) -> Result<Vec<Tensor>, Error> {
     };
     let declared = input.shape.as_deref().unwrap_or(&[]);
     let (image, data) = match samples {
-        Samples::Images { shape, data } => (shape.get(1..).unwrap_or(&[]).to_vec(), data.clone()),
-        Samples::Synthetic { size } => synthetic(declared, *size)?,
+        Samples::Images { shape, data } => (
+            shape.get(1..).unwrap_or(&[]).to_vec(),
+            Cow::Borrowed(data.as_slice()),
+        ),
+        Samples::Synthetic { size } => {
+            let (image, data) = synthetic(declared, *size)?;
+            (image, Cow::Owned(data))
+        }
     };
     let fixed = match declared.first() {
         Some(Dim::Fixed(batch)) => Some((*batch).max(1)),

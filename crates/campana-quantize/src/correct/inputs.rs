@@ -117,6 +117,9 @@ pub(crate) struct InputMoments {
     random: Random,
     count: usize,
     groups: Vec<GroupMoments>,
+    /// Sums of the products of what the other side of an addition lacks, at
+    /// the same places, with the inputs; shape `[outputs, weights]`.
+    lack: Vec<f64>,
 }
 
 /// Sums over windows of what lies beyond the first batch's means.
@@ -141,6 +144,9 @@ pub(crate) struct Moments {
     pub(crate) own: SecondMoment,
     /// `E[x_float x_quantized^T]`, shape `[weights, weights]`.
     pub(crate) cross: Vec<f64>,
+    /// `E[(s_float - s_quantized) x_quantized^T]` where the layer's outputs are
+    /// added to `s`, shape `[outputs, weights]`; else empty.
+    pub(crate) lack: Vec<f64>,
 }
 
 impl InputMoments {
@@ -152,11 +158,18 @@ impl InputMoments {
             random: Random(0),
             count: 0,
             groups: Vec::new(),
+            lack: Vec::new(),
         }
     }
 
-    /// Adds a batch of inputs in the float and the quantized network.
-    pub(crate) fn add(&mut self, batches: [&Tensor; 2], pool: &ThreadPool) -> Result<(), Error> {
+    /// Adds a batch of inputs in the float and the quantized network, and of
+    /// what the outputs are added to in both.
+    pub(crate) fn add(
+        &mut self,
+        batches: [&Tensor; 2],
+        others: Option<[&Tensor; 2]>,
+        pool: &ThreadPool,
+    ) -> Result<(), Error> {
         let before = self.random.0;
         let [float, quantized] = batches.map(|batch| {
             // The same windows in both.
@@ -168,12 +181,19 @@ impl InputMoments {
             }
         });
         let (float, quantized) = (float?, quantized?);
+        let lack = match others {
+            Some(others) => match quantized.first() {
+                Some(gathered) => lack_at(gathered, others)?,
+                None => None,
+            },
+            None => None,
+        };
         self.count += quantized.first().map_or(0, |gathered| gathered.count);
         for (group, (float, quantized)) in float.into_iter().zip(quantized).enumerate() {
             if self.groups.len() == group {
                 self.groups.push(GroupMoments::new(&float, &quantized));
             }
-            self.groups[group].add(float, quantized, pool);
+            self.groups[group].add(float, quantized, lack.as_deref(), &mut self.lack, pool);
         }
         Ok(())
     }
@@ -183,6 +203,7 @@ impl InputMoments {
     /// of weights.
     pub(crate) fn finish(self, about: About) -> Vec<Moments> {
         let count = self.count.max(1) as f64;
+        let lack = self.lack;
         self.groups
             .into_iter()
             .map(|group| {
@@ -207,7 +228,11 @@ impl InputMoments {
                     }
                     values
                 };
+                // Relative to the first batch's means: what lacks on average is
+                // no affair of the weights.
+                let lack = lack.iter().map(|sum| sum / count * kept).collect();
                 Moments {
+                    lack,
                     own: SecondMoment::new(n, finish(group.own, &group.quantized)),
                     cross: finish(group.cross, &group.float),
                 }
@@ -290,7 +315,13 @@ impl InputMoments {
                     }
                 }
             }
-            gathered.push(Gathered { count, columns });
+            let places = places.clone();
+            gathered.push(Gathered {
+                count,
+                columns,
+                places,
+                extent,
+            });
         }
         Ok(gathered)
     }
@@ -306,7 +337,42 @@ fn gather_rows(values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> 
     let columns = (0..len)
         .flat_map(|column| (0..count).map(move |row| values[row * len + column]))
         .collect();
-    Ok(vec![Gathered { count, columns }])
+    Ok(vec![Gathered {
+        count,
+        columns,
+        places: Vec::new(),
+        extent: [0; 2],
+    }])
+}
+
+/// What the second of two values lacks to the first at the places of outputs,
+/// about the mean of each channel; shape `[channels, places]`. `None` where
+/// the values are not one for each output.
+fn lack_at(
+    gathered: &Gathered,
+    [float, quantized]: [&Tensor; 2],
+) -> Result<Option<Vec<f32>>, Error> {
+    let places = &gathered.places;
+    let images = places.last().map_or(0, |[image, ..]| image + 1);
+    let [height, width] = gathered.extent;
+    let channels = match *float.shape() {
+        [n, channels, h, w] if n == images && [h, w] == gathered.extent => channels,
+        _ => return Ok(None),
+    };
+    if quantized.shape() != float.shape() {
+        return Ok(None);
+    }
+    let (float, quantized) = (floats(float)?, floats(quantized)?);
+    let mut lack = vec![0f32; channels * places.len()];
+    for (channel, lack) in lack.chunks_exact_mut(places.len().max(1)).enumerate() {
+        for (lack, &[image, y, x]) in lack.iter_mut().zip(places) {
+            let at = ((image * channels + channel) * height + y) * width + x;
+            *lack = float[at] - quantized[at];
+        }
+        let mean = lack.iter().sum::<f32>() / lack.len() as f32;
+        lack.iter_mut().for_each(|lack| *lack -= mean);
+    }
+    Ok(Some(lack))
 }
 
 /// Inputs of one group: for each weight of a row the values that it meets,
@@ -314,6 +380,10 @@ fn gather_rows(values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> 
 struct Gathered {
     count: usize,
     columns: Vec<f32>,
+    /// Image, row and column of each output.
+    places: Vec<[usize; 3]>,
+    /// Rows and columns of the layer's output.
+    extent: [usize; 2],
 }
 
 impl GroupMoments {
@@ -327,7 +397,14 @@ impl GroupMoments {
         }
     }
 
-    fn add(&mut self, mut float: Gathered, mut quantized: Gathered, pool: &ThreadPool) {
+    fn add(
+        &mut self,
+        mut float: Gathered,
+        mut quantized: Gathered,
+        lack: Option<&[f32]>,
+        lack_sums: &mut Vec<f64>,
+        pool: &ThreadPool,
+    ) {
         let count = quantized.count;
         if count == 0 {
             return;
@@ -337,18 +414,27 @@ impl GroupMoments {
         let n = self.quantized.origin.len();
         let columns = &quantized.columns;
         let packed = PackedMatrix::pack(count, n, |row, column| columns[column * count + row]);
-        let mut products = vec![0f32; n * n];
-        for (left, sums) in [(columns, &mut self.own), (&float.columns, &mut self.cross)] {
+        lack_sums.resize(lack.map_or(0, |lack| lack.len() / count * n), 0.0);
+        let lack = lack.map(|lack| (lack, lack_sums));
+        for (left, sums) in [
+            (&**columns, &mut self.own),
+            (&*float.columns, &mut self.cross),
+        ]
+        .into_iter()
+        .chain(lack)
+        {
+            let rows = left.len() / count;
+            let mut products = vec![0f32; rows * n];
             gemm(
                 Level::detect(),
                 pool,
                 left,
-                Grid::rows(n, count),
+                Grid::rows(rows, count),
                 RowRuns::contiguous(count),
                 &packed,
                 Epilogue::NONE,
                 &mut products,
-                Grid::rows(n, n),
+                Grid::rows(rows, n),
             );
             for (sum, product) in sums.iter_mut().zip(&products) {
                 *sum += f64::from(*product);
@@ -378,5 +464,34 @@ impl Beyond {
             column.iter_mut().for_each(|value| *value -= origin);
             *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_tensor::TensorData;
+
+    fn gathered(extent: [usize; 2], places: Vec<[usize; 3]>) -> Gathered {
+        Gathered {
+            count: places.len(),
+            columns: Vec::new(),
+            places,
+            extent,
+        }
+    }
+
+    #[test]
+    fn what_a_sum_lacks_is_read_at_the_places_of_outputs() {
+        let tensor =
+            |values: Vec<f32>| Tensor::new(vec![1, 2, 1, 3], TensorData::F32(values)).unwrap();
+        let float = tensor(vec![5.0, 1.0, 2.0, 4.0, 4.0, 4.0]);
+        let quantized = tensor(vec![1.0, 1.0, 0.0, 3.0, 3.0, 3.0]);
+        let at = gathered([1, 3], vec![[0, 0, 0], [0, 0, 2]]);
+        let lack = lack_at(&at, [&float, &quantized]).unwrap();
+        // Channel 0 lacks 4 and 2, about their mean; channel 1 lacks 1 always.
+        assert_eq!(lack, Some(vec![1.0, -1.0, 0.0, 0.0]));
+        let elsewhere = gathered([2, 3], vec![[0, 1, 0]]);
+        assert_eq!(lack_at(&elsewhere, [&float, &quantized]).unwrap(), None);
     }
 }

@@ -69,7 +69,16 @@ impl Rows {
     /// The rows that on the inputs of the quantized network come nearest to
     /// what the rows do on those of the float network: for each block of rows
     /// the moments of both inputs with each other.
-    pub(crate) fn aim(&mut self, compensations: &[Compensation], cross: &[Vec<f64>]) {
+    ///
+    /// Where the outputs are added to another value, each row also makes up
+    /// for what that lacks as far as the inputs tell: for each row the moments
+    /// of that with the inputs, in the units of the row's output.
+    pub(crate) fn aim(
+        &mut self,
+        compensations: &[Compensation],
+        cross: &[Vec<f64>],
+        lack: Option<&[f64]>,
+    ) {
         let blocks = compensations.len();
         let (count, n) = (self.count().max(1), self.row_len());
         self.weights
@@ -81,6 +90,11 @@ impl Rows {
                 for (weight, cross) in weights.iter().zip(cross[block].chunks_exact(n)) {
                     for (wanted, cross) in wanted.iter_mut().zip(cross) {
                         *wanted += f64::from(*weight) * cross;
+                    }
+                }
+                if let Some(lack) = lack {
+                    for (wanted, lack) in wanted.iter_mut().zip(&lack[row * n..][..n]) {
+                        *wanted += lack;
                     }
                 }
                 // The damping of the moments must not draw weights to zero.
@@ -345,4 +359,42 @@ fn ascending(values: Vec<f64>) -> (Vec<f64>, Vec<u8>) {
 
 fn recode(codes: &[u8], place: &[u8]) -> Vec<u8> {
     codes.iter().map(|&code| place[usize::from(code)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_design::kmeans_levels;
+    use campana_rounding::SecondMoment;
+
+    use crate::store::store;
+
+    #[test]
+    fn rows_move_towards_what_their_sum_lacks() {
+        const MAX_ERROR: f32 = 0.01;
+        let weights = [0.5f32, -1.0, 0.25, 2.0];
+        let shape = [2, 2];
+        let whole = Partition::new(&shape, None, Granularity::PerTensor);
+        let designs = [Levels::Free(kmeans_levels(&weights, 4))];
+        let tensor = store(&weights, &shape, &whole, &designs, Precision::Fine).tensor;
+        // Inputs of variances 2 and 1 that are the same in both networks.
+        let moment = vec![2.0, 0.0, 0.0, 1.0];
+        let compensation = [Compensation::new(&SecondMoment::new(2, moment.clone()))];
+        let aimed = |lack: Option<&[f64]>| {
+            let mut rows = Rows::new(&weights, &tensor, 0).unwrap();
+            rows.aim(&compensation, std::slice::from_ref(&moment), lack);
+            rows.weights.concat()
+        };
+        let near = |found: Vec<f32>, expected: [f32; 4]| {
+            let pairs = found.iter().zip(expected);
+            assert!(
+                pairs.clone().all(|(a, b)| (a - b).abs() < MAX_ERROR),
+                "{found:?}, not {expected:?}"
+            );
+        };
+        near(aimed(None), weights);
+        // Output 1 lacks what is 0.4 of its second input.
+        let lack = [0.0, 0.0, 0.0, 0.4];
+        near(aimed(Some(&lack)), [0.5, -1.0, 0.25, 2.0 + AIM * 0.4]);
+    }
 }

@@ -1,14 +1,13 @@
-//! A network run piece by piece, on many images, with bounded memory.
+//! A network run node by node, on many images, with bounded memory.
 //!
-//! Where all that is computed so far goes on through a single value, a graph
-//! can be cut. The walk keeps that value for all images at the last cut, for
-//! the float network and for the quantized one, and computes what lies between
-//! it and the layer at hand anew for each question. Layers lie a few nodes
-//! behind the last cut in every common network, so this costs a few times one
-//! run of the network; and memory is that of one value, not of all.
+//! The walk keeps the values that later nodes read, for all images, in the
+//! float network and in the quantized one; so each node runs about once. A
+//! value that would take too much memory is not kept: what needs it computes
+//! it again from the values before it.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use campana_model::graph::{Graph, Value};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
@@ -16,53 +15,34 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::{Error, ErrorKind};
 
-/// Bytes that the values of all images at a cut may take, for each of the two
+/// Bytes that the kept values of all images may take, for each of the two
 /// networks.
-const MAX_CUT_BYTES: usize = 512 << 20;
+const MAX_KEPT_BYTES: usize = 512 << 20;
 
-/// A value of one network for all images, in batches.
+/// Values of one network for all images.
 #[derive(Clone, Debug)]
 pub(crate) struct Frontier {
-    /// The value's name.
-    name: String,
-    /// Nodes before it.
-    nodes: usize,
-    batches: Vec<Tensor>,
+    /// Batches of each kept value.
+    values: HashMap<String, Arc<Vec<Tensor>>>,
+    batches: usize,
+    max_bytes: usize,
 }
 
-/// Positions in the list of nodes after which one value alone goes on, with
-/// its name, ascending.
-pub(crate) fn cuts(graph: &Graph) -> Vec<(usize, String)> {
-    let mut last_use: HashMap<&str, usize> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        for input in &node.inputs {
-            last_use.insert(input, i);
-        }
-    }
-    for output in &graph.outputs {
-        last_use.insert(&output.name, usize::MAX);
-    }
-    let mut alive: HashSet<&str> = graph.inputs.iter().map(|value| &*value.name).collect();
-    let mut cuts = Vec::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        alive.extend(node.outputs.iter().map(String::as_str));
-        alive.retain(|name| last_use.get(name).is_some_and(|&last| last > i));
-        if let Some(&name) = alive.iter().next().filter(|_| alive.len() == 1)
-            && node.outputs.iter().any(|output| output == name)
-        {
-            cuts.push((i + 1, name.to_owned()));
-        }
-    }
-    cuts
+/// Names of the values that nodes after the first `nodes` ones, or nobody but
+/// the caller of the network, read.
+pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
+    let later = graph.nodes[nodes..].iter().flat_map(|node| &node.inputs);
+    let outputs = graph.outputs.iter().map(|value| &value.name);
+    later.chain(outputs).map(String::as_str).collect()
 }
 
 impl Frontier {
     /// The network's input.
     pub(crate) fn at_input(name: &str, batches: Vec<Tensor>) -> Self {
         Self {
-            name: name.to_owned(),
-            nodes: 0,
-            batches,
+            batches: batches.len(),
+            values: HashMap::from([(name.to_owned(), Arc::new(batches))]),
+            max_bytes: MAX_KEPT_BYTES,
         }
     }
 
@@ -75,73 +55,111 @@ impl Frontier {
         mut visitor: impl FnMut(&Tensor) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let reader = self.reader(graph, name, threads)?;
-        (0..self.batches.len()).try_for_each(|batch| visitor(&*reader.read(batch)?))
+        (0..self.batches).try_for_each(|batch| visitor(&*reader.read(batch)?))
     }
 
-    /// Shows a value of both networks for each batch.
+    /// Shows values of both networks for each batch.
     pub(crate) fn visit_both(
         fronts: [&Self; 2],
         graphs: [&Graph; 2],
-        name: &str,
+        names: &[&str],
         threads: usize,
-        mut visitor: impl FnMut([&Tensor; 2]) -> Result<(), Error>,
+        mut visitor: impl FnMut(&[[&Tensor; 2]]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let first = fronts[0].reader(graphs[0], name, threads)?;
-        let second = fronts[1].reader(graphs[1], name, threads)?;
-        (0..fronts[0].batches.len())
-            .try_for_each(|batch| visitor([&*first.read(batch)?, &*second.read(batch)?]))
+        let readers = names
+            .iter()
+            .map(|name| {
+                Ok([
+                    fronts[0].reader(graphs[0], name, threads)?,
+                    fronts[1].reader(graphs[1], name, threads)?,
+                ])
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        for batch in 0..fronts[0].batches {
+            let values = readers
+                .iter()
+                .map(|[first, second]| Ok([first.read(batch)?, second.read(batch)?]))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let values: Vec<[&Tensor; 2]> = values
+                .iter()
+                .map(|[first, second]| [&**first, &**second])
+                .collect();
+            visitor(&values)?;
+        }
+        Ok(())
     }
 
-    fn reader(&self, graph: &Graph, name: &str, threads: usize) -> Result<Reader<'_>, Error> {
-        if name == self.name {
-            return Ok(Reader {
-                front: self,
-                session: None,
-            });
-        }
-        let plan = Plan::new(&self.part_to(graph, name), PlanOptions::default())
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    fn reader<'f>(
+        &'f self,
+        graph: &Graph,
+        name: &'f str,
+        threads: usize,
+    ) -> Result<Reader<'f>, Error> {
+        let session = if self.values.contains_key(name) {
+            None
+        } else {
+            let plan = Plan::new(&self.part_to(graph, name), PlanOptions::default())
+                .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+            Some(Session::new(plan, threads))
+        };
         Ok(Reader {
             front: self,
-            session: Some(Session::new(plan, threads)),
+            name,
+            session,
         })
     }
 
-    /// Moves to a later cut, where memory allows that; says whether it did.
-    pub(crate) fn advance(
+    /// Keeps a value, where memory allows that; says whether it did.
+    pub(crate) fn keep(
         &mut self,
         graph: &Graph,
-        cut: &(usize, String),
+        name: &str,
         threads: usize,
     ) -> Result<bool, Error> {
-        let (nodes, name) = cut;
-        let mut batches: Vec<Tensor> = Vec::new();
-        let mut too_large = false;
-        let count = self.batches.len();
-        self.visit(graph, name, threads, |batch| {
-            too_large |= batch.len().saturating_mul(4 * count) > MAX_CUT_BYTES;
-            if !too_large {
-                batches.push(batch.clone());
-            }
-            Ok(())
-        })?;
-        if too_large {
-            return Ok(false);
+        if self.values.contains_key(name) {
+            return Ok(true);
         }
-        *self = Self {
-            name: name.clone(),
-            nodes: *nodes,
-            batches,
-        };
+        let held: usize = self
+            .values
+            .values()
+            .flat_map(|batches| batches.iter())
+            .map(len_bytes)
+            .sum();
+        let reader = self.reader(graph, name, threads)?;
+        let mut kept: Vec<Tensor> = Vec::with_capacity(self.batches);
+        for batch in 0..self.batches {
+            let tensor = reader.read(batch)?.into_owned();
+            if held + len_bytes(&tensor).saturating_mul(self.batches) > self.max_bytes {
+                return Ok(false);
+            }
+            kept.push(tensor);
+        }
+        drop(reader);
+        self.values.insert(name.to_owned(), Arc::new(kept));
         Ok(true)
     }
 
-    /// The graph from here to a value.
+    /// Lets go of the values that nothing after the first `nodes` nodes needs.
+    pub(crate) fn forget(&mut self, graph: &Graph, nodes: usize) {
+        let mut needed = read_after(graph, nodes);
+        for node in graph.nodes[..nodes].iter().rev() {
+            let is_missing =
+                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            if node.outputs.iter().any(is_missing) {
+                needed.extend(node.inputs.iter().map(String::as_str));
+            }
+        }
+        self.values.retain(|name, _| needed.contains(&**name));
+    }
+
+    /// The graph from what is kept to a value.
     fn part_to(&self, graph: &Graph, name: &str) -> Graph {
         let mut needed: HashSet<&str> = HashSet::from([name]);
         let mut nodes = Vec::new();
-        for node in graph.nodes[self.nodes..].iter().rev() {
-            if node.outputs.iter().any(|output| needed.contains(&**output)) {
+        for node in graph.nodes.iter().rev() {
+            let is_missing =
+                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            if node.outputs.iter().any(is_missing) {
                 needed.extend(node.inputs.iter().map(String::as_str));
                 nodes.push(node.clone());
             }
@@ -164,11 +182,20 @@ impl Frontier {
             element_type: Some(ElementType::F32),
             shape: None,
         };
+        let mut inputs: Vec<&String> = self
+            .values
+            .keys()
+            .filter(|kept| {
+                let reads = |node: &campana_model::graph::Node| node.inputs.contains(kept);
+                nodes.iter().any(reads)
+            })
+            .collect();
+        inputs.sort();
         Graph {
             name: graph.name.clone(),
-            nodes,
-            inputs: vec![value(&self.name)],
+            inputs: inputs.into_iter().map(|name| value(name)).collect(),
             outputs: vec![value(name)],
+            nodes,
             constants,
             quantized,
             opsets: graph.opsets.clone(),
@@ -176,21 +203,32 @@ impl Frontier {
     }
 }
 
-/// Computes one value from a cut, batch by batch.
+fn len_bytes(tensor: &Tensor) -> usize {
+    tensor.len().saturating_mul(size_of::<f32>())
+}
+
+/// Reads one value batch by batch.
 struct Reader<'f> {
     front: &'f Frontier,
-    /// `None` where the cut is at the value itself.
+    name: &'f str,
+    /// `None` where the value is kept.
     session: Option<Session>,
 }
 
 impl Reader<'_> {
     fn read(&self, batch: usize) -> Result<Cow<'_, Tensor>, Error> {
-        let batch = &self.front.batches[batch];
+        let values = &self.front.values;
         let Some(session) = &self.session else {
-            return Ok(Cow::Borrowed(batch));
+            return Ok(Cow::Borrowed(&values[self.name][batch]));
         };
+        let inputs: Vec<(&str, Input<'_>)> = session
+            .plan()
+            .inputs()
+            .iter()
+            .map(|input| (&*input.name, Input::Tensor(&values[&input.name][batch])))
+            .collect();
         let outputs = session
-            .run(&[(self.front.name.as_str(), Input::Tensor(batch))])
+            .run(&inputs)
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
         let output = outputs.into_iter().next();
         output
@@ -247,14 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_is_cut_where_one_value_goes_on() {
-        let names: Vec<(usize, String)> = cuts(&residual());
-        let expected = [(1, "a"), (3, "c"), (4, "y")].map(|(i, name)| (i, name.to_owned()));
-        assert_eq!(names, expected);
-    }
-
-    #[test]
-    fn values_are_the_same_from_every_cut() {
+    fn values_are_the_same_whatever_is_kept() {
         let graph = residual();
         let batch = |values: [f32; 2]| Tensor::new(vec![2], TensorData::F32(values.to_vec()));
         let batches = vec![batch([-1.0, 2.0]).unwrap(), batch([3.0, -4.0]).unwrap()];
@@ -271,8 +302,30 @@ mod tests {
         assert_eq!(values(&frontier, "x"), [-1.0, 2.0, 3.0, -4.0]);
         let expected = values(&frontier, "b");
         assert_eq!(expected, [0.0, -2.0, -3.0, 0.0]);
-        assert!(frontier.advance(&graph, &(1, "a".into()), 1).unwrap());
+        assert!(frontier.keep(&graph, "a", 1).unwrap());
+        frontier.forget(&graph, 1);
+        assert_eq!(frontier.values.len(), 1, "the input is no longer needed");
         assert_eq!(values(&frontier, "b"), expected);
+        assert!(frontier.keep(&graph, "b", 1).unwrap());
+        frontier.forget(&graph, 2);
+        assert_eq!(frontier.values.len(), 2, "the sum reads both");
         assert_eq!(values(&frontier, "y"), [0.0; 4]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_computed_again() {
+        let graph = residual();
+        let batch = Tensor::new(vec![2], TensorData::F32(vec![-1.0, 2.0])).unwrap();
+        let mut frontier = Frontier::at_input("x", vec![batch]);
+        frontier.max_bytes = 12;
+        assert!(!frontier.keep(&graph, "a", 1).unwrap());
+        frontier.forget(&graph, 1);
+        let mut seen = Vec::new();
+        let visited = frontier.visit(&graph, "b", 1, |tensor| {
+            seen.extend_from_slice(floats(tensor)?);
+            Ok(())
+        });
+        visited.unwrap();
+        assert_eq!(seen, [0.0, -2.0]);
     }
 }
