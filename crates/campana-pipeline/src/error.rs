@@ -119,6 +119,18 @@ impl Cause for campana_onnx::Error {
     }
 }
 
+impl Cause for campana_formats::Error {
+    fn kind(&self) -> ErrorKind {
+        use campana_formats::ErrorKind as Formats;
+        match self.kind() {
+            Formats::Io => ErrorKind::Io,
+            Formats::Malformed => ErrorKind::Malformed,
+            Formats::LimitExceeded => ErrorKind::LimitExceeded,
+            _ => ErrorKind::Unsupported,
+        }
+    }
+}
+
 impl Cause for campana_quantize::Error {
     fn kind(&self) -> ErrorKind {
         use campana_quantize::ErrorKind as Quantize;

@@ -29,6 +29,7 @@ mod monitor;
 mod output_file;
 mod quantize_file;
 mod sidecar;
+mod tensor_file;
 
 pub use correction::{SampleChoice, correct_model, sample_images};
 pub use error::{Error, ErrorKind};

@@ -5,17 +5,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use campana_eval::report::quantize_page;
+use campana_formats::Format;
 use campana_onnx::Model;
 use campana_quantize::{
     CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
-    quantize, sqnr_db, stored_tensors,
+    Target, TensorReport, quantize, sqnr_db, stored_tensors,
 };
 
 use crate::correction::{SampleChoice, correct_model};
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
-use crate::{Error, ErrorKind, Monitor};
+use crate::{Error, ErrorKind, Monitor, tensor_file};
 
 /// A model to be made smaller.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,9 @@ pub fn quantize_file(
         ..
     } = job;
     check_differs(input, output)?;
+    if Format::of(input).is_some() {
+        return tensor_file::quantize(job, monitor);
+    }
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite, monitor)?;
     let page = job.page.map(|page| create_page(job, page, monitor));
@@ -155,7 +159,7 @@ fn write_data_file<'a>(
 
 fn report(
     quantized: &QuantizedModel<'_>,
-    [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
+    files: [(&Path, u64); 2],
     options: &Options,
     correction: Result<CorrectionReport, String>,
     start: Instant,
@@ -166,12 +170,34 @@ fn report(
             .iter()
             .filter(|tensor| tensor.quantized.is_some())
     };
-    let weights: u64 = changed()
-        .map(|t| t.report.shape.iter().product::<usize>() as u64)
-        .sum();
-    let stored: u64 = changed().map(|t| t.report.output_bytes).sum();
     let energy: f64 = changed().map(|t| t.energy).sum();
     let squared_error: f64 = changed().map(|t| t.squared_error).sum();
+    let tensors = quantized.tensors.iter().map(|t| t.report.clone());
+    summarize(
+        tensors.collect(),
+        [energy, squared_error],
+        files,
+        options.target,
+        correction,
+        start,
+    )
+}
+
+/// The report of a model from those of its tensors; `energies` are those of
+/// the quantized weights and of their errors.
+pub(crate) fn summarize(
+    tensors: Vec<TensorReport>,
+    [energy, squared_error]: [f64; 2],
+    [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
+    target: Target,
+    correction: Result<CorrectionReport, String>,
+    start: Instant,
+) -> QuantizeReport {
+    let changed = || tensors.iter().filter(|tensor| tensor.kept.is_none());
+    let weights: u64 = changed()
+        .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
+        .sum();
+    let stored: u64 = changed().map(|tensor| tensor.output_bytes).sum();
     let per_weight = |total: f64| {
         if weights == 0 {
             0.0
@@ -191,12 +217,8 @@ fn report(
         elapsed_s: start.elapsed().as_secs_f64(),
         not_corrected: correction.as_ref().err().cloned(),
         correction: correction.ok(),
-        target: options.target.to_string(),
-        tensors: quantized
-            .tensors
-            .iter()
-            .map(|tensor| tensor.report.clone())
-            .collect(),
+        target: target.to_string(),
+        tensors,
     }
 }
 

@@ -42,7 +42,7 @@ const RELU_MEAN_SQUARE_OVER_VARIANCE: f64 = 0.466_942_206_924_259_9;
 
 /// What errors and bytes cost in one network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Prices {
+pub struct Prices {
     /// Weights of a layer of average size.
     weights: f64,
     /// Squared mean over variance of inputs, for errors that remain.
@@ -51,7 +51,7 @@ pub(crate) struct Prices {
 
 impl Prices {
     /// For a network of this many layers and weights.
-    pub(crate) fn new(layers: usize, weights: usize, means_are_corrected: bool) -> Self {
+    pub fn new(layers: usize, weights: usize, means_are_corrected: bool) -> Self {
         Self {
             weights: weights as f64 / layers.max(1) as f64,
             mean_square: if means_are_corrected {

@@ -130,7 +130,7 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
 fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspection, Error> {
     let weights = read_weights(model, tensor)?;
     let summary = Summary::of(&weights);
-    check_finite(tensor, summary.moments())?;
+    check_finite(tensor.name, summary.moments())?;
     let shape = tensor.proto.shape().unwrap_or_default();
     Ok(inspect_weights(
         tensor.name,
@@ -138,6 +138,22 @@ fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspe
         shape,
         &summary,
     ))
+}
+
+/// Inspects the weights of one tensor, row-major.
+///
+/// # Errors
+///
+/// Where a weight is NaN or infinite.
+pub fn inspect_values(
+    name: &str,
+    op: &str,
+    shape: Vec<usize>,
+    weights: &[f32],
+) -> Result<TensorInspection, Error> {
+    let summary = Summary::of(weights);
+    check_finite(name, summary.moments())?;
+    Ok(inspect_weights(name, op, shape, &summary))
 }
 
 /// What is said of weights that were summarized.

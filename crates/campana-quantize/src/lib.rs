@@ -26,17 +26,23 @@ mod options;
 mod progress;
 mod quantize;
 mod report;
+mod safetensors_form;
 mod shared;
 mod store;
 mod stored;
 mod write;
 
+pub use auto::Prices;
 pub use correct::{CorrectionReport, Rounding, Samples, correct};
 pub use error::{Error, ErrorKind};
 pub use external::{DataFile, Placement};
 pub use options::{MethodChoice, NamePattern, Options, Target};
 pub use progress::{Progress, Silent};
-pub use quantize::{QuantizedModel, TensorOutcome, quantize, sqnr_db};
+pub use quantize::{
+    QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,
+    quantize_weights, sqnr_db,
+};
 pub use report::{QuantizeReport, TensorReport};
+pub use safetensors_form::SafetensorsForm;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
 pub use write::OutputModel;

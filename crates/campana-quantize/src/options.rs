@@ -67,6 +67,37 @@ impl Options {
         Ok(())
     }
 
+    /// Whether every pattern fits one of these weight tensors: one that fits
+    /// none is a typing error that would go unnoticed.
+    ///
+    /// # Errors
+    ///
+    /// Where one fits none.
+    pub fn check_names(&self, weights: &[&str]) -> Result<(), Error> {
+        let keep = self.keep.iter().map(|pattern| ("--keep", pattern));
+        let bits_for = self
+            .bits_for
+            .iter()
+            .map(|(pattern, _)| ("--bits-for", pattern));
+        for (option, pattern) in keep.chain(bits_for) {
+            if !weights.iter().any(|name| pattern.matches(name)) {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!(
+                        "{option} '{}' fits no weight tensor of the model; `campana inspect` lists their names",
+                        pattern.as_str()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the weight tensor of this name stays float.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.keep.iter().any(|pattern| pattern.matches(name))
+    }
+
     /// Bits of the weight tensor of this name.
     pub fn bits_of(&self, name: &str) -> u8 {
         let special = self

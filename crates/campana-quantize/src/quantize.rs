@@ -11,7 +11,7 @@ use crate::auto::{Prices, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::write::decoded_len_bytes;
-use crate::{Error, ErrorKind, MethodChoice, NamePattern, Options, Progress, TensorReport};
+use crate::{Error, ErrorKind, MethodChoice, Options, Progress, TensorReport};
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
 const MOST_DECODER_BYTES: usize = 4096;
@@ -85,42 +85,18 @@ pub fn quantize<'m>(
     Ok(QuantizedModel { tensors })
 }
 
-/// A pattern that fits nothing is a typing error that would go unnoticed.
 fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
-    let keep = options.keep.iter().map(|pattern| ("--keep", pattern));
-    let bits_for = options
-        .bits_for
+    let weights = tensors
         .iter()
-        .map(|(pattern, _)| ("--bits-for", pattern));
-    for (option, pattern) in keep.chain(bits_for) {
-        let fits = |tensor: &ModelTensor<'_>| {
-            matches!(tensor.role, Role::Weight { .. }) && pattern.matches(tensor.name)
-        };
-        if !tensors.iter().any(fits) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "{option} '{}' fits no weight tensor of the model; `campana inspect` lists their names",
-                    NamePattern::as_str(pattern)
-                ),
-            ));
-        }
-    }
-    Ok(())
+        .filter(|tensor| matches!(tensor.role, Role::Weight { .. }));
+    options.check_names(&weights.map(|tensor| tensor.name).collect::<Vec<_>>())
 }
 
 /// Why a tensor stays float, as far as can be said without its data.
 fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String> {
     match &tensor.role {
         Role::Other(purpose) => Some(purpose.clone()),
-        Role::Weight { .. }
-            if options
-                .keep
-                .iter()
-                .any(|pattern| pattern.matches(tensor.name)) =>
-        {
-            Some("kept by --keep".to_owned())
-        }
+        Role::Weight { .. } if options.keeps(tensor.name) => Some("kept by --keep".to_owned()),
         Role::Weight { .. } if tensor.proto.count().is_ok_and(|count| count == 0) => {
             Some("empty".to_owned())
         }
@@ -153,24 +129,12 @@ fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
 }
 
 fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
-    let bytes = float_len_bytes(&tensor);
-    let bits_per_weight = tensor.proto.element_type.bits().unwrap_or(0) as f64;
+    let element_bits = tensor.proto.element_type.bits().unwrap_or(0);
+    let bytes = float_len_bytes(&tensor) as u64;
     TensorOutcome {
         report: TensorReport {
-            name: tensor.name.to_owned(),
             op: tensor.op_type.to_owned(),
-            shape: shape(&tensor),
-            bits: None,
-            method: None,
-            family: None,
-            granularity: None,
-            clip: None,
-            mse: None,
-            sqnr_db: None,
-            bits_per_weight,
-            kept: Some(reason),
-            input_bytes: bytes as u64,
-            output_bytes: bytes as u64,
+            ..TensorReport::kept(tensor.name, shape(&tensor), element_bits, bytes, reason)
         },
         tensor,
         quantized: None,
@@ -186,19 +150,91 @@ fn quantize_tensor<'m>(
     options: &Options,
     prices: Prices,
 ) -> Result<TensorOutcome<'m>, Error> {
-    let weights = read_weights(model, &tensor)?;
-    let summary = Summary::of(&weights);
-    check_finite(&tensor, summary.moments())?;
-    let bits = options.bits_of(tensor.name);
-    let shape = shape(&tensor);
+    let values = read_weights(model, &tensor)?;
     let Role::Weight { channel_axis, .. } = tensor.role else {
         unreachable!("only weights are quantized");
     };
-    let partition = Partition::new(&shape, channel_axis, options.granularity);
+    let weights = Weights {
+        name: tensor.name,
+        op: tensor.op_type,
+        shape: &shape(&tensor),
+        channel_axis,
+        float_bytes: float_len_bytes(&tensor),
+        values: &values,
+    };
+    let Some(quantized) = quantize_weights(&weights, options, prices)? else {
+        return Ok(keep(tensor, TOO_SMALL.to_owned()));
+    };
+    Ok(TensorOutcome {
+        tensor,
+        quantized: Some(quantized.tensor),
+        corrected: None,
+        energy: quantized.energy,
+        squared_error: quantized.squared_error,
+        report: quantized.report,
+    })
+}
+
+/// Why [`quantize_weights`] may leave a tensor as it is.
+pub const TOO_SMALL: &str = "too small to gain";
+
+/// A weight tensor that was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// The tensor's name.
+    pub name: &'a str,
+    /// The operator that uses it.
+    pub op: &'a str,
+    /// Extents, outermost first.
+    pub shape: &'a [usize],
+    /// The axis of the output channels.
+    pub channel_axis: Option<usize>,
+    /// Bytes that it takes as floats.
+    pub float_bytes: usize,
+    /// The weights, row-major.
+    pub values: &'a [f32],
+}
+
+/// What became of a tensor's weights.
+#[derive(Clone, Debug)]
+pub struct QuantizedWeights {
+    /// Codes and levels.
+    pub tensor: QuantizedTensor,
+    /// Sum of the squared weights.
+    pub energy: f64,
+    /// Sum of their squared errors.
+    pub squared_error: f64,
+    /// What is said of it.
+    pub report: TensorReport,
+}
+
+/// Quantizes one tensor; `None` where it is [too small](TOO_SMALL).
+///
+/// # Errors
+///
+/// Where an option is out of range, or a weight is NaN or infinite.
+pub fn quantize_weights(
+    weights: &Weights<'_>,
+    options: &Options,
+    prices: Prices,
+) -> Result<Option<QuantizedWeights>, Error> {
+    let &Weights {
+        name,
+        shape,
+        channel_axis,
+        float_bytes,
+        values,
+        ..
+    } = weights;
+    options.check()?;
+    let summary = Summary::of(values);
+    check_finite(name, summary.moments())?;
+    let bits = options.bits_of(name);
+    let partition = Partition::new(shape, channel_axis, options.granularity);
     let stored = match options.method {
         MethodChoice::Auto => {
             let levels = 1 << bits;
-            best_design(&weights, &shape, channel_axis, &partition, levels, prices)
+            best_design(values, shape, channel_axis, &partition, levels, prices)
         }
         MethodChoice::Fixed(method) => {
             let designs: Vec<Levels> = if partition.group_count() == 1 {
@@ -207,7 +243,7 @@ fn quantize_tensor<'m>(
                 let design_group = |group| {
                     design(
                         method,
-                        &Summary::of(&gather(&weights, &partition, group)),
+                        &Summary::of(&gather(values, &partition, group)),
                         bits,
                     )
                     .levels
@@ -217,51 +253,49 @@ fn quantize_tensor<'m>(
                     .map(design_group)
                     .collect()
             };
-            store(&weights, &shape, &partition, &designs, Precision::Fine)
+            store(values, shape, &partition, &designs, Precision::Fine)
         }
     };
     let Stored {
-        tensor: quantized,
+        tensor,
         squared_error,
     } = stored;
-    let len_bytes = quantized.len_bytes();
-    if !gains(&tensor, &quantized) {
-        return Ok(keep(tensor, "too small to gain".to_owned()));
+    let len_bytes = tensor.len_bytes();
+    if !gains(weights, &tensor) {
+        return Ok(None);
     }
     let moments = summary.moments();
     let energy = moments.mean_square * moments.count as f64;
     let report = TensorReport {
-        name: tensor.name.to_owned(),
-        op: tensor.op_type.to_owned(),
-        shape,
+        name: name.to_owned(),
+        op: weights.op.to_owned(),
+        shape: shape.to_vec(),
         bits: Some(bits),
         method: Some(options.method.to_string()),
         family: Some(summary.fits().best().family.to_string()),
-        granularity: Some(granularity_name(&quantized.partition, options.granularity)),
-        clip: Some(clip(&quantized)),
-        mse: Some(squared_error / weights.len() as f64),
+        granularity: Some(granularity_name(&tensor.partition, options.granularity)),
+        clip: Some(clip(&tensor)),
+        mse: Some(squared_error / values.len() as f64),
         sqnr_db: Some(sqnr_db(energy, squared_error)),
-        bits_per_weight: len_bytes as f64 * 8.0 / weights.len() as f64,
+        bits_per_weight: len_bytes as f64 * 8.0 / values.len() as f64,
         kept: None,
-        input_bytes: float_len_bytes(&tensor) as u64,
+        input_bytes: float_bytes as u64,
         output_bytes: len_bytes as u64,
     };
-    Ok(TensorOutcome {
+    Ok(Some(QuantizedWeights {
         tensor,
-        quantized: Some(quantized),
-        corrected: None,
         energy,
         squared_error,
         report,
-    })
+    }))
 }
 
 /// Whether a quantized tensor and its decoder are smaller than the weights.
-fn gains(tensor: &ModelTensor<'_>, quantized: &QuantizedTensor) -> bool {
-    let float = float_len_bytes(tensor);
+fn gains(weights: &Weights<'_>, quantized: &QuantizedTensor) -> bool {
+    let float = weights.float_bytes;
     // A decoder beside the codes and levels never comes near this length.
     float > 2 * quantized.len_bytes() + MOST_DECODER_BYTES
-        || decoded_len_bytes(quantized, tensor.name) < (float + tensor.name.len()) as u64
+        || decoded_len_bytes(quantized, weights.name) < (float + weights.name.len()) as u64
 }
 
 /// The weights of a tensor.
@@ -273,14 +307,13 @@ pub(crate) fn read_weights(model: &Model, tensor: &ModelTensor<'_>) -> Result<Ve
 }
 
 /// An error where some weights of a tensor are not finite.
-pub(crate) fn check_finite(tensor: &ModelTensor<'_>, moments: &Moments) -> Result<(), Error> {
+pub(crate) fn check_finite(name: &str, moments: &Moments) -> Result<(), Error> {
     if moments.non_finite == 0 {
         return Ok(());
     }
     let Moments {
         count, non_finite, ..
     } = moments;
-    let name = tensor.name;
     Err(Error::new(
         ErrorKind::InvalidModel,
         format!(

@@ -69,3 +69,31 @@ pub struct TensorReport {
     /// Bytes after: codes, levels, scales.
     pub output_bytes: u64,
 }
+
+impl TensorReport {
+    /// What is said of a tensor that stays as it is.
+    pub fn kept(
+        name: &str,
+        shape: Vec<usize>,
+        element_bits: usize,
+        bytes: u64,
+        reason: String,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            op: String::new(),
+            shape,
+            bits: None,
+            method: None,
+            family: None,
+            granularity: None,
+            clip: None,
+            mse: None,
+            sqnr_db: None,
+            bits_per_weight: element_bits as f64,
+            kept: Some(reason),
+            input_bytes: bytes,
+            output_bytes: bytes,
+        }
+    }
+}

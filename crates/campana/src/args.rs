@@ -79,7 +79,7 @@ pub(crate) struct Demo {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
-    /// ONNX model
+    /// ONNX model; or weights alone: .safetensors (or its index.json), .pt, .pth, .npz or .npy
     pub(crate) model: PathBuf,
     /// Also write a page with each tensor's histogram, fitted densities, thresholds and levels
     #[arg(long, value_name = "FILE")]
@@ -94,7 +94,8 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Quantize {
-    /// ONNX model
+    /// ONNX model; or weights alone: .safetensors (or its index.json), .pt, .pth, .npz or .npy,
+    /// which become a .safetensors of codes and levels
     pub(crate) model: PathBuf,
     /// Where to write the smaller model
     #[arg(short, long, value_name = "FILE")]

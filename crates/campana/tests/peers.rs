@@ -241,3 +241,44 @@ fn statistics_and_kmeans_equal_scipy_and_kmeans1d() {
     let Some(python) = python() else { return };
     check(&python, "check_design.py", &[CAMPANA, text(&fixture())]);
 }
+
+#[test]
+fn the_documented_decoder_of_weight_files_is_exact() {
+    let Some(python) = python() else { return };
+    let folder = Folder::new();
+    let weights = random_weights("w", 24 * 120);
+    let header = r#"{"w":{"dtype":"F32","shape":[24,120],"data_offsets":[0,11520]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend(weights.iter().flat_map(|weight| weight.to_le_bytes()));
+    let input = folder.write("in.safetensors", bytes);
+    let page = root().join("docs/safetensors-form.md");
+    for bits in 1..=8 {
+        for granularity in ["tensor", "channel", "group=24"] {
+            let run = |name: &str, target: &str| {
+                let output = folder.path(name);
+                let status = Command::new(CAMPANA)
+                    .args(["quantize", text(&input), "-o", text(&output), "--force"])
+                    .args([
+                        format!("--target={target}"),
+                        format!("--bits={bits}"),
+                        format!("--granularity={granularity}"),
+                    ])
+                    .output()
+                    .expect("campana runs")
+                    .status;
+                assert!(status.success(), "{bits} bits, {granularity}");
+                output
+            };
+            let (codes, floats) = (
+                run("codes.safetensors", "lut"),
+                run("floats.safetensors", "float"),
+            );
+            check(
+                &python,
+                "check_safetensors_form.py",
+                &[text(&page), text(&codes), text(&floats)],
+            );
+        }
+    }
+}

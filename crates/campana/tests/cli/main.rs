@@ -15,3 +15,4 @@ mod report;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;
+mod weight_files;

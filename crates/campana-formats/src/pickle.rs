@@ -1,0 +1,692 @@
+//! The part of Python's pickle that state dicts use. Nothing is executed: a
+//! pickle is a program for a stack machine, and this machine knows dicts,
+//! lists, tuples, numbers, strings, and the few names that PyTorch's tensors
+//! are made with. Any other name is an error that shows it.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::rc::Rc;
+
+use campana_tensor::ElementType;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Values that a pickle may hold at most; the state dicts of the largest
+/// networks have some 100,000.
+const MAX_VALUES: usize = 20_000_000;
+
+/// Bytes of a string at most.
+const MAX_STRING: usize = 1 << 20;
+
+/// A value on the stack; containers are numbered, so that a pickle which nests
+/// them a million deep costs no stack of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    /// `None`, booleans, floats, bytes and what else carries no tensor.
+    Opaque,
+    Int(i64),
+    Str(Rc<str>),
+    Global(Global),
+    /// A tuple, list or dict.
+    Container(usize),
+    Storage(Rc<Storage>),
+    Tensor(Rc<Tensor>),
+}
+
+/// The names that a pickle may refer to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    Size,
+    Storage(ElementType),
+}
+
+/// Where the elements of tensors are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Storage {
+    pub(crate) element_type: ElementType,
+    /// The record that holds them.
+    pub(crate) key: Rc<str>,
+    /// Elements.
+    pub(crate) len: u64,
+}
+
+/// A view of a storage.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tensor {
+    pub(crate) storage: Rc<Storage>,
+    /// First element.
+    pub(crate) offset: u64,
+    pub(crate) shape: Vec<usize>,
+    /// Elements from one index to the next, for each axis.
+    pub(crate) strides: Vec<usize>,
+}
+
+/// What a container holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Items {
+    Tuple(Vec<Value>),
+    List(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+}
+
+/// A pickle that was read.
+#[derive(Debug)]
+pub(crate) struct Pickle {
+    pub(crate) value: Value,
+    /// Every storage that it refers to.
+    pub(crate) storages: Vec<Rc<Storage>>,
+    containers: Vec<Items>,
+}
+
+impl Pickle {
+    /// What a value holds, where it is a container.
+    pub(crate) fn items(&self, value: &Value) -> Option<&Items> {
+        match value {
+            Value::Container(index) => self.containers.get(*index),
+            _ => None,
+        }
+    }
+}
+
+/// Reads one pickle from a stream, up to and including its end mark.
+pub(crate) fn read(input: &mut dyn Read) -> Result<Pickle> {
+    let mut machine = Machine {
+        input,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        containers: Vec::new(),
+        storages: Vec::new(),
+        values: 0,
+    };
+    let value = machine.run()?;
+    Ok(Pickle {
+        value,
+        storages: machine.storages,
+        containers: machine.containers,
+    })
+}
+
+struct Machine<'a> {
+    input: &'a mut dyn Read,
+    stack: Vec<Value>,
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+    containers: Vec<Items>,
+    storages: Vec<Rc<Storage>>,
+    values: usize,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Value> {
+        loop {
+            let opcode = self.byte()?;
+            match opcode {
+                // PROTO, FRAME: how the pickle was written.
+                0x80 => {
+                    self.byte()?;
+                }
+                0x95 => {
+                    self.bytes::<8>()?;
+                }
+                b'.' => return self.pop(),
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => {
+                    self.pop()?;
+                }
+                b'1' => {
+                    self.pop_mark()?;
+                }
+                b'2' => {
+                    let top = self.top()?.clone();
+                    self.push(top)?;
+                }
+                // NONE, NEWTRUE, NEWFALSE, BINFLOAT.
+                b'N' | 0x88 | 0x89 => self.push(Value::Opaque)?,
+                b'G' => {
+                    self.bytes::<8>()?;
+                    self.push(Value::Opaque)?;
+                }
+                b'F' => {
+                    self.line()?;
+                    self.push(Value::Opaque)?;
+                }
+                // INT, LONG as text.
+                b'I' | b'L' => {
+                    let text = self.line()?;
+                    let number = text.trim_end_matches('L');
+                    let number = number
+                        .parse()
+                        .map_err(|_| malformed(&format!("'{text}' is no whole number")))?;
+                    self.push(Value::Int(number))?;
+                }
+                b'K' => {
+                    let number = self.byte()?.into();
+                    self.push(Value::Int(number))?;
+                }
+                b'M' => {
+                    let number = u16::from_le_bytes(self.bytes()?).into();
+                    self.push(Value::Int(number))?;
+                }
+                b'J' => {
+                    let number = i32::from_le_bytes(self.bytes()?).into();
+                    self.push(Value::Int(number))?;
+                }
+                0x8a => {
+                    let len = self.byte()?.into();
+                    let bytes = self.string(len)?;
+                    self.push(long(&bytes))?;
+                }
+                // Strings: BINUNICODE, SHORT_BINUNICODE, BINUNICODE8, and the
+                // byte strings of Python 2.
+                b'X' | b'T' => {
+                    let len = u32::from_le_bytes(self.bytes()?).into();
+                    self.push_str(len)?;
+                }
+                0x8c | b'U' => {
+                    let len = self.byte()?.into();
+                    self.push_str(len)?;
+                }
+                0x8d => {
+                    let len = u64::from_le_bytes(self.bytes()?);
+                    self.push_str(len)?;
+                }
+                // BINBYTES, SHORT_BINBYTES.
+                b'B' => {
+                    let len = u32::from_le_bytes(self.bytes()?).into();
+                    self.string(len)?;
+                    self.push(Value::Opaque)?;
+                }
+                b'C' => {
+                    let len = self.byte()?.into();
+                    self.string(len)?;
+                    self.push(Value::Opaque)?;
+                }
+                b')' => self.push_container(Items::Tuple(Vec::new()))?,
+                b'}' => self.push_container(Items::Dict(Vec::new()))?,
+                b']' => self.push_container(Items::List(Vec::new()))?,
+                b't' => {
+                    let items = self.pop_mark()?;
+                    self.push_container(Items::Tuple(items))?;
+                }
+                b'l' => {
+                    let items = self.pop_mark()?;
+                    self.push_container(Items::List(items))?;
+                }
+                b'd' => {
+                    let items = pairs(self.pop_mark()?)?;
+                    self.push_container(Items::Dict(items))?;
+                }
+                0x85..=0x87 => {
+                    let len = usize::from(opcode - 0x84);
+                    let start = self.floor(len)?;
+                    let items = self.stack.split_off(start);
+                    self.push_container(Items::Tuple(items))?;
+                }
+                b's' => {
+                    let start = self.floor(2)?;
+                    let items = pairs(self.stack.split_off(start))?;
+                    self.extend_dict(items)?;
+                }
+                b'u' => {
+                    let items = pairs(self.pop_mark()?)?;
+                    self.extend_dict(items)?;
+                }
+                b'a' => {
+                    let item = self.pop()?;
+                    self.extend_list(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_mark()?;
+                    self.extend_list(items)?;
+                }
+                b'q' => {
+                    let key = self.byte()?.into();
+                    self.remember(key)?;
+                }
+                b'r' => {
+                    let key = u32::from_le_bytes(self.bytes()?).into();
+                    self.remember(key)?;
+                }
+                0x94 => self.remember(self.memo.len() as u64)?,
+                b'h' => {
+                    let key = self.byte()?.into();
+                    self.recall(key)?;
+                }
+                b'j' => {
+                    let key = u32::from_le_bytes(self.bytes()?).into();
+                    self.recall(key)?;
+                }
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.push(global(&module, &name)?)?;
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Str(module), Value::Str(name)) = (module, name) else {
+                        return Err(malformed("a name that is no string"));
+                    };
+                    self.push(global(&module, &name)?)?;
+                }
+                b'R' => {
+                    let (arguments, callee) = (self.pop()?, self.pop()?);
+                    let made = self.call(&callee, &arguments)?;
+                    self.push(made)?;
+                }
+                // BUILD gives an object its attributes; those of a dict, as
+                // state dicts have them, say nothing of tensors.
+                b'b' => {
+                    self.pop()?;
+                    self.top()?;
+                }
+                b'Q' => {
+                    let id = self.pop()?;
+                    let storage = self.storage(&id)?;
+                    self.push(storage)?;
+                }
+                other => {
+                    let shown = char::from(other).escape_default();
+                    return Err(Error::unsupported(format!(
+                        "the pickle uses instruction '{shown}' (0x{other:02x}), which no state dict does; save \
+                         `model.state_dict()` with torch.save"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// What a call of a known name makes.
+    fn call(&mut self, callee: &Value, arguments: &Value) -> Result<Value> {
+        let Value::Global(callee) = callee else {
+            return Err(malformed("a call of something that is no name"));
+        };
+        let Value::Container(index) = *arguments else {
+            return Err(malformed("a call without a tuple of arguments"));
+        };
+        let Some(Items::Tuple(arguments)) = self.containers.get(index) else {
+            return Err(malformed("a call without a tuple of arguments"));
+        };
+        match callee {
+            Global::OrderedDict => {
+                let content = match arguments.first() {
+                    None => Vec::new(),
+                    Some(first) => self.pairs_of(first)?,
+                };
+                self.new_container(Items::Dict(content))
+            }
+            Global::Size => match arguments.first() {
+                Some(first) => Ok(first.clone()),
+                None => Err(malformed("a torch.Size of nothing")),
+            },
+            Global::RebuildParameter => match arguments.first() {
+                Some(tensor @ Value::Tensor(_)) => Ok(tensor.clone()),
+                _ => Err(malformed("a parameter that is no tensor")),
+            },
+            Global::RebuildTensor => self.tensor(arguments),
+            Global::Storage(_) => Err(malformed("a storage that is made rather than referred to")),
+        }
+    }
+
+    /// The pairs of a list of pairs, which old OrderedDicts are made of.
+    fn pairs_of(&self, value: &Value) -> Result<Vec<(Value, Value)>> {
+        let no_pairs = || malformed("an OrderedDict of something that is no list of pairs");
+        let Value::Container(index) = *value else {
+            return Err(no_pairs());
+        };
+        match &self.containers[index] {
+            Items::Dict(items) => Ok(items.clone()),
+            Items::List(items) | Items::Tuple(items) => items
+                .iter()
+                .map(|item| match self.sequence(item)?.as_slice() {
+                    [key, value] => Ok((key.clone(), value.clone())),
+                    _ => Err(no_pairs()),
+                })
+                .collect(),
+        }
+    }
+
+    fn tensor(&self, arguments: &[Value]) -> Result<Value> {
+        let [
+            Value::Storage(storage),
+            Value::Int(offset),
+            shape,
+            strides,
+            ..,
+        ] = arguments
+        else {
+            return Err(malformed(
+                "a tensor without storage, offset, shape and strides",
+            ));
+        };
+        let offset = u64::try_from(*offset).map_err(|_| malformed("a negative offset"))?;
+        let (shape, strides) = (self.extents(shape)?, self.extents(strides)?);
+        if shape.len() != strides.len() {
+            return Err(malformed(&format!(
+                "a tensor of {} axes has {} strides",
+                shape.len(),
+                strides.len()
+            )));
+        }
+        Ok(Value::Tensor(Rc::new(Tensor {
+            storage: Rc::clone(storage),
+            offset,
+            shape,
+            strides,
+        })))
+    }
+
+    fn extents(&self, value: &Value) -> Result<Vec<usize>> {
+        self.sequence(value)?
+            .iter()
+            .map(|item| match item {
+                Value::Int(extent) => {
+                    usize::try_from(*extent).map_err(|_| malformed("a negative extent or stride"))
+                }
+                _ => Err(malformed("an extent or stride that is no whole number")),
+            })
+            .collect()
+    }
+
+    fn sequence(&self, value: &Value) -> Result<&Vec<Value>> {
+        match value {
+            Value::Container(index) => match &self.containers[*index] {
+                Items::Tuple(items) | Items::List(items) => Ok(items),
+                Items::Dict(_) => Err(malformed("a dict where a tuple must be")),
+            },
+            _ => Err(malformed("a single value where a tuple must be")),
+        }
+    }
+
+    /// `("storage", class, key, location, len, ..)`.
+    fn storage(&mut self, id: &Value) -> Result<Value> {
+        let [
+            Value::Str(kind),
+            Value::Global(Global::Storage(element_type)),
+            key,
+            _,
+            Value::Int(len),
+            ..,
+        ] = self.sequence(id)?.as_slice()
+        else {
+            return Err(malformed("a reference to something that is no storage"));
+        };
+        if &**kind != "storage" {
+            return Err(Error::unsupported(format!(
+                "the pickle refers to a '{kind}' outside of it, expected a storage"
+            )));
+        }
+        let key: Rc<str> = match key {
+            Value::Str(key) => Rc::clone(key),
+            Value::Int(key) => key.to_string().into(),
+            _ => return Err(malformed("a storage without a key")),
+        };
+        let storage = Rc::new(Storage {
+            element_type: *element_type,
+            key,
+            len: u64::try_from(*len).map_err(|_| malformed("a storage of negative length"))?,
+        });
+        self.storages.push(Rc::clone(&storage));
+        Ok(Value::Storage(storage))
+    }
+
+    fn extend_dict(&mut self, items: Vec<(Value, Value)>) -> Result<()> {
+        match *self.top()? {
+            Value::Container(index) => match &mut self.containers[index] {
+                Items::Dict(dict) => {
+                    dict.extend(items);
+                    Ok(())
+                }
+                _ => Err(malformed("items for something that is no dict")),
+            },
+            _ => Err(malformed("items for something that is no dict")),
+        }
+    }
+
+    fn extend_list(&mut self, items: Vec<Value>) -> Result<()> {
+        match *self.top()? {
+            Value::Container(index) => match &mut self.containers[index] {
+                Items::List(list) => {
+                    list.extend(items);
+                    Ok(())
+                }
+                _ => Err(malformed("items for something that is no list")),
+            },
+            _ => Err(malformed("items for something that is no list")),
+        }
+    }
+
+    fn remember(&mut self, key: u64) -> Result<()> {
+        let top = self.top()?.clone();
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, key: u64) -> Result<()> {
+        let value = self.memo.get(&key).cloned();
+        self.push(value.ok_or_else(|| malformed("a value is recalled that was never kept"))?)
+    }
+
+    fn push_container(&mut self, items: Items) -> Result<()> {
+        let value = self.new_container(items)?;
+        self.push(value)
+    }
+
+    fn new_container(&mut self, items: Items) -> Result<Value> {
+        self.containers.push(items);
+        Ok(Value::Container(self.containers.len() - 1))
+    }
+
+    fn push_str(&mut self, len: u64) -> Result<()> {
+        let bytes = self.string(len)?;
+        let text = String::from_utf8(bytes).map_err(|_| malformed("a string that is not UTF-8"))?;
+        self.push(Value::Str(text.into()))
+    }
+
+    fn push(&mut self, value: Value) -> Result<()> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("the pickle holds more than {MAX_VALUES} values"),
+            ));
+        }
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        self.floor(1)?;
+        Ok(self.stack.pop().unwrap_or(Value::Opaque))
+    }
+
+    fn top(&self) -> Result<&Value> {
+        self.stack
+            .last()
+            .ok_or_else(|| malformed("its stack is empty"))
+    }
+
+    /// Where the last `count` values of the stack begin.
+    fn floor(&self, count: usize) -> Result<usize> {
+        let mark = self.marks.last().copied().unwrap_or(0);
+        match self.stack.len().checked_sub(count) {
+            Some(start) if start >= mark => Ok(start),
+            _ => Err(malformed("its stack is empty")),
+        }
+    }
+
+    fn pop_mark(&mut self) -> Result<Vec<Value>> {
+        let mark = self
+            .marks
+            .pop()
+            .ok_or_else(|| malformed("its stack has no mark"))?;
+        if mark > self.stack.len() {
+            return Err(malformed("its stack is shorter than its mark"));
+        }
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.bytes::<1>()?[0])
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(ended)?;
+        Ok(bytes)
+    }
+
+    fn string(&mut self, len: u64) -> Result<Vec<u8>> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if len > MAX_STRING {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("the pickle holds a string of {len} bytes, expected at most {MAX_STRING}"),
+            ));
+        }
+        let mut bytes = vec![0; len];
+        self.input.read_exact(&mut bytes).map_err(ended)?;
+        Ok(bytes)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut bytes = Vec::new();
+        loop {
+            match self.byte()? {
+                b'\n' => break,
+                _ if bytes.len() == MAX_STRING => return Err(malformed("a line without end")),
+                byte => bytes.push(byte),
+            }
+        }
+        String::from_utf8(bytes).map_err(|_| malformed("a name that is not UTF-8"))
+    }
+}
+
+/// The one of the known names that this is.
+fn global(module: &str, name: &str) -> Result<Value> {
+    let known = match (module, name) {
+        ("collections", "OrderedDict") => Global::OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Global::RebuildTensor,
+        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+        ("torch", "Size") => Global::Size,
+        ("torch" | "torch.storage", _) => match storage_type(name) {
+            Some(element_type) => Global::Storage(element_type),
+            None => return Err(foreign(module, name)),
+        },
+        _ => return Err(foreign(module, name)),
+    };
+    Ok(Value::Global(known))
+}
+
+fn storage_type(name: &str) -> Option<ElementType> {
+    Some(match name {
+        "FloatStorage" => ElementType::F32,
+        "HalfStorage" => ElementType::F16,
+        "BFloat16Storage" => ElementType::Bf16,
+        "DoubleStorage" => ElementType::F64,
+        "LongStorage" => ElementType::I64,
+        "IntStorage" => ElementType::I32,
+        "ShortStorage" => ElementType::I16,
+        "CharStorage" => ElementType::I8,
+        "ByteStorage" => ElementType::U8,
+        "BoolStorage" => ElementType::Bool,
+        _ => return None,
+    })
+}
+
+fn foreign(module: &str, name: &str) -> Error {
+    Error::unsupported(format!(
+        "the pickle refers to `{module}.{name}`, which is more than tensors; nothing of it is executed. Save \
+         `model.state_dict()` with torch.save"
+    ))
+}
+
+fn pairs(items: Vec<Value>) -> Result<Vec<(Value, Value)>> {
+    if !items.len().is_multiple_of(2) {
+        return Err(malformed("a dict with a key that has no value"));
+    }
+    let mut items = items.into_iter();
+    let mut pairs = Vec::with_capacity(items.len() / 2);
+    while let (Some(key), Some(value)) = (items.next(), items.next()) {
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
+
+/// A little-endian number of any length; those that carry tensors are short.
+fn long(bytes: &[u8]) -> Value {
+    if bytes.len() > 8 {
+        return Value::Opaque;
+    }
+    let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut wide = [if negative { 0xff } else { 0 }; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    Value::Int(i64::from_le_bytes(wide))
+}
+
+fn malformed(message: &str) -> Error {
+    Error::malformed(format!("the pickle is damaged: {message}"))
+}
+
+fn ended(error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        malformed("it ends too early")
+    } else {
+        Error::io("cannot read the pickle", error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails(bytes: &[u8]) -> String {
+        read(&mut &bytes[..]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn other_names_are_refused_and_shown() {
+        let message = fails(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.");
+        assert!(message.contains("`os.system`"), "{message}");
+        // The same by the instructions of protocol 4.
+        let message = fails(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.");
+        assert!(message.contains("`builtins.eval`"), "{message}");
+        let message = fails(b"\x80\x02ctorch\nload\n.");
+        assert!(message.contains("`torch.load`"), "{message}");
+    }
+
+    #[test]
+    fn instructions_that_make_objects_are_refused() {
+        // NEWOBJ, OBJ, INST.
+        for bytes in [&b"\x80\x02))\x81."[..], b"(o.", b"(ios\nsystem\n."] {
+            let message = fails(bytes);
+            assert!(message.contains("instruction"), "{message}");
+        }
+    }
+
+    #[test]
+    fn no_stack_of_ours_is_used_up() {
+        let mut bytes = b"\x80\x02)".to_vec();
+        bytes.extend(std::iter::repeat_n(b'\x85', 1_000_000));
+        bytes.push(b'.');
+        assert!(read(&mut &bytes[..]).is_ok());
+    }
+
+    #[test]
+    fn every_prefix_and_every_other_byte_is_an_error_or_a_value() {
+        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01K\x01X\x01\x00\x00\x00b](K\x01K\x02eu.";
+        assert!(read(&mut &bytes[..]).is_ok());
+        for len in 0..bytes.len() {
+            assert!(read(&mut &bytes[..len]).is_err(), "prefix of {len}");
+        }
+        for index in 0..bytes.len() {
+            for byte in 0..=255 {
+                let mut changed = bytes.to_vec();
+                changed[index] = byte;
+                let _ = read(&mut &changed[..]);
+            }
+        }
+    }
+}
