@@ -284,7 +284,7 @@ fn more_bits(report: &QuantizeReport, worst: &[&Row<'_>]) -> String {
         })
         .collect();
     let command = format!(
-        "campana quantize {} -o {}{options}",
+        "campana quantize {} -o {}{options} --force",
         quoted(file_name(&report.input)),
         quoted(file_name(&report.output)),
     );

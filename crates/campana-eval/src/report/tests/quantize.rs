@@ -116,7 +116,7 @@ fn layers_that_stand_out_are_named_with_what_mends_them() {
     assert_eq!(
         commands,
         [
-            "campana quantize net.onnx -o smaller.onnx --bits-for w1=6 --bits-for w3=6",
+            "campana quantize net.onnx -o smaller.onnx --bits-for w1=6 --bits-for w3=6 --force",
             "campana evaluate net.onnx smaller.onnx --data IMAGES --reference net.onnx",
         ]
     );
