@@ -199,18 +199,6 @@ fn links_between_pages_lead_somewhere() {
 }
 
 #[test]
-fn the_summary_names_every_page() {
-    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).expect("the summary");
-    for entry in fs::read_dir(root().join("docs")).expect("the folder docs") {
-        let name = entry.expect("an entry").file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".md") && name != "SUMMARY.md" {
-            assert!(summary.contains(&format!("({name})")), "{name}");
-        }
-    }
-}
-
-#[test]
 fn lines_are_taken_out_of_blocks() {
     let page = "\
 campana not in a block
