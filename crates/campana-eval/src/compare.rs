@@ -12,8 +12,8 @@ use campana_model::format::onnx;
 use campana_model::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::{
-    MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Target, quantize,
-    sqnr_db,
+    MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Rounding, Samples,
+    Target, correct, quantize, sqnr_db,
 };
 use campana_tensor::{Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -34,11 +34,36 @@ pub use markdown::compare_markdown;
 /// for each design beyond.
 const MAX_DECODED_BYTES: usize = 1 << 30;
 
+/// What is corrected after quantization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Correction {
+    /// Nothing.
+    #[default]
+    None,
+    /// What synthetic images show.
+    Free,
+    /// What the images of [`Experiment::calibrate`] show.
+    Calibrated,
+}
+
+impl Correction {
+    /// What the names of methods end with.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Free => "+free",
+            Self::Calibrated => "+calibrated",
+        }
+    }
+}
+
 /// One way to quantize a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Design {
     /// How levels are designed.
     pub method: MethodChoice,
+    /// What is corrected then.
+    pub correction: Correction,
     /// Bits of a code, 1 to 8.
     pub bits: u8,
     /// What shares a codebook or a scale.
@@ -46,6 +71,11 @@ pub struct Design {
 }
 
 impl Design {
+    /// The method as on the command line: `auto`, `auto+free`.
+    pub fn method_name(&self) -> String {
+        format!("{}{}", self.method, self.correction.suffix())
+    }
+
     /// `tensor`, `channel` or `group=N`, as on the command line.
     pub fn granularity_name(&self) -> String {
         match self.granularity {
@@ -58,7 +88,7 @@ impl Design {
 
 impl fmt::Display for Design {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (method, bits) = (self.method, self.bits);
+        let (method, bits) = (self.method_name(), self.bits);
         write!(f, "{method}, {bits} bits, per {}", self.granularity_name())
     }
 }
@@ -66,7 +96,7 @@ impl fmt::Display for Design {
 /// What came of one design.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CompareRow {
-    /// The method's name.
+    /// The method's name, and `+free` or `+calibrated` where it is corrected.
     pub method: String,
     /// Bits of a code.
     pub bits: u8,
@@ -93,7 +123,7 @@ impl CompareRow {
     /// Whether the row is that of a design.
     pub fn is_of(&self, design: &Design) -> bool {
         self.bits == design.bits
-            && self.method == design.method.to_string()
+            && self.method == design.method_name()
             && self.granularity == design.granularity_name()
     }
 }
@@ -123,6 +153,7 @@ pub struct Experiment<'a> {
     fingerprint: u64,
     /// Results by the decoded weights that gave them.
     known: HashMap<u64, AccuracyTally>,
+    calibration: Option<Samples>,
 }
 
 impl<'a> Experiment<'a> {
@@ -180,7 +211,20 @@ impl<'a> Experiment<'a> {
             failures,
             fingerprint: hash.0,
             known: HashMap::new(),
+            calibration: None,
         })
+    }
+
+    /// The images that [`Correction::Calibrated`] looks at: not those that the
+    /// designs are measured on.
+    pub fn calibrate(&mut self, samples: Samples) {
+        if let Samples::Images { data, .. } = &samples {
+            let mut hash = Hash(self.fingerprint);
+            data.iter()
+                .for_each(|value| hash.word(value.to_bits().into()));
+            self.fingerprint = hash.0;
+        }
+        self.calibration = Some(samples);
     }
 
     /// The float model's right answers.
@@ -219,15 +263,45 @@ impl<'a> Experiment<'a> {
             method: design.method,
             granularity: design.granularity,
             target: Target::Lut,
+            means_are_corrected: design.correction != Correction::None,
             ..Options::default()
         };
-        let quantized = quantize(self.model, &options, &Stop(go_on)).map_err(|error| {
+        let failed = |what: &str, error: campana_quantize::Error| {
             if error.kind() == campana_quantize::ErrorKind::Interrupted {
                 Error::Interrupted
             } else {
-                Error::model(&self.name, "cannot be quantized", error)
+                Error::model(&self.name, what, error)
             }
-        })?;
+        };
+        let mut quantized = quantize(self.model, &options, &Stop(go_on))
+            .map_err(|error| failed("cannot be quantized", error))?;
+        let [height, width] = self.images.settings.size;
+        let synthetic = Samples::Synthetic {
+            size: Some([height, width]),
+        };
+        let samples = match design.correction {
+            Correction::None => None,
+            Correction::Free => Some(&synthetic),
+            Correction::Calibrated => Some(self.calibration.as_ref().ok_or_else(|| {
+                Error::unsuitable_model(&self.name, "has no images to be calibrated on")
+            })?),
+        };
+        if let Some(samples) = samples {
+            let rounding = match design.method {
+                MethodChoice::Auto => Rounding::Compensate,
+                MethodChoice::Fixed(_) => Rounding::Keep,
+            };
+            let stop = Stop(go_on);
+            correct(
+                self.model,
+                &mut quantized,
+                samples,
+                rounding,
+                self.threads,
+                &stop,
+            )
+            .map_err(|error| failed("cannot be corrected", error))?;
+        }
         let output_bytes = self.output_bytes(&quantized)?;
         let graph = self.decoded_graph(&quantized)?;
         let mut hash = Hash::default();
@@ -250,12 +324,14 @@ impl<'a> Experiment<'a> {
     fn decoded_graph(&self, quantized: &QuantizedModel<'_>) -> Result<Graph, Error> {
         let mut graph = self.graph.clone();
         for outcome in &quantized.tensors {
-            let Some(tensor) = &outcome.quantized else {
-                continue;
+            let values = match (&outcome.quantized, &outcome.corrected) {
+                (Some(tensor), _) => tensor.dequantize(),
+                (None, Some(values)) => values.clone(),
+                (None, None) => continue,
             };
             let name = outcome.tensor.name;
             let replaced = graph.constants.get_mut(name).and_then(|constant| {
-                let data = like(constant.data(), tensor.dequantize())?;
+                let data = like(constant.data(), values)?;
                 *constant = Tensor::new(constant.shape().to_vec(), data)?;
                 Some(())
             });
@@ -304,7 +380,7 @@ fn row(
     }
     let per_weight = |total: f64| if weights == 0.0 { 0.0 } else { total / weights };
     CompareRow {
-        method: design.method.to_string(),
+        method: design.method_name(),
         bits: design.bits,
         granularity: design.granularity_name(),
         mse: per_weight(squared_error),

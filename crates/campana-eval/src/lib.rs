@@ -40,7 +40,7 @@ pub mod report;
 mod sidecar;
 
 pub use compare::{
-    CompareRow, Design, Experiment, Journal, TensorSqnr, compare_csv, compare_markdown,
+    CompareRow, Correction, Design, Experiment, Journal, TensorSqnr, compare_csv, compare_markdown,
     pareto_front,
 };
 pub use dataset::{

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use campana_design::Method;
+use campana_eval::Correction;
 use campana_quantize::{MethodChoice, NamePattern, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
@@ -170,9 +171,16 @@ pub(crate) struct Compare {
     /// Bits of a weight's code, 1 to 8, with commas between
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "2,3,4,8", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) bits: Vec<u8>,
-    /// Methods as of campana quantize, with commas between, or all
+    /// Methods as of campana quantize, with commas between, or all; with +free or +calibrated behind
+    /// it a method's model is corrected as quantize does, on synthetic images or those of --calibrate
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all", value_parser = parse_methods)]
     pub(crate) methods: Vec<Methods>,
+    /// Images for +calibrated; not those of --data
+    #[arg(long, value_name = "PATH")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Images to take from there at most, evenly spread
+    #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
+    pub(crate) samples: NonZeroUsize,
     /// What shares a codebook or scale: tensor, channel or group=N, with commas between
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tensor,channel", value_parser = parse_granularity)]
     pub(crate) granularity: Vec<Granularity>,
@@ -205,19 +213,20 @@ pub(crate) enum Methods {
     /// Every fixed method, then auto.
     All,
     /// This one.
-    One(MethodChoice),
+    One(MethodChoice, Correction),
 }
 
 impl Methods {
     /// The methods one by one.
-    pub(crate) fn expand(&self) -> Vec<MethodChoice> {
+    pub(crate) fn expand(&self) -> Vec<(MethodChoice, Correction)> {
         match self {
             Self::All => Method::ALL
                 .into_iter()
                 .map(MethodChoice::Fixed)
                 .chain([MethodChoice::Auto])
+                .map(|method| (method, Correction::None))
                 .collect(),
-            Self::One(method) => vec![*method],
+            Self::One(method, correction) => vec![(*method, *correction)],
         }
     }
 }
@@ -303,8 +312,12 @@ fn parse_methods(text: &str) -> Result<Methods, String> {
     if text == "all" {
         return Ok(Methods::All);
     }
-    text.parse()
-        .map(Methods::One)
+    let (name, correction) = [Correction::Free, Correction::Calibrated]
+        .into_iter()
+        .find_map(|correction| Some((text.strip_suffix(correction.suffix())?, correction)))
+        .unwrap_or((text, Correction::None));
+    name.parse()
+        .map(|method| Methods::One(method, correction))
         .map_err(|error: String| format!("{error}, or all"))
 }
 

@@ -124,6 +124,44 @@ fn the_size_is_that_of_the_written_model() {
 }
 
 #[test]
+fn corrected_models_are_rows_beside_the_plain_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = fixture("cifar10_test_500.bin");
+    let methods = "auto,auto+free,auto+calibrated";
+    let mut options = vec![
+        "--methods",
+        methods,
+        "--bits",
+        "2",
+        "--limit",
+        "200",
+        "--json",
+    ];
+    options.extend(["--granularity", "channel"]);
+    let refused = compare(folder.path(), &options);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--calibrate"), "{}", refused.stderr);
+    options.extend(["--calibrate", images.to_str().unwrap(), "--samples", "64"]);
+    let compared = compare(folder.path(), &options);
+    assert_eq!(compared.code, Some(0), "{}", compared.stderr);
+    let report: Value = serde_json::from_str(&compared.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["method"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.join(","), methods);
+    let top1: Vec<_> = rows
+        .iter()
+        .map(|row| row["top1"].as_f64().unwrap())
+        .collect();
+    assert!(
+        top1[1] > top1[0] + 0.1 && top1[2] > top1[0] + 0.1,
+        "{top1:?}"
+    );
+}
+
+#[test]
 fn bad_arguments_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

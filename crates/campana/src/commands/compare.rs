@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use campana_eval::report::{CompareReport, compare_page};
 use campana_eval::{
-    BatchOptions, CompareRow, Dataset, DatasetOptions, Design, Experiment, Journal, compare_csv,
-    compare_markdown, pareto_front,
+    BatchOptions, CompareRow, Correction, Dataset, DatasetOptions, Design, Experiment, Journal,
+    compare_csv, compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
-use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar};
+use campana_pipeline::{OutputFile, Overwrite, check_differs, sample_images, sidecar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -31,6 +31,10 @@ struct Report<'a> {
 
 pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let designs = designs(args);
+    let is_calibrated = |design: &Design| design.correction == Correction::Calibrated;
+    if args.calibrate.is_none() && designs.iter().any(is_calibrated) {
+        bail!("a method with +calibrated needs images: name them with --calibrate PATH");
+    }
     // Refuse what cannot be written before working for it.
     let overwrite = Overwrite::from_force(args.force);
     let monitor = Bar::new();
@@ -68,6 +72,10 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
         options,
         &go_on,
     )?;
+    if let Some(data) = &args.calibrate {
+        let (count, threads) = (args.samples.get(), global.thread_count());
+        experiment.calibrate(sample_images(&args.model, data, count, threads, &monitor)?);
+    }
     for failure in experiment.failures() {
         anstream::eprintln!("skipped {}: {}", failure.name, failure.error);
     }
@@ -116,9 +124,10 @@ fn designs(args: &Compare) -> Vec<Design> {
     let mut designs = Vec::new();
     for &granularity in &args.granularity {
         for &bits in &args.bits {
-            for method in args.methods.iter().flat_map(Methods::expand) {
+            for (method, correction) in args.methods.iter().flat_map(Methods::expand) {
                 let design = Design {
                     method,
+                    correction,
                     bits,
                     granularity,
                 };
