@@ -1,5 +1,6 @@
 //! File formats, to and from the in-memory model.
 
+pub mod container;
 mod error;
 pub mod onnx;
 

@@ -59,6 +59,7 @@ pub fn correct_model(
     };
     // A method that is asked for by name chooses the codes.
     let rounding = match options.method {
+        _ if options.rate.is_some() => Rounding::AtRate,
         MethodChoice::Auto => Rounding::Compensate,
         MethodChoice::Fixed(_) => Rounding::Keep,
     };

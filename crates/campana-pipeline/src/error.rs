@@ -131,6 +131,18 @@ impl Cause for campana_formats::Error {
     }
 }
 
+impl Cause for campana_model::format::Error {
+    fn kind(&self) -> ErrorKind {
+        use campana_model::format::ErrorKind as Format;
+        match self.kind() {
+            Format::File(campana_onnx::ErrorKind::Io) => ErrorKind::Io,
+            Format::Unsupported => ErrorKind::Unsupported,
+            Format::Limit => ErrorKind::LimitExceeded,
+            _ => ErrorKind::Malformed,
+        }
+    }
+}
+
 impl Cause for campana_quantize::Error {
     fn kind(&self) -> ErrorKind {
         use campana_quantize::ErrorKind as Quantize;

@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod container;
 mod correction;
 mod error;
 mod evaluate_files;
@@ -31,6 +32,7 @@ mod quantize_file;
 mod sidecar;
 mod tensor_file;
 
+pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{SampleChoice, correct_model, sample_images};
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{

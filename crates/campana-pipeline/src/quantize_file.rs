@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use campana_eval::report::quantize_page;
 use campana_formats::Format;
-use campana_onnx::Model;
+use campana_model::format::container;
+use campana_onnx::{Model, Source};
 use campana_quantize::{
     CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
-    Target, TensorReport, quantize, sqnr_db, stored_tensors,
+    Target, TensorReport, quantize, quantize_at_rate, sqnr_db, stored_tensors,
 };
 
 use crate::correction::{SampleChoice, correct_model};
@@ -65,19 +66,26 @@ pub fn quantize_file(
     let page = job.page.map(|page| create_page(job, page, monitor));
     let page = page.transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
-    let mut quantized = quantize(&model, options, monitor)
-        .context(|| format!("cannot quantize '{}'", input.display()))?;
-    let correction = match job.samples {
+    let correct = |quantized: &mut QuantizedModel<'_>| match job.samples {
         Some(choice) => correct_model(
             &model,
-            &mut quantized,
+            quantized,
             input,
             options,
             choice,
             job.threads,
             monitor,
-        )?,
-        None => Err("--no-correct".to_owned()),
+        ),
+        None => Ok(Err("--no-correct".to_owned())),
+    };
+    let (quantized, correction) = match options.rate {
+        Some(bits) => quantize_at_rate(&model, options, bits, monitor, correct)?,
+        None => {
+            let mut quantized = quantize(&model, options, monitor)
+                .context(|| format!("cannot quantize '{}'", input.display()))?;
+            let correction = correct(&mut quantized)?;
+            (quantized, correction)
+        }
     };
     check(monitor)?;
     let context = || format!("cannot write '{}'", output.display());
@@ -88,7 +96,25 @@ pub fn quantize_file(
     for data_file in std::mem::take(&mut written.data_files) {
         data_files.push(write_data_file(data_file, output, overwrite, monitor)?);
     }
-    written.write(&mut file).context(context)?;
+    if options.target == Target::Campana {
+        if !data_files.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "'{}' keeps data in files beside it, and a container holds one file; store it \
+                     with its data inside first, or use --target lut",
+                    input.display()
+                ),
+            ));
+        }
+        let mut plain = Vec::new();
+        written.write(&mut plain).context(context)?;
+        let plain = Model::parse(Source::from_bytes(plain)).context(context)?;
+        let packed = container::pack(&plain).context(context)?;
+        file.write_all(&packed).context(context)?;
+    } else {
+        written.write(&mut file).context(context)?;
+    }
     // The model last: it is complete only with the files it refers to.
     let mut output_bytes = 0;
     for data_file in data_files {

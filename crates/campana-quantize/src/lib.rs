@@ -25,6 +25,7 @@ mod opset;
 mod options;
 mod progress;
 mod quantize;
+mod rate;
 mod report;
 mod safetensors_form;
 mod shared;
@@ -42,6 +43,7 @@ pub use quantize::{
     QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,
     quantize_weights, sqnr_db,
 };
+pub use rate::quantize_at_rate;
 pub use report::{QuantizeReport, TensorReport};
 pub use safetensors_form::SafetensorsForm;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};

@@ -24,6 +24,9 @@ pub struct Options {
     /// Whether [`correct`](crate::correct()) will follow: errors of the mean
     /// of a channel then count nothing where `auto` chooses.
     pub means_are_corrected: bool,
+    /// Bits of a weight under the container's entropy coder, instead of a
+    /// width of codes; see [`quantize_at_rate`](crate::quantize_at_rate).
+    pub rate: Option<f64>,
     /// The form in which the model is written.
     pub target: Target,
 }
@@ -37,6 +40,7 @@ impl Default for Options {
             keep: Vec::new(),
             bits_for: Vec::new(),
             means_are_corrected: false,
+            rate: None,
             target: Target::Lut,
         }
     }
@@ -162,11 +166,13 @@ pub enum Target {
     LutUint4,
     /// The decoded weights as plain floats: same size, no speed gained.
     Float,
+    /// As `Lut`, in campana's entropy-coded container.
+    Campana,
 }
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 3] = [Self::Lut, Self::LutUint4, Self::Float];
+    pub const ALL: [Self; 4] = [Self::Lut, Self::LutUint4, Self::Float, Self::Campana];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -174,6 +180,7 @@ impl Target {
             Self::Lut => "lut",
             Self::LutUint4 => "lut-uint4",
             Self::Float => "float",
+            Self::Campana => "campana",
         }
     }
 }

@@ -85,7 +85,8 @@ pub fn quantize<'m>(
     Ok(QuantizedModel { tensors })
 }
 
-fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
+/// A pattern that fits nothing is a typing error that would go unnoticed.
+pub(crate) fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
     let weights = tensors
         .iter()
         .filter(|tensor| matches!(tensor.role, Role::Weight { .. }));
@@ -93,7 +94,7 @@ fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), 
 }
 
 /// Why a tensor stays float, as far as can be said without its data.
-fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String> {
+pub(crate) fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String> {
     match &tensor.role {
         Role::Other(purpose) => Some(purpose.clone()),
         Role::Weight { .. } if options.keeps(tensor.name) => Some("kept by --keep".to_owned()),
@@ -104,7 +105,7 @@ fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String
     }
 }
 
-fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
+pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
     // Negative or overflowing extents are refused when the data is read.
     tensor
         .proto
@@ -120,7 +121,7 @@ fn count(tensor: &ModelTensor<'_>) -> usize {
         .fold(1, |product, &dim| product.saturating_mul(dim))
 }
 
-fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
+pub(crate) fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
     tensor
         .proto
         .element_type
@@ -128,7 +129,7 @@ fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
         .unwrap_or(0)
 }
 
-fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
+pub(crate) fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
     let element_bits = tensor.proto.element_type.bits().unwrap_or(0);
     let bytes = float_len_bytes(&tensor) as u64;
     TensorOutcome {

@@ -78,7 +78,8 @@ impl<'a> OutputModel<'a> {
             .map(|outcome| outcome.tensor.proto.message)
             .collect();
         let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
-        let is_decoded = matches!(target, Target::Lut | Target::LutUint4) && !changed.is_empty();
+        let is_decoded = matches!(target, Target::Lut | Target::LutUint4 | Target::Campana)
+            && !changed.is_empty();
         let (parameters, corrected): (Vec<_>, Vec<_>) = corrected
             .into_iter()
             .partition(|(outcome, values)| is_decoded && is_parameter_list(outcome, values));
@@ -94,7 +95,7 @@ impl<'a> OutputModel<'a> {
                     replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
-            Target::Lut | Target::LutUint4 => {
+            Target::Lut | Target::LutUint4 | Target::Campana => {
                 let uint4 = target == Target::LutUint4;
                 let (edits, external) = (&mut edits, &mut external);
                 add_decoder(model, edits, external, &changed, &parameters, uint4)?;

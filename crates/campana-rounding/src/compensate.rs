@@ -19,12 +19,12 @@ use crate::vector::{add_scaled, dot};
 /// lattice point problem", Combinatorica 6, 1986, doi 10.1007/BF02579403.
 #[derive(Clone, Debug)]
 pub struct Compensation {
-    moment: SecondMoment,
+    pub(crate) moment: SecondMoment,
     /// Input at each position; rounding goes from the last position to the
     /// first.
-    order: Vec<usize>,
+    pub(crate) order: Vec<usize>,
     /// Upper triangular, in that order.
-    factor: Vec<f32>,
+    pub(crate) factor: Vec<f32>,
 }
 
 impl Compensation {
@@ -147,7 +147,7 @@ impl Compensation {
         self.moment.quadratic(&errors)
     }
 
-    fn check(&self, weights: &[f32], codebooks: &[&Codebook], codes: &[u8]) -> usize {
+    pub(crate) fn check(&self, weights: &[f32], codebooks: &[&Codebook], codes: &[u8]) -> usize {
         let n = self.moment.inputs();
         assert_eq!(weights.len(), n, "one weight an input");
         assert_eq!(codes.len(), n, "one code an input");

@@ -36,9 +36,11 @@
 mod compensate;
 mod factor;
 mod moment;
+mod rate;
 mod refit;
 mod vector;
 
 pub use compensate::Compensation;
 pub use moment::SecondMoment;
+pub use rate::Rate;
 pub use refit::{LevelSystem, best_scale};

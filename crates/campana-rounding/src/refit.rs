@@ -88,9 +88,24 @@ impl LevelSystem {
     ///
     /// Where `levels` are not as many as the system's.
     pub fn solve(&self, levels: &[f64]) -> Vec<f64> {
+        self.solve_but(levels, None)
+    }
+
+    /// The same with the level at `zero`, which is 0, left as it is.
+    ///
+    /// # Panics
+    ///
+    /// As [`solve`](Self::solve), and where that level is not 0.
+    pub fn solve_around_zero(&self, levels: &[f64], zero: usize) -> Vec<f64> {
+        assert_eq!(levels[zero], 0.0, "a level of zero");
+        self.solve_but(levels, Some(zero))
+    }
+
+    fn solve_but(&self, levels: &[f64], kept: Option<usize>) -> Vec<f64> {
         assert_eq!(levels.len(), self.levels, "as many levels as the system");
         let used: Vec<usize> = (0..self.levels)
             .filter(|&level| self.matrix[level * (self.levels + 1)] > 0.0)
+            .filter(|&level| Some(level) != kept)
             .collect();
         let m = used.len();
         let trace: f64 = used
@@ -189,6 +204,16 @@ mod tests {
         for (found, expected) in solved.iter().zip(levels.iter().chain(&[7.0])) {
             assert!((found - expected).abs() < MAX_LEVEL_ERROR, "{solved:?}");
         }
+    }
+
+    #[test]
+    fn a_level_of_zero_stays() {
+        let weights = [-1.1, 0.2, 0.9, 0.1];
+        let mut system = LevelSystem::new(3);
+        system.add_row(&correlated(), &weights, &[0, 1, 2, 1], 1.0, 0.0);
+        let solved = system.solve_around_zero(&[-1.0, 0.0, 1.0], 1);
+        assert_eq!(solved[1], 0.0);
+        assert!(solved[0] < -1.0 && solved[2] < 1.0, "{solved:?}");
     }
 
     #[test]

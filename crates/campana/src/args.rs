@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Compare answers, latency and memory of a model in every runtime of this machine
     Verify(Verify),
+    /// Put an ONNX model into campana's entropy-coded container: the smallest file to ship
+    Pack(Pack),
+    /// Take the ONNX model out of a container, byte for byte
+    Unpack(Unpack),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Write manual pages
@@ -130,13 +134,18 @@ pub(crate) struct Quantize {
     #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
     pub(crate) samples: NonZeroUsize,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
-    /// runtimes) or float (decoded weights, full size)
+    /// runtimes), float (decoded weights, full size) or campana (entropy-coded container, the
+    /// smallest; campana unpack gives the lut form back)
     #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]
     pub(crate) target: Target,
     /// Also write a page: what became of the file, which layers hurt, what to do, and each tensor's
     /// levels and errors
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// With --target campana: choose codes for the entropy coder, so that a weight takes this many
+    /// bits there on average: 0.1 to 8, for example 1.6
+    #[arg(long, value_name = "BITS", value_parser = parse_rate, conflicts_with_all = ["bits", "bits_for", "method", "granularity"])]
+    pub(crate) rate: Option<f64>,
     /// Overwrite the output and the page where they exist
     #[arg(long)]
     pub(crate) force: bool,
@@ -256,6 +265,30 @@ pub(crate) struct Bench {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Pack {
+    /// ONNX model, as campana quantize writes it or any other
+    pub(crate) model: PathBuf,
+    /// Where to write the container
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the output where it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Unpack {
+    /// Container that campana pack or campana quantize --target campana wrote
+    pub(crate) container: PathBuf,
+    /// Where to write the ONNX model
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the output where it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// ONNX model
     pub(crate) model: PathBuf,
@@ -329,6 +362,13 @@ fn parse_granularity(text: &str) -> Result<Granularity, String> {
             Some(Ok(len)) if len > 0 => Ok(Granularity::PerGroup(len)),
             _ => Err("use tensor, channel or group=N with N from 1 on".to_owned()),
         },
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(bits) if (0.1..=8.0).contains(&bits) => Ok(bits),
+        _ => Err("use a number of bits from 0.1 to 8".to_owned()),
     }
 }
 

@@ -43,6 +43,8 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Verify(verify) => commands::verify::run(&verify, &args.global),
         Command::VerifyWorker(worker) => commands::verify::work(&worker),
         Command::Man(man) => commands::man::run(&man),
+        Command::Pack(pack) => commands::pack::pack(&pack, &args.global),
+        Command::Unpack(unpack) => commands::pack::unpack(&unpack, &args.global),
         Command::Completions(completions) => commands::completions::run(&completions),
     }
 }

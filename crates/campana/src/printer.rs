@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use campana_pipeline::PackReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
 use campana_quantize::{QuantizeReport, TensorReport};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -133,6 +134,19 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
         );
         anstream::println!("{}", correction_line(report));
     }
+}
+
+/// What became of a file's size.
+pub(crate) fn print_packed(report: &PackReport) {
+    let share = report.output_bytes as f64 / report.input_bytes as f64;
+    anstream::println!(
+        "{BOLD}{}{BOLD:#} {} bytes -> {BOLD}{}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
+        report.input,
+        thousands(report.input_bytes),
+        report.output,
+        thousands(report.output_bytes),
+        percent(share),
+    );
 }
 
 /// What was corrected, or why nothing was.

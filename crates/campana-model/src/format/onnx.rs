@@ -21,13 +21,14 @@ use super::Result;
 use crate::decoder;
 use crate::graph::Graph;
 
-/// Reads the ONNX model in a file, weights included.
+/// Reads the ONNX model in a file, weights included; one in a container is
+/// unpacked in memory.
 ///
 /// # Errors
 ///
 /// As [`graph`], and where the file cannot be read as ONNX.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
-    graph(&Model::open(path)?)
+    graph(&super::container::open(path)?)
 }
 
 /// The graph of an ONNX model, with all constants read into memory.

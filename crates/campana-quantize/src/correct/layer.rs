@@ -22,9 +22,9 @@ const AIM: f32 = 0.5;
 /// One tensor's rows: the weights of each output channel, gathered.
 pub(crate) struct Rows {
     partition: Partition,
-    weights: Vec<Vec<f32>>,
+    pub(super) weights: Vec<Vec<f32>>,
     /// Groups that share levels, for each row, in the order of its weights.
-    groups: Vec<Vec<usize>>,
+    pub(super) groups: Vec<Vec<usize>>,
 }
 
 impl Rows {
@@ -122,7 +122,7 @@ impl Rows {
     }
 
     /// What is given for each row in order, where the weights lie.
-    fn scatter(&self, rows: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn scatter(&self, rows: &[Vec<u8>]) -> Vec<u8> {
         let mut codes = vec![0; self.partition.len()];
         for (row, values) in rows.iter().enumerate() {
             let mut rest = values.as_slice();

@@ -1,6 +1,6 @@
 //! `campana quantize`: a smaller model.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file};
 use campana_quantize::{Options, Target};
 
@@ -18,8 +18,12 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
         keep: args.keep.clone(),
         bits_for: args.bits_for.clone(),
         means_are_corrected: !args.no_correct,
+        rate: args.rate,
         target: args.target,
     };
+    if args.rate.is_some() && args.target != Target::Campana {
+        bail!("--rate is for the entropy coder of the container: add --target campana");
+    }
     let samples = match &args.calibrate {
         _ if args.no_correct => None,
         Some(data) => Some(SampleChoice::Images {
@@ -42,7 +46,12 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
         return printer::print_json(&report);
     }
     printer::print_quantized(&report);
-    if options.target == Target::Float {
+    if options.target == Target::Campana {
+        anstream::println!(
+            "The smallest to ship. campana unpack makes an ONNX model of it that every runtime loads; campana evaluate \
+             reads it as it is."
+        );
+    } else if options.target == Target::Float {
         anstream::println!(
             "The weights are as after quantization, but stored as floats: for other converters."
         );

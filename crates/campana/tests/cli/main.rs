@@ -5,6 +5,7 @@
 mod arguments;
 mod bad_models;
 mod bad_outputs;
+mod container;
 mod contract;
 mod correction;
 mod external_data;

@@ -1,0 +1,162 @@
+//! Interleaved asymmetric numeral systems: several states take turns in one
+//! stream of words, so that a processor decodes several symbols at once.
+//!
+//! # References
+//!
+//! Duda, "Asymmetric numeral systems: entropy coding combining speed of
+//! Huffman coding with compression rate of arithmetic coding", 2013,
+//! arXiv 1311.2540. Giesen, "Interleaved entropy coders", 2014,
+//! arXiv 1402.3392.
+
+use alloc::vec::Vec;
+
+use crate::Error;
+use crate::entropy::model::{Interval, Model, PROBABILITY_BITS};
+
+/// States that take turns.
+pub(crate) const LANES: usize = 8;
+
+/// The least value of a state between two symbols.
+const LEAST: u64 = 1 << 31;
+
+/// Bytes of the states at the start of a stream.
+const STATES_LEN: usize = LANES * 8;
+
+/// Collects symbols in the order in which they will be decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    /// Lane, start and length of each symbol's interval: 3, 16 and 17 bits.
+    symbols: Vec<u64>,
+}
+
+impl Encoder {
+    /// Adds a symbol of a model, and lets the model adapt.
+    pub(crate) fn push(&mut self, lane: usize, interval: Interval) {
+        self.symbols.push(
+            u64::from(interval.len) << 32 | u64::from(interval.start) << 8 | (lane % LANES) as u64,
+        );
+    }
+
+    /// Adds `bits` equally likely bits.
+    pub(crate) fn push_bits(&mut self, lane: usize, value: u32, bits: u32) {
+        let len = 1 << (PROBABILITY_BITS - bits);
+        let start = value * len;
+        self.push(lane, Interval { start, len });
+    }
+
+    /// The stream: the states, then the words.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let mut states = [LEAST; LANES];
+        let mut words: Vec<u32> = Vec::new();
+        for &symbol in self.symbols.iter().rev() {
+            let state = &mut states[(symbol & 0xff) as usize];
+            let (start, len) = (symbol >> 8 & 0xff_ffff, symbol >> 32);
+            if *state >= (LEAST >> PROBABILITY_BITS << 32) * len {
+                words.push(*state as u32);
+                *state >>= 32;
+            }
+            *state = (*state / len << PROBABILITY_BITS) + *state % len + start;
+        }
+        let mut stream: Vec<u8> = states
+            .iter()
+            .flat_map(|state| state.to_le_bytes())
+            .collect();
+        stream.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+        stream
+    }
+}
+
+/// Reads the symbols of a stream.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a> {
+    states: [u64; LANES],
+    words: &'a [[u8; 4]],
+    at: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder at the start of a stream.
+    pub(crate) fn new(stream: &'a [u8]) -> Result<Self, Error> {
+        let (states, words) = stream
+            .split_at_checked(STATES_LEN)
+            .ok_or_else(|| Error::truncated("the coded data"))?;
+        let (words, rest) = words.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(Error::malformed(
+                "the coded data is no whole number of words",
+            ));
+        }
+        let mut decoder = Self {
+            states: [LEAST; LANES],
+            words,
+            at: 0,
+        };
+        for (state, bytes) in decoder.states.iter_mut().zip(states.as_chunks::<8>().0) {
+            *state = u64::from_le_bytes(*bytes);
+            if !(LEAST..LEAST << 32).contains(state) {
+                return Err(Error::malformed("a state of the coder is out of range"));
+            }
+        }
+        Ok(decoder)
+    }
+
+    /// The next symbol of a lane; the model is left as it is.
+    #[inline(always)]
+    pub(crate) fn symbol(&mut self, lane: usize, model: &Model) -> usize {
+        let state = self.states[lane];
+        let point = (state & ((1 << PROBABILITY_BITS) - 1)) as u32;
+        let symbol = model.symbol_at(point);
+        let interval = model.interval(symbol);
+        self.advance(lane, point, interval);
+        symbol
+    }
+
+    /// The next `bits` equally likely bits of a lane.
+    #[inline(always)]
+    pub(crate) fn bits(&mut self, lane: usize, bits: u32) -> u32 {
+        let state = self.states[lane];
+        let point = (state & ((1 << PROBABILITY_BITS) - 1)) as u32;
+        let len = 1 << (PROBABILITY_BITS - bits);
+        let value = point / len;
+        let start = value * len;
+        self.advance(lane, point, Interval { start, len });
+        value
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, lane: usize, point: u32, interval: Interval) {
+        let state = self.states[lane];
+        let next = u64::from(interval.len) * (state >> PROBABILITY_BITS)
+            + u64::from(point - interval.start);
+        // Past the end zeros are read: `finish` tells.
+        let word = self
+            .words
+            .get(self.at)
+            .map_or(0, |w| u32::from_le_bytes(*w));
+        let refill = next < LEAST;
+        self.at += usize::from(refill);
+        self.states[lane] = if refill {
+            next << 32 | u64::from(word)
+        } else {
+            next
+        };
+    }
+
+    /// Whether more words were read than there are.
+    pub(crate) fn is_past_end(&self) -> bool {
+        self.at > self.words.len()
+    }
+
+    /// Checks that the stream ended with the last symbol.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        if self.is_past_end() {
+            return Err(Error::truncated("the coded data"));
+        }
+        if self.at < self.words.len() || self.states != [LEAST; LANES] {
+            return Err(Error::malformed(
+                "the coded data does not end where it must",
+            ));
+        }
+        Ok(())
+    }
+}
