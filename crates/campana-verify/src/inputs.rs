@@ -38,7 +38,7 @@ impl Inputs {
                     format!("an input of shape {shape:?} has no values"),
                 )
             })?;
-        if given.len() % len != 0 {
+        if !given.len().is_multiple_of(len) {
             return Err(Error::new(
                 ErrorKind::Argument,
                 format!(
