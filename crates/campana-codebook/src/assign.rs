@@ -1,5 +1,8 @@
 //! From weights to codes, and the error that makes.
 
+#[cfg(target_arch = "x86_64")]
+mod permute;
+
 use alloc::vec::Vec;
 
 use crate::vectorize::vectorized;
@@ -115,36 +118,112 @@ impl Grid {
     }
 }
 
-/// Sum of squared differences; blocks of one length keep the rounding the
-/// same on every machine.
+/// Codes the weights; returns the sum of their squared differences to the
+/// levels. As [`assign`] and [`squared_error`], to the last bit, in one pass.
+pub(crate) fn assign_with_error(
+    thresholds: &[f32],
+    levels: &[f32],
+    weights: &[f32],
+    codes: &mut [u8],
+) -> f64 {
+    let mut errors = Errors::default();
+    #[cfg(target_arch = "x86_64")]
+    if levels.len() <= permute::MAX_LEVELS {
+        let (blocks, rest) = weights.as_chunks();
+        let (code_blocks, rest_codes) = codes.as_chunks_mut();
+        if permute::assign_blocks(thresholds, levels, blocks, code_blocks, &mut errors) {
+            assign(thresholds, rest, rest_codes);
+            return errors.total(levels, rest, rest_codes);
+        }
+    }
+    assign(thresholds, weights, codes);
+    errors.total(levels, weights, codes)
+}
+
+/// Sum of squared differences.
 pub(crate) fn squared_error(levels: &[f32], weights: &[f32], codes: &[u8]) -> f64 {
-    const LANES: usize = 16;
-    // 256 entries, so that no code is out of range and no check is needed.
-    let mut table = [f32::NAN; 256];
-    table[..levels.len()].copy_from_slice(levels);
-    vectorized(
-        #[inline(always)]
-        || {
-            let mut sums = [0f64; LANES];
-            let weight_blocks = weights.chunks_exact(LANES);
-            let code_blocks = codes.chunks_exact(LANES);
-            let mut rest = 0f64;
-            for (&weight, &code) in weight_blocks
-                .remainder()
-                .iter()
-                .zip(code_blocks.remainder())
-            {
-                let difference = f64::from(weight) - f64::from(table[usize::from(code)]);
-                rest += difference * difference;
-            }
-            for (weights, codes) in weight_blocks.zip(code_blocks) {
-                for lane in 0..LANES {
-                    let level = table[usize::from(codes[lane])];
-                    let difference = f64::from(weights[lane]) - f64::from(level);
-                    sums[lane] += difference * difference;
+    Errors::default().total(levels, weights, codes)
+}
+
+/// Sums of squared errors that run side by side: so many on every machine, to
+/// round alike.
+const ERROR_LANES: usize = 16;
+
+/// The squared errors of the weights at each position of whole groups.
+#[derive(Default)]
+struct Errors([f64; ERROR_LANES]);
+
+impl Errors {
+    /// The sum of all, with those of these weights.
+    fn total(mut self, levels: &[f32], weights: &[f32], codes: &[u8]) -> f64 {
+        // 256 entries, so that no code is out of range and no check is needed.
+        let mut table = [f32::NAN; 256];
+        table[..levels.len()].copy_from_slice(levels);
+        let error = |weight: f32, code: u8| {
+            let difference = f64::from(weight) - f64::from(table[usize::from(code)]);
+            difference * difference
+        };
+        let (weight_groups, weight_rest) = weights.as_chunks::<ERROR_LANES>();
+        let (code_groups, code_rest) = codes.as_chunks::<ERROR_LANES>();
+        let sums = &mut self.0;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (weights, codes) in weight_groups.iter().zip(code_groups) {
+                    for lane in 0..ERROR_LANES {
+                        sums[lane] += error(weights[lane], codes[lane]);
+                    }
                 }
+            },
+        );
+        let rest = weight_rest.iter().zip(code_rest);
+        let rest: f64 = rest.map(|(&weight, &code)| error(weight, code)).sum();
+        self.0.iter().sum::<f64>() + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn one_pass_codes_and_sums_as_two_do() {
+        for level_count in [1usize, 2, 3, 4, 7, 8, 9, 15, 16, 17, 40, 256] {
+            let levels: Vec<f32> = (0..level_count)
+                .map(|level| ((level * level) as f32 - 20.0) / 7.0)
+                .collect();
+            let thresholds: Vec<f32> = levels.windows(2).map(|p| (p[0] + p[1]) / 2.0).collect();
+            let highest = levels[level_count - 1] + 3.0;
+            for len in [0usize, 1, 15, 16, 31, 32, 33, 63, 64, 100, 515] {
+                let mut weights: Vec<f32> = (0..len)
+                    .map(|i| -6.0 + (highest + 6.0) * ((i * 37 % 101) as f32 / 100.0))
+                    .collect();
+                for (weight, &threshold) in weights.iter_mut().step_by(3).zip(&thresholds) {
+                    *weight = threshold;
+                }
+                let mut expected = vec![0; len];
+                assign(&thresholds, &weights, &mut expected);
+                let expected_error = squared_error(&levels, &weights, &expected);
+                let mut codes = vec![0; len];
+                let error = assign_with_error(&thresholds, &levels, &weights, &mut codes);
+                assert_eq!(codes, expected, "{level_count} levels, {len} weights");
+                assert_eq!(error, expected_error, "{level_count} levels, {len} weights");
             }
-            sums.iter().sum::<f64>() + rest
-        },
-    )
+        }
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_get_the_codes_they_always_had() {
+        let (thresholds, levels) = ([0.0, 1.0], [-0.5, 0.5, 1.5]);
+        let weights: Vec<f32> = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.7]
+            .into_iter()
+            .cycle()
+            .take(64)
+            .collect();
+        let mut codes = vec![9; 64];
+        assign_with_error(&thresholds, &levels, &weights, &mut codes);
+        assert_eq!(codes[..4], [0, 2, 0, 1]);
+        assert_eq!(codes[60..], [0, 2, 0, 1]);
+    }
 }

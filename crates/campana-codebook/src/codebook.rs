@@ -85,6 +85,17 @@ impl Codebook {
         assign::assign(&self.thresholds, weights, codes);
     }
 
+    /// [`assign`](Self::assign) and [`squared_error`](Self::squared_error) in
+    /// one pass, with the same results.
+    ///
+    /// # Panics
+    ///
+    /// Where the two slices differ in length.
+    pub fn assign_with_error(&self, weights: &[f32], codes: &mut [u8]) -> f64 {
+        assert_eq!(weights.len(), codes.len(), "one code a weight");
+        assign::assign_with_error(&self.thresholds, &self.levels, weights, codes)
+    }
+
     /// Sum of the squared differences of the weights and their levels.
     ///
     /// # Panics

@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::vectorize::vectorized;
+
 /// How codes lie in bytes.
 ///
 /// `Digits`: each byte holds `per_byte` codes as digits of a number, the first
@@ -114,13 +116,18 @@ impl Packing {
         match self {
             Self::Digits { base: 16, .. } => {
                 // The common case, in a form that vectorizes.
-                let pairs = codes.chunks_exact(2);
-                if let ([last], Some(byte)) = (pairs.remainder(), bytes.last_mut()) {
+                let (pairs, rest) = codes.as_chunks::<2>();
+                if let ([last], Some(byte)) = (rest, bytes.last_mut()) {
                     *byte = *last;
                 }
-                for (byte, pair) in bytes.iter_mut().zip(pairs) {
-                    *byte = pair[0] | pair[1] << 4;
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+                            *byte = pair[0] | pair[1] << 4;
+                        }
+                    },
+                );
             }
             Self::Digits { base, per_byte } => {
                 for (byte, digits) in bytes.iter_mut().zip(codes.chunks(per_byte)) {

@@ -130,11 +130,10 @@ impl SharedTable {
                 let weights = gather(weights, partition, group);
                 let mut codes = vec![0; weights.len()];
                 let codebook = self.codebook(group);
-                codebook.assign(&weights, &mut codes);
                 let mut sums = GroupSums {
                     count: vec![0.0; self.table.len()],
                     sum: vec![0.0; self.table.len()],
-                    error: codebook.squared_error(&weights, &codes),
+                    error: codebook.assign_with_error(&weights, &mut codes),
                 };
                 for (&weight, &code) in weights.iter().zip(&codes) {
                     sums.count[usize::from(code)] += 1.0;

@@ -296,8 +296,8 @@ impl GroupLevels {
                     let codes = &mut codes[done..run_end];
                     let group = partition.group_of(position);
                     error += match &codebooks {
-                        Some(codebooks) => assign(&codebooks[group], run, codes),
-                        None => assign(&self.codebook(group), run, codes),
+                        Some(codebooks) => codebooks[group].assign_with_error(run, codes),
+                        None => self.codebook(group).assign_with_error(run, codes),
                     };
                     done = run_end;
                 }
@@ -309,11 +309,6 @@ impl GroupLevels {
             .collect();
         (packed, errors.iter().sum())
     }
-}
-
-fn assign(codebook: &Codebook, weights: &[f32], codes: &mut [u8]) -> f64 {
-    codebook.assign(weights, codes);
-    codebook.squared_error(weights, codes)
 }
 
 fn to_f32(values: &[f64]) -> Vec<f32> {
