@@ -76,7 +76,8 @@ impl Fits {
         if weights.len() <= MAX_SORTED {
             let mut sorted = weights.to_vec();
             sorted.sort_unstable_by(f32::total_cmp);
-            let laplace = laplace(weights, statistic::median_of_sorted(&sorted));
+            let median = statistic::median_of_sorted(&sorted);
+            let laplace = laplace(median, statistic::mean_absolute_deviation(weights, median));
             let d = |fit: &Distribution| statistic::of_sorted(fit, &sorted);
             return Self {
                 gaussian,
@@ -89,7 +90,8 @@ impl Fits {
             .next_power_of_two()
             .min(MAX_BUCKETS);
         let counted = cells::Counted::new(weights, Grid::new(moments, buckets));
-        let laplace = laplace(weights, counted.median());
+        let (median, deviation) = counted.median_and_deviation();
+        let laplace = laplace(median, deviation);
         let [d_gaussian, d_laplace] = counted.statistics([&gaussian, &laplace]);
         Self {
             gaussian,
@@ -123,11 +125,11 @@ impl Fits {
     }
 }
 
-fn laplace(weights: &[f32], median: f64) -> Distribution {
+fn laplace(median: f64, deviation: f64) -> Distribution {
     Distribution {
         family: Family::Laplace,
         location: median,
-        scale: statistic::mean_absolute_deviation(weights, median),
+        scale: deviation,
     }
 }
 

@@ -11,6 +11,9 @@ use campana_codebook::vectorized;
 /// Weights that one parallel task looks through.
 const TASK: usize = 1 << 18;
 
+/// Weights that are read twice from the first-level cache.
+const CACHED: usize = 4096;
+
 /// Weights that are passed over at a time.
 const BLOCK: usize = 64;
 
@@ -82,8 +85,9 @@ impl<'a> Counted<'a> {
         count <= (self.weights.len() / MAX_COLLECTED_SHARE).max(MIN_COLLECTED) as u64
     }
 
-    /// The exact median, by finer and finer counts around the middle ranks.
-    pub(super) fn median(&self) -> f64 {
+    /// The exact median, by finer and finer counts around the middle ranks, and
+    /// the mean absolute deviation from it.
+    pub(super) fn median_and_deviation(&self) -> (f64, f64) {
         let n = self.weights.len() as u64;
         let ranks = [(n - 1) / 2, n / 2];
         let mut cells: Vec<Cell> = ranks
@@ -95,14 +99,31 @@ impl<'a> Counted<'a> {
                 break;
             }
             if self.few(cells.iter().map(|cell| cell.count).sum()) {
-                let collected = self.collect_sorted(&cells);
+                let origin = f64::from(from_key(cells[0].first));
+                let (collected, deviations) = self.collect_sorted(&cells, Some(origin));
                 let start = cells[0].before;
                 let skipped = cells
                     .get(1)
                     .map_or(0, |next| next.before - start - cells[0].count);
                 debug_assert_eq!(skipped, 0, "cells of neighbouring ranks are neighbours");
                 let at = |rank: u64| f64::from(collected[(rank - start) as usize]);
-                return 0.5 * (at(ranks[0]) + at(ranks[1]));
+                let median = 0.5 * (at(ranks[0]) + at(ranks[1]));
+                // All weights below the cells are below the origin, and all
+                // above them above the median.
+                let above = n - start - collected.len() as u64;
+                let moved = (median - origin) * (start as f64 - above as f64);
+                let moved_inside: f64 = collected
+                    .iter()
+                    .map(|&x| (f64::from(x) - median).abs() - (f64::from(x) - origin).abs())
+                    .sum();
+                let deviation = (deviations + moved + moved_inside) / n as f64;
+                if deviation.is_finite() {
+                    return (median, deviation);
+                }
+                return (
+                    median,
+                    statistic::mean_absolute_deviation(self.weights, median),
+                );
             }
             let finer = self.split(&cells);
             cells = ranks
@@ -111,7 +132,11 @@ impl<'a> Counted<'a> {
             cells.dedup_by_key(|cell| cell.first);
         }
         let value = |cell: &Cell| f64::from(from_key(cell.first));
-        0.5 * (value(&cells[0]) + value(cells.last().expect("one or two cells")))
+        let median = 0.5 * (value(&cells[0]) + value(cells.last().expect("one or two cells")));
+        (
+            median,
+            statistic::mean_absolute_deviation(self.weights, median),
+        )
     }
 
     /// D of each fit.
@@ -157,7 +182,8 @@ impl<'a> Counted<'a> {
                 cells.extend(candidates(&mut searches, &range, &|index| part[index]));
             }
         }
-        let mut run = &self.collect_sorted(&cells)[..];
+        let (collected, _) = self.collect_sorted(&cells, None);
+        let mut run = &collected[..];
         for cell in &cells {
             let (weights, rest) = run.split_at(cell.count as usize);
             run = rest;
@@ -237,24 +263,34 @@ impl<'a> Counted<'a> {
         finer
     }
 
-    /// All weights of the cells, in ascending order.
-    fn collect_sorted(&self, cells: &[Cell]) -> Vec<f32> {
+    /// All weights of the cells, in ascending order, and the sum of the absolute
+    /// deviations of *all* weights from an origin, where one is given: both need
+    /// a pass over memory.
+    fn collect_sorted(&self, cells: &[Cell], origin: Option<f64>) -> (Vec<f32>, f64) {
         if cells.is_empty() {
-            return Vec::new();
+            return (Vec::new(), 0.0);
         }
         let locator = Locator::new(self.grid, cells);
-        let parts: Vec<Vec<f32>> = self
+        let parts: Vec<(Vec<f32>, f64)> = self
             .weights
             .par_chunks(TASK)
             .map(|task| {
                 let mut found = Vec::new();
-                locator.visit(task, |_, _, x| found.push(x));
-                found
+                let mut deviations = 0.0;
+                for part in task.chunks(CACHED) {
+                    if let Some(origin) = origin {
+                        deviations += statistic::sum_of_deviations(part, origin);
+                    }
+                    locator.visit(part, |_, _, x| found.push(x));
+                }
+                (found, deviations)
             })
             .collect();
-        let mut all = parts.concat();
+        let deviations = parts.iter().map(|(_, deviations)| deviations).sum();
+        let mut all = Vec::with_capacity(parts.iter().map(|(found, _)| found.len()).sum());
+        parts.iter().for_each(|(found, _)| all.extend(found));
         all.par_sort_unstable_by(f32::total_cmp);
-        all
+        (all, deviations)
     }
 }
 
@@ -298,11 +334,7 @@ impl<'a> Locator<'a> {
     fn visit(&self, weights: &[f32], mut f: impl FnMut(usize, u32, f32)) {
         for block in weights.chunks(BLOCK) {
             // Most blocks have no weight near a cell, and are done here.
-            let near = vectorized(
-                #[inline(always)]
-                || self.covers.count(block),
-            );
-            if near == 0 {
+            if !self.covers.touch(block) {
                 continue;
             }
             for &x in block {
@@ -325,7 +357,7 @@ impl<'a> Locator<'a> {
 }
 
 /// A few intervals of floats that cover all cells, for a quick first test.
-struct Covers([(f32, f32); COVERS]);
+struct Covers(Vec<(f32, f32)>);
 
 impl Covers {
     fn new(cells: &[Cell]) -> Self {
@@ -335,31 +367,38 @@ impl Covers {
         gaps.sort_by_key(|&i| std::cmp::Reverse(before(i)));
         gaps.truncate(COVERS - 1);
         gaps.sort_unstable();
-        let mut covers = [(f32::INFINITY, f32::NEG_INFINITY); COVERS];
         let mut from = 0;
-        for (cover, to) in covers.iter_mut().zip(gaps.into_iter().chain([cells.len()])) {
+        let covers = gaps.into_iter().chain([cells.len()]).map(|to| {
             let highest = from_key(cells[to - 1].last);
             let highest = if highest.is_nan() {
                 f32::INFINITY
             } else {
                 highest
             };
-            *cover = (from_key(cells[from].first), highest);
+            let lowest = from_key(cells[from].first);
             from = to;
-        }
-        Self(covers)
+            (lowest, highest)
+        });
+        Self(covers.collect())
     }
 
-    #[inline(always)]
     fn contains(&self, x: f32) -> bool {
-        self.0.iter().fold(false, |found, &(low, high)| {
-            found | ((x >= low) & (x <= high))
-        })
+        self.0.iter().any(|&(low, high)| x >= low && x <= high)
     }
 
-    #[inline(always)]
-    fn count(&self, block: &[f32]) -> u32 {
-        block.iter().map(|&x| u32::from(self.contains(x))).sum()
+    /// Whether a weight of the block is in any interval.
+    fn touch(&self, block: &[f32]) -> bool {
+        self.0.iter().any(|&(low, high)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    block
+                        .iter()
+                        .fold(0, |near, &x| near | u32::from((x >= low) & (x <= high)))
+                        != 0
+                },
+            )
+        })
     }
 }
 

@@ -24,25 +24,7 @@ pub(super) fn median_of_sorted(sorted: &[f32]) -> f64 {
 }
 
 pub(super) fn mean_absolute_deviation(weights: &[f32], centre: f64) -> f64 {
-    const LANES: usize = 16;
-    let sum_task = |task: &[f32]| {
-        vectorized(
-            #[inline(always)]
-            || {
-                let mut sums = [0.0f64; LANES];
-                let (groups, rest) = task.as_chunks::<LANES>();
-                for group in groups {
-                    for lane in 0..LANES {
-                        sums[lane] += (f64::from(group[lane]) - centre).abs();
-                    }
-                }
-                for (sum, &x) in sums.iter_mut().zip(rest) {
-                    *sum += (f64::from(x) - centre).abs();
-                }
-                sums.iter().sum::<f64>()
-            },
-        )
-    };
+    let sum_task = |task: &[f32]| sum_of_deviations(task, centre);
     let sum = if weights.len() <= TASK {
         sum_task(weights)
     } else {
@@ -54,6 +36,27 @@ pub(super) fn mean_absolute_deviation(weights: &[f32], centre: f64) -> f64 {
             .sum()
     };
     sum / weights.len() as f64
+}
+
+/// Sum of the absolute deviations from `centre`.
+pub(super) fn sum_of_deviations(weights: &[f32], centre: f64) -> f64 {
+    const LANES: usize = 16;
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [0.0f64; LANES];
+            let (groups, rest) = weights.as_chunks::<LANES>();
+            for group in groups {
+                for lane in 0..LANES {
+                    sums[lane] += (f64::from(group[lane]) - centre).abs();
+                }
+            }
+            for (sum, &x) in sums.iter_mut().zip(rest) {
+                *sum += (f64::from(x) - centre).abs();
+            }
+            sums.iter().sum::<f64>()
+        },
+    )
 }
 
 /// D of `fit` from weights in ascending order.
