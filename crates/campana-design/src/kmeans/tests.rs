@@ -57,6 +57,64 @@ fn the_squared_error_is_the_least_possible() {
     }
 }
 
+/// Relative excess of the error where sums are differences of far larger ones.
+const MAX_RELATIVE_EXCESS: f64 = 1e-6;
+
+/// Nearly as many levels as weights, as a small layer of depthwise filters has
+/// at 8 bits: the error is 1e-8 of the sum of squares and less, and the rounding
+/// of levels to `f32`, when they are stored, larger than what any partition
+/// could gain.
+#[test]
+fn errors_far_below_the_weights_are_the_least_as_well() {
+    for shape in [Shape::Gaussian, Shape::Laplace] {
+        let mut weights = draw(shape, 288, 11);
+        weights.sort_by(f32::total_cmp);
+        let costs: Vec<Vec<f64>> = (0..weights.len())
+            .map(|first| {
+                (first..weights.len())
+                    .map(|last| squares_about_mean(&weights[first..=last]))
+                    .collect()
+            })
+            .collect();
+        for levels in [64, 200, 256] {
+            let mut best: Vec<f64> = (0..=weights.len())
+                .map(|end| end.checked_sub(1).map_or(0.0, |last| costs[0][last]))
+                .collect();
+            for _ in 1..levels {
+                let next = |end: usize| {
+                    let least = (0..end).map(|first| best[first] + costs[first][end - 1 - first]);
+                    least.fold(best[end], f64::min)
+                };
+                best = (0..=weights.len()).map(next).collect();
+            }
+            let expected = best[weights.len()];
+            let found_levels = kmeans_levels(&weights, levels);
+            let error = |levels: &[f64]| -> f64 {
+                let nearest = |&w: &f32| {
+                    let squares = levels.iter().map(|level| (f64::from(w) - level).powi(2));
+                    squares.fold(f64::INFINITY, f64::min)
+                };
+                weights.iter().map(nearest).sum()
+            };
+            let found = error(&found_levels);
+            assert!(
+                found <= expected * (1.0 + MAX_RELATIVE_EXCESS),
+                "{shape:?} {levels}: {found:e} {expected:e}"
+            );
+            // What storage adds is within the rounding of each level.
+            let stored: Vec<f64> = found_levels.iter().map(|&y| f64::from(y as f32)).collect();
+            let largest = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
+            let rounding = (2f64.powi(-24) * f64::from(largest)).powi(2) * weights.len() as f64;
+            assert!(error(&stored) <= found + rounding, "{shape:?} {levels}");
+        }
+    }
+}
+
+fn squares_about_mean(weights: &[f32]) -> f64 {
+    let mean = weights.iter().map(|&w| f64::from(w)).sum::<f64>() / weights.len() as f64;
+    weights.iter().map(|&w| (f64::from(w) - mean).powi(2)).sum()
+}
+
 #[test]
 fn the_solution_in_stages_equals_the_exact_one() {
     for shape in SHAPES {
