@@ -78,7 +78,7 @@ impl Fits {
             sorted.sort_unstable_by(f32::total_cmp);
             let median = statistic::median_of_sorted(&sorted);
             let laplace = laplace(median, statistic::mean_absolute_deviation(weights, median));
-            let d = |fit: &Distribution| statistic::of_sorted(fit, &sorted);
+            let d = |fit: &Distribution| statistic::of_sorted(&|x| fit.cdf(x), &sorted);
             return Self {
                 gaussian,
                 laplace,
@@ -86,13 +86,11 @@ impl Fits {
                 d_laplace: d(&laplace),
             };
         }
-        let buckets = (weights.len() / WEIGHTS_PER_BUCKET)
-            .next_power_of_two()
-            .min(MAX_BUCKETS);
-        let counted = cells::Counted::new(weights, Grid::new(moments, buckets));
+        let counted = count(weights, moments);
         let (median, deviation) = counted.median_and_deviation();
         let laplace = laplace(median, deviation);
-        let [d_gaussian, d_laplace] = counted.statistics([&gaussian, &laplace]);
+        let [d_gaussian, d_laplace] =
+            counted.statistics([&|x| gaussian.cdf(x), &|x| laplace.cdf(x)]);
         Self {
             gaussian,
             laplace,
@@ -123,6 +121,28 @@ impl Fits {
             &self.gaussian
         }
     }
+}
+
+/// D of any continuous distribution function, exact as those of [`Fits`]; 1/2
+/// where all weights are equal.
+pub(crate) fn distance(cdf: &dyn Fn(f64) -> f64, weights: &[f32], moments: &Moments) -> f64 {
+    if moments.is_constant() || weights.is_empty() {
+        return 0.5;
+    }
+    if weights.len() <= MAX_SORTED {
+        let mut sorted = weights.to_vec();
+        sorted.sort_unstable_by(f32::total_cmp);
+        return statistic::of_sorted(cdf, &sorted);
+    }
+    let [d] = count(weights, moments).statistics([cdf]);
+    d
+}
+
+fn count<'w>(weights: &'w [f32], moments: &Moments) -> cells::Counted<'w> {
+    let buckets = (weights.len() / WEIGHTS_PER_BUCKET)
+        .next_power_of_two()
+        .min(MAX_BUCKETS);
+    cells::Counted::new(weights, Grid::new(moments, buckets))
 }
 
 fn laplace(median: f64, deviation: f64) -> Distribution {

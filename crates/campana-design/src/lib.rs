@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | describe | [`Moments`], [`Fits`] (maximum likelihood, exact Kolmogorov–Smirnov D), [`Empirical`] (the error of any codebook at once); [`Summary`] has all three |
 //! | solve once per family and bit width | [`lloyd_max`], [`uniform`] |
+//! | solve for each fit | [`GeneralizedGaussian`] |
 //! | design for a group | [`design()`] by a [`Method`], [`kmeans()`] for any number of levels |
 //! | predict | [`predicted_mse`], [`predicted_sqnr_db`] |
 //!
@@ -33,6 +34,7 @@ mod distortion;
 mod distribution;
 mod empirical;
 mod error;
+mod generalized_gaussian;
 mod goodness_of_fit;
 mod grid;
 mod half_line;
@@ -53,6 +55,7 @@ pub use distortion::{predicted_mse, predicted_sqnr_db};
 pub use distribution::{Distribution, Family};
 pub use empirical::Empirical;
 pub use error::{Error, ErrorKind};
+pub use generalized_gaussian::GeneralizedGaussian;
 pub use goodness_of_fit::Fits;
 pub use kmeans::{KMeans, kmeans, kmeans_levels};
 pub use methods::{Design, Levels, Method, UnitTable, design};

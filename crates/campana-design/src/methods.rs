@@ -6,6 +6,7 @@
 
 mod aciq;
 mod additive_powers_of_two;
+mod generalized_gaussian;
 mod lloyd_max;
 mod minmax;
 mod normal_float;
@@ -38,6 +39,8 @@ pub enum Method {
     Gaussian,
     /// Lloyd–Max levels of the fitted Laplace distribution.
     Laplace,
+    /// Lloyd–Max levels of the fitted generalized Gaussian distribution.
+    Ggd,
     /// The levels of least squared error for these weights.
     Kmeans,
     /// Uniform levels from the smallest to the largest weight.
@@ -58,10 +61,11 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ks,
         Self::Gaussian,
         Self::Laplace,
+        Self::Ggd,
         Self::Kmeans,
         Self::Minmax,
         Self::Mse,
@@ -78,6 +82,7 @@ impl Method {
             Self::Ks => "ks",
             Self::Gaussian => "gaussian",
             Self::Laplace => "laplace",
+            Self::Ggd => "ggd",
             Self::Kmeans => "kmeans",
             Self::Minmax => "minmax",
             Self::Mse => "mse",
@@ -187,6 +192,7 @@ pub fn design(method: Method, group: &Summary<'_>, bits: u8) -> Design {
         Method::Ks => lloyd_max::levels(group.fits().best(), bits),
         Method::Gaussian => lloyd_max::levels(&group.fits().gaussian, bits),
         Method::Laplace => lloyd_max::levels(&group.fits().laplace, bits),
+        Method::Ggd => generalized_gaussian::levels(group.generalized_gaussian(), bits),
         Method::Kmeans => kmeans_levels(group, bits),
         Method::Minmax => minmax::levels(group.moments(), bits),
         Method::Mse => uniform_mse::levels(group, bits),

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use crate::empirical::Empirical;
-use crate::goodness_of_fit::Fits;
+use crate::generalized_gaussian::GeneralizedGaussian;
+use crate::goodness_of_fit::{Fits, distance};
 use crate::moments::Moments;
 
 /// A group of weights with its statistics, each computed when first asked for,
@@ -13,6 +14,7 @@ pub struct Summary<'w> {
     weights: &'w [f32],
     moments: Moments,
     fits: OnceLock<Fits>,
+    generalized_gaussian: OnceLock<GeneralizedGaussian>,
     empirical: OnceLock<Empirical>,
 }
 
@@ -24,6 +26,7 @@ impl<'w> Summary<'w> {
             weights,
             moments: Moments::of(weights),
             fits: OnceLock::new(),
+            generalized_gaussian: OnceLock::new(),
             empirical: OnceLock::new(),
         }
     }
@@ -42,6 +45,19 @@ impl<'w> Summary<'w> {
     pub fn fits(&self) -> &Fits {
         self.fits
             .get_or_init(|| Fits::of(self.weights, &self.moments))
+    }
+
+    /// The fit of the generalized Gaussian family.
+    pub fn generalized_gaussian(&self) -> &GeneralizedGaussian {
+        self.generalized_gaussian
+            .get_or_init(|| GeneralizedGaussian::of(self.fits()))
+    }
+
+    /// D of the generalized Gaussian fit, exact as those of [`Fits`]; computed
+    /// at every call.
+    pub fn d_generalized_gaussian(&self) -> f64 {
+        let fit = self.generalized_gaussian();
+        distance(&|x| fit.cdf(x), self.weights, &self.moments)
     }
 
     /// The weights in order, with sums.

@@ -62,13 +62,19 @@ pub struct TensorInspection {
     pub d_gaussian: f64,
     /// The same of the fitted Laplace distribution.
     pub d_laplace: f64,
-    /// The family with the smaller D.
+    /// The same of the fitted generalized Gaussian distribution.
+    pub d_ggd: f64,
+    /// The family with the smaller D of Gaussian and Laplace.
     pub family: String,
     /// Location and scale of the fitted Gaussian: mean, standard deviation.
     pub gaussian: [f64; 2],
     /// Location and scale of the fitted Laplace distribution: median, mean
     /// absolute deviation from it.
     pub laplace: [f64; 2],
+    /// Location, scale and shape of the fitted generalized Gaussian
+    /// distribution: the mean, and what gives the standard and the mean
+    /// absolute deviation. Shape 1 is Laplace, 2 Gaussian.
+    pub ggd: [f64; 3],
     /// SQNR in dB that the family's optimal quantizer would have at 1 to 8
     /// bits if the weights were distributed exactly so.
     pub predicted_sqnr_db: BTreeMap<String, f64>,
@@ -165,6 +171,7 @@ pub(crate) fn inspect_weights(
 ) -> TensorInspection {
     let (weights, moments, fits) = (summary.weights(), summary.moments(), summary.fits());
     let best = fits.best();
+    let ggd = summary.generalized_gaussian();
     let far = OUTLIER_DEVIATIONS * moments.std();
     let outliers = weights
         .par_iter()
@@ -182,9 +189,11 @@ pub(crate) fn inspect_weights(
         outliers: outliers.count() as u64,
         d_gaussian: fits.d_gaussian,
         d_laplace: fits.d_laplace,
+        d_ggd: summary.d_generalized_gaussian(),
         family: best.family.to_string(),
         gaussian: [fits.gaussian.location, fits.gaussian.scale],
         laplace: [fits.laplace.location, fits.laplace.scale],
+        ggd: [ggd.location, ggd.scale, ggd.shape],
         predicted_sqnr_db: (1..=8)
             .map(|bits| (bits.to_string(), predicted_sqnr_db(best, moments, bits)))
             .collect(),

@@ -108,8 +108,8 @@ pub(crate) struct Quantize {
     /// Bits of a weight's code: 1 to 8
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) bits: u8,
-    /// How levels are designed: auto, ks, gaussian, laplace, kmeans, minmax, mse, aciq, pwlq, pot,
-    /// apot or nf; auto measures and takes the best for each tensor
+    /// How levels are designed: auto, ks, gaussian, laplace, ggd, kmeans, minmax, mse, aciq, pwlq,
+    /// pot, apot or nf; auto measures and takes the best for each tensor
     #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
     pub(crate) method: MethodChoice,
     /// What shares a codebook or scale: tensor, channel or group=N (about N weights of a channel)

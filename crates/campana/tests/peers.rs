@@ -15,8 +15,8 @@ use support::models::{
 use support::{CAMPANA, Folder, fixture, root};
 
 const METHODS: [&str; 12] = [
-    "auto", "ks", "gaussian", "laplace", "kmeans", "minmax", "mse", "aciq", "pwlq", "pot", "apot",
-    "nf",
+    "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "minmax", "mse", "aciq", "pwlq", "pot",
+    "apot", "nf",
 ];
 
 /// Groups of 24 weights divide no row of the layers evenly.

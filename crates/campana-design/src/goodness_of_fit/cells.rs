@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 
 use super::statistic::{self, CDF_SLACK};
-use crate::distribution::Distribution;
 use crate::grid::Grid;
 use crate::order::{from_key, key};
 use campana_codebook::vectorized;
@@ -139,9 +138,9 @@ impl<'a> Counted<'a> {
         )
     }
 
-    /// D of each fit.
-    pub(super) fn statistics(&self, fits: [&Distribution; 2]) -> [f64; 2] {
-        let mut searches = fits.map(|fit| Search::new(fit, self.weights.len()));
+    /// D of each fitted distribution function.
+    pub(super) fn statistics<const N: usize>(&self, fits: [&dyn Fn(f64) -> f64; N]) -> [f64; N] {
+        let mut searches = fits.map(|cdf| Search::new(cdf, self.weights.len()));
         let range = Range {
             len: self.grid.buckets(),
             first_key: &|bucket| self.grid.first_key(bucket),
@@ -189,7 +188,7 @@ impl<'a> Counted<'a> {
             run = rest;
             for search in &mut searches {
                 let n = self.weights.len() as u64;
-                statistic::raise_by_run(search.fit, weights, cell.before, n, &mut search.greatest);
+                statistic::raise_by_run(search.cdf, weights, cell.before, n, &mut search.greatest);
             }
         }
         searches.map(|search| search.greatest)
@@ -413,7 +412,7 @@ struct Range<'a> {
 
 /// The search for the D of one fit.
 struct Search<'a> {
-    fit: &'a Distribution,
+    cdf: &'a dyn Fn(f64) -> f64,
     count: f64,
     /// Greatest distance known.
     greatest: f64,
@@ -423,7 +422,7 @@ struct Search<'a> {
 
 /// The intervals of the range that may hold a greater distance for any fit.
 fn candidates(
-    searches: &mut [Search<'_>; 2],
+    searches: &mut [Search<'_>],
     range: &Range<'_>,
     cell: &dyn Fn(usize) -> Cell,
 ) -> Vec<Cell> {
@@ -445,9 +444,9 @@ fn candidates(
 }
 
 impl<'a> Search<'a> {
-    fn new(fit: &'a Distribution, count: usize) -> Self {
+    fn new(cdf: &'a dyn Fn(f64) -> f64, count: usize) -> Self {
         Self {
-            fit,
+            cdf,
             count: count as f64,
             greatest: 0.0,
             open: Vec::new(),
@@ -456,7 +455,7 @@ impl<'a> Search<'a> {
 
     /// Distances just below and at `cell.count` weights of the same value.
     fn visit_ties(&mut self, value: f32, cell: &Cell) {
-        let cdf = self.fit.cdf(f64::from(value));
+        let cdf = (self.cdf)(f64::from(value));
         let before = cell.before as f64 / self.count;
         let after = (cell.before + cell.count) as f64 / self.count;
         self.greatest = self.greatest.max(cdf - before).max(after - cdf);
@@ -470,7 +469,7 @@ impl<'a> Search<'a> {
         let cdf = if value.is_nan() {
             1.0
         } else {
-            self.fit.cdf(f64::from(value))
+            (self.cdf)(f64::from(value))
         };
         let share = (range.below)(index) as f64 / self.count;
         self.greatest = self.greatest.max((cdf - share).abs());

@@ -2,7 +2,6 @@
 
 use rayon::prelude::*;
 
-use crate::distribution::Distribution;
 use campana_codebook::vectorized;
 
 /// Weights that one parallel task sums; fixed, so that the order of additions
@@ -59,24 +58,24 @@ pub(super) fn sum_of_deviations(weights: &[f32], centre: f64) -> f64 {
     )
 }
 
-/// D of `fit` from weights in ascending order.
-pub(super) fn of_sorted(fit: &Distribution, sorted: &[f32]) -> f64 {
+/// D of a fitted distribution function from weights in ascending order.
+pub(super) fn of_sorted(cdf: &dyn Fn(f64) -> f64, sorted: &[f32]) -> f64 {
     let mut greatest = 0.0;
-    raise_by_run(fit, sorted, 0, sorted.len() as u64, &mut greatest);
+    raise_by_run(cdf, sorted, 0, sorted.len() as u64, &mut greatest);
     greatest
 }
 
 /// Raises `greatest` to the greatest distance at `run`, the weights of ranks
 /// `before` and on among `count`.
 pub(super) fn raise_by_run(
-    fit: &Distribution,
+    cdf: &dyn Fn(f64) -> f64,
     run: &[f32],
     before: u64,
     count: u64,
     greatest: &mut f64,
 ) {
     let search = RunSearch {
-        fit,
+        cdf,
         run,
         before,
         count: count as f64,
@@ -100,7 +99,7 @@ pub(super) fn raise_by_run(
 }
 
 struct RunSearch<'a> {
-    fit: &'a Distribution,
+    cdf: &'a dyn Fn(f64) -> f64,
     run: &'a [f32],
     before: u64,
     count: f64,
@@ -114,7 +113,7 @@ impl RunSearch<'_> {
 
     /// Compares at one weight, just below and at its step.
     fn visit(&self, index: usize, greatest: &mut f64) -> f64 {
-        let cdf = self.fit.cdf(f64::from(self.run[index]));
+        let cdf = (self.cdf)(f64::from(self.run[index]));
         let distance = (cdf - self.share_before(index)).max(self.share_before(index + 1) - cdf);
         *greatest = greatest.max(distance);
         cdf

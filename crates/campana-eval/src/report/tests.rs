@@ -56,9 +56,14 @@ fn tensor(name: &str, weights: &[f32]) -> TensorInspection {
         outliers: 1,
         d_gaussian: fits.d_gaussian,
         d_laplace: fits.d_laplace,
+        d_ggd: summary.d_generalized_gaussian(),
         family: best.family.to_string(),
         gaussian: [fits.gaussian.location, fits.gaussian.scale],
         laplace: [fits.laplace.location, fits.laplace.scale],
+        ggd: {
+            let ggd = summary.generalized_gaussian();
+            [ggd.location, ggd.scale, ggd.shape]
+        },
         predicted_sqnr_db: (1..=8)
             .map(|bits| (bits.to_string(), predicted_sqnr_db(best, moments, bits)))
             .collect(),
