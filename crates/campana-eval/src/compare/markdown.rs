@@ -66,7 +66,7 @@ mod tests {
             "| ks | 4 | 1.500e-5 | 20.00 | 4.10 | 50 | **50.00** | 50.00 |"
         );
         assert_eq!(lines[6], "### Per channel");
-        assert!(lines[10].ends_with("| 60 | 40.00 | 50.00 |"), "{text}");
+        assert!(lines[10].ends_with("| 60 | 40.00 | 40.00 |"), "{text}");
         assert_eq!(lines.len(), 11);
     }
 }
