@@ -14,7 +14,7 @@ use support::models::{
 };
 use support::{CAMPANA, Folder, fixture, root};
 
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 13] = [
     "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "minmax", "mse", "aciq", "pwlq", "pot",
     "apot", "nf",
 ];
