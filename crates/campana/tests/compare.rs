@@ -100,9 +100,16 @@ fn the_size_is_that_of_the_written_model() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let model = fixture("cifar10_resnet8.onnx");
-    let written = campana(
-        folder,
-        &[
+    let methods = [
+        "--methods",
+        "kmeans,kmeans+free",
+        "--granularity",
+        "channel",
+    ];
+    let compared = compare(folder, &[&["--json"], &methods[..]].concat());
+    let compared: Value = serde_json::from_str(&compared.stdout).unwrap();
+    for (row, correction) in [&["--no-correct"][..], &[]].into_iter().enumerate() {
+        let quantize = [
             "quantize",
             model.to_str().unwrap(),
             "-o",
@@ -112,14 +119,16 @@ fn the_size_is_that_of_the_written_model() {
             "--granularity",
             "channel",
             "--json",
-        ],
-    );
-    let written: Value = serde_json::from_str(&written.stdout).unwrap();
-    let compared = compare(folder, &["--json", "--granularity", "channel"]);
-    let compared: Value = serde_json::from_str(&compared.stdout).unwrap();
-    let row = &compared["rows"][1];
-    for key in ["output_bytes", "mse", "sqnr_db", "bits_per_weight"] {
-        assert_eq!(row[key], written[key], "{key}");
+            "--force",
+        ];
+        let written = campana(folder, &[&quantize, correction].concat());
+        let written: Value = serde_json::from_str(&written.stdout).unwrap();
+        for key in ["output_bytes", "mse", "sqnr_db", "bits_per_weight"] {
+            assert_eq!(
+                compared["rows"][row][key], written[key],
+                "{key} {correction:?}"
+            );
+        }
     }
 }
 
