@@ -141,7 +141,11 @@ mod tests {
             .map(|pair| f64::from(pair[0]) * f64::from(pair[1]))
             .sum();
         assert!(mean.abs() < 0.3, "mean {mean}");
+        let variance = images.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        assert!((variance - 1.0).abs() < 1e-3, "{variance}");
+        // On so few pixels the smallest shapes are one pixel wide; white noise
+        // has 0.
         let correlation = neighbours / (n * (side - 1) as f64 / side as f64);
-        assert!((0.7..0.99).contains(&correlation), "{correlation}");
+        assert!((0.5..0.99).contains(&correlation), "{correlation}");
     }
 }
