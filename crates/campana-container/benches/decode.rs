@@ -37,7 +37,7 @@ fn decode(criterion: &mut Criterion) {
     let source = vec![1u8; COUNT];
     let mut copy = vec![0; COUNT];
     group.bench_function("copy", |b| {
-        b.iter(|| copy.copy_from_slice(black_box(&source)))
+        b.iter(|| copy.copy_from_slice(black_box(&source)));
     });
     for (mean, levels) in [(0.5, 16), (1.0, 16), (2.0, 16), (4.0, 64)] {
         let codes = codes(mean, levels);

@@ -348,8 +348,8 @@ fn full_strip(
         for lane in 0..LANES {
             strip[lane * layout.row_len + column] = layout.join(coarse[lane], low[lane]);
         }
-        for lane in 0..LANES {
-            near.add(lane, magnitudes[lane]);
+        for (lane, &magnitude) in magnitudes.iter().enumerate() {
+            near.add(lane, magnitude);
         }
         near.add_column(column, magnitudes.iter().sum(), LANES);
     }

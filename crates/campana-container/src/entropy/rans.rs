@@ -55,7 +55,7 @@ impl Encoder {
                 words.push(*state as u32);
                 *state >>= 32;
             }
-            *state = (*state / len << PROBABILITY_BITS) + *state % len + start;
+            *state = ((*state / len) << PROBABILITY_BITS) + *state % len + start;
         }
         let mut stream: Vec<u8> = states
             .iter()

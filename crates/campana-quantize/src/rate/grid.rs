@@ -201,7 +201,7 @@ impl Weights {
         };
         let summary = Summary::of(&values);
         Ok(Self {
-            moments: summary.moments().clone(),
+            moments: *summary.moments(),
             family: summary.fits().best().family.to_string(),
             values,
             partition,
@@ -269,7 +269,7 @@ impl Weights {
             packed,
             tables: LevelTables::new(levels, count, Storage::F32),
             table_of_group: None,
-            scale: (steps.len() > 1).then(|| (steps, Storage::F32)),
+            scale: (steps.len() > 1).then_some((steps, Storage::F32)),
             scale_unit: None,
             shift: None,
         };
