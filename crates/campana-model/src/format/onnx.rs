@@ -4,7 +4,7 @@
 //! functions that the model defines are replaced by the functions' nodes, and
 //! nodes are put in an order in which they can run. Weights that the model
 //! computes from codes become the graph's quantized tensors (see
-//! [`decoder`](crate::decoder)).
+//! [`decoder`]).
 
 mod constant;
 mod convert;
