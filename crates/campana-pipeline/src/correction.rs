@@ -48,7 +48,18 @@ pub fn correct_model(
     {
         return Ok(Err("nothing is quantized".to_owned()));
     }
-    let samples = match choice {
+    let samples = load_samples(input, choice, threads, monitor)?;
+    correct_on(model, quantized, input, options, &samples, threads, monitor)
+}
+
+/// The images of a choice.
+pub(crate) fn load_samples(
+    input: &Path,
+    choice: SampleChoice<'_>,
+    threads: usize,
+    monitor: &dyn Monitor,
+) -> Result<Samples, Error> {
+    Ok(match choice {
         // The sidecar helps where the model does not tell the size of its images.
         SampleChoice::Synthetic => Samples::Synthetic {
             size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
@@ -56,18 +67,30 @@ pub fn correct_model(
         SampleChoice::Images { data, count } => {
             sample_images(input, data, count, threads, monitor)?
         }
-    };
+    })
+}
+
+/// As [`correct_model`], on images that are there.
+pub(crate) fn correct_on(
+    model: &Model,
+    quantized: &mut QuantizedModel<'_>,
+    input: &Path,
+    options: &Options,
+    samples: &Samples,
+    threads: usize,
+    monitor: &dyn Monitor,
+) -> Result<Result<CorrectionReport, String>, Error> {
     // A method that is asked for by name chooses the codes.
     let rounding = match options.method {
         _ if options.rate.is_some() => Rounding::AtRate,
         MethodChoice::Auto => Rounding::Compensate,
         MethodChoice::Fixed(_) => Rounding::Keep,
     };
-    match correct(model, quantized, &samples, rounding, threads, monitor) {
+    match correct(model, quantized, samples, rounding, threads, monitor) {
         Ok(report) => Ok(Ok(report)),
         Err(error)
             if error.kind() == campana_quantize::ErrorKind::Unsupported
-                && matches!(choice, SampleChoice::Synthetic) =>
+                && matches!(samples, Samples::Synthetic { .. }) =>
         {
             Ok(Err(causes(&error)))
         }

@@ -3,17 +3,13 @@
 //! may stop it.
 //!
 //! ```no_run
-//! use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file};
+//! use campana_pipeline::{QuantizeJob, quantize_file};
 //! use campana_quantize::{Options, Silent};
 //!
+//! let options = Options { means_are_corrected: true, ..Options::default() };
 //! let job = QuantizeJob {
-//!     input: "model.onnx".as_ref(),
-//!     output: "smaller.onnx".as_ref(),
-//!     options: &Options { means_are_corrected: true, ..Options::default() },
-//!     samples: Some(SampleChoice::Synthetic),
 //!     threads: 2,
-//!     page: None,
-//!     overwrite: Overwrite::Refused,
+//!     ..QuantizeJob::new("model.onnx".as_ref(), "smaller.onnx".as_ref(), &options)
 //! };
 //! let report = quantize_file(&job, &Silent)?;
 //! println!("{} bytes", report.output_bytes);
@@ -21,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bound;
 mod container;
 mod correction;
 mod error;
@@ -28,10 +25,12 @@ mod evaluate_files;
 mod inspect_file;
 mod monitor;
 mod output_file;
+mod plan_file;
 mod quantize_file;
 mod sidecar;
 mod tensor_file;
 
+pub use bound::Bound;
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{SampleChoice, correct_model, sample_images};
 pub use error::{Error, ErrorKind};
@@ -41,5 +40,6 @@ pub use evaluate_files::{
 pub use inspect_file::inspect_file;
 pub use monitor::Monitor;
 pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
+pub use plan_file::read_plan;
 pub use quantize_file::{QuantizeJob, quantize_file};
 pub use sidecar::sidecar;

@@ -9,15 +9,17 @@ use campana_formats::Format;
 use campana_model::format::container;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
-    CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
-    Target, TensorReport, quantize, quantize_at_rate, sqnr_db, stored_tensors,
+    AllocationReport, CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport,
+    QuantizedModel, Target, TensorReport, quantize, quantize_at_rate, sqnr_db, stored_tensors,
 };
 
+use crate::bound::{Bounded, quantize_within};
 use crate::correction::{SampleChoice, correct_model};
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
-use crate::{Error, ErrorKind, Monitor, tensor_file};
+use crate::plan_file::plan_of;
+use crate::{Bound, Error, ErrorKind, Monitor, tensor_file};
 
 /// A model to be made smaller.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +38,33 @@ pub struct QuantizeJob<'a> {
     pub page: Option<&'a Path>,
     /// Whether an existing output or page may be replaced.
     pub overwrite: Overwrite,
+    /// What the output must keep to, rather than the width of the options:
+    /// each tensor gets its own.
+    pub bound: Option<Bound<'a>>,
+    /// Whether the best that is found is written where the bound cannot be
+    /// met.
+    pub best_effort: bool,
+    /// Where to write what became of each tensor, to be edited and applied.
+    pub save_plan: Option<&'a Path>,
+}
+
+impl<'a> QuantizeJob<'a> {
+    /// A job with synthetic samples for the correction, on one thread, that
+    /// replaces no file and keeps to no bound.
+    pub fn new(input: &'a Path, output: &'a Path, options: &'a Options) -> Self {
+        Self {
+            input,
+            output,
+            options,
+            samples: Some(SampleChoice::Synthetic),
+            threads: 1,
+            page: None,
+            overwrite: Overwrite::Refused,
+            bound: None,
+            best_effort: false,
+            save_plan: None,
+        }
+    }
 }
 
 /// Reads, quantizes, corrects and writes one model.
@@ -44,7 +73,8 @@ pub struct QuantizeJob<'a> {
 ///
 /// Where the model cannot be read or quantized, an option does not fit it, the
 /// output is the input or cannot be written, or `monitor` says to stop.
-/// Nothing half-written is left.
+/// Nothing half-written is left. A bound that cannot be met is no error: the
+/// report says so, and whether the model was written.
 pub fn quantize_file(
     job: &QuantizeJob<'_>,
     monitor: &dyn Monitor,
@@ -59,39 +89,49 @@ pub fn quantize_file(
     } = job;
     check_differs(input, output)?;
     if Format::of(input).is_some() {
+        if job.bound.is_some() || job.save_plan.is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "'{}' has no graph to choose widths by; use --bits with a whole number and --bits-for",
+                    input.display()
+                ),
+            ));
+        }
         return tensor_file::quantize(job, monitor);
     }
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite, monitor)?;
     let page = job.page.map(|page| create_page(job, page, monitor));
     let page = page.transpose()?;
+    let plan_file = job
+        .save_plan
+        .map(|path| {
+            check_differs(input, path)?;
+            OutputFile::create(path, overwrite, monitor)
+        })
+        .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
-    let correct = |quantized: &mut QuantizedModel<'_>| match job.samples {
-        Some(choice) => correct_model(
-            &model,
-            quantized,
-            input,
-            options,
-            choice,
-            job.threads,
-            monitor,
-        ),
-        None => Ok(Err("--no-correct".to_owned())),
-    };
-    let (quantized, correction) = match options.rate {
-        Some(bits) => quantize_at_rate(&model, options, bits, monitor, correct)?,
-        None => {
-            let mut quantized = quantize(&model, options, monitor)
-                .context(|| format!("cannot quantize '{}'", input.display()))?;
-            let correction = correct(&mut quantized)?;
-            (quantized, correction)
-        }
+    let Bounded {
+        quantized,
+        correction,
+        allocation,
+    } = match &job.bound {
+        Some(bound) => quantize_within(bound, job, &model, monitor)?,
+        None => quantize_as_told(job, &model, monitor)?,
     };
     check(monitor)?;
     let context = || format!("cannot write '{}'", output.display());
     let placement = Placement::of(input, output);
     let mut written =
         OutputModel::new(&model, &quantized, options.target, &placement).context(context)?;
+    if allocation.as_ref().is_some_and(|found| !found.written) {
+        let output_bytes = output_len(written, options.target).context(context)?;
+        let sizes = [(input, input_len(&model)), (output, output_bytes)];
+        return Ok(report(
+            &quantized, sizes, options, correction, allocation, start,
+        ));
+    }
     let mut data_files = Vec::new();
     for data_file in std::mem::take(&mut written.data_files) {
         data_files.push(write_data_file(data_file, output, overwrite, monitor)?);
@@ -107,10 +147,7 @@ pub fn quantize_file(
                 ),
             ));
         }
-        let mut plain = Vec::new();
-        written.write(&mut plain).context(context)?;
-        let plain = Model::parse(Source::from_bytes(plain)).context(context)?;
-        let packed = container::pack(&plain).context(context)?;
+        let packed = packed(written).context(context)?;
         file.write_all(&packed).context(context)?;
     } else {
         written.write(&mut file).context(context)?;
@@ -121,17 +158,42 @@ pub fn quantize_file(
         output_bytes += data_file.finish()?;
     }
     output_bytes += file.finish()?;
-    let report = report(
-        &quantized,
-        [(input, input_len(&model)), (output, output_bytes)],
-        options,
-        correction,
-        start,
-    );
+    if let Some(mut plan_file) = plan_file {
+        let text = plan_of(&quantized, options).to_string();
+        plan_file
+            .write_all(text.as_bytes())
+            .context(|| "cannot write the plan".to_owned())?;
+        plan_file.finish()?;
+    }
+    let sizes = [(input, input_len(&model)), (output, output_bytes)];
+    let report = report(&quantized, sizes, options, correction, allocation, start);
     if let Some(page) = page {
         write_page(page, &report, &model, &quantized)?;
     }
     Ok(report)
+}
+
+/// The container of an output without files beside it.
+fn packed(written: OutputModel<'_>) -> Result<Vec<u8>, campana_quantize::Error> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        campana_quantize::Error::new(campana_quantize::ErrorKind::Io, "cannot pack the model")
+            .with_source(error)
+    };
+    let mut plain = Vec::new();
+    written.write(&mut plain)?;
+    let plain = Model::parse(Source::from_bytes(plain)).map_err(|error| failed(error.into()))?;
+    container::pack(&plain).map_err(|error| failed(error.into()))
+}
+
+/// Bytes of an output and of the files beside it.
+pub(crate) fn output_len(
+    written: OutputModel<'_>,
+    target: Target,
+) -> Result<u64, campana_quantize::Error> {
+    if target == Target::Campana && written.data_files.is_empty() {
+        return Ok(packed(written)?.len() as u64);
+    }
+    written.len_bytes()
 }
 
 /// Begins the page's file, which is neither the input nor the output.
@@ -164,6 +226,36 @@ fn write_page(
     Ok(())
 }
 
+/// Every tensor as the options say.
+fn quantize_as_told<'m>(
+    job: &QuantizeJob<'_>,
+    model: &'m Model,
+    monitor: &dyn Monitor,
+) -> Result<Bounded<'m>, Error> {
+    let &QuantizeJob { input, options, .. } = job;
+    let correct = |quantized: &mut QuantizedModel<'_>| match job.samples {
+        Some(choice) => {
+            let threads = job.threads;
+            correct_model(model, quantized, input, options, choice, threads, monitor)
+        }
+        None => Ok(Err("--no-correct".to_owned())),
+    };
+    let (quantized, correction) = match options.rate {
+        Some(bits) => quantize_at_rate(model, options, bits, monitor, correct)?,
+        None => {
+            let mut quantized = quantize(model, options, monitor)
+                .context(|| format!("cannot quantize '{}'", input.display()))?;
+            let correction = correct(&mut quantized)?;
+            (quantized, correction)
+        }
+    };
+    Ok(Bounded {
+        quantized,
+        correction,
+        allocation: None,
+    })
+}
+
 fn write_data_file<'a>(
     data_file: DataFile<'_>,
     output: &Path,
@@ -188,6 +280,7 @@ fn report(
     files: [(&Path, u64); 2],
     options: &Options,
     correction: Result<CorrectionReport, String>,
+    allocation: Option<AllocationReport>,
     start: Instant,
 ) -> QuantizeReport {
     let changed = || {
@@ -199,14 +292,17 @@ fn report(
     let energy: f64 = changed().map(|t| t.energy).sum();
     let squared_error: f64 = changed().map(|t| t.squared_error).sum();
     let tensors = quantized.tensors.iter().map(|t| t.report.clone());
-    summarize(
-        tensors.collect(),
-        [energy, squared_error],
-        files,
-        options.target,
-        correction,
-        start,
-    )
+    QuantizeReport {
+        allocation,
+        ..summarize(
+            tensors.collect(),
+            [energy, squared_error],
+            files,
+            options.target,
+            correction,
+            start,
+        )
+    }
 }
 
 /// The report of a model from those of its tensors; `energies` are those of
@@ -243,6 +339,7 @@ pub(crate) fn summarize(
         elapsed_s: start.elapsed().as_secs_f64(),
         not_corrected: correction.as_ref().err().cloned(),
         correction: correction.ok(),
+        allocation: None,
         target: target.to_string(),
         tensors,
     }

@@ -47,6 +47,8 @@ pub struct Prices {
     weights: f64,
     /// Squared mean over variance of inputs, for errors that remain.
     mean_square: f64,
+    /// The price of a byte where a plan names it.
+    byte: Option<f64>,
 }
 
 impl Prices {
@@ -59,12 +61,24 @@ impl Prices {
             } else {
                 RELU_MEAN_SQUARE_OVER_VARIANCE
             },
+            byte: None,
+        }
+    }
+
+    /// The same with this price of a byte, whatever the number of levels.
+    pub(crate) fn with_byte(self, price: f64) -> Self {
+        Self {
+            byte: Some(price),
+            ..self
         }
     }
 
     /// Relative output error that a byte must save to be worth it, at about
     /// this many levels.
     fn byte(&self, levels: usize) -> f64 {
+        if let Some(price) = self.byte {
+            return price;
+        }
         let error = PRICED_ERROR * (PRICED_LEVELS / levels as f64).min(1.0);
         8.0 * 4f64.ln() * error / self.weights.max(1.0)
     }

@@ -27,11 +27,11 @@
 
 mod at_rate;
 mod images;
-mod inputs;
-mod layer;
-mod merge;
-mod statistics;
-mod walk;
+pub(crate) mod inputs;
+pub(crate) mod layer;
+pub(crate) mod merge;
+pub(crate) mod statistics;
+pub(crate) mod walk;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -66,7 +66,7 @@ const DEFAULT_SIZE: [usize; 2] = [224, 224];
 
 /// Channels of which the images show less than this share of the variance
 /// that a normalization knows are left alone: too little was seen of them.
-const MIN_SEEN_VARIANCE: f64 = 1e-4;
+pub(crate) const MIN_SEEN_VARIANCE: f64 = 1e-4;
 
 /// Epsilon of a normalization that does not say it.
 const DEFAULT_EPSILON: f64 = 1e-5;
@@ -76,7 +76,7 @@ const DEFAULT_EPSILON: f64 = 1e-5;
 const MIN_GAIN: f64 = 1e-3;
 
 /// Bounds of the factor on a variance.
-const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
+pub(crate) const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
 
 /// What the correction sees of a network's inputs.
 #[derive(Clone, Debug)]
@@ -648,7 +648,7 @@ fn uses(graph: &Graph) -> HashMap<String, usize> {
     uses
 }
 
-fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<(), Error> {
+pub(crate) fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<(), Error> {
     let Some(constant) = graph.constants.get_mut(name) else {
         return Ok(());
     };
@@ -662,7 +662,7 @@ fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<(), Error>
 }
 
 /// The samples in batches that the model takes.
-fn batches(graph: &Graph, samples: &Samples) -> Result<Vec<Tensor>, Error> {
+pub(crate) fn batches(graph: &Graph, samples: &Samples) -> Result<Vec<Tensor>, Error> {
     let [input] = graph.inputs.as_slice() else {
         let count = graph.inputs.len();
         return Err(unsupported(format!(

@@ -15,6 +15,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod allocate;
 mod auto;
 mod correct;
 mod error;
@@ -33,18 +34,22 @@ mod store;
 mod stored;
 mod write;
 
+pub use allocate::{
+    Allocation, Allocator, Budget, DropEstimate, DropEstimator, OutputLen, Plan, PlannedTensor,
+    Sensitivity, assumed_sensitivities, sensitivities,
+};
 pub use auto::Prices;
 pub use correct::{CorrectionReport, Rounding, Samples, correct};
 pub use error::{Error, ErrorKind};
 pub use external::{DataFile, Placement};
-pub use options::{MethodChoice, NamePattern, Options, Target};
+pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
 pub use progress::{Progress, Silent};
 pub use quantize::{
     QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,
     quantize_weights, sqnr_db,
 };
 pub use rate::quantize_at_rate;
-pub use report::{QuantizeReport, TensorReport};
+pub use report::{AllocationReport, DropReport, QuantizeReport, TensorReport};
 pub use safetensors_form::SafetensorsForm;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
 pub use write::OutputModel;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use campana_design::Method;
 use campana_tensor::Granularity;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Plan};
 
 /// Everything that decides what becomes of a model.
 #[derive(Clone, Debug)]
@@ -21,6 +21,9 @@ pub struct Options {
     pub keep: Vec<NamePattern>,
     /// Bits of some weight tensors; the last match counts.
     pub bits_for: Vec<(NamePattern, u8)>,
+    /// What each weight tensor becomes, where that is planned; comes before
+    /// all of the above but `keep` and `bits_for`.
+    pub plan: Option<Plan>,
     /// Whether [`correct`](crate::correct()) will follow: errors of the mean
     /// of a channel then count nothing where `auto` chooses.
     pub means_are_corrected: bool,
@@ -39,6 +42,7 @@ impl Default for Options {
             granularity: Granularity::PerChannel,
             keep: Vec::new(),
             bits_for: Vec::new(),
+            plan: None,
             means_are_corrected: false,
             rate: None,
             target: Target::Lut,
@@ -102,15 +106,50 @@ impl Options {
         self.keep.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Bits of the weight tensor of this name.
-    pub fn bits_of(&self, name: &str) -> u8 {
-        let special = self
-            .bits_for
-            .iter()
-            .rev()
-            .find(|(pattern, _)| pattern.matches(name));
-        special.map_or(self.bits, |(_, bits)| *bits)
+    /// What becomes of the weight tensor of this name; `keep` is not looked
+    /// at.
+    pub fn choice_of(&self, name: &str) -> TensorChoice {
+        let planned = self.plan.as_ref().and_then(|plan| plan.tensor(name));
+        let planned = planned.map_or(
+            TensorChoice {
+                bits: Some(self.bits),
+                method: self.method,
+                granularity: self.granularity,
+                byte_price: None,
+            },
+            |planned| TensorChoice {
+                bits: planned.bits,
+                method: planned.method,
+                granularity: planned.granularity,
+                byte_price: planned.byte_price,
+            },
+        );
+        TensorChoice {
+            bits: self.bits_for(name).or(planned.bits),
+            ..planned
+        }
     }
+
+    /// Bits that `bits_for` gives a weight tensor; the last match counts.
+    pub(crate) fn bits_for(&self, name: &str) -> Option<u8> {
+        let mut patterns = self.bits_for.iter().rev();
+        let special = patterns.find(|(pattern, _)| pattern.matches(name));
+        special.map(|(_, bits)| *bits)
+    }
+}
+
+/// What becomes of one weight tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TensorChoice {
+    /// Bits of a code; `None` to keep the tensor float.
+    pub bits: Option<u8>,
+    /// How levels are designed.
+    pub method: MethodChoice,
+    /// What shares a codebook or a scale.
+    pub granularity: Granularity,
+    /// Relative output error that a byte must save to be worth it, where `auto`
+    /// chooses; `None` for the price that all tensors have.
+    pub byte_price: Option<f64>,
 }
 
 /// A method, or the choice among all of them by what they measure.
@@ -248,8 +287,8 @@ mod tests {
             ],
             ..Options::default()
         };
-        let bits = ["conv", "layer1/conv", "layer1/fc"].map(|name| options.bits_of(name));
-        assert_eq!(bits, [4, 3, 8]);
+        let bits = ["conv", "layer1/conv", "layer1/fc"].map(|name| options.choice_of(name).bits);
+        assert_eq!(bits, [4, 3, 8].map(Some));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::auto::{Prices, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::write::decoded_len_bytes;
-use crate::{Error, ErrorKind, MethodChoice, Options, Progress, TensorReport};
+use crate::{Error, ErrorKind, MethodChoice, Options, Progress, TensorChoice, TensorReport};
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
 const MOST_DECODER_BYTES: usize = 4096;
@@ -24,7 +24,7 @@ pub struct QuantizedModel<'m> {
 }
 
 /// What became of one tensor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TensorOutcome<'m> {
     /// The tensor in the model.
     pub tensor: ModelTensor<'m>,
@@ -64,6 +64,11 @@ pub fn quantize<'m>(
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
+    if let Some(plan) = &options.plan {
+        let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
+        let names: Vec<&str> = tensors.iter().filter(is_weight).map(|t| t.name).collect();
+        plan.check_names(&names)?;
+    }
     let outcomes: Vec<Result<TensorOutcome<'_>, Error>> = tensors
         .into_par_iter()
         .map(|tensor| {
@@ -72,7 +77,10 @@ pub fn quantize<'m>(
             }
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
-                None => quantize_tensor(model, tensor, options, prices)?,
+                None => {
+                    let choice = options.choice_of(tensor.name);
+                    quantize_tensor(model, tensor, choice, prices)?
+                }
             };
             if outcome.quantized.is_some() {
                 progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);
@@ -101,6 +109,9 @@ pub(crate) fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Op
         Role::Weight { .. } if tensor.proto.count().is_ok_and(|count| count == 0) => {
             Some("empty".to_owned())
         }
+        Role::Weight { .. } if options.choice_of(tensor.name).bits.is_none() => {
+            Some("kept by the plan".to_owned())
+        }
         Role::Weight { .. } => None,
     }
 }
@@ -115,7 +126,7 @@ pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
         .collect()
 }
 
-fn count(tensor: &ModelTensor<'_>) -> usize {
+pub(crate) fn count(tensor: &ModelTensor<'_>) -> usize {
     shape(tensor)
         .iter()
         .fold(1, |product, &dim| product.saturating_mul(dim))
@@ -145,10 +156,10 @@ pub(crate) fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_>
     }
 }
 
-fn quantize_tensor<'m>(
+pub(crate) fn quantize_tensor<'m>(
     model: &Model,
     tensor: ModelTensor<'m>,
-    options: &Options,
+    choice: TensorChoice,
     prices: Prices,
 ) -> Result<TensorOutcome<'m>, Error> {
     let values = read_weights(model, &tensor)?;
@@ -163,7 +174,7 @@ fn quantize_tensor<'m>(
         float_bytes: float_len_bytes(&tensor),
         values: &values,
     };
-    let Some(quantized) = quantize_weights(&weights, options, prices)? else {
+    let Some(quantized) = quantize_chosen(&weights, choice, prices)? else {
         return Ok(keep(tensor, TOO_SMALL.to_owned()));
     };
     Ok(TensorOutcome {
@@ -219,6 +230,24 @@ pub fn quantize_weights(
     options: &Options,
     prices: Prices,
 ) -> Result<Option<QuantizedWeights>, Error> {
+    options.check()?;
+    quantize_chosen(weights, options.choice_of(weights.name), prices)
+}
+
+/// As [`quantize_weights`], for a choice that was made; `None` also where it
+/// is to keep the tensor.
+fn quantize_chosen(
+    weights: &Weights<'_>,
+    choice: TensorChoice,
+    prices: Prices,
+) -> Result<Option<QuantizedWeights>, Error> {
+    let Some(bits) = choice.bits else {
+        return Ok(None);
+    };
+    let prices = match choice.byte_price {
+        Some(price) => prices.with_byte(price),
+        None => prices,
+    };
     let &Weights {
         name,
         shape,
@@ -227,12 +256,10 @@ pub fn quantize_weights(
         values,
         ..
     } = weights;
-    options.check()?;
     let summary = Summary::of(values);
     check_finite(name, summary.moments())?;
-    let bits = options.bits_of(name);
-    let partition = Partition::new(shape, channel_axis, options.granularity);
-    let stored = match options.method {
+    let partition = Partition::new(shape, channel_axis, choice.granularity);
+    let stored = match choice.method {
         MethodChoice::Auto => {
             let levels = 1 << bits;
             best_design(values, shape, channel_axis, &partition, levels, prices)
@@ -272,13 +299,15 @@ pub fn quantize_weights(
         op: weights.op.to_owned(),
         shape: shape.to_vec(),
         bits: Some(bits),
-        method: Some(options.method.to_string()),
+        method: Some(choice.method.to_string()),
         family: Some(summary.fits().best().family.to_string()),
-        granularity: Some(granularity_name(&tensor.partition, options.granularity)),
+        granularity: Some(granularity_name(&tensor.partition, choice.granularity)),
         clip: Some(clip(&tensor)),
         mse: Some(squared_error / values.len() as f64),
         sqnr_db: Some(sqnr_db(energy, squared_error)),
         bits_per_weight: len_bytes as f64 * 8.0 / values.len() as f64,
+        divergence: None,
+        byte_price: choice.byte_price,
         kept: None,
         input_bytes: float_bytes as u64,
         output_bytes: len_bytes as u64,

@@ -30,10 +30,49 @@ pub struct QuantizeReport {
     pub correction: Option<CorrectionReport>,
     /// Why nothing was corrected; null where something was.
     pub not_corrected: Option<String>,
+    /// How widths were chosen under a bound; null where none was asked for.
+    pub allocation: Option<AllocationReport>,
     /// The form of the model that was written.
     pub target: String,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,
+}
+
+/// How the widths of a model's tensors were chosen under a bound.
+#[derive(Clone, Debug, Serialize)]
+pub struct AllocationReport {
+    /// The bound, in words.
+    pub bound: String,
+    /// Whether it is met.
+    pub met: bool,
+    /// Whether the model was written.
+    pub written: bool,
+    /// How the tensors' sensitivities are known.
+    pub sensitivities: String,
+    /// Sum of the divergences of the network's outputs that the tensors cause
+    /// one by one.
+    pub divergence: f64,
+    /// What is lost, where that is bounded.
+    pub drop: Option<DropReport>,
+}
+
+/// What a quantized network loses.
+#[derive(Clone, Debug, Serialize)]
+pub struct DropReport {
+    /// Drop of the share of right answers.
+    pub drop: f64,
+    /// `measured` with labels or `estimated` without.
+    pub how: &'static str,
+    /// Number of images.
+    pub images: u64,
+    /// What images these are.
+    pub data: String,
+    /// Share of images whose answer is another than the float network's; null
+    /// where the drop was measured.
+    pub changed: Option<f64>,
+    /// Share of right answers of the float and of the quantized network; null
+    /// where the drop was estimated.
+    pub top1: Option<[f64; 2]>,
 }
 
 /// What became of one tensor.
@@ -62,6 +101,13 @@ pub struct TensorReport {
     pub sqnr_db: Option<f64>,
     /// Bits a weight takes as stored.
     pub bits_per_weight: f64,
+    /// Divergence of the network's outputs with this tensor alone quantized so,
+    /// where that was estimated.
+    pub divergence: Option<f64>,
+    /// Price of a byte that `auto` weighed against errors, where a plan named
+    /// it.
+    #[serde(skip)]
+    pub byte_price: Option<f64>,
     /// Why the tensor stays float; null where it was quantized.
     pub kept: Option<String>,
     /// Bytes before.
@@ -91,6 +137,8 @@ impl TensorReport {
             mse: None,
             sqnr_db: None,
             bits_per_weight: element_bits as f64,
+            divergence: None,
+            byte_price: None,
             kept: Some(reason),
             input_bytes: bytes,
             output_bytes: bytes,

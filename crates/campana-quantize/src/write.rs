@@ -107,6 +107,20 @@ impl<'a> OutputModel<'a> {
         })
     }
 
+    /// The bytes that the model and the files beside it take together.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`write`](Self::write).
+    pub fn len_bytes(mut self) -> Result<u64, Error> {
+        let mut counter = Counter(0);
+        for file in std::mem::take(&mut self.data_files) {
+            file.write(&mut counter)?;
+        }
+        self.write(&mut counter)?;
+        Ok(counter.0)
+    }
+
     /// Writes the model without the files beside it; returns its length in
     /// bytes.
     ///
@@ -118,6 +132,20 @@ impl<'a> OutputModel<'a> {
         self.edits
             .write(out)
             .map_err(|error| Error::new(ErrorKind::Io, "cannot write the model").with_source(error))
+    }
+}
+
+/// Counts what is written.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

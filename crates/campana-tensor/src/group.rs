@@ -1,5 +1,8 @@
 //! How a weight tensor falls into groups that share a scale or a codebook.
 
+use core::fmt;
+use core::str::FromStr;
+
 /// What shares a codebook or a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Granularity {
@@ -11,6 +14,33 @@ pub enum Granularity {
     /// is the divisor of the channel's that is nearest (by ratio, and at least
     /// half of it), so that all groups of a tensor are equally long.
     PerGroup(usize),
+}
+
+/// `tensor`, `channel` or `group=N`.
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerTensor => f.write_str("tensor"),
+            Self::PerChannel => f.write_str("channel"),
+            Self::PerGroup(len) => write!(f, "group={len}"),
+        }
+    }
+}
+
+/// What [`Display`](fmt::Display) writes; a group has at least one weight.
+impl FromStr for Granularity {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tensor" => Ok(Self::PerTensor),
+            "channel" => Ok(Self::PerChannel),
+            _ => match text.strip_prefix("group=").map(str::parse) {
+                Some(Ok(len)) if len > 0 => Ok(Self::PerGroup(len)),
+                _ => Err("use tensor, channel or group=N with N from 1 on"),
+            },
+        }
+    }
 }
 
 /// The groups of one tensor.

@@ -105,9 +105,29 @@ pub(crate) struct Quantize {
     /// Where to write the smaller model
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Bits of a weight's code: 1 to 8
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub(crate) bits: u8,
+    /// Bits of a weight's code: 1 to 8; or, with a point (3.2, 3.0), the average that is stored for
+    /// a weight, every tensor then getting the bits and bytes it needs [default: 4]
+    #[arg(long, value_name = "N", value_parser = parse_bits)]
+    pub(crate) bits: Option<Bits>,
+    /// Largest size of the output, with a unit: B, kB, MB, KiB or MiB; every tensor gets the bits
+    /// it needs
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "bits")]
+    pub(crate) max_size: Option<u64>,
+    /// The smallest output that loses at most this much top-1 accuracy, in percent of all images:
+    /// 1%. Measured on --data, else estimated without labels on the images of --calibrate or on
+    /// synthetic ones
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["bits", "max_size"])]
+    pub(crate) max_drop: Option<f64>,
+    /// Labelled images for --max-drop, as evaluate takes them
+    #[arg(long, value_name = "PATH", requires = "max_drop")]
+    pub(crate) data: Option<PathBuf>,
+    /// Write the best that is found where a bound cannot be met (exit status 1 all the same)
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// What becomes of each tensor: with --bits, --max-size or --max-drop it is written there, to be
+    /// read and edited; without them it is read from there and applied
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
     /// How levels are designed: auto, ks, gaussian, laplace, ggd, kmeans, minmax, mse, aciq, pwlq,
     /// pot, apot or nf; auto measures and takes the best for each tensor
     #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
@@ -355,13 +375,55 @@ fn parse_methods(text: &str) -> Result<Methods, String> {
 }
 
 fn parse_granularity(text: &str) -> Result<Granularity, String> {
-    match text {
-        "tensor" => Ok(Granularity::PerTensor),
-        "channel" => Ok(Granularity::PerChannel),
-        _ => match text.strip_prefix("group=").map(str::parse) {
-            Some(Ok(len)) if len > 0 => Ok(Granularity::PerGroup(len)),
-            _ => Err("use tensor, channel or group=N with N from 1 on".to_owned()),
-        },
+    text.parse().map_err(str::to_owned)
+}
+
+/// What `--bits` asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bits {
+    /// This width for every tensor.
+    Width(u8),
+    /// At most this many bits a weight on average.
+    Average(f64),
+}
+
+fn parse_bits(text: &str) -> Result<Bits, String> {
+    if let Ok(width @ 1..=8) = text.parse() {
+        return Ok(Bits::Width(width));
+    }
+    match text.parse::<f64>() {
+        Ok(average) if text.contains('.') && (1.0..=8.0).contains(&average) => {
+            Ok(Bits::Average(average))
+        }
+        _ => Err("use a whole number from 1 to 8, or an average as 3.2".to_owned()),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let factor = match text[digits.len()..].trim() {
+        "" | "B" => 1.0,
+        "k" | "kB" | "KB" => 1e3,
+        "M" | "MB" => 1e6,
+        "G" | "GB" => 1e9,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        unit => return Err(format!("'{unit}' is no unit: use B, kB, MB, KiB or MiB")),
+    };
+    match digits.parse::<f64>() {
+        Ok(size) if size > 0.0 && size * factor >= 1.0 && size.is_finite() => {
+            Ok((size * factor) as u64)
+        }
+        _ => Err("use a number and a unit, for example 250kB or 3.5MiB".to_owned()),
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').map(|number| number.trim().parse());
+    match percent {
+        Some(Ok(percent)) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("use a percentage, for example 1% or 0.5%".to_owned()),
     }
 }
 
@@ -392,6 +454,40 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn bits_are_a_width_or_with_a_point_an_average() {
+        assert_eq!(parse_bits("3"), Ok(Bits::Width(3)));
+        assert_eq!(parse_bits("3.0"), Ok(Bits::Average(3.0)));
+        for text in ["0", "9", "0.9", "8.5", "nan", "3,2", "1e0", "inf"] {
+            assert!(parse_bits(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        for (text, bytes) in [
+            ("250kB", 250_000),
+            ("3.5MB", 3_500_000),
+            ("2 MiB", 2 << 20),
+            ("1KiB", 1024),
+            ("1234", 1234),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn drops_are_percentages() {
+        assert_eq!(parse_percent("1%"), Ok(0.01));
+        assert_eq!(parse_percent("0.5 %"), Ok(0.005));
+        for text in ["1", "0.01", "-1%", "101%", "%", "nan%"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use args::{Args, Command};
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             printer::print_error(&error);
             ExitCode::from(2)
@@ -26,16 +26,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
+fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::install()?;
     let threads = args.global.threads.map_or(0, std::num::NonZero::get);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
     match args.command {
+        Command::Quantize(quantize) => {
+            return commands::quantize::run(&quantize, &args.global);
+        }
         Command::Demo(demo) => commands::demo::run(&demo, &args.global),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
-        Command::Quantize(quantize) => commands::quantize::run(&quantize, &args.global),
         Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),
         Command::Compare(compare) => commands::compare::run(&compare, &args.global),
         Command::Run(run) => commands::run::run(&run, &args.global),
@@ -46,5 +48,6 @@ fn run(args: Args) -> anyhow::Result<()> {
         Command::Pack(pack) => commands::pack::pack(&pack, &args.global),
         Command::Unpack(unpack) => commands::pack::unpack(&unpack, &args.global),
         Command::Completions(completions) => commands::completions::run(&completions),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use campana_pipeline::PackReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
-use campana_quantize::{QuantizeReport, TensorReport};
+use campana_quantize::{AllocationReport, DropReport, QuantizeReport, TensorReport};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
@@ -87,16 +87,17 @@ pub(crate) fn print_inspection(inspection: &Inspection) {
 
 /// The table of `campana quantize`.
 pub(crate) fn print_quantized(report: &QuantizeReport) {
-    let mut table = new_table(
-        &["tensor", "shape", "family", "per", "bits"],
-        &["bits/weight", "SQNR dB", "bytes before", "after", "%"],
-    );
+    let mut numbers = vec!["bits/weight", "SQNR dB", "bytes before", "after", "%"];
+    if report.allocation.is_some() {
+        numbers.push("divergence");
+    }
+    let mut table = new_table(&["tensor", "shape", "family", "per", "bits"], &numbers);
     let (quantized, kept): (Vec<_>, Vec<_>) = report
         .tensors
         .iter()
         .partition(|tensor| tensor.kept.is_none());
     for tensor in &quantized {
-        table.add_row([
+        let mut row = vec![
             tensor.name.clone(),
             shape(&tensor.shape),
             tensor.family.clone().unwrap_or_default(),
@@ -107,7 +108,17 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             thousands(tensor.input_bytes),
             thousands(tensor.output_bytes),
             percent(tensor.output_bytes as f64 / tensor.input_bytes as f64),
-        ]);
+        ];
+        // What a plan weighs against the bytes.
+        if report.allocation.is_some() {
+            row.push(
+                tensor
+                    .divergence
+                    .map(|d| format!("{d:.1e}"))
+                    .unwrap_or_default(),
+            );
+        }
+        table.add_row(row);
     }
     if !quantized.is_empty() {
         anstream::println!("{table}");
@@ -133,6 +144,44 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             report.elapsed_s,
         );
         anstream::println!("{}", correction_line(report));
+    }
+    if let Some(allocation) = &report.allocation {
+        print_allocation(allocation);
+    }
+}
+
+/// How widths were chosen, what was lost, and whether the bound is met.
+fn print_allocation(allocation: &AllocationReport) {
+    let AllocationReport {
+        bound,
+        sensitivities,
+        divergence,
+        ..
+    } = allocation;
+    anstream::println!(
+        "Widths chosen for {bound}: sensitivities {sensitivities}, divergence {divergence:.1e} in all"
+    );
+    if let Some(drop) = &allocation.drop {
+        anstream::println!("{}", drop_line(drop));
+    }
+    if !allocation.met {
+        anstream::println!("{BAD}The bound is not met{BAD:#}: this is the best that was found.");
+    }
+}
+
+fn drop_line(drop: &DropReport) -> String {
+    let (images, data) = (thousands(drop.images), &drop.data);
+    let points = format!("{:.2} points of top-1", 100.0 * drop.drop);
+    match (drop.top1, drop.changed) {
+        (Some([float, now]), _) => format!(
+            "Loses {points}, {:.2} to {:.2} %: measured on {images} images of {data}",
+            100.0 * float,
+            100.0 * now,
+        ),
+        (None, changed) => format!(
+            "Loses about {points}: estimated without labels on {images} {data}, where {} of the answers change",
+            percent(changed.unwrap_or_default()),
+        ),
     }
 }
 

@@ -300,6 +300,8 @@ impl Weights {
                 mse: Some(squared_error / self.values.len() as f64),
                 sqnr_db: Some(sqnr_db(energy, squared_error)),
                 bits_per_weight: 0.0,
+                divergence: None,
+                byte_price: None,
                 kept: None,
                 input_bytes: input_bytes as u64,
                 output_bytes: 0,

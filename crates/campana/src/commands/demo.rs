@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use campana_eval::report::{DemoReport, DemoRow, demo_page};
 use campana_eval::{BatchOptions, Candidate, Dataset, DatasetOptions, Network, Sidecar, evaluate};
 use campana_onnx::Model;
-use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file, write_file};
+use campana_pipeline::{Overwrite, QuantizeJob, quantize_file, write_file};
 use campana_quantize::inspect::inspect;
 use campana_quantize::{Options, Silent};
 use serde::Serialize;
@@ -81,13 +81,10 @@ pub(crate) fn run(args: &Demo, global: &Global) -> Result<()> {
             ..Options::default()
         };
         let job = QuantizeJob {
-            input: &float,
-            output: &output,
-            options: &options,
-            samples: Some(SampleChoice::Synthetic),
             threads: global.thread_count(),
             page: None,
             overwrite: Overwrite::Allowed,
+            ..QuantizeJob::new(&float, &output, &options)
         };
         let report = quantize_file(&job, &Bar::new())?;
         rows.push(DemoRow {

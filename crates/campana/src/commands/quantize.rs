@@ -1,22 +1,46 @@
 //! `campana quantize`: a smaller model.
 
+use std::path::PathBuf;
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
-use campana_pipeline::{Overwrite, QuantizeJob, SampleChoice, quantize_file};
+use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan};
 use campana_quantize::{Options, Target};
 
-use crate::args::{Global, Quantize};
+use crate::args::{Bits, Global, Quantize};
 use crate::printer;
 use crate::progress::Bar;
 
-pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
+/// The exit status where a bound is not met.
+const BOUND_MISSED: u8 = 1;
+
+pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
+    let bound = match (args.bits, args.max_size, args.max_drop) {
+        (Some(Bits::Average(bits)), ..) => Some(Bound::BitsPerWeight(bits)),
+        (_, Some(bytes), _) => Some(Bound::OutputBytes(bytes)),
+        (.., Some(most)) => Some(Bound::Drop {
+            most,
+            data: args.data.as_deref(),
+        }),
+        _ => None,
+    };
+    let is_planned = args.bits.is_none() && bound.is_none();
+    let [applied, saved] = match &args.plan {
+        Some(plan) if is_planned => [Some(plan), None],
+        plan => [None, plan.as_ref()],
+    };
     let options = Options {
-        bits: args.bits,
+        bits: match args.bits {
+            Some(Bits::Width(bits)) => bits,
+            _ => Options::default().bits,
+        },
         method: args.method,
         granularity: args
             .granularity
             .unwrap_or_else(|| args.method.default_granularity()),
         keep: args.keep.clone(),
         bits_for: args.bits_for.clone(),
+        plan: applied.map(|plan| read_plan(plan)).transpose()?,
         means_are_corrected: !args.no_correct,
         rate: args.rate,
         target: args.target,
@@ -33,19 +57,38 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
         None => Some(SampleChoice::Synthetic),
     };
     let job = QuantizeJob {
-        input: &args.model,
-        output: &args.output,
-        options: &options,
         samples,
         threads: global.thread_count(),
         page: args.report.as_deref(),
         overwrite: Overwrite::from_force(args.force),
+        bound,
+        best_effort: args.best_effort,
+        save_plan: saved.map(PathBuf::as_path),
+        ..QuantizeJob::new(&args.model, &args.output, &options)
     };
     let report = quantize_file(&job, &Bar::new())?;
+    let is_met = report.allocation.as_ref().is_none_or(|found| found.met);
+    let is_written = report.allocation.as_ref().is_none_or(|found| found.written);
+    let status = if is_met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(BOUND_MISSED)
+    };
     if global.json {
-        return printer::print_json(&report);
+        printer::print_json(&report)?;
+        return Ok(status);
     }
     printer::print_quantized(&report);
+    if !is_written {
+        anstream::println!("Nothing is written; write the best that was found with --best-effort.");
+        return Ok(status);
+    }
+    if let Some(plan) = saved {
+        anstream::println!(
+            "What became of each tensor is in {}: edit it, and apply it with --plan.",
+            plan.display()
+        );
+    }
     if options.target == Target::Campana {
         anstream::println!(
             "The smallest to ship. campana unpack makes an ONNX model of it that every runtime loads; campana evaluate \
@@ -61,5 +104,5 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<()> {
              speed there stay those of the float model."
         );
     }
-    Ok(())
+    Ok(status)
 }

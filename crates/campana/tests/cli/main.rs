@@ -2,6 +2,7 @@
 //! that are made here. Links, signals and limits are those of Unix.
 #![cfg(unix)]
 
+mod allocation;
 mod arguments;
 mod bad_models;
 mod bad_outputs;

@@ -28,6 +28,8 @@ fn tensor_report(name: &str, sqnr_db: f64) -> TensorReport {
         clip: Some([-0.4, 0.4]),
         mse: Some(1e-4),
         sqnr_db: Some(sqnr_db),
+        divergence: None,
+        byte_price: None,
         bits_per_weight: 4.2,
         kept: None,
         input_bytes: 8000,
@@ -69,6 +71,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
             corrected: 2,
         }),
         not_corrected: None,
+        allocation: None,
         target: "lut".to_owned(),
         tensors,
     }

@@ -1,0 +1,432 @@
+//! The best model within a bound on its size or on what is lost.
+
+use std::path::Path;
+
+use campana_eval::{
+    BatchOptions, Candidate, Dataset, DatasetOptions, Network, Preprocessing, evaluate,
+};
+use campana_model::format::onnx;
+use campana_onnx::Model;
+use campana_quantize::{
+    AllocationReport, Allocator, Budget, CorrectionReport, DropEstimator, DropReport, OutputModel,
+    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, sensitivities,
+};
+use campana_tensor::{Tensor, TensorData};
+
+use crate::correction::{SampleChoice, correct_on, load_samples};
+use crate::error::{Context, causes};
+use crate::monitor::check;
+use crate::quantize_file::output_len;
+use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
+
+/// The widths between which a search for the smallest model goes on.
+const SEARCHED_BITS: [f64; 2] = [1.0, 8.0];
+
+/// Such a search ends when the rate is known this closely.
+const RATE_TOLERANCE: f64 = 1.02;
+
+/// How often a bound on the output's size is tried again because the correction
+/// made the output larger than it was before.
+const SIZE_ROUNDS: usize = 4;
+
+/// How much measured sensitivities count, in turn; see
+/// [`Allocator::allocate`]. Each is tried, and the one whose network is nearest
+/// to the float one is kept.
+const TRUSTS: [f64; 3] = [1.0, 0.5, 0.0];
+
+/// Images that go through a network at once.
+const BATCH: usize = 64;
+
+/// What a quantized model must keep to.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound<'a> {
+    /// At most this many bits for a quantized weight on average, everything
+    /// that is stored for it counted.
+    BitsPerWeight(f64),
+    /// At most this many bytes of output.
+    OutputBytes(u64),
+    /// The smallest output that loses at most this share of right answers.
+    Drop {
+        /// At most this share of all images, from 0 to 1.
+        most: f64,
+        /// Labelled images to measure it on; without, it is estimated on the
+        /// images that the correction looks at.
+        data: Option<&'a Path>,
+    },
+}
+
+/// A quantized model and how it came about.
+pub(crate) struct Bounded<'m> {
+    pub(crate) quantized: QuantizedModel<'m>,
+    pub(crate) correction: Result<CorrectionReport, String>,
+    pub(crate) allocation: Option<AllocationReport>,
+}
+
+/// The best model within a bound.
+pub(crate) fn quantize_within<'m>(
+    bound: &Bound<'_>,
+    job: &QuantizeJob<'_>,
+    model: &'m Model,
+    monitor: &dyn Monitor,
+) -> Result<Bounded<'m>, Error> {
+    let choice = job.samples.unwrap_or(SampleChoice::Synthetic);
+    let samples = load_samples(job.input, choice, job.threads, monitor)?;
+    // What cannot be measured is found before the long part.
+    let estimator = DropEstimator::new(model, &samples, job.threads);
+    let (estimator, labels) = match *bound {
+        Bound::Drop { data: None, .. } => {
+            let context = || {
+                let name = job.input.display();
+                format!("cannot estimate without labels what '{name}' loses")
+            };
+            (Some(estimator.context(context)?), None)
+        }
+        Bound::Drop {
+            data: Some(data), ..
+        } => (estimator.ok(), Some(Labels::new(data, job, monitor)?)),
+        _ => (estimator.ok(), None),
+    };
+    let (sensitivities, how) = measure(job, model, &samples, monitor)?;
+    let context = || format!("cannot quantize '{}'", job.input.display());
+    let mut search = Search {
+        allocator: Allocator::new(model, job.options, &sensitivities).context(context)?,
+        job,
+        model,
+        samples: &samples,
+        estimator,
+        labels,
+        monitor,
+    };
+    let (found, bound) = match *bound {
+        Bound::BitsPerWeight(bits) => {
+            let found = search.best_of(&TRUSTS, &Budget::BitsPerWeight(bits))?;
+            (found, format!("{bits} bits a weight"))
+        }
+        Bound::OutputBytes(most) => {
+            let found = search.within_bytes(most)?;
+            (found, format!("{most} bytes"))
+        }
+        Bound::Drop { most, .. } => {
+            let found = search.within_drop(most)?;
+            (found, format!("{} % of top-1", 100.0 * most))
+        }
+    };
+    Ok(Bounded {
+        quantized: found.quantized,
+        correction: found.correction,
+        allocation: Some(AllocationReport {
+            bound,
+            met: found.is_within,
+            written: found.is_within || job.best_effort,
+            sensitivities: how,
+            divergence: found.divergence,
+            drop: found.drop,
+        }),
+    })
+}
+
+/// The tensors' sensitivities, and how they are known.
+fn measure(
+    job: &QuantizeJob<'_>,
+    model: &Model,
+    samples: &Samples,
+    monitor: &dyn Monitor,
+) -> Result<(Vec<Sensitivity>, String), Error> {
+    match sensitivities(model, samples, job.threads, monitor) {
+        Ok(measured) => {
+            let images = match samples {
+                Samples::Synthetic { .. } => "synthetic images",
+                Samples::Images { .. } => "the images given",
+            };
+            Ok((measured, format!("measured on {images}")))
+        }
+        Err(error) if error.kind() == campana_quantize::ErrorKind::Unsupported => Ok((
+            assumed_sensitivities(model),
+            format!("taken to be alike: {}", causes(&error)),
+        )),
+        Err(error) => Err(error).context(|| format!("cannot measure '{}'", job.input.display())),
+    }
+}
+
+/// A candidate.
+struct Found<'m> {
+    quantized: QuantizedModel<'m>,
+    correction: Result<CorrectionReport, String>,
+    divergence: f64,
+    is_within: bool,
+    trust: f64,
+    drop: Option<DropReport>,
+}
+
+struct Search<'s, 'm> {
+    allocator: Allocator<'m>,
+    job: &'s QuantizeJob<'s>,
+    model: &'m Model,
+    samples: &'s Samples,
+    /// `None` where the network does not give class scores.
+    estimator: Option<DropEstimator>,
+    labels: Option<Labels<'s>>,
+    monitor: &'s dyn Monitor,
+}
+
+impl<'m> Search<'_, 'm> {
+    /// The best within a budget over several trusts in sensitivities.
+    fn best_of(&mut self, trusts: &[f64], budget: &Budget<'_>) -> Result<Found<'m>, Error> {
+        let mut best: Option<Found<'m>> = None;
+        let mut plans = Vec::new();
+        for &trust in trusts {
+            let found = self.corrected(budget, trust, &mut plans)?;
+            let Some(found) = found else { continue };
+            let key = |found: &Found<'_>| (!found.is_within, found.divergence);
+            if best.as_ref().is_none_or(|best| key(&found) < key(best)) {
+                best = Some(found);
+            }
+            // What cannot be compared is not tried.
+            if self.estimator.is_none() {
+                break;
+            }
+        }
+        best.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no trust to try"))
+    }
+
+    /// The best within a budget, corrected; `None` where its plan is among
+    /// those made before.
+    fn corrected(
+        &mut self,
+        budget: &Budget<'_>,
+        trust: f64,
+        plans: &mut Vec<Plan>,
+    ) -> Result<Option<Found<'m>>, Error> {
+        let job = self.job;
+        let mut allocation = self
+            .allocator
+            .allocate(budget, trust, self.monitor)
+            .context(|| format!("cannot quantize '{}'", job.input.display()))?;
+        check(self.monitor)?;
+        if plans.contains(&allocation.plan) {
+            return Ok(None);
+        }
+        plans.push(allocation.plan.clone());
+        let correction = if job.samples.is_some() {
+            correct_on(
+                self.model,
+                &mut allocation.quantized,
+                job.input,
+                job.options,
+                self.samples,
+                job.threads,
+                self.monitor,
+            )?
+        } else {
+            Err("--no-correct".to_owned())
+        };
+        let mut found = Found {
+            quantized: allocation.quantized,
+            correction,
+            divergence: allocation.divergence,
+            is_within: allocation.is_within,
+            trust,
+            drop: None,
+        };
+        if let Some(estimator) = &self.estimator {
+            let estimate = estimator
+                .estimate(&found.quantized)
+                .context(|| format!("cannot run '{}'", job.input.display()))?;
+            found.divergence = estimate.divergence;
+            found.drop = Some(DropReport {
+                drop: estimate.drop,
+                how: "estimated",
+                images: estimate.images as u64,
+                data: match job.samples {
+                    Some(SampleChoice::Images { data, .. }) => {
+                        format!("images of {}", data.display())
+                    }
+                    _ => "synthetic images".to_owned(),
+                },
+                changed: Some(estimate.changed),
+                top1: None,
+            });
+        }
+        Ok(Some(found))
+    }
+
+    fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {
+        let (model, target) = (self.model, self.job.options.target);
+        let placement = Placement::of(self.job.input, self.job.output);
+        let measure = |quantized: &QuantizedModel<'_>| {
+            output_len(
+                OutputModel::new(model, quantized, target, &placement)?,
+                target,
+            )
+        };
+        // What the correction adds or saves is known after one round.
+        let is_corrected = self.job.samples.is_some();
+        let mut trusts = if is_corrected {
+            vec![TRUSTS[0]]
+        } else {
+            TRUSTS.to_vec()
+        };
+        let mut budget = most;
+        let mut round = 0;
+        loop {
+            let output = Budget::OutputBytes {
+                most: budget,
+                measure: &measure,
+            };
+            let mut found = self.best_of(&trusts, &output)?;
+            let taken = measure(&found.quantized)
+                .context(|| format!("cannot write '{}'", self.job.output.display()))?;
+            let is_smallest = !found.is_within;
+            found.is_within = taken <= most;
+            if round == 0 && is_corrected {
+                budget = (budget + most).saturating_sub(taken);
+                trusts = TRUSTS.to_vec();
+            } else if found.is_within || is_smallest || round == SIZE_ROUNDS {
+                return Ok(found);
+            } else {
+                budget = budget.saturating_sub(taken - most + most / 1000);
+                trusts = vec![found.trust];
+            }
+            round += 1;
+        }
+    }
+
+    /// The smallest that loses little enough: the rate is halved in the
+    /// logarithm, and every candidate corrected and judged.
+    fn within_drop(&mut self, most: f64) -> Result<Found<'m>, Error> {
+        let [mut low, mut high] = SEARCHED_BITS;
+        let mut best: Option<Found<'m>> = None;
+        let mut bits = (low * high).sqrt();
+        let mut trusts = TRUSTS.to_vec();
+        while high / low > RATE_TOLERANCE {
+            let mut found = self.best_of(&trusts, &Budget::BitsPerWeight(bits))?;
+            trusts = vec![found.trust];
+            let is_within = self.judge(&mut found, most)?;
+            if is_within {
+                high = bits;
+                best = Some(found);
+            } else {
+                low = bits;
+            }
+            bits = (low * high).sqrt();
+        }
+        if let Some(found) = best {
+            return Ok(found);
+        }
+        let mut found = self.best_of(&trusts, &Budget::BitsPerWeight(f64::INFINITY))?;
+        self.judge(&mut found, most)?;
+        Ok(found)
+    }
+
+    /// Whether a candidate loses little enough: measured where there are
+    /// labels, else as was estimated.
+    fn judge(&self, found: &mut Found<'m>, most: f64) -> Result<bool, Error> {
+        if let Some(labels) = &self.labels {
+            let network = decoded_network(self.model, &found.quantized, self.job)?;
+            let (top1, images) = labels.top1(&network, self.job.threads, self.monitor)?;
+            found.drop = Some(DropReport {
+                drop: labels.float_top1 - top1,
+                how: "measured",
+                images,
+                data: labels.data.display().to_string(),
+                changed: None,
+                top1: Some([labels.float_top1, top1]),
+            });
+        }
+        found.is_within &= found.drop.as_ref().is_some_and(|drop| drop.drop <= most);
+        Ok(found.is_within)
+    }
+}
+
+/// Labelled images, and what the float network makes of them.
+struct Labels<'a> {
+    dataset: Dataset,
+    settings: Preprocessing,
+    data: &'a Path,
+    float_top1: f64,
+}
+
+impl<'a> Labels<'a> {
+    fn new(data: &'a Path, job: &QuantizeJob<'_>, monitor: &dyn Monitor) -> Result<Self, Error> {
+        let sidecar = sidecar(job.input)?;
+        let options = DatasetOptions {
+            class_names: &sidecar.labels,
+            ..DatasetOptions::default()
+        };
+        let mut labels = Self {
+            dataset: Dataset::open_with(data, &options)?,
+            settings: sidecar.preprocessing,
+            data,
+            float_top1: 0.0,
+        };
+        let float = Network::open(job.input, job.threads)?;
+        (labels.float_top1, _) = labels.top1(&float, job.threads, monitor)?;
+        Ok(labels)
+    }
+
+    /// The share of right answers, and the number of images.
+    fn top1(
+        &self,
+        network: &Network,
+        threads: usize,
+        monitor: &dyn Monitor,
+    ) -> Result<(f64, u64), Error> {
+        let options = BatchOptions {
+            batch: BATCH,
+            threads,
+            ..BatchOptions::default()
+        };
+        let candidate = Candidate {
+            network,
+            settings: &self.settings,
+        };
+        let context = || format!("cannot evaluate on '{}'", self.data.display());
+        let go_on = &mut |_: &[_]| !monitor.is_cancelled();
+        let comparison =
+            evaluate(&[candidate], None, &self.dataset, &options, go_on).context(context)?;
+        let top1 = comparison.evaluations[0].tally.top1();
+        let Some(share) = top1.fraction() else {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "'{}' has no labels to measure a drop with; without --data it is estimated",
+                    self.data.display()
+                ),
+            ));
+        };
+        Ok((share, top1.total))
+    }
+}
+
+/// The network that a quantized model decodes to.
+fn decoded_network(
+    model: &Model,
+    quantized: &QuantizedModel<'_>,
+    job: &QuantizeJob<'_>,
+) -> Result<Network, Error> {
+    let name = job.input.display().to_string();
+    let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
+    let mut graph =
+        onnx::graph(model).map_err(|error| unsupported(format!("cannot run '{name}': {error}")))?;
+    for outcome in &quantized.tensors {
+        let decoded = match (&outcome.quantized, &outcome.corrected) {
+            (Some(tensor), _) => tensor.dequantize(),
+            (None, Some(values)) => values.clone(),
+            (None, None) => continue,
+        };
+        let constant = graph.constants.get_mut(outcome.tensor.name);
+        let replaced = constant.and_then(|constant| {
+            let is_float = matches!(constant.data(), TensorData::F32(_));
+            let shape = constant.shape().to_vec();
+            *constant = Tensor::new(shape, TensorData::F32(decoded)).filter(|_| is_float)?;
+            Some(())
+        });
+        if replaced.is_none() {
+            return Err(unsupported(format!(
+                "'{name}' cannot be measured: its tensor '{}' is not read as float32",
+                outcome.tensor.name
+            )));
+        }
+    }
+    Ok(Network::new(&graph, name, job.threads)?)
+}

@@ -1,0 +1,59 @@
+//! What becomes of each tensor, in a file.
+
+use std::path::Path;
+
+use campana_model::weights::Role;
+use campana_quantize::{Options, Plan, PlannedTensor, QuantizedModel};
+
+use crate::error::Context;
+use crate::{Error, ErrorKind};
+
+/// Bytes that a plan may take: several hundred for each of many thousand
+/// tensors.
+const MAX_PLAN_BYTES: u64 = 16 << 20;
+
+/// Reads a plan.
+///
+/// # Errors
+///
+/// Where the file cannot be read, is no plan, or asks for what does not exist.
+pub fn read_plan(path: &Path) -> Result<Plan, Error> {
+    let context = || format!("cannot read the plan '{}'", path.display());
+    let len = std::fs::metadata(path).context(context)?.len();
+    if len > MAX_PLAN_BYTES {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!(
+                "the plan '{}' has {len} bytes, more than any plan",
+                path.display()
+            ),
+        ));
+    }
+    let text = std::fs::read_to_string(path).context(context)?;
+    Plan::parse(&text).context(context)
+}
+
+/// What became of each weight tensor of a model.
+pub(crate) fn plan_of(quantized: &QuantizedModel<'_>, options: &Options) -> Plan {
+    let weights = quantized
+        .tensors
+        .iter()
+        .filter(|outcome| matches!(outcome.tensor.role, Role::Weight { .. }));
+    let tensors = weights
+        .map(|outcome| {
+            let report = &outcome.report;
+            let choice = options.choice_of(&report.name);
+            PlannedTensor {
+                name: report.name.clone(),
+                bits: report.bits,
+                method: choice.method,
+                granularity: choice.granularity,
+                byte_price: report.byte_price,
+                weights: report.shape.iter().product::<usize>() as u64,
+                divergence: report.divergence,
+                bytes: report.output_bytes,
+            }
+        })
+        .collect();
+    Plan { tensors }
+}
