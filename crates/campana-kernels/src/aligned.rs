@@ -43,10 +43,33 @@ impl AlignedBuffer {
         unsafe { core::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 
+    /// The buffer's memory as bytes, four for each float.
+    pub fn as_bytes(&self) -> &[u8] {
+        bytes_of(self.as_slice())
+    }
+
+    /// The buffer's memory as bytes, to write.
+    pub fn as_mut_bytes(&mut self) -> &mut [u8] {
+        bytes_of_mut(self.as_mut_slice())
+    }
+
     /// Bytes reserved.
     pub fn len_bytes(&self) -> usize {
         size_of_val(self.lines.as_slice())
     }
+}
+
+/// The memory of floats as bytes, four for each.
+pub fn bytes_of(floats: &[f32]) -> &[u8] {
+    // SAFETY: floats have no padding, and bytes may be read at any alignment.
+    unsafe { core::slice::from_raw_parts(floats.as_ptr().cast(), size_of_val(floats)) }
+}
+
+/// The memory of floats as bytes, to write; any bytes are floats.
+pub fn bytes_of_mut(floats: &mut [f32]) -> &mut [u8] {
+    let len = size_of_val(floats);
+    // SAFETY: as in `bytes_of`; the borrow is exclusive and every bit pattern is a float.
+    unsafe { core::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), len) }
 }
 
 impl core::fmt::Debug for AlignedBuffer {

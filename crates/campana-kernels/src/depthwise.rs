@@ -136,7 +136,7 @@ pub struct Sliding {
 
 impl Sliding {
     /// Whether positions and lengths can be computed without overflow.
-    fn is_sound(&self, window: [usize; 2], channels: usize) -> bool {
+    pub(crate) fn is_sound(&self, window: [usize; 2], channels: usize) -> bool {
         let product = |[a, b]: [usize; 2]| a.checked_mul(b)?.checked_mul(channels);
         let reaches = (0..2).all(|axis| {
             let reach = || {

@@ -69,7 +69,7 @@ impl Grid {
     }
 
     /// The same rows as one line of pixels where no gap is between lines.
-    fn joined(self) -> Self {
+    pub(crate) fn joined(self) -> Self {
         if self.height > 1 && self.row_stride == self.width * self.pixel_stride {
             Self {
                 start: self.start,
@@ -94,7 +94,7 @@ impl Grid {
     }
 
     /// Whether a slice of this length holds rows that reach `row_len` from their start.
-    fn fits(&self, row_len: usize, slice_len: usize) -> bool {
+    pub(crate) fn fits(&self, row_len: usize, slice_len: usize) -> bool {
         self.needed(row_len)
             .is_some_and(|needed| needed <= slice_len)
     }
@@ -619,7 +619,7 @@ impl Cursor {
     }
 }
 
-struct GridCursor {
+pub(crate) struct GridCursor {
     grid: Grid,
     x: usize,
     at: usize,
@@ -627,7 +627,7 @@ struct GridCursor {
 }
 
 impl GridCursor {
-    fn new(grid: Grid, row: usize) -> Self {
+    pub(crate) fn new(grid: Grid, row: usize) -> Self {
         let (y, x) = (row / grid.width, row % grid.width);
         let row_start = grid.start + y * grid.row_stride;
         Self {
@@ -639,7 +639,7 @@ impl GridCursor {
     }
 
     #[inline(always)]
-    fn next(&mut self) -> usize {
+    pub(crate) fn next(&mut self) -> usize {
         let at = self.at;
         self.x += 1;
         if self.x == self.grid.width {

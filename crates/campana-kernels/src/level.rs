@@ -34,6 +34,22 @@ pub(crate) trait Kernel {
     unsafe fn run<V: crate::vector::Vector>(self) -> Self::Output;
 }
 
+/// A computation written once over the integer vectors of any level.
+///
+/// Implementations mark `run` as `#[inline(always)]`, as those of [`Kernel`].
+pub(crate) trait Int8Kernel {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs it.
+    ///
+    /// # Safety
+    ///
+    /// The processor supports the instructions of `V`, and whatever the
+    /// implementation requires of its own fields holds.
+    unsafe fn run<V: crate::int8::vector::Int8>(self) -> Self::Output;
+}
+
 impl Level {
     /// Plain Rust, on every machine.
     pub const PORTABLE: Self = Self(Kind::Portable);
@@ -84,6 +100,22 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves that the instructions exist; the rest is the caller's.
             Kind::Avx2Fma => unsafe { crate::arch::avx2::run(kernel) },
+        }
+    }
+
+    /// Runs an integer kernel with this level's instructions.
+    ///
+    /// # Safety
+    ///
+    /// What the kernel requires of its fields holds.
+    #[inline]
+    pub(crate) unsafe fn run_int8<K: Int8Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: plain Rust needs no special instruction; the rest is the caller's.
+            Kind::Portable => unsafe { kernel.run::<crate::int8::vector::PortableInt8>() },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the token proves that the instructions exist; the rest is the caller's.
+            Kind::Avx2Fma => unsafe { crate::arch::avx2_int8::run(kernel) },
         }
     }
 }

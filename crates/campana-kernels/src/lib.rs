@@ -43,11 +43,12 @@ pub mod codes;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
+pub mod int8;
 pub mod layout;
 pub mod pool;
 pub mod pooling;
 pub mod reference;
 
-pub use aligned::AlignedBuffer;
+pub use aligned::{AlignedBuffer, bytes_of, bytes_of_mut};
 pub use level::Level;
 pub use pool::ThreadPool;

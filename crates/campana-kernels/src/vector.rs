@@ -106,6 +106,16 @@ pub(crate) struct Portable([f32; LANES]);
 
 impl Portable {
     #[inline(always)]
+    pub(crate) fn from_array(lanes: [f32; LANES]) -> Self {
+        Self(lanes)
+    }
+
+    #[inline(always)]
+    pub(crate) fn to_array(self) -> [f32; LANES] {
+        self.0
+    }
+
+    #[inline(always)]
     fn zip(self, other: Self, op: impl Fn(f32, f32) -> f32) -> Self {
         Self(core::array::from_fn(|i| op(self.0[i], other.0[i])))
     }

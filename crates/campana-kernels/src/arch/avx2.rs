@@ -24,7 +24,7 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 
 /// Eight floats in a 256-bit register.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8(__m256);
+pub(crate) struct F32x8(pub(super) __m256);
 
 /// Calls an intrinsic that needs nothing but its instruction.
 macro_rules! instruction {

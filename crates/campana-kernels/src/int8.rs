@@ -1,0 +1,31 @@
+//! Networks whose activations are 8-bit codes: `value = scale (code - zero
+//! point)`, codes 0 to 255, channels last.
+//!
+//! Weights are small whole numbers with a scale for each output channel; they
+//! may be stored as 2- or 4-bit codes into a table of such numbers. Products
+//! are summed in 32-bit integers, so all levels give the same bits, and
+//! [`Requantize`] turns the sums into codes or floats.
+//!
+//! Processors without a four-way dot product multiply bytes into 16-bit pairs
+//! that saturate. [`PackedWeights`] therefore arranges what is summed in 16
+//! bits such that no input can overflow it; the kernels rely on that and need
+//! no slower variant.
+
+mod dense;
+mod depthwise;
+mod elementwise;
+mod pack;
+pub mod reference;
+mod requantize;
+pub(crate) mod vector;
+
+pub use dense::{Output, multiply};
+pub use depthwise::{PackedTaps, depthwise};
+pub use elementwise::{
+    add, average_pool, dequantize, max_pool, pad, quantize, quantize_channels_last, requantize,
+};
+pub use pack::{GroupOffsets, PackedWeights, StoredWeights};
+pub use requantize::{Affine, Requantize};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+use proptest::prelude::*;
+
+use super::reference::{reference_codes, reference_conv_sums};
+use super::*;
+use crate::depthwise::Sliding;
+use crate::gemm::Grid;
+use crate::pooling::Pooling;
+use crate::reference::ConvShape;
+use crate::{Level, ThreadPool};
+
+/// Bytes behind a row that kernels may read.
+const SLACK: usize = 32;
+
+struct Noise(u32);
+
+impl Noise {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0 >> 8
+    }
+
+    fn codes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+
+    /// Whole numbers of at most this size; the extremes are common.
+    fn weights(&mut self, len: usize, largest: i32) -> Vec<i8> {
+        let span = 2 * largest + 1 + largest / 2;
+        (0..len)
+            .map(|_| ((self.next() as i32 % span) - largest).min(largest) as i8)
+            .collect()
+    }
+
+    fn requantize(&mut self, channels: usize, depth: usize) -> Requantize {
+        let initial: Vec<i32> = (0..channels)
+            .map(|_| self.next() as i32 % 2000 - 1000)
+            .collect();
+        let scale = 1.0 / (depth as f32).sqrt() / 40.0;
+        let multiplier: Vec<f32> = (0..channels)
+            .map(|_| scale * (0.5 + self.next() as f32 / (1 << 24) as f32))
+            .collect();
+        let offset: Vec<f32> = (0..channels).map(|_| self.next() as f32 % 200.0).collect();
+        Requantize::new(&initial, &multiplier, &offset).bounded(3.0, 251.0)
+    }
+}
+
+fn everywhere() -> impl Iterator<Item = (Level, ThreadPool)> {
+    let levels = Level::available().into_iter();
+    levels.flat_map(|level| [1, 2].map(|threads| (level, ThreadPool::new(threads))))
+}
+
+/// A matrix product against the plain loops, with weights in this many bits.
+fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i32, worst: bool) {
+    let mut noise = Noise((rows * 31 + depth * 7 + columns) as u32);
+    let stride = depth + 3;
+    let mut input = noise.codes(rows * stride + SLACK);
+    let table: [i8; 16] = noise.weights(16, largest).try_into().unwrap();
+    let codes: Vec<u8> = (0..depth * columns)
+        .map(|_| noise.next() as u8 % (1 << bits.min(4)))
+        .collect();
+    let mut numbers = noise.weights(depth * columns, largest);
+    if worst {
+        input.fill(255);
+        numbers.fill(largest as i8);
+    }
+    let weight = |row: usize, column: usize| -> i8 {
+        match bits {
+            8 => numbers[row * columns + column],
+            _ => table[usize::from(codes[row * columns + column])],
+        }
+    };
+    let code = |row: usize, column: usize| codes[row * columns + column];
+    let stored = match bits {
+        8 => StoredWeights::Int8(&weight),
+        _ => StoredWeights::Codes {
+            bits,
+            table,
+            code: &code,
+        },
+    };
+    let packed = PackedWeights::pack(1, depth, columns, stored);
+    let shape = ConvShape {
+        batch: 1,
+        channels: stride,
+        input: [1, rows],
+        filters: columns,
+        window: [1, 1],
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads_begin: [0, 0],
+        pads_end: [0, 0],
+        groups: 1,
+    };
+    let filters: Vec<i8> = (0..columns * stride)
+        .map(|i| {
+            if i % stride < depth {
+                weight(i % stride, i / stride)
+            } else {
+                0
+            }
+        })
+        .collect();
+    let sums = reference_conv_sums(&shape, &input[..rows * stride], &filters, 0);
+    let requantize = noise.requantize(columns, depth);
+    let residual = noise.codes(rows * columns);
+    for residual in [None, Some((residual.as_slice(), 0.25))] {
+        let expected = reference_codes(&sums, &requantize, residual);
+        for (level, pool) in everywhere() {
+            let mut output = vec![0; expected.len()];
+            multiply(
+                level,
+                &pool,
+                &input,
+                Grid::rows(rows, stride),
+                &packed,
+                &packed.offsets(&[0]),
+                &requantize,
+                residual,
+                Output::Codes(&mut output),
+                Grid::rows(rows, columns),
+            );
+            assert_eq!(
+                output, expected,
+                "{level:?} {rows}x{depth}x{columns}, {bits} bits"
+            );
+            let mut floats = vec![0.0; expected.len()];
+            multiply(
+                level,
+                &pool,
+                &input,
+                Grid::rows(rows, stride),
+                &packed,
+                &packed.offsets(&[0]),
+                &requantize,
+                residual,
+                Output::Floats(&mut floats),
+                Grid::rows(rows, columns),
+            );
+            let rounded: Vec<u8> = floats.iter().map(|v| v.round_ties_even() as u8).collect();
+            assert_eq!(rounded, expected, "{level:?} floats");
+        }
+    }
+}
+
+#[test]
+fn products_equal_the_reference_at_every_level() {
+    for rows in [1, 2, 3, 5, 9, 33] {
+        for (depth, columns) in [
+            (1, 1),
+            (4, 8),
+            (20, 17),
+            (64, 16),
+            (36, 40),
+            (75, 9),
+            (256, 33),
+        ] {
+            check_product(rows, depth, columns, 8, 64, false);
+            check_product(rows, depth, columns, 4, 64, false);
+            check_product(rows, depth, columns, 2, 32, false);
+        }
+    }
+}
+
+#[test]
+fn no_weights_overflow_the_pairs() {
+    for largest in [32, 33, 63, 64, 65, 100, 127] {
+        for worst in [true, false] {
+            check_product(5, 52, 24, 8, largest, worst);
+            check_product(5, 52, 24, 4, largest, false);
+            check_product(1, 52, 24, 2, largest, false);
+        }
+    }
+}
+
+#[test]
+fn large_products_on_threads_equal_the_reference() {
+    check_product(300, 144, 32, 4, 64, false);
+    check_product(3, 1024, 130, 2, 32, false);
+    check_product(40, 513, 70, 4, 64, false);
+}
+
+#[test]
+fn codes_stay_packed() {
+    let code = |row: usize, column: usize| ((row * 7 + column) % 16) as u8;
+    let table = std::array::from_fn(|i| (i as i8) * 2 - 16);
+    let stored = |bits| StoredWeights::Codes {
+        bits,
+        table,
+        code: &code,
+    };
+    let packed = PackedWeights::pack(1, 512, 64, stored(4));
+    assert_eq!((packed.bits(), packed.bytes().len()), (4, 512 * 64 / 2));
+    let code = |row: usize, column: usize| ((row + column) % 4) as u8;
+    let stored = StoredWeights::Codes {
+        bits: 2,
+        table,
+        code: &code,
+    };
+    let packed = PackedWeights::pack(1, 512, 64, stored);
+    assert_eq!((packed.bits(), packed.bytes().len()), (2, 512 * 64 / 4));
+}
+
+proptest! {
+    #[test]
+    fn convolutions_equal_the_reference(
+        seed in any::<u32>(), channels in 1usize..20, filters in 1usize..20, window in 1usize..4,
+        stride in 1usize..3, height in 4usize..8, width in 4usize..8, largest in 1i32..128,
+    ) {
+        let mut noise = Noise(seed);
+        let shape = ConvShape {
+            batch: 1, channels, input: [height, width], filters, window: [window; 2],
+            strides: [stride; 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0], groups: 1,
+        };
+        let input = noise.codes(height * width * channels + SLACK);
+        let weights = noise.weights(filters * channels * window * window, largest);
+        let image = &input[..height * width * channels];
+        let sums = reference_conv_sums(&shape, image, &weights, 0);
+        let requantize = noise.requantize(filters, channels * window * window);
+        let expected = reference_codes(&sums, &requantize, None);
+        let runs: Vec<usize> = (0..window).map(|ky| ky * width * channels).collect();
+        let weight = |row: usize, filter: usize| {
+            let (ky, kx, c) = (row / (window * channels), row / channels % window, row % channels);
+            weights[((filter * channels + c) * window + ky) * window + kx]
+        };
+        let packed = PackedWeights::pack(window, window * channels, filters, StoredWeights::Int8(&weight));
+        let [out_height, out_width] = shape.output();
+        let grid = Grid {
+            start: 0, height: out_height, width: out_width,
+            row_stride: stride * width * channels, pixel_stride: stride * channels,
+        };
+        for (level, pool) in everywhere() {
+            let mut output = vec![0; expected.len()];
+            multiply(level, &pool, &input, grid, &packed, &packed.offsets(&runs), &requantize, None,
+                Output::Codes(&mut output), Grid::image(out_height, out_width, filters));
+            prop_assert_eq!(&output, &expected);
+        }
+    }
+}
+
+#[test]
+fn depthwise_equals_the_reference_at_every_level() {
+    for (window, stride, dilation) in [
+        (3, 1, 1),
+        (3, 2, 1),
+        (5, 1, 1),
+        (5, 2, 1),
+        (3, 1, 2),
+        (2, 1, 1),
+        (7, 1, 1),
+    ] {
+        for channels in [1, 3, 8, 16, 24, 32, 40, 96] {
+            for largest in [40, 64, 127] {
+                let mut noise = Noise((window * channels) as u32);
+                let shape = ConvShape {
+                    batch: 1,
+                    channels,
+                    input: [15, 17],
+                    filters: channels,
+                    window: [window; 2],
+                    strides: [stride; 2],
+                    dilations: [dilation; 2],
+                    pads_begin: [0, 0],
+                    pads_end: [0, 0],
+                    groups: channels,
+                };
+                let [height, width] = shape.output();
+                let mut input = noise.codes(15 * 17 * channels);
+                let weights = noise.weights(window * window * channels, largest);
+                let sums = reference_conv_sums(&shape, &input, &weights, 0);
+                let requantize = noise.requantize(channels, window * window * 4);
+                let expected = reference_codes(&sums, &requantize, None);
+                let taps: Vec<usize> = (0..window * window)
+                    .map(|tap| (tap / window * 17 + tap % window) * dilation * channels)
+                    .collect();
+                let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
+                let filters = PackedTaps::pack(&taps, channels, weight, &requantize, stride == 1);
+                input.resize(input.len() + filters.reach(), 7);
+                let grid = Grid {
+                    start: 0,
+                    height,
+                    width,
+                    row_stride: stride * 17 * channels,
+                    pixel_stride: stride * channels,
+                };
+                for (level, pool) in everywhere() {
+                    let mut output = vec![0; expected.len()];
+                    depthwise(level, &pool, &input, grid, &filters, &mut output);
+                    assert_eq!(output, expected, "{level:?} {shape:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn conversions_round_to_the_nearest_code_and_back() {
+    let affine = Affine {
+        scale: 0.1,
+        zero_point: 20,
+    };
+    for (level, pool) in everywhere() {
+        for len in [0, 1, 7, 8, 9, 33, 70_000] {
+            let floats: Vec<f32> = (0..len).map(|i| (i % 400) as f32 * 0.07 - 3.0).collect();
+            let expected: Vec<u8> = floats.iter().map(|&v| affine.code(v)).collect();
+            let mut codes = vec![0; len];
+            quantize(level, &pool, &floats, affine, &mut codes);
+            assert_eq!(codes, expected);
+            let mut back = vec![0.0; len];
+            dequantize(level, &pool, &codes, affine, &mut back);
+            let close = |(a, &code): (&f32, &u8)| (a - affine.value(code)).abs() < 1e-5;
+            assert!(back.iter().zip(&codes).all(close));
+        }
+        let floats: Vec<f32> = (0..3 * 700).map(|i| (i % 300) as f32 * 0.1 - 2.0).collect();
+        let mut codes = vec![0; floats.len()];
+        quantize_channels_last(level, &pool, &floats, 3, affine, &mut codes);
+        let mut back = vec![0.0; floats.len()];
+        for (i, value) in back.iter_mut().enumerate() {
+            *value = affine.value(codes[i % 700 * 3 + i / 700]);
+        }
+        for (value, float) in back.iter().zip(&floats) {
+            let clamped = float.clamp(affine.value(0), affine.value(255));
+            assert!(
+                (value - clamped).abs() <= affine.scale * 0.5 + 1e-5,
+                "{value} for {float}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sums_and_pools_equal_their_definitions_at_every_level() {
+    let mut noise = Noise(3);
+    let [a_scale, b_scale, to] =
+        [(0.1, 3), (0.07, 100), (0.2, 60)].map(|(scale, zero_point)| Affine { scale, zero_point });
+    let (a, b) = (noise.codes(1003), noise.codes(1003));
+    let portable = {
+        let mut sum = vec![0; a.len()];
+        add(
+            Level::PORTABLE,
+            &ThreadPool::serial(),
+            (&a, a_scale),
+            (&b, b_scale),
+            to,
+            [60, 255],
+            &mut sum,
+        );
+        sum
+    };
+    for (i, &code) in portable.iter().enumerate() {
+        let value = (a_scale.value(a[i]) + b_scale.value(b[i])).max(0.0);
+        assert!((to.value(code) - value.min(to.value(255))).abs() <= 0.5001 * to.scale);
+    }
+    let channels = 35;
+    let image = noise.codes(7 * 9 * channels);
+    let sliding = Sliding {
+        input: [7, 9],
+        output: [4, 5],
+        strides: [2, 2],
+        dilations: [1, 1],
+        pads_begin: [1, 1],
+    };
+    let under = |y: usize, x: usize, c: usize| -> Vec<u8> {
+        let inside =
+            |k: usize, out: usize, len: usize| (2 * out + k).checked_sub(1).filter(|&at| at < len);
+        let places = (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx)));
+        places
+            .filter_map(|(ky, kx)| Some((inside(ky, y, 7)?, inside(kx, x, 9)?)))
+            .map(|(row, column)| image[(row * 9 + column) * channels + c])
+            .collect()
+    };
+    for (level, pool) in everywhere() {
+        let mut sum = vec![0; a.len()];
+        add(
+            level,
+            &pool,
+            (&a, a_scale),
+            (&b, b_scale),
+            to,
+            [60, 255],
+            &mut sum,
+        );
+        assert_eq!(sum, portable);
+        let mut max = vec![0; 4 * 5 * channels];
+        max_pool(level, &image, channels, [3, 3], sliding, &mut max);
+        let mut mean = vec![0.0; max.len()];
+        average_pool(
+            level,
+            Pooling::Average,
+            &image,
+            a_scale,
+            channels,
+            [3, 3],
+            sliding,
+            None,
+            Output::Floats(&mut mean),
+        );
+        for (i, (&max, &mean)) in max.iter().zip(&mean).enumerate() {
+            let codes = under(i / channels / 5, i / channels % 5, i % channels);
+            assert_eq!(Some(&max), codes.iter().max());
+            let expected: f32 =
+                codes.iter().map(|&c| a_scale.value(c)).sum::<f32>() / codes.len() as f32;
+            assert!((mean - expected).abs() < 1e-4, "{mean} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn borders_surround_the_image() {
+    let image: Vec<u8> = (1..=12).collect();
+    for threads in [1, 2] {
+        let mut output = vec![0; 4 * 5 * 2];
+        let pool = ThreadPool::new(threads);
+        pad(&pool, &image, [2, 3, 2], [1, 0], [1, 2], 9, &mut output);
+        let expected = [
+            [9; 10],
+            [1, 2, 3, 4, 5, 6, 9, 9, 9, 9],
+            [7, 8, 9, 10, 11, 12, 9, 9, 9, 9],
+            [9; 10],
+        ];
+        assert_eq!(output, expected.concat());
+    }
+}
