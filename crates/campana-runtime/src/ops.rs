@@ -19,7 +19,7 @@ mod shape;
 use campana_tensor::Tensor;
 
 pub(crate) use call::{Call, Fault, count_of, floats, tensor};
-pub(crate) use convolution::conv_geometry;
+pub(crate) use convolution::{ConvGeometry, conv_geometry};
 pub(crate) use elementwise::{unary_of as elementwise_unary, unary_scalar};
 pub(crate) use indexing::{broadcast_shape, pad_amounts, permutation, slice_axes, strides_of};
 pub(crate) use normalize::batch_affine as normalize_affine;

@@ -3,6 +3,7 @@
 mod coded;
 mod fold;
 mod fuse;
+mod int8;
 mod pack;
 mod quantized;
 
@@ -11,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use campana_codebook::QuantizedTensor;
+use campana_kernels::int8::Affine;
 use campana_kernels::{Level, ThreadPool};
 use campana_model::graph::{Graph, Node, Value};
 use campana_tensor::{Tensor, TensorData};
@@ -18,6 +20,7 @@ use campana_tensor::{Tensor, TensorData};
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
 
+pub(crate) use int8::{Int8Layer, Int8Weights, affine_of};
 pub(crate) use pack::Packed;
 
 /// How a graph is planned.
@@ -63,6 +66,8 @@ pub(crate) struct PlannedNode {
     pub(crate) residual: Option<String>,
     /// Bounds that the result is held to after that.
     pub(crate) bounds: [f32; 2],
+    /// What the result is rounded to after that.
+    pub(crate) quantize: Option<Affine>,
 }
 
 /// No bounds.
@@ -131,6 +136,7 @@ impl Plan {
                 factors: Vec::new(),
                 residual: None,
                 bounds: UNBOUNDED,
+                quantize: None,
             })
             .collect();
         let outputs: HashSet<&str> = graph
@@ -142,6 +148,11 @@ impl Plan {
             quantized::join(&mut nodes, &constants, &outputs);
             fuse::fuse(&mut nodes, &mut constants, &quantized, &outputs, opset);
         }
+        let mut codes = HashMap::new();
+        if options.fuse && !plain {
+            int8::fuse(&mut nodes, &constants, &outputs, opset);
+            codes = int8::codes(&nodes);
+        }
         let graph_inputs: HashSet<&str> = graph
             .inputs
             .iter()
@@ -149,7 +160,10 @@ impl Plan {
             .collect();
         let mut packed_inputs: HashSet<(usize, usize)> = HashSet::new();
         for (i, planned) in nodes.iter_mut().enumerate() {
-            let packed = pack::pack(planned, &constants, &quantized, &graph_inputs, opset)?;
+            let packed = match int8::pack(planned, &constants, &quantized, &codes, opset) {
+                Some(packed) => Some(packed),
+                None => pack::pack(planned, &constants, &quantized, &graph_inputs, opset)?,
+            };
             if let Some((packed, inputs)) = packed {
                 planned.packed = Some(packed);
                 packed_inputs.extend(inputs.into_iter().map(|input| (i, input)));

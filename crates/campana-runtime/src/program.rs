@@ -4,7 +4,9 @@
 mod assign;
 mod compile;
 mod execute;
+mod int8;
 mod lower;
+mod run_int8;
 mod separate;
 mod step;
 
@@ -15,6 +17,7 @@ pub(crate) use separate::is_separable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use campana_kernels::int8::Affine;
 use campana_tensor::Tensor;
 use step::Step;
 
@@ -48,6 +51,8 @@ pub(crate) struct Val {
     pub(crate) layout: Layout,
     /// Whether the elements are float32.
     pub(crate) is_float: bool,
+    /// What they stand for, where a buffer holds codes instead.
+    pub(crate) codes: Option<Affine>,
 }
 
 /// A plan for inputs of given shapes.

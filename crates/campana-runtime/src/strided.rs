@@ -18,7 +18,7 @@ pub(crate) struct Region {
 
 impl Region {
     /// Copies the block.
-    pub(crate) fn copy(&self, input: &[f32], output: &mut [f32]) {
+    pub(crate) fn copy<T: Copy>(&self, input: &[T], output: &mut [T]) {
         if self.dims.contains(&0) {
             return;
         }

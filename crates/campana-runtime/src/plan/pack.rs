@@ -10,6 +10,7 @@ use campana_kernels::gemm::PackedMatrix;
 use campana_tensor::{Tensor, TensorData};
 
 use super::coded::{self, MatrixOf};
+use super::int8::Int8Layer;
 use super::{Constants, PlannedNode, Quantized, constant_call};
 use crate::error::PlanError;
 
@@ -30,6 +31,8 @@ pub(crate) enum Packed {
     },
     /// The right side of a matrix product.
     Dense(Arc<PackedMatrix>),
+    /// For inputs that are codes.
+    Int8(Arc<Int8Layer>),
 }
 
 impl Packed {
@@ -38,6 +41,7 @@ impl Packed {
             Self::Conv { groups, .. } => groups.iter().map(PackedMatrix::len_bytes).sum(),
             Self::Depthwise { filters, .. } => filters.len_bytes(),
             Self::Dense(matrix) => matrix.len_bytes(),
+            Self::Int8(layer) => layer.len_bytes(),
         }
     }
 }

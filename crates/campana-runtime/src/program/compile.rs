@@ -6,7 +6,7 @@ use std::sync::Arc;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::step::{Action, Step};
-use super::{Layout, Place, Program, Val, assign, lower};
+use super::{Layout, Place, Program, Val, assign, int8, lower};
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, operator, shape_operands, shape_values};
 use crate::plan::{Plan, PlannedNode, constant_call};
@@ -30,6 +30,8 @@ pub(crate) struct Compiler<'p> {
     pub(crate) mixes_batch: bool,
     /// Conversions made so far: a buffer in the layout that the value does not have.
     converted: HashMap<(usize, Layout), Val>,
+    /// Floats of values that are codes, by buffer.
+    floats: HashMap<usize, Val>,
 }
 
 /// The program of a plan for inputs of these shapes, in the plan's order.
@@ -43,6 +45,7 @@ pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, Pla
         node: 0,
         mixes_batch: false,
         converted: HashMap::new(),
+        floats: HashMap::new(),
     };
     for (name, tensor) in &plan.constants {
         compiler
@@ -55,6 +58,7 @@ pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, Pla
             place: Place::Input(i),
             layout: Layout::First,
             is_float: input.element_type == ElementType::F32,
+            codes: None,
         };
         compiler.values.insert(value.name.clone(), val);
     }
@@ -72,6 +76,7 @@ pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, Pla
         let val = compiler.value(&value.name).ok_or_else(|| {
             PlanError::graph(format!("nothing makes the output {:?}", value.name))
         })?;
+        let val = compiler.float_of(&val);
         outputs.push(if val.is_float {
             compiler.with_layout(&val, Layout::First)
         } else {
@@ -88,6 +93,7 @@ pub(crate) fn constant(tensor: Arc<Tensor>) -> Val {
         is_float: matches!(tensor.data(), TensorData::F32(_)),
         place: Place::Constant(tensor),
         layout: Layout::First,
+        codes: None,
     }
 }
 
@@ -104,8 +110,32 @@ impl<'p> Compiler<'p> {
         }
     }
 
+    /// An input of a node that is there, codes as floats.
+    pub(crate) fn operand(&mut self, planned: &PlannedNode, index: usize) -> Result<Val, Fault> {
+        let val = self.any_operand(planned, index)?;
+        Ok(self.float_of(&val))
+    }
+
+    /// The value as floats.
+    pub(crate) fn float_of(&mut self, val: &Val) -> Val {
+        let (Some(codes), Place::Buffer(buffer)) = (val.codes, &val.place) else {
+            return val.clone();
+        };
+        if let Some(known) = self.floats.get(buffer) {
+            let (shape, layout) = (val.shape.clone(), val.layout);
+            return Val {
+                shape,
+                layout,
+                ..known.clone()
+            };
+        }
+        let floats = int8::floats(self, val, codes);
+        self.floats.insert(*buffer, floats.clone());
+        floats
+    }
+
     /// An input of a node that is there.
-    pub(crate) fn operand(&self, planned: &PlannedNode, index: usize) -> Result<Val, Fault> {
+    pub(crate) fn any_operand(&self, planned: &PlannedNode, index: usize) -> Result<Val, Fault> {
         planned
             .node
             .inputs
@@ -137,7 +167,7 @@ impl<'p> Compiler<'p> {
         let node = &planned.node;
         let at = |fault| PlanError::at(node, fault);
         if node.op_type == "Shape" && !node.inputs.is_empty() {
-            let shape = self.operand(planned, 0).map_err(at)?.shape;
+            let shape = self.any_operand(planned, 0).map_err(at)?.shape;
             let values = shape_values(&self.call(planned), &shape).map_err(at)?;
             self.define(&node.outputs[0], constant(Arc::new(values)));
             return Ok(());
@@ -163,15 +193,25 @@ impl<'p> Compiler<'p> {
                 self.mixes_batch = true;
             }
         }
-        match lower::lower(self, planned).map_err(at)? {
+        let lowered = match int8::lower(self, planned).map_err(at)? {
+            Some(outputs) => Some(outputs),
+            None => lower::lower(self, planned).map_err(at)?,
+        };
+        match lowered {
             Some(outputs) => {
                 for (name, val) in node.outputs.iter().zip(outputs) {
                     self.define(name, val);
                 }
-                Ok(())
             }
-            None => self.plain_step(planned, inputs, slot_types).map_err(at),
+            None => self.plain_step(planned, inputs, slot_types).map_err(at)?,
         }
+        if let Some(affine) = planned.quantize
+            && let Some(val) = self.value(&node.outputs[0]).filter(|val| val.is_float)
+        {
+            let val = int8::quantized(self, &val, affine);
+            self.define(&node.outputs[0], val);
+        }
+        Ok(())
     }
 
     fn define(&mut self, name: &str, val: Val) {
@@ -197,6 +237,7 @@ impl<'p> Compiler<'p> {
                 zeros.push(None);
                 continue;
             };
+            let val = self.float_of(&val);
             let val = if val.is_float {
                 self.with_layout(&val, Layout::First)
             } else {
@@ -232,6 +273,7 @@ impl<'p> Compiler<'p> {
                     place: Place::Slot(self.slots),
                     layout: Layout::First,
                     is_float: matches!(tensor.data(), TensorData::F32(_)),
+                    codes: None,
                 };
                 slot_types.push(tensor.data().element_type());
                 self.define(name, val);
@@ -290,6 +332,7 @@ impl<'p> Compiler<'p> {
             place: Place::Buffer(buffer.0),
             layout,
             is_float: true,
+            codes: None,
         };
         (val, buffer)
     }

@@ -285,6 +285,9 @@ fn act<'a>(
                 transpose(&input[range.clone()], *rows, *columns, &mut output[range]);
             }
         }
+        Action::Int8(action) => {
+            return super::run_int8::act(action, operand, output, scratch, machine);
+        }
         Action::Plain { .. } => {}
     }
     Ok(())

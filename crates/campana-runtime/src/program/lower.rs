@@ -94,16 +94,19 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, packed: &Packed) -> Result<
     let input = c.operand(planned, 0)?;
     let weights_shape = match packed {
         Packed::Conv { shape, .. } | Packed::Depthwise { shape, .. } => shape,
-        Packed::Dense(_) => return Err(Fault::invalid("weights of another operator")),
+        Packed::Dense(_) | Packed::Int8(_) => {
+            return Err(Fault::invalid("weights of another operator"));
+        }
     };
     let geometry = conv_geometry(&c.call(planned), &input.shape, weights_shape)?;
     let output_shape = geometry.output_shape(input.shape.len());
     let (windows, sliding) = (geometry.windows, geometry.windows.sliding);
     let residual = match &planned.residual {
-        Some(name) => Some(
-            c.value(name)
-                .ok_or_else(|| Fault::invalid("a sum with nothing"))?,
-        ),
+        Some(name) => {
+            let val = c.value(name);
+            let val = val.ok_or_else(|| Fault::invalid("a sum with nothing"))?;
+            Some(c.float_of(&val))
+        }
         None => None,
     };
     // A sum that broadcasts comes after the convolution, and so do the bounds.
@@ -198,7 +201,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, packed: &Packed) -> Result<
                 return Ok(vec![clamp(c, sum, bounds)]);
             }
         }
-        Packed::Dense(_) => {}
+        Packed::Dense(_) | Packed::Int8(_) => {}
     }
     match apart {
         Some(residual) => {
@@ -278,7 +281,19 @@ fn binary_node(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, 
         _ => Binary::Div,
     };
     let (left, right) = (c.operand(planned, 0)?, c.operand(planned, 1)?);
-    Ok(vec![binary(c, op, &left, &right)?])
+    let result = binary(c, op, &left, &right)?;
+    Ok(vec![clamp(c, result, planned.bounds)])
+}
+
+/// The sum of two values, held to bounds.
+pub(super) fn sum(
+    c: &mut Compiler<'_>,
+    left: &Val,
+    right: &Val,
+    bounds: [f32; 2],
+) -> Result<Val, Fault> {
+    let sum = binary(c, Binary::Add, left, right)?;
+    Ok(clamp(c, sum, bounds))
 }
 
 fn binary(c: &mut Compiler<'_>, op: Binary, left: &Val, right: &Val) -> Result<Val, Fault> {
@@ -413,6 +428,23 @@ fn signed(strides: Vec<usize>) -> Vec<isize> {
 
 fn slice(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
     let input = c.operand(planned, 0)?;
+    let (shape, region) = slice_region(c, planned, &input)?;
+    Ok(vec![copy(
+        c,
+        shape,
+        input.layout,
+        vec![input.place],
+        None,
+        vec![region],
+    )])
+}
+
+/// The shape of a slice, and what it copies.
+pub(super) fn slice_region(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    input: &Val,
+) -> Result<(Vec<usize>, Region), Fault> {
     let axes = slice_axes(&c.call(planned), &input.shape)?;
     if let Some(first) = axes.first()
         && (first.start, first.step, first.count) != (0, 1, input.shape[0])
@@ -438,14 +470,7 @@ fn slice(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault>
         to_strides: strides_of(&dims),
         dims,
     };
-    Ok(vec![copy(
-        c,
-        shape,
-        input.layout,
-        vec![input.place],
-        None,
-        vec![region],
-    )])
+    Ok((shape, region))
 }
 
 fn copy(
@@ -469,6 +494,20 @@ fn copy(
 
 fn pad(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
     let input = c.operand(planned, 0)?;
+    let Some((shape, region, fill)) = pad_region(c, planned, &input)? else {
+        return Ok(None);
+    };
+    let reads = vec![input.place];
+    let val = copy(c, shape, input.layout, reads, Some(fill), vec![region]);
+    Ok(Some(vec![val]))
+}
+
+/// The shape of a padded value, where the value goes, and what is around it.
+pub(super) fn pad_region(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    input: &Val,
+) -> Result<Option<(Vec<usize>, Region, f32)>, Fault> {
     let call = c.call(planned);
     let amounts = pad_amounts(&call, input.shape.len())?;
     let fill = match planned.node.inputs.get(2).filter(|name| !name.is_empty()) {
@@ -506,14 +545,7 @@ fn pad(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, 
         to_strides,
         dims,
     };
-    Ok(Some(vec![copy(
-        c,
-        shape,
-        input.layout,
-        vec![input.place],
-        Some(fill),
-        vec![region],
-    )]))
+    Ok(Some((shape, region, fill)))
 }
 
 fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {

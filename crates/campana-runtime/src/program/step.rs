@@ -8,6 +8,7 @@ use campana_kernels::gemm::{Grid, PackedMatrix};
 use campana_kernels::pooling::Pooling;
 
 use super::Place;
+use super::int8::Int8Action;
 use crate::strided::{BroadcastPlan, Region};
 
 /// One step: what it reads and writes, and what it does.
@@ -73,6 +74,8 @@ pub(crate) enum Action {
         rows: usize,
         columns: usize,
     },
+    /// On codes.
+    Int8(Int8Action),
     /// An operator in its plain form; outputs go to slots.
     Plain {
         /// The shape and place of each input; `None` where left out.
