@@ -346,7 +346,7 @@ impl<'a> Experiment<'a> {
 
     fn output_bytes(&self, quantized: &QuantizedModel<'_>) -> Result<u64, Error> {
         let failed = |error| Error::model(&self.name, "cannot be stored with codebooks", error);
-        let mut output = OutputModel::new(self.model, quantized, Target::Lut, &self.placement)
+        let mut output = OutputModel::new(self.model, quantized, &[], Target::Lut, &self.placement)
             .map_err(failed)?;
         let mut counter = Counter(0);
         for file in std::mem::take(&mut output.data_files) {

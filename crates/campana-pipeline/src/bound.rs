@@ -8,7 +8,7 @@ use campana_eval::{
 use campana_model::format::onnx;
 use campana_onnx::Model;
 use campana_quantize::{
-    AllocationReport, Allocator, Budget, CorrectionReport, DropEstimator, DropReport, OutputModel,
+    AllocationReport, Allocator, Budget, Corrected, DropEstimator, DropReport, OutputModel,
     Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, sensitivities,
 };
 use campana_tensor::{Tensor, TensorData};
@@ -58,7 +58,7 @@ pub enum Bound<'a> {
 /// A quantized model and how it came about.
 pub(crate) struct Bounded<'m> {
     pub(crate) quantized: QuantizedModel<'m>,
-    pub(crate) correction: Result<CorrectionReport, String>,
+    pub(crate) correction: Result<Corrected, String>,
     pub(crate) allocation: Option<AllocationReport>,
 }
 
@@ -151,7 +151,7 @@ fn measure(
 /// A candidate.
 struct Found<'m> {
     quantized: QuantizedModel<'m>,
-    correction: Result<CorrectionReport, String>,
+    correction: Result<Corrected, String>,
     divergence: f64,
     is_within: bool,
     trust: f64,
@@ -255,7 +255,7 @@ impl<'m> Search<'_, 'm> {
         let placement = Placement::of(self.job.input, self.job.output);
         let measure = |quantized: &QuantizedModel<'_>| {
             output_len(
-                OutputModel::new(model, quantized, target, &placement)?,
+                OutputModel::new(model, quantized, &[], target, &placement)?,
                 target,
             )
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
 use campana_quantize::{
-    CorrectionReport, MethodChoice, Options, QuantizedModel, Rounding, Samples, correct,
+    Corrected, MethodChoice, Options, QuantizedModel, Rounding, Samples, correct,
 };
 
 use crate::error::{Context, causes};
@@ -40,7 +40,7 @@ pub fn correct_model(
     choice: SampleChoice<'_>,
     threads: usize,
     monitor: &dyn Monitor,
-) -> Result<Result<CorrectionReport, String>, Error> {
+) -> Result<Result<Corrected, String>, Error> {
     if quantized
         .tensors
         .iter()
@@ -79,7 +79,7 @@ pub(crate) fn correct_on(
     samples: &Samples,
     threads: usize,
     monitor: &dyn Monitor,
-) -> Result<Result<CorrectionReport, String>, Error> {
+) -> Result<Result<Corrected, String>, Error> {
     // A method that is asked for by name chooses the codes.
     let rounding = match options.method {
         _ if options.rate.is_some() => Rounding::AtRate,
@@ -87,7 +87,7 @@ pub(crate) fn correct_on(
         MethodChoice::Fixed(_) => Rounding::Keep,
     };
     match correct(model, quantized, samples, rounding, threads, monitor) {
-        Ok(report) => Ok(Ok(report)),
+        Ok(corrected) => Ok(Ok(corrected)),
         Err(error)
             if error.kind() == campana_quantize::ErrorKind::Unsupported
                 && matches!(samples, Samples::Synthetic { .. }) =>

@@ -7,14 +7,16 @@ use std::time::Instant;
 use campana_eval::report::quantize_page;
 use campana_formats::Format;
 use campana_model::format::container;
+use campana_model::graph::Graph;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
-    AllocationReport, CorrectionReport, DataFile, Options, OutputModel, Placement, QuantizeReport,
-    QuantizedModel, Target, TensorReport, quantize, quantize_at_rate, sqnr_db, stored_tensors,
+    ActivationScale, AllocationReport, Corrected, CorrectionReport, DataFile, Options, OutputModel,
+    Placement, QuantizeReport, QuantizedModel, Target, TensorReport, calibrate, quantize,
+    quantize_at_rate, quantized_graph, round_levels, sqnr_db, stored_tensors,
 };
 
 use crate::bound::{Bounded, quantize_within};
-use crate::correction::{SampleChoice, correct_model};
+use crate::correction::{SampleChoice, correct_model, load_samples};
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
@@ -113,7 +115,7 @@ pub fn quantize_file(
         .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     let Bounded {
-        quantized,
+        mut quantized,
         correction,
         allocation,
     } = match &job.bound {
@@ -121,16 +123,27 @@ pub fn quantize_file(
         None => quantize_as_told(job, &model, monitor)?,
     };
     check(monitor)?;
+    let (correction, graph) = match correction {
+        Ok(Corrected { report, graph }) => (Ok(report), Some(graph)),
+        Err(reason) => (Err(reason), None),
+    };
+    round_levels(&mut quantized, options.target);
+    let activations = if options.target.rounds_activations() {
+        activations(job, &model, &quantized, graph, monitor)?
+    } else {
+        Vec::new()
+    };
     let context = || format!("cannot write '{}'", output.display());
     let placement = Placement::of(input, output);
     let mut written =
-        OutputModel::new(&model, &quantized, options.target, &placement).context(context)?;
+        OutputModel::new(&model, &quantized, &activations, options.target, &placement)
+            .context(context)?;
     if allocation.as_ref().is_some_and(|found| !found.written) {
         let output_bytes = output_len(written, options.target).context(context)?;
         let sizes = [(input, input_len(&model)), (output, output_bytes)];
-        return Ok(report(
-            &quantized, sizes, options, correction, allocation, start,
-        ));
+        let mut report = report(&quantized, sizes, options, correction, allocation, start);
+        report.rounded_activations = activations.len();
+        return Ok(report);
     }
     let mut data_files = Vec::new();
     for data_file in std::mem::take(&mut written.data_files) {
@@ -166,7 +179,8 @@ pub fn quantize_file(
         plan_file.finish()?;
     }
     let sizes = [(input, input_len(&model)), (output, output_bytes)];
-    let report = report(&quantized, sizes, options, correction, allocation, start);
+    let mut report = report(&quantized, sizes, options, correction, allocation, start);
+    report.rounded_activations = activations.len();
     if let Some(page) = page {
         write_page(page, &report, &model, &quantized)?;
     }
@@ -256,6 +270,34 @@ fn quantize_as_told<'m>(
     })
 }
 
+/// How activations are rounded, by what the samples show; without a
+/// correction the network is shown synthetic images.
+fn activations(
+    job: &QuantizeJob<'_>,
+    model: &Model,
+    quantized: &QuantizedModel<'_>,
+    graph: Option<Graph>,
+    monitor: &dyn Monitor,
+) -> Result<Vec<ActivationScale>, Error> {
+    let context = || format!("cannot calibrate '{}'", job.input.display());
+    let graph = match graph {
+        Some(graph) => graph,
+        None => quantized_graph(model, quantized).context(context)?,
+    };
+    let choice = job.samples.unwrap_or(SampleChoice::Synthetic);
+    let samples = load_samples(job.input, choice, job.threads, monitor)?;
+    let options = job.options;
+    calibrate(
+        &graph,
+        &samples,
+        options.activation_ranges,
+        options.target,
+        job.threads,
+        monitor,
+    )
+    .context(context)
+}
+
 fn write_data_file<'a>(
     data_file: DataFile<'_>,
     output: &Path,
@@ -341,6 +383,7 @@ pub(crate) fn summarize(
         correction: correction.ok(),
         allocation: None,
         target: target.to_string(),
+        rounded_activations: 0,
         tensors,
     }
 }

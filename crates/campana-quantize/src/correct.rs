@@ -49,7 +49,8 @@ use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::merge::{Normalization, epsilon, round_to_halves};
 use crate::correct::statistics::ChannelStatistics;
-use crate::correct::walk::{Frontier, read_after, unsupported};
+pub(crate) use crate::correct::walk::unsupported;
+use crate::correct::walk::{Frontier, read_after};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 use crate::store::Precision;
 use crate::{Error, ErrorKind, Progress};
@@ -121,6 +122,17 @@ pub struct CorrectionReport {
     pub corrected: usize,
 }
 
+/// A correction, and the network after it.
+#[derive(Debug)]
+pub struct Corrected {
+    /// What was corrected.
+    pub report: CorrectionReport,
+    /// The quantized network as it computes on the samples: where these are
+    /// synthetic, with normalizations that give them the statistics that the
+    /// network saw in training.
+    pub graph: Graph,
+}
+
 /// Corrects a quantized model; see the module. Tensors that a layer reads in
 /// an uncommon way, or several layers share, are left as they are.
 ///
@@ -136,7 +148,7 @@ pub fn correct(
     rounding: Rounding,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<CorrectionReport, Error> {
+) -> Result<Corrected, Error> {
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
     let batches = batches(&graph, samples)?;
@@ -178,7 +190,30 @@ pub fn correct(
     correction.walk(progress)?;
     correction.merge_normalizations();
     correction.round_parameters();
-    Ok(correction.report)
+    Ok(Corrected {
+        report: correction.report,
+        graph: correction.quantized_graph,
+    })
+}
+
+/// The network with its quantized weights as they are decoded, and what was
+/// corrected beside them.
+///
+/// # Errors
+///
+/// Where the network cannot be read.
+pub fn quantized_graph(model: &Model, quantized: &QuantizedModel<'_>) -> Result<Graph, Error> {
+    let mut graph = onnx::graph(model)
+        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    for outcome in &quantized.tensors {
+        let values = match (&outcome.quantized, &outcome.corrected) {
+            (Some(tensor), _) => tensor.dequantize(),
+            (None, Some(values)) => values.clone(),
+            (None, None) => continue,
+        };
+        replace(&mut graph, outcome.tensor.name, values)?;
+    }
+    Ok(graph)
 }
 
 /// The state of one walk through a network.

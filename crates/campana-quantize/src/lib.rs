@@ -9,12 +9,13 @@
 //! let model = Model::open(input)?;
 //! let quantized = quantize(&model, &Options { bits: 4, ..Options::default() }, &Silent)?;
 //! let placement = Placement::of(input, output);
-//! let written = OutputModel::new(&model, &quantized, Target::Lut, &placement)?;
+//! let written = OutputModel::new(&model, &quantized, &[], Target::Lut, &placement)?;
 //! written.write(&mut std::fs::File::create(output)?)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 
+mod activations;
 mod allocate;
 mod auto;
 mod correct;
@@ -32,14 +33,16 @@ mod safetensors_form;
 mod shared;
 mod store;
 mod stored;
+mod whole_levels;
 mod write;
 
+pub use activations::{ActivationScale, RangeMethod, calibrate};
 pub use allocate::{
     Allocation, Allocator, Budget, DropEstimate, DropEstimator, OutputLen, Plan, PlannedTensor,
     Sensitivity, assumed_sensitivities, sensitivities,
 };
 pub use auto::Prices;
-pub use correct::{CorrectionReport, Rounding, Samples, correct};
+pub use correct::{Corrected, CorrectionReport, Rounding, Samples, correct, quantized_graph};
 pub use error::{Error, ErrorKind};
 pub use external::{DataFile, Placement};
 pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
@@ -52,4 +55,5 @@ pub use rate::quantize_at_rate;
 pub use report::{AllocationReport, DropReport, QuantizeReport, TensorReport};
 pub use safetensors_form::SafetensorsForm;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
+pub use whole_levels::round_levels;
 pub use write::OutputModel;

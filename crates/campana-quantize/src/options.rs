@@ -6,7 +6,7 @@ use std::str::FromStr;
 use campana_design::Method;
 use campana_tensor::Granularity;
 
-use crate::{Error, ErrorKind, Plan};
+use crate::{Error, ErrorKind, Plan, RangeMethod};
 
 /// Everything that decides what becomes of a model.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub rate: Option<f64>,
     /// The form in which the model is written.
     pub target: Target,
+    /// How ranges of activations are chosen, where the target rounds them.
+    pub activation_ranges: RangeMethod,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             means_are_corrected: false,
             rate: None,
             target: Target::Lut,
+            activation_ranges: RangeMethod::Mse,
         }
     }
 }
@@ -203,6 +206,12 @@ pub enum Target {
     Lut,
     /// 4-bit codes as `uint4` tensors (opset 21); other widths as in `Lut`.
     LutUint4,
+    /// Codes as in `Lut`, with levels that are whole numbers times a scale, and
+    /// activations rounded to 8 bits: for engines that compute on both.
+    W4a8,
+    /// Weights as 8-bit whole numbers and activations rounded to 8 bits, as
+    /// stock runtimes compute with (QDQ form).
+    Int8,
     /// The decoded weights as plain floats: same size, no speed gained.
     Float,
     /// As `Lut`, in campana's entropy-coded container.
@@ -211,16 +220,32 @@ pub enum Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 4] = [Self::Lut, Self::LutUint4, Self::Float, Self::Campana];
+    pub const ALL: [Self; 6] = [
+        Self::Lut,
+        Self::LutUint4,
+        Self::W4a8,
+        Self::Int8,
+        Self::Float,
+        Self::Campana,
+    ];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Lut => "lut",
             Self::LutUint4 => "lut-uint4",
+            Self::W4a8 => "w4a8",
+            Self::Int8 => "int8",
             Self::Float => "float",
             Self::Campana => "campana",
         }
+    }
+}
+
+impl Target {
+    /// Whether activations are rounded to 8 bits.
+    pub fn rounds_activations(self) -> bool {
+        matches!(self, Self::W4a8 | Self::Int8)
     }
 }
 

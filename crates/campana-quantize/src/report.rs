@@ -34,6 +34,8 @@ pub struct QuantizeReport {
     pub allocation: Option<AllocationReport>,
     /// The form of the model that was written.
     pub target: String,
+    /// Activations that are rounded to 8 bits.
+    pub rounded_activations: usize,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,
 }

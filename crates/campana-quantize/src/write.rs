@@ -1,5 +1,7 @@
 //! A quantized model as ONNX: the parts that changed, everything else copied.
 
+mod activations;
+
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -17,7 +19,7 @@ use crate::lut::parameters::are_halves;
 use crate::lut::{Attribute, Decoder, Operator, StoredTensor};
 use crate::opset;
 use crate::quantize::{QuantizedModel, TensorOutcome};
-use crate::{Error, ErrorKind, Target};
+use crate::{ActivationScale, Error, ErrorKind, Target};
 
 /// First IR version whose initializers need not be inputs of the graph.
 const IR_WITHOUT_INPUTS: i64 = 4;
@@ -47,8 +49,9 @@ pub struct OutputModel<'a> {
 }
 
 impl<'a> OutputModel<'a> {
-    /// A model with its quantized tensors in the form of `target`. With no
-    /// tensor quantized it is the input, byte for byte.
+    /// A model with its quantized tensors in the form of `target`, and with its
+    /// activations rounded. With no tensor quantized and no activation rounded
+    /// it is the input, byte for byte.
     ///
     /// # Errors
     ///
@@ -57,6 +60,7 @@ impl<'a> OutputModel<'a> {
     pub fn new(
         model: &'a Model,
         quantized: &'a QuantizedModel<'_>,
+        activations: &[ActivationScale],
         target: Target,
         placement: &Placement,
     ) -> Result<Self, Error> {
@@ -78,8 +82,7 @@ impl<'a> OutputModel<'a> {
             .map(|outcome| outcome.tensor.proto.message)
             .collect();
         let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
-        let is_decoded = matches!(target, Target::Lut | Target::LutUint4 | Target::Campana)
-            && !changed.is_empty();
+        let is_decoded = !matches!(target, Target::Int8 | Target::Float) && !changed.is_empty();
         let (parameters, corrected): (Vec<_>, Vec<_>) = corrected
             .into_iter()
             .partition(|(outcome, values)| is_decoded && is_parameter_list(outcome, values));
@@ -95,11 +98,21 @@ impl<'a> OutputModel<'a> {
                     replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
-            Target::Lut | Target::LutUint4 | Target::Campana => {
+            Target::Lut | Target::LutUint4 | Target::W4a8 | Target::Campana => {
                 let uint4 = target == Target::LutUint4;
                 let (edits, external) = (&mut edits, &mut external);
                 add_decoder(model, edits, external, &changed, &parameters, uint4)?;
             }
+            Target::Int8 => {
+                opset::at_least(model, activations::MIN_OPSET_PER_CHANNEL)?;
+                let prefix = unused_prefix(model);
+                activations::add_integer_weights(model, &mut edits, &changed, &prefix)?;
+            }
+        }
+        if !activations.is_empty() {
+            opset::at_least(model, activations::MIN_OPSET)?;
+            let prefix = unused_prefix(model);
+            activations::add_pairs(model, &mut edits, activations, &prefix)?;
         }
         Ok(Self {
             edits,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use campana_design::Method;
 use campana_eval::Correction;
-use campana_quantize::{MethodChoice, NamePattern, Target};
+use campana_quantize::{MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
 use clap::{Parser, Subcommand};
@@ -106,7 +106,7 @@ pub(crate) struct Quantize {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Bits of a weight's code: 1 to 8; or, with a point (3.2, 3.0), the average that is stored for
-    /// a weight, every tensor then getting the bits and bytes it needs [default: 4]
+    /// a weight, every tensor then getting the bits and bytes it needs [default: 4, or 8 for the target int8]
     #[arg(long, value_name = "N", value_parser = parse_bits)]
     pub(crate) bits: Option<Bits>,
     /// Largest size of the output, with a unit: B, kB, MB, KiB or MiB; every tensor gets the bits
@@ -154,10 +154,16 @@ pub(crate) struct Quantize {
     #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
     pub(crate) samples: NonZeroUsize,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
-    /// runtimes), float (decoded weights, full size) or campana (entropy-coded container, the
-    /// smallest; campana unpack gives the lut form back)
+    /// runtimes), w4a8 (lut with activations rounded to 8 bits: campana runs it on integers), int8
+    /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
+    /// float (decoded weights, full size) or campana (entropy-coded container, the smallest; campana
+    /// unpack gives the lut form back)
     #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]
     pub(crate) target: Target,
+    /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
+    /// entropy
+    #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse)]
+    pub(crate) activation_ranges: RangeMethod,
     /// Also write a page: what became of the file, which layers hurt, what to do, and each tensor's
     /// levels and errors
     #[arg(long, value_name = "FILE")]

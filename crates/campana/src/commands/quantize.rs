@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     let options = Options {
         bits: match args.bits {
             Some(Bits::Width(bits)) => bits,
+            _ if args.target == Target::Int8 => 8,
             _ => Options::default().bits,
         },
         method: args.method,
@@ -44,6 +45,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         means_are_corrected: !args.no_correct,
         rate: args.rate,
         target: args.target,
+        activation_ranges: args.activation_ranges,
     };
     if args.rate.is_some() && args.target != Target::Campana {
         bail!("--rate is for the entropy coder of the container: add --target campana");
@@ -89,20 +91,36 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
             plan.display()
         );
     }
-    if options.target == Target::Campana {
-        anstream::println!(
+    anstream::println!(
+        "{}",
+        advice(&options, samples.is_some() && args.calibrate.is_some())
+    );
+    Ok(status)
+}
+
+/// What the model that was written is good for.
+fn advice(options: &Options, calibrated: bool) -> String {
+    let smaller = "Smaller to ship and to store. ONNX runtimes decode the weights when they load the model: memory and \
+                   speed there stay those of the float model.";
+    let text = match options.target {
+        Target::Float => {
+            "The weights are as after quantization, but stored as floats: for other converters."
+        }
+        Target::Lut | Target::LutUint4 => smaller,
+        Target::Campana => {
             "The smallest to ship. campana unpack makes an ONNX model of it that every runtime loads; campana evaluate \
              reads it as it is."
-        );
-    } else if options.target == Target::Float {
-        anstream::println!(
-            "The weights are as after quantization, but stored as floats: for other converters."
-        );
-    } else {
-        anstream::println!(
-            "Smaller to ship and to store. ONNX runtimes decode the weights when they load the model: memory and \
-             speed there stay those of the float model."
+        }
+        Target::W4a8 => {
+            "campana run, evaluate and bench compute this model on integers; ONNX runtimes compute the same in floats."
+        }
+        Target::Int8 => "ONNX runtimes and campana compute this model on integers.",
+    };
+    if options.target.rounds_activations() && !calibrated {
+        return format!(
+            "{text}\nThe ranges of activations come from synthetic images: expect to lose some tenths of a point to \
+             several points more than with --calibrate IMAGES (16 are enough)."
         );
     }
-    Ok(status)
+    text.to_owned()
 }

@@ -110,6 +110,36 @@ fn inputs_and_outputs_stay() {
 }
 
 #[test]
+fn activations_are_rounded_between_layers() {
+    let folder = Folder::with_model(std::fs::read(fixture()).unwrap());
+    for (target, ranges) in [("w4a8", "mse"), ("int8", "minmax")] {
+        let options = [
+            "--no-correct",
+            "--method=mse",
+            "--granularity=channel",
+            "--target",
+            target,
+            "--activation-ranges",
+            ranges,
+        ];
+        let report = quantize(&folder, &options);
+        let graph = parse(folder.read("out.onnx")).graph;
+        let count = |op_type: &str| {
+            graph
+                .nodes
+                .iter()
+                .filter(|node| node.op_type == op_type)
+                .count()
+        };
+        let rounded = report["rounded_activations"].as_u64().unwrap() as usize;
+        let weights = if target == "int8" { 10 } else { 0 };
+        assert!(rounded >= 10, "{target}: {rounded}");
+        assert_eq!(count("QuantizeLinear"), rounded, "{target}");
+        assert_eq!(count("DequantizeLinear"), rounded + weights, "{target}");
+    }
+}
+
+#[test]
 fn with_everything_kept_the_output_is_the_input() {
     for bytes in [
         every_layer().into_bytes(),

@@ -73,6 +73,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         not_corrected: None,
         allocation: None,
         target: "lut".to_owned(),
+        rounded_activations: 0,
         tensors,
     }
 }
