@@ -14,7 +14,7 @@ use crate::vector::Vector;
 /// Where results go.
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// As codes; the bounds must lie within 0 and 255.
+    /// As codes; the bounds must be whole numbers of 0 to 255.
     Codes(&'a mut [u8]),
     /// As floats.
     Floats(&'a mut [f32]),
@@ -471,6 +471,30 @@ impl Product<'_> {
         unsafe {
             let multiplier = self.requantize.multiplier().as_ptr().add(panel.column);
             let offset = self.requantize.offset().as_ptr().add(panel.column);
+            if NV == 2
+                && columns >= NV * SUMS
+                && let Target::Codes(codes) = self.target
+            {
+                let mut values = [at_least; 2];
+                for j in 0..2 {
+                    let multiplier = <V::Floats as Vector>::load(multiplier.add(j * SUMS));
+                    let offset = <V::Floats as Vector>::load(offset.add(j * SUMS));
+                    values[j] = V::to_floats(sums[j % NV]).mul(multiplier).add(offset);
+                }
+                if let Some((residual, factor)) = self.residual {
+                    let factor = <V::Floats as Vector>::splat(factor);
+                    for j in 0..2 {
+                        let residual = V::load_floats(residual.add(output + j * SUMS));
+                        values[j] = values[j].add(residual.mul(factor));
+                    }
+                }
+                let bounds = [
+                    V::splat(self.requantize.at_least as u8),
+                    V::splat(self.requantize.at_most as u8),
+                ];
+                V::store_pair(values, bounds, codes.get().add(output));
+                return;
+            }
             for j in 0..NV {
                 let len = columns.saturating_sub(j * SUMS).min(SUMS);
                 if len == 0 {

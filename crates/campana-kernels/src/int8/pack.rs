@@ -122,10 +122,10 @@ impl Part {
         let mut bounds = [0; BYTES * MAX_PANEL_VECTORS];
         let (positive, negative) = bounds.split_at_mut(BYTES);
         for (i, pair) in weights.chunks_exact(2).enumerate() {
-            let sum =
-                |sign: i32| -> i32 { pair.iter().map(|&w| (sign * i32::from(w)).max(0)).sum() };
-            positive[i] = sum(1).min(255) as u8;
-            negative[i] = sum(-1).min(255) as u8;
+            let [a, b] = [pair[0].max(0), pair[1].max(0)].map(i8::unsigned_abs);
+            positive[i] = a.saturating_add(b);
+            let [a, b] = [pair[0].min(0), pair[1].min(0)].map(i8::unsigned_abs);
+            negative[i] = a.saturating_add(b);
         }
         Self {
             group,

@@ -103,6 +103,14 @@ pub(crate) trait Int8: Copy {
     /// to nearest, ties to even, and held to 0 to 255.
     fn pack(values: [Self::Floats; 4]) -> Self::Bytes;
 
+    /// Writes sixteen floats as bytes: rounded to nearest, ties to even, and
+    /// held to 0 to 255 and to the bounds.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing 16 bytes.
+    unsafe fn store_pair(values: [Self::Floats; 2], bounds: [Self::Bytes; 2], to: *mut u8);
+
     /// Eight bytes as floats.
     ///
     /// # Safety
@@ -227,6 +235,18 @@ impl Int8 for PortableInt8 {
             }
         }
         bytes
+    }
+
+    #[inline(always)]
+    unsafe fn store_pair(values: [Self::Floats; 2], bounds: [Self::Bytes; 2], to: *mut u8) {
+        let mut bytes = [0; 2 * SUMS];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let value = values[i / SUMS].to_array()[i % SUMS];
+            let code = value.round_ties_even().clamp(0.0, 255.0) as u8;
+            *byte = code.max(bounds[0][i]).min(bounds[1][i]);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<[u8; 2 * SUMS]>().write_unaligned(bytes) }
     }
 
     #[inline(always)]
