@@ -39,6 +39,7 @@ mod preprocess;
 pub mod report;
 mod sidecar;
 
+pub use campana_runtime::NodeTime;
 pub use compare::{
     CompareRow, Correction, Design, Experiment, Journal, TensorSqnr, compare_csv, compare_markdown,
     pareto_front,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use campana_model::format::onnx;
 use campana_model::graph::{Dim, Graph};
-use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_runtime::{Input, NodeTime, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
 use crate::{Error, Preprocessing};
@@ -89,6 +89,29 @@ impl Network {
             declared.join(", ")
         );
         Err(Error::unsuitable_model(&self.name, &message))
+    }
+
+    /// The time that each node takes on these images, in the order in which they run.
+    ///
+    /// # Errors
+    ///
+    /// Where the model cannot run on this input.
+    pub fn node_times(
+        &self,
+        images: &[f32],
+        count: usize,
+        settings: &Preprocessing,
+    ) -> Result<Vec<NodeTime>, Error> {
+        let shape = settings.input_shape(count);
+        let input = Input::F32 {
+            shape: &shape,
+            data: images,
+        };
+        let (_, times) = self
+            .session
+            .profile(&[(self.input.as_str(), input)])
+            .map_err(|error| Error::model(&self.name, "cannot be run on these images", error))?;
+        Ok(times)
     }
 
     /// The scores of `count` images, `[count, classes]` row-major, and the

@@ -96,6 +96,11 @@ impl PackedFilters {
         }
     }
 
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.window[0] * self.window[1] * self.channels
+    }
+
     /// Number of channels.
     pub fn channels(&self) -> usize {
         self.channels

@@ -77,6 +77,10 @@ pub struct NodeTime {
     pub op_type: String,
     /// Time of its steps, conversions of layout included.
     pub elapsed_ns: u64,
+    /// Multiplications of weights with inputs.
+    pub products: u64,
+    /// Whether it computes on codes.
+    pub on_codes: bool,
 }
 
 /// Runs a plan on inputs of any shapes that it fits, from any thread.
@@ -218,7 +222,11 @@ impl Session {
         for (step, elapsed_ns) in program.steps.iter().zip(elapsed_ns) {
             let node = &self.plan.nodes[step.node].node;
             match times.last_mut().filter(|_| last == Some(step.node)) {
-                Some(time) => time.elapsed_ns += elapsed_ns,
+                Some(time) => {
+                    time.elapsed_ns += elapsed_ns;
+                    time.products += step.action.products();
+                    time.on_codes |= step.action.multiplies_codes();
+                }
                 None => times.push(NodeTime {
                     node: if node.name.is_empty() {
                         node.outputs.join(", ")
@@ -227,6 +235,8 @@ impl Session {
                     },
                     op_type: node.op_type.clone(),
                     elapsed_ns,
+                    products: step.action.products(),
+                    on_codes: step.action.multiplies_codes(),
                 }),
             }
             last = Some(step.node);

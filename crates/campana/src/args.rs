@@ -285,6 +285,9 @@ pub(crate) struct Bench {
     /// Images that go through a network at once
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) batch: NonZeroUsize,
+    /// Also print the time of each layer of the first model
+    #[arg(long)]
+    pub(crate) layers: bool,
     /// Timed runs of each model
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) runs: NonZeroUsize,

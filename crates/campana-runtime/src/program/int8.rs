@@ -63,6 +63,23 @@ pub(crate) enum Int8Action {
     },
 }
 
+impl Int8Action {
+    /// Multiplications of weights with codes.
+    pub(crate) fn products(&self) -> usize {
+        match self {
+            Self::Conv(conv) => match &conv.layer.weights {
+                Int8Weights::Groups { groups, .. } => {
+                    let weights: usize = groups.iter().map(|m| m.rows() * m.columns()).sum();
+                    conv.batch * conv.output[0] * conv.output[1] * weights
+                }
+                Int8Weights::Depthwise(_) => 0,
+            },
+            Self::Depthwise(conv) => conv.batch * conv.output_len * conv.taps,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolExtents {
     pub(crate) batch: usize,
@@ -95,6 +112,8 @@ pub(crate) struct Int8Conv {
 pub(crate) struct Int8Depthwise {
     pub(crate) batch: usize,
     pub(crate) filters: PackedTaps,
+    /// Weights of each channel.
+    pub(crate) taps: usize,
     pub(crate) fill: u8,
     pub(crate) border: Option<Border>,
     pub(crate) input_len: usize,
@@ -332,6 +351,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
             Int8Action::Depthwise(Box::new(Int8Depthwise {
                 batch: geometry.batch,
                 filters: PackedTaps::pack(&taps, channels, number, &requantize, dense),
+                taps: kh * kw,
                 fill: layer.input.zero_point,
                 border,
                 input_len,

@@ -84,6 +84,33 @@ pub(crate) enum Action {
     },
 }
 
+impl Action {
+    /// Multiplications of weights with inputs.
+    pub(crate) fn products(&self) -> u64 {
+        let count = match self {
+            Self::Conv(conv) => {
+                let weights: usize = conv.groups.iter().map(|m| m.rows() * m.columns()).sum();
+                conv.batch * conv.output[0] * conv.output[1] * weights
+            }
+            Self::Depthwise {
+                batch,
+                filters,
+                sliding,
+                ..
+            } => batch * sliding.output[0] * sliding.output[1] * filters.weights(),
+            Self::Dense { rows, matrix, .. } => rows * matrix.rows() * matrix.columns(),
+            Self::Int8(action) => action.products(),
+            _ => 0,
+        };
+        count as u64
+    }
+
+    /// Whether weights are multiplied with codes.
+    pub(crate) fn multiplies_codes(&self) -> bool {
+        matches!(self, Self::Int8(action) if action.products() > 0)
+    }
+}
+
 /// A convolution as matrix products.
 #[derive(Debug)]
 pub(crate) struct ConvStep {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::{Network, Preprocessing};
+use campana_eval::{Network, NodeTime, Preprocessing};
 use campana_pipeline::sidecar;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,21 @@ struct Report {
     threads: usize,
     batch: usize,
     models: Vec<ModelReport>,
+    /// Where asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerReport>,
+}
+
+/// One node of the first model, and what was fused into it.
+#[derive(Serialize, Deserialize)]
+struct LayerReport {
+    node: String,
+    op: String,
+    median_ms: f64,
+    /// Multiplications and additions a second, in 10^9; null where there are none.
+    gops: Option<f64>,
+    /// Whether it multiplies 8-bit codes.
+    on_codes: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +90,11 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
         threads,
         batch: args.batch.get(),
         models,
+        layers: if args.layers {
+            layers(&networks[0], args.batch.get(), args.runs.get())?
+        } else {
+            Vec::new()
+        },
     };
     if global.json {
         return printer::print_json(&report);
@@ -105,6 +125,42 @@ fn measure(
         }
     }
     Ok(times)
+}
+
+/// Median times of the nodes of a network.
+fn layers(
+    (network, settings): &(Network, Preprocessing),
+    batch: usize,
+    runs: usize,
+) -> Result<Vec<LayerReport>> {
+    let input = pattern(settings.input_len() * batch);
+    let mut runs_of_nodes: Vec<(NodeTime, Vec<u64>)> = Vec::new();
+    for _ in 0..runs {
+        interrupt::check()?;
+        let times = network.node_times(&input, batch, settings)?;
+        if runs_of_nodes.is_empty() {
+            runs_of_nodes = times
+                .iter()
+                .map(|time| (time.clone(), Vec::new()))
+                .collect();
+        }
+        for ((_, all), time) in runs_of_nodes.iter_mut().zip(times) {
+            all.push(time.elapsed_ns);
+        }
+    }
+    let reports = runs_of_nodes.into_iter().map(|(time, mut all)| {
+        all.sort_unstable();
+        let median_ns = all[all.len() / 2];
+        let gops = 2.0 * time.products as f64 / median_ns.max(1) as f64;
+        LayerReport {
+            node: time.node,
+            op: time.op_type,
+            median_ms: median_ns as f64 / 1e6,
+            gops: (time.products > 0).then_some(gops),
+            on_codes: time.on_codes,
+        }
+    });
+    Ok(reports.collect())
 }
 
 /// Values between -1 and 1 without a pattern that a kernel could profit from.
@@ -149,6 +205,33 @@ fn own_peak() -> Option<u64> {
     Some(kib * 1024)
 }
 
+fn print_layers(layers: &[LayerReport]) {
+    let mut table = printer::new_table(
+        &["layer", "operator"],
+        &["median ms", "share", "GOPS", "computes on"],
+    );
+    let total: f64 = layers.iter().map(|layer| layer.median_ms).sum();
+    for layer in layers {
+        table.add_row([
+            layer.node.clone(),
+            layer.op.clone(),
+            format!("{:.4}", layer.median_ms),
+            format!("{:.1} %", 100.0 * layer.median_ms / total),
+            layer
+                .gops
+                .map(|gops| format!("{gops:.1}"))
+                .unwrap_or_default(),
+            match (layer.gops, layer.on_codes) {
+                (None, _) => "",
+                (_, true) => "integers",
+                (_, false) => "floats",
+            }
+            .to_owned(),
+        ]);
+    }
+    anstream::println!("{table}");
+}
+
 fn print(report: &Report) {
     let mut table = printer::new_table(
         &["model"],
@@ -171,6 +254,9 @@ fn print(report: &Report) {
         ]);
     }
     anstream::println!("{table}");
+    if !report.layers.is_empty() {
+        print_layers(&report.layers);
+    }
     anstream::println!(
         "batch {}, {} threads; memory in bytes",
         report.batch,
