@@ -245,7 +245,7 @@ mod tests {
             ("\"group=16\"", "\"group=0\"", "granularity 'group=0'"),
             ("version = 1", "version = 7", "version 7"),
             (
-                "byte_price = 1.5e-6",
+                "byte_price = 0.0000015",
                 "byte_price = -1.0",
                 "byte_price must be",
             ),

@@ -24,6 +24,11 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         }),
         _ => None,
     };
+    if args.best_effort && bound.is_none() {
+        bail!(
+            "--best-effort is about a bound: add --max-size, --max-drop or an average as --bits 3.2"
+        );
+    }
     let is_planned = args.bits.is_none() && bound.is_none();
     let [applied, saved] = match &args.plan {
         Some(plan) if is_planned => [Some(plan), None],
@@ -118,8 +123,8 @@ fn advice(options: &Options, calibrated: bool) -> String {
     };
     if options.target.rounds_activations() && !calibrated {
         return format!(
-            "{text}\nThe ranges of activations come from synthetic images: expect to lose some tenths of a point to \
-             several points more than with --calibrate IMAGES (16 are enough)."
+            "{text}\nThe ranges of activations come from synthetic images; with --calibrate IMAGES (16 are enough) they \
+             fit what the network will see, and less is lost."
         );
     }
     text.to_owned()

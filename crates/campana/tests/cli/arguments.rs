@@ -16,12 +16,19 @@ fn refuses(options: &[&str], words: &[&str]) {
 
 #[test]
 fn bits_are_1_to_8() {
-    for bits in ["0", "9", "256", "-1", "4.5", "many"] {
+    for bits in ["0", "9", "256", "-1", "0.9", "8.5", "many"] {
         let option = format!("--bits={bits}");
         refuses(&[&option], &["--bits", bits]);
     }
-    refuses(&["--bits=0"], &["1..=8"]);
+    refuses(&["--bits=0"], &["1 to 8"]);
     refuses(&["--bits"], &["--bits"]);
+}
+
+#[test]
+fn best_effort_is_about_a_bound() {
+    let advice = ["--best-effort", "--max-size", "--max-drop"];
+    refuses(&["--best-effort"], &advice);
+    refuses(&["--best-effort", "--bits=3"], &advice);
 }
 
 #[test]
