@@ -119,16 +119,19 @@ impl Options {
                 method: self.method,
                 granularity: self.granularity,
                 byte_price: None,
+                may_grow: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
                 method: planned.method,
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
+                may_grow: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
+            may_grow: self.target.rounds_activations(),
             ..planned
         }
     }
@@ -153,6 +156,9 @@ pub struct TensorChoice {
     /// Relative output error that a byte must save to be worth it, where `auto`
     /// chooses; `None` for the price that all tensors have.
     pub byte_price: Option<f64>,
+    /// Whether codes and decoder may take more bytes than the floats: products
+    /// on integers need the codes of small tensors too.
+    pub may_grow: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.

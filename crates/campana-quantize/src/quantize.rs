@@ -289,7 +289,7 @@ fn quantize_chosen(
         squared_error,
     } = stored;
     let len_bytes = tensor.len_bytes();
-    if !gains(weights, &tensor) {
+    if !choice.may_grow && !gains(weights, &tensor) {
         return Ok(None);
     }
     let moments = summary.moments();
