@@ -37,6 +37,9 @@ const TRUSTS: [f64; 3] = [1.0, 0.5, 0.0];
 /// Images that go through a network at once.
 const BATCH: usize = 64;
 
+/// What a report calls the images that a drop is estimated on where there are none.
+pub const SYNTHETIC_IMAGES: &str = "synthetic images";
+
 /// What a quantized model must keep to.
 #[derive(Clone, Copy, Debug)]
 pub enum Bound<'a> {
@@ -241,7 +244,7 @@ impl<'m> Search<'_, 'm> {
                     Some(SampleChoice::Images { data, .. }) => {
                         format!("images of {}", data.display())
                     }
-                    _ => "synthetic images".to_owned(),
+                    _ => SYNTHETIC_IMAGES.to_owned(),
                 },
                 changed: Some(estimate.changed),
                 top1: None,

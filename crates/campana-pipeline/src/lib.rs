@@ -30,7 +30,7 @@ mod quantize_file;
 mod sidecar;
 mod tensor_file;
 
-pub use bound::Bound;
+pub use bound::{Bound, SYNTHETIC_IMAGES};
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{SampleChoice, correct_model, sample_images};
 pub use error::{Error, ErrorKind};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use campana_pipeline::PackReport;
+use campana_pipeline::{PackReport, SYNTHETIC_IMAGES};
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
 use campana_quantize::{AllocationReport, DropReport, QuantizeReport, TensorReport};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -177,6 +177,11 @@ fn drop_line(drop: &DropReport) -> String {
             "Loses {points}, {:.2} to {:.2} %: measured on {images} images of {data}",
             100.0 * float,
             100.0 * now,
+        ),
+        (None, changed) if drop.data == SYNTHETIC_IMAGES => format!(
+            "Loses less than {points}, most likely: {} of the answers to {images} synthetic images change, which are \
+             harder to tell than photographs. --calibrate IMAGES estimates it better, --data measures it",
+            percent(changed.unwrap_or_default()),
         ),
         (None, changed) => format!(
             "Loses about {points}: estimated without labels on {images} {data}, where {} of the answers change",
