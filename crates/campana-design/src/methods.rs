@@ -189,14 +189,14 @@ pub fn design(method: Method, group: &Summary<'_>, bits: u8) -> Design {
         "bits must be 1 to {MAX_BITS}, not {bits}"
     );
     let levels = match method {
-        Method::Ks => lloyd_max::levels(group.fits().best(), bits),
+        Method::Ks => lloyd_max::levels(group.best_fit(), bits),
         Method::Gaussian => lloyd_max::levels(&group.fits().gaussian, bits),
         Method::Laplace => lloyd_max::levels(&group.fits().laplace, bits),
         Method::Ggd => generalized_gaussian::levels(group.generalized_gaussian(), bits),
         Method::Kmeans => kmeans_levels(group, bits),
         Method::Minmax => minmax::levels(group.moments(), bits),
         Method::Mse => uniform_mse::levels(group, bits),
-        Method::Aciq => aciq::levels(group.fits().best(), bits),
+        Method::Aciq => aciq::levels(group.best_fit(), bits),
         Method::Pwlq => piecewise_linear::levels(group, bits),
         Method::Pot => powers_of_two::levels(group, bits),
         Method::Apot => additive_powers_of_two::levels(group, bits),

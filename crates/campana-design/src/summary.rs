@@ -2,9 +2,10 @@
 
 use std::sync::OnceLock;
 
+use crate::distribution::Distribution;
 use crate::empirical::Empirical;
 use crate::generalized_gaussian::GeneralizedGaussian;
-use crate::goodness_of_fit::{Fits, distance};
+use crate::goodness_of_fit::{Fits, best_fit, distance};
 use crate::moments::Moments;
 
 /// A group of weights with its statistics, each computed when first asked for,
@@ -14,6 +15,7 @@ pub struct Summary<'w> {
     weights: &'w [f32],
     moments: Moments,
     fits: OnceLock<Fits>,
+    best_fit: OnceLock<Distribution>,
     generalized_gaussian: OnceLock<GeneralizedGaussian>,
     empirical: OnceLock<Empirical>,
 }
@@ -26,6 +28,7 @@ impl<'w> Summary<'w> {
             weights,
             moments: Moments::of(weights),
             fits: OnceLock::new(),
+            best_fit: OnceLock::new(),
             generalized_gaussian: OnceLock::new(),
             empirical: OnceLock::new(),
         }
@@ -45,6 +48,17 @@ impl<'w> Summary<'w> {
     pub fn fits(&self) -> &Fits {
         self.fits
             .get_or_init(|| Fits::of(self.weights, &self.moments))
+    }
+
+    /// The fit of smaller D, as [`Fits::best`]; the scale of a Laplace fit may
+    /// differ in the last digits. Takes a fraction of the time of
+    /// [`fits`](Self::fits): where bounds tell which D is smaller, neither is
+    /// computed.
+    pub fn best_fit(&self) -> &Distribution {
+        self.best_fit.get_or_init(|| match self.fits.get() {
+            Some(fits) => *fits.best(),
+            None => best_fit(self.weights, &self.moments),
+        })
     }
 
     /// The fit of the generalized Gaussian family.

@@ -58,7 +58,7 @@ pub fn calibrate(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let batches = batches(graph, samples)?;
+    let batches = batches(&graph.inputs, samples)?;
     let observer = Observer::new(graph, &names, threads)?;
     let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; names.len()];
     observer.run(&batches, progress, |i, values| {

@@ -38,7 +38,7 @@ use std::collections::HashMap;
 
 use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
-use campana_model::graph::{Attribute, Dim, Graph, Node};
+use campana_model::graph::{Attribute, Dim, Graph, Node, Value};
 use campana_model::weights::Role;
 use campana_onnx::Model;
 use campana_rounding::Compensation;
@@ -149,10 +149,12 @@ pub fn correct(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Corrected, Error> {
+    // Before the weights are read for it.
+    let inputs = onnx::inputs(model);
+    let batches = batches(&inputs, samples)?;
+    let input = inputs[0].name.clone();
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    let batches = batches(&graph, samples)?;
-    let input = graph.inputs[0].name.clone();
     let images = batches.iter().map(|batch| batch.shape()[0]).sum();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
     let weights: usize = quantized
@@ -696,10 +698,10 @@ pub(crate) fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result
     Ok(())
 }
 
-/// The samples in batches that the model takes.
-pub(crate) fn batches(graph: &Graph, samples: &Samples) -> Result<Vec<Tensor>, Error> {
-    let [input] = graph.inputs.as_slice() else {
-        let count = graph.inputs.len();
+/// The samples in batches that a model of these inputs takes.
+pub(crate) fn batches(inputs: &[Value], samples: &Samples) -> Result<Vec<Tensor>, Error> {
+    let [input] = inputs else {
+        let count = inputs.len();
         return Err(unsupported(format!(
             "the network has {count} inputs, not one for images"
         )));

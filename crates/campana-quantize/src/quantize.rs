@@ -300,7 +300,7 @@ fn quantize_chosen(
         shape: shape.to_vec(),
         bits: Some(bits),
         method: Some(choice.method.to_string()),
-        family: Some(summary.fits().best().family.to_string()),
+        family: Some(summary.best_fit().family.to_string()),
         granularity: Some(granularity_name(&tensor.partition, choice.granularity)),
         clip: Some(clip(&tensor)),
         mse: Some(squared_error / values.len() as f64),

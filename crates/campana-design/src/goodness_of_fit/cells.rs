@@ -13,8 +13,9 @@ const TASK: usize = 1 << 18;
 /// Weights that are read twice from the first-level cache.
 const CACHED: usize = 4096;
 
-/// Weights that are passed over at a time.
-const BLOCK: usize = 64;
+/// Weights that are passed over at a time: two AVX2 registers. Near the middle
+/// of a distribution most blocks of 64 hold a weight that is looked for.
+const BLOCK: usize = 16;
 
 /// Intervals that all cells are first covered with.
 const COVERS: usize = 4;
@@ -65,6 +66,37 @@ impl<'a> Counted<'a> {
         }
     }
 
+    pub(super) fn buckets(&self) -> usize {
+        self.grid.buckets()
+    }
+
+    /// The lowest weight that bucket `index` could hold.
+    pub(super) fn edge(&self, index: usize) -> f64 {
+        f64::from(from_key(self.grid.first_key(index)))
+    }
+
+    /// The share of the weights in buckets before this one.
+    pub(super) fn share_below(&self, index: usize) -> f64 {
+        self.below[index] as f64 / self.weights.len() as f64
+    }
+
+    /// Number of weights in a bucket.
+    pub(super) fn count(&self, bucket: usize) -> u64 {
+        self.below[bucket + 1] - self.below[bucket]
+    }
+
+    /// The buckets of the two middle weights; twice the same one where there is
+    /// one, or where one bucket has both.
+    pub(super) fn middle_buckets(&self) -> [usize; 2] {
+        self.middle_ranks()
+            .map(|rank| self.below.partition_point(|&below| below <= rank) - 1)
+    }
+
+    fn middle_ranks(&self) -> [u64; 2] {
+        let n = self.weights.len() as u64;
+        [(n - 1) / 2, n / 2]
+    }
+
     fn cell(&self, bucket: usize) -> Cell {
         Cell {
             first: self.grid.first_key(bucket),
@@ -74,7 +106,7 @@ impl<'a> Counted<'a> {
                 self.grid.first_key(bucket + 1) - 1
             },
             before: self.below[bucket],
-            count: self.below[bucket + 1] - self.below[bucket],
+            count: self.count(bucket),
         }
     }
 
@@ -88,9 +120,10 @@ impl<'a> Counted<'a> {
     /// the mean absolute deviation from it.
     pub(super) fn median_and_deviation(&self) -> (f64, f64) {
         let n = self.weights.len() as u64;
-        let ranks = [(n - 1) / 2, n / 2];
-        let mut cells: Vec<Cell> = ranks
-            .map(|rank| self.cell(self.below.partition_point(|&below| below <= rank) - 1))
+        let ranks = self.middle_ranks();
+        let mut cells: Vec<Cell> = self
+            .middle_buckets()
+            .map(|bucket| self.cell(bucket))
             .to_vec();
         cells.dedup_by_key(|cell| cell.first);
         loop {
@@ -331,24 +364,22 @@ impl<'a> Locator<'a> {
 
     /// Calls `f` with cell, key and weight for each weight in a cell.
     fn visit(&self, weights: &[f32], mut f: impl FnMut(usize, u32, f32)) {
-        for block in weights.chunks(BLOCK) {
-            // Most blocks have no weight near a cell, and are done here.
-            if !self.covers.touch(block) {
-                continue;
-            }
-            for &x in block {
-                if !self.covers.contains(x) {
-                    continue;
-                }
-                let bucket = self.grid.bucket(x) as usize;
-                let (from, to) = (self.start[bucket] as usize, self.start[bucket + 1] as usize);
-                if from == to {
-                    continue;
-                }
-                let key = key(x);
-                let index = from + self.cells[from..to].partition_point(|cell| cell.first <= key);
-                if index > from && key <= self.cells[index - 1].last {
-                    f(index - 1, key, x);
+        let mut near = [false; CACHED / BLOCK];
+        for part in weights.chunks(CACHED) {
+            self.covers.mark(part, &mut near);
+            for (block, _) in part.chunks(BLOCK).zip(near).filter(|(_, near)| *near) {
+                for &x in block {
+                    if !self.covers.contains(x) {
+                        continue;
+                    }
+                    let bucket = self.grid.bucket(x) as usize;
+                    let (from, to) = (self.start[bucket] as usize, self.start[bucket + 1] as usize);
+                    let key = key(x);
+                    let cells = &self.cells[from..to];
+                    let index = from + cells.partition_point(|cell| cell.first <= key);
+                    if index > from && key <= self.cells[index - 1].last {
+                        f(index - 1, key, x);
+                    }
                 }
             }
         }
@@ -385,19 +416,26 @@ impl Covers {
         self.0.iter().any(|&(low, high)| x >= low && x <= high)
     }
 
-    /// Whether a weight of the block is in any interval.
-    fn touch(&self, block: &[f32]) -> bool {
-        self.0.iter().any(|&(low, high)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    block
-                        .iter()
-                        .fold(0, |near, &x| near | u32::from((x >= low) & (x <= high)))
-                        != 0
-                },
-            )
-        })
+    /// Marks the blocks that have a weight in any interval.
+    fn mark(&self, weights: &[f32], near: &mut [bool; CACHED / BLOCK]) {
+        let (blocks, rest) = weights.as_chunks::<BLOCK>();
+        vectorized(
+            #[inline(always)]
+            || {
+                for (block, near) in blocks.iter().zip(&mut *near) {
+                    let mut inside = [false; BLOCK];
+                    for &(low, high) in &self.0 {
+                        for lane in 0..BLOCK {
+                            inside[lane] |= (block[lane] >= low) & (block[lane] <= high);
+                        }
+                    }
+                    *near = inside.iter().fold(false, |any, &inside| any | inside);
+                }
+            },
+        );
+        if !rest.is_empty() {
+            near[blocks.len()] = true;
+        }
     }
 }
 

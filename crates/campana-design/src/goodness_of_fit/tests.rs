@@ -110,6 +110,28 @@ fn the_family_that_weights_were_drawn_from_fits_best() {
 }
 
 #[test]
+fn the_best_fit_alone_is_that_of_both_with_d() {
+    for shape in SHAPES {
+        for n in [100, MAX_SORTED + 1, 60_000, 300_001] {
+            let weights = samples::draw(shape, n, 11);
+            let moments = Moments::of(&weights);
+            let (found, fits) = (best_fit(&weights, &moments), Fits::of(&weights, &moments));
+            let expected = fits.best();
+            assert_eq!(
+                (found.family, found.location),
+                (expected.family, expected.location),
+                "{shape:?} {n}"
+            );
+            let error = (found.scale - expected.scale).abs();
+            assert!(
+                error <= MAX_DEVIATION_ERROR * expected.scale,
+                "{shape:?} {n}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn number_of_threads_changes_nothing() {
     let weights = samples::draw(Shape::Laplace, 700_000, 10);
     let moments = Moments::of(&weights);

@@ -19,7 +19,7 @@ use campana_onnx::Model;
 
 use super::Result;
 use crate::decoder;
-use crate::graph::Graph;
+use crate::graph::{Graph, Value};
 
 /// Reads the ONNX model in a file, weights included; one in a container is
 /// unpacked in memory.
@@ -43,4 +43,15 @@ pub fn graph(model: &Model) -> Result<Graph> {
     let mut graph = convert::Converter::new(model)?.graph(&model.graph)?;
     decoder::take(&mut graph);
     Ok(graph)
+}
+
+/// The inputs that the [`graph`] of a model would have, without reading any
+/// constant.
+pub fn inputs(model: &Model) -> Vec<Value> {
+    let constants = &model.graph.initializers;
+    let inputs = model.graph.inputs.iter();
+    inputs
+        .filter(|input| constants.iter().all(|tensor| tensor.name != input.name))
+        .map(|input| convert::value(input, &convert::Scope::default()))
+        .collect()
 }

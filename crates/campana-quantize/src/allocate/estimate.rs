@@ -57,7 +57,7 @@ impl DropEstimator {
     pub fn new(model: &Model, samples: &Samples, threads: usize) -> Result<Self, Error> {
         let graph = onnx::graph(model)
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-        let batches = batches(&graph, samples)?;
+        let batches = batches(&graph.inputs, samples)?;
         let images = batches.iter().map(|batch| batch.shape()[0]).sum();
         let front = Frontier::at_input(&graph.inputs[0].name, batches);
         let mut aligned = graph.clone();

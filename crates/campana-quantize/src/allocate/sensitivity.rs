@@ -87,7 +87,7 @@ pub fn sensitivities(
 ) -> Result<Vec<Sensitivity>, Error> {
     let mut graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    let batches = some_of(batches(&graph, samples)?);
+    let batches = some_of(batches(&graph.inputs, samples)?);
     let input = graph.inputs[0].name.clone();
     let images = batches.iter().map(|batch| batch.shape()[0]).sum();
     let start = Frontier::at_input(&input, batches);

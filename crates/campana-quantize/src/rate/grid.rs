@@ -202,7 +202,7 @@ impl Weights {
         let summary = Summary::of(&values);
         Ok(Self {
             moments: *summary.moments(),
-            family: summary.fits().best().family.to_string(),
+            family: summary.best_fit().family.to_string(),
             values,
             partition,
             units,

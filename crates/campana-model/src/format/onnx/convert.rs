@@ -243,7 +243,7 @@ pub(super) fn insert_constant(
     }
 }
 
-fn value(info: &onnx::ValueInfo, scope: &Scope) -> Value {
+pub(super) fn value(info: &onnx::ValueInfo, scope: &Scope) -> Value {
     let (element_type, shape) = match &info.value_type {
         Some(ValueType::Tensor(tensor)) => {
             let element_type = (tensor.element_type.to_onnx() != 0).then_some(tensor.element_type);

@@ -53,6 +53,22 @@ fn convert<'a>(graph_fields: Content<'a>, model_fields: Content<'a>) -> Result<G
     graph(&model)
 }
 
+#[test]
+fn inputs_are_those_of_the_graph_without_its_constants() {
+    let fields = nodes([NewNode::new("Mul", ["x", "w"], ["y"])])
+        .message(schema::graph::INITIALIZER, floats("w", &[1.0, 2.0, 3.0]));
+    let bytes = Content::default()
+        .int(schema::model::IR_VERSION, 3)
+        .message(schema::model::GRAPH, graph_of(&["w", "x"], &["y"], fields))
+        .message(schema::model::OPSET_IMPORT, opset_import("", 17))
+        .into_bytes()
+        .expect("encoded");
+    let model = Model::parse(Source::from_bytes(bytes)).expect("a valid file");
+    let found = super::inputs(&model);
+    assert_eq!(found, graph(&model).expect("a graph").inputs);
+    assert_eq!(found.len(), 1);
+}
+
 fn expect_error(graph_fields: Content<'_>, kind: ErrorKind, words: &[&str]) {
     let error = convert(graph_fields, Content::default()).expect_err("an error");
     assert_eq!(error.kind(), kind, "{error}");
