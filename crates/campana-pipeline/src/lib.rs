@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod arrays;
 mod bound;
 mod container;
 mod correction;
@@ -30,6 +31,7 @@ mod quantize_file;
 mod sidecar;
 mod tensor_file;
 
+pub use arrays::{NamedArray, inspect_arrays, quantize_arrays};
 pub use bound::{Bound, SYNTHETIC_IMAGES};
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{SampleChoice, correct_model, sample_images};

@@ -24,22 +24,28 @@ const BATCH_BYTES: u64 = 96 << 20;
 
 /// The axis of the output channels: first in every framework that these
 /// formats come from.
-const CHANNEL_AXIS: usize = 0;
+pub(crate) const CHANNEL_AXIS: usize = 0;
 
 /// Names of tensors with two axes or more that are no weights all the same.
 const NOT_WEIGHTS: [&str; 4] = ["bias", "running_mean", "running_var", "num_batches_tracked"];
 
 /// Why a tensor is no weight tensor; `None` where it is one.
 fn no_weight(tensor: &TensorEntry) -> Option<String> {
-    let last = tensor.name.rsplit('.').next().unwrap_or_default();
     if !tensor.is_float() {
-        Some(format!("no float tensor ({})", tensor.type_name))
-    } else if NOT_WEIGHTS.contains(&last) {
-        Some(last.to_owned())
-    } else if tensor.shape.len() < 2 {
-        Some("fewer than two axes: bias or normalization".to_owned())
-    } else if tensor.count() == 0 {
-        Some("empty".to_owned())
+        return Some(format!("no float tensor ({})", tensor.type_name));
+    }
+    no_weight_by_shape(&tensor.name, &tensor.shape).map(str::to_owned)
+}
+
+/// Why a float tensor is no weight tensor; `None` where it is one.
+pub(crate) fn no_weight_by_shape<'a>(name: &'a str, shape: &[usize]) -> Option<&'a str> {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    if NOT_WEIGHTS.contains(&last) {
+        Some(last)
+    } else if shape.len() < 2 {
+        Some("fewer than two axes: bias or normalization")
+    } else if shape.contains(&0) {
+        Some("empty")
     } else {
         None
     }
