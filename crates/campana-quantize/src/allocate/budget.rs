@@ -371,7 +371,8 @@ impl<'m> Slot<'m> {
         } else {
             outcome.report.divergence = Some(choice.divergence);
         }
-        self.quantized.insert(key, outcome);
+        // Not `key`: a tensor that stays float has another cost now.
+        self.quantized.insert(self.key(pick, price), outcome);
         Ok(())
     }
 
