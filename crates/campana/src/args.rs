@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use campana_design::Method;
 use campana_eval::Correction;
+use campana_pipeline::{parse_percent, parse_size};
 use campana_quantize::{MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
@@ -408,34 +409,6 @@ fn parse_bits(text: &str) -> Result<Bits, String> {
     }
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let factor = match text[digits.len()..].trim() {
-        "" | "B" => 1.0,
-        "k" | "kB" | "KB" => 1e3,
-        "M" | "MB" => 1e6,
-        "G" | "GB" => 1e9,
-        "KiB" => 1024.0,
-        "MiB" => 1024.0 * 1024.0,
-        "GiB" => 1024.0 * 1024.0 * 1024.0,
-        unit => return Err(format!("'{unit}' is no unit: use B, kB, MB, KiB or MiB")),
-    };
-    match digits.parse::<f64>() {
-        Ok(size) if size > 0.0 && size * factor >= 1.0 && size.is_finite() => {
-            Ok((size * factor) as u64)
-        }
-        _ => Err("use a number and a unit, for example 250kB or 3.5MiB".to_owned()),
-    }
-}
-
-fn parse_percent(text: &str) -> Result<f64, String> {
-    let percent = text.strip_suffix('%').map(|number| number.trim().parse());
-    match percent {
-        Some(Ok(percent)) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("use a percentage, for example 1% or 0.5%".to_owned()),
-    }
-}
-
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(bits) if (0.1..=8.0).contains(&bits) => Ok(bits),
@@ -471,31 +444,6 @@ mod tests {
         assert_eq!(parse_bits("3.0"), Ok(Bits::Average(3.0)));
         for text in ["0", "9", "0.9", "8.5", "nan", "3,2", "1e0", "inf"] {
             assert!(parse_bits(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_decimal_and_binary_units() {
-        for (text, bytes) in [
-            ("250kB", 250_000),
-            ("3.5MB", 3_500_000),
-            ("2 MiB", 2 << 20),
-            ("1KiB", 1024),
-            ("1234", 1234),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan"] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn drops_are_percentages() {
-        assert_eq!(parse_percent("1%"), Ok(0.01));
-        assert_eq!(parse_percent("0.5 %"), Ok(0.005));
-        for text in ["1", "0.01", "-1%", "101%", "%", "nan%"] {
-            assert!(parse_percent(text).is_err(), "{text}");
         }
     }
 
