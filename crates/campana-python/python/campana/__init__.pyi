@@ -1,0 +1,156 @@
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from typing import Any, Optional, Protocol, TypeVar, Union, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ArgumentError as ArgumentError
+from .errors import BoundMissedError as BoundMissedError
+from .errors import CampanaError as CampanaError
+from .errors import FileError as FileError
+from .errors import FormatError as FormatError
+from .errors import InterruptedJobError as InterruptedJobError
+from .errors import LimitError as LimitError
+from .errors import OutputExistsError as OutputExistsError
+from .errors import UnsupportedError as UnsupportedError
+
+__version__: str
+__all__: list[str]
+
+Path = Union[str, PathLike[str]]
+Progress = Callable[[int, int], object]
+
+class ModelProto(Protocol):
+    """An ``onnx.ModelProto``."""
+
+    @property
+    def graph(self) -> Any: ...
+    def SerializeToString(self) -> bytes: ...
+
+Proto = TypeVar("Proto", bound=ModelProto)
+
+@overload
+def quantize(
+    model: Path,
+    output: Path,
+    *,
+    bits: Union[int, float, None] = None,
+    max_size: Union[int, str, None] = None,
+    max_drop: Union[float, str, None] = None,
+    data: Optional[Path] = None,
+    best_effort: bool = False,
+    plan: Optional[Path] = None,
+    method: str = "auto",
+    granularity: Optional[str] = None,
+    keep: Union[str, Iterable[str]] = (),
+    bits_for: Optional[Mapping[str, int]] = None,
+    correct: bool = True,
+    calibrate: Optional[Path] = None,
+    samples: int = 256,
+    target: str = "lut",
+    activation_ranges: str = "mse",
+    report: Optional[Path] = None,
+    rate: Optional[float] = None,
+    sidecar: None = None,
+    force: bool = False,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> dict[str, Any]: ...
+@overload
+def quantize(
+    model: Proto,
+    output: None = None,
+    *,
+    bits: Union[int, float, None] = None,
+    max_size: Union[int, str, None] = None,
+    max_drop: Union[float, str, None] = None,
+    data: Optional[Path] = None,
+    best_effort: bool = False,
+    plan: Optional[Path] = None,
+    method: str = "auto",
+    granularity: Optional[str] = None,
+    keep: Union[str, Iterable[str]] = (),
+    bits_for: Optional[Mapping[str, int]] = None,
+    correct: bool = True,
+    calibrate: Optional[Path] = None,
+    samples: int = 256,
+    target: str = "lut",
+    activation_ranges: str = "mse",
+    report: Optional[Path] = None,
+    rate: Optional[float] = None,
+    sidecar: Optional[Mapping[str, Any]] = None,
+    force: bool = False,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Proto: ...
+@overload
+def quantize(
+    model: Mapping[str, Any],
+    output: None = None,
+    *,
+    bits: Optional[int] = None,
+    max_size: None = None,
+    max_drop: None = None,
+    data: None = None,
+    best_effort: bool = False,
+    plan: None = None,
+    method: str = "auto",
+    granularity: Optional[str] = None,
+    keep: Union[str, Iterable[str]] = (),
+    bits_for: Optional[Mapping[str, int]] = None,
+    correct: bool = True,
+    calibrate: None = None,
+    samples: int = 256,
+    target: str = "lut",
+    activation_ranges: str = "mse",
+    report: None = None,
+    rate: None = None,
+    sidecar: None = None,
+    force: bool = False,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> dict[str, Any]: ...
+def inspect(
+    model: Union[Path, ModelProto, Mapping[str, Any]],
+    *,
+    html: Optional[Path] = None,
+    bits: int = 4,
+    force: bool = False,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> list[dict[str, Any]]: ...
+def evaluate(
+    models: Union[Path, Iterable[Path]],
+    data: Path,
+    *,
+    reference: Optional[Path] = None,
+    limit: Optional[int] = None,
+    batch: int = 16,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> dict[str, Any]: ...
+def fit(array: ArrayLike, *, threads: Optional[int] = None) -> dict[str, Any]: ...
+def design(
+    array: ArrayLike, bits: int = 4, method: str = "kmeans", *, threads: Optional[int] = None
+) -> Codebook: ...
+
+class Codebook:
+    def __init__(self, levels: ArrayLike) -> None: ...
+    @property
+    def levels(self) -> NDArray[np.float32]: ...
+    @property
+    def thresholds(self) -> NDArray[np.float32]: ...
+    def assign(self, array: ArrayLike) -> NDArray[np.uint8]: ...
+    def dequantize(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def __len__(self) -> int: ...
+
+class Session:
+    def __init__(self, model: Union[Path, ModelProto], *, threads: Optional[int] = None) -> None: ...
+    @property
+    def inputs(self) -> dict[str, Optional[list[Union[int, str]]]]: ...
+    @property
+    def outputs(self) -> dict[str, Optional[list[Union[int, str]]]]: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]: ...

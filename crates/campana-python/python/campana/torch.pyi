@@ -1,0 +1,20 @@
+from collections.abc import Iterable, Mapping
+from typing import Optional, TypeVar, Union
+
+import torch
+
+from . import Progress
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+def quantize_(
+    module: Module,
+    *,
+    bits: Optional[int] = None,
+    method: str = "auto",
+    granularity: Optional[str] = None,
+    keep: Union[str, Iterable[str]] = (),
+    bits_for: Optional[Mapping[str, int]] = None,
+    threads: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Module: ...

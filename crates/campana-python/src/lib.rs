@@ -1,0 +1,29 @@
+//! The native part of the Python package `campana`: thin over the library
+//! crates. Long work runs in threads without Python's lock, while the calling
+//! thread hears signals and reports progress.
+#![forbid(unsafe_code)]
+
+mod array;
+mod error;
+mod file;
+mod job;
+mod options;
+mod session;
+
+use pyo3::prelude::*;
+
+/// The native module.
+#[pymodule]
+fn _campana(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<array::Codebook>()?;
+    module.add_class::<session::Session>()?;
+    module.add_function(wrap_pyfunction!(array::design, module)?)?;
+    module.add_function(wrap_pyfunction!(array::fit, module)?)?;
+    module.add_function(wrap_pyfunction!(array::quantize_arrays, module)?)?;
+    module.add_function(wrap_pyfunction!(array::inspect_arrays, module)?)?;
+    module.add_function(wrap_pyfunction!(file::quantize_file, module)?)?;
+    module.add_function(wrap_pyfunction!(file::inspect_file, module)?)?;
+    module.add_function(wrap_pyfunction!(file::evaluate_files, module)?)?;
+    Ok(())
+}

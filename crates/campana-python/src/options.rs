@@ -1,0 +1,239 @@
+//! Options from keyword arguments; their defaults are in the Python part.
+
+use std::path::PathBuf;
+
+use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, parse_percent, parse_size};
+use campana_quantize::{MethodChoice, Options, Target};
+use pyo3::prelude::*;
+
+use crate::error::{argument, exception};
+
+/// The keyword arguments of `quantize`, but for those of every job.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Keywords {
+    bits: Option<Bits>,
+    max_size: Option<Size>,
+    max_drop: Option<Share>,
+    data: Option<PathBuf>,
+    best_effort: bool,
+    plan: Option<PathBuf>,
+    method: String,
+    granularity: Option<String>,
+    keep: Vec<String>,
+    bits_for: Vec<(String, i64)>,
+    correct: bool,
+    calibrate: Option<PathBuf>,
+    samples: usize,
+    target: String,
+    activation_ranges: String,
+    rate: Option<f64>,
+    report: Option<PathBuf>,
+    force: bool,
+}
+
+/// A whole number is a width for every tensor, one with a point an average.
+#[derive(Clone, Copy, FromPyObject)]
+enum Bits {
+    Width(i64),
+    Average(f64),
+}
+
+#[derive(FromPyObject)]
+enum Size {
+    Bytes(i64),
+    Text(String),
+}
+
+#[derive(FromPyObject)]
+enum Share {
+    Fraction(f64),
+    Text(String),
+}
+
+impl Keywords {
+    /// What becomes of the weights; reads the plan where one is to be applied.
+    pub(crate) fn options(&self) -> PyResult<Options> {
+        let method: MethodChoice = parse("method", &self.method)?;
+        let granularity = match &self.granularity {
+            Some(text) => parse("granularity", text)?,
+            None => method.default_granularity(),
+        };
+        let target = parse("target", &self.target)?;
+        let bits = match self.bits {
+            Some(Bits::Width(bits)) => width("bits", bits)?,
+            _ if target == Target::Int8 => 8,
+            _ => Options::default().bits,
+        };
+        let keep = self.keep.iter().map(|pattern| parse("keep", pattern));
+        let bits_for = self.bits_for.iter().map(|(pattern, bits)| {
+            let name = format!("bits_for '{pattern}'");
+            Ok((parse("bits_for", pattern)?, width(&name, *bits)?))
+        });
+        let options = Options {
+            bits,
+            method,
+            granularity,
+            keep: keep.collect::<PyResult<_>>()?,
+            bits_for: bits_for.collect::<PyResult<_>>()?,
+            plan: None,
+            means_are_corrected: self.correct,
+            rate: self.rate,
+            target,
+            activation_ranges: parse("activation_ranges", &self.activation_ranges)?,
+        };
+        self.check(&options)?;
+        let plan = match &self.plan {
+            Some(plan) if self.applies_plan() => {
+                Some(campana_pipeline::read_plan(plan).map_err(exception)?)
+            }
+            _ => None,
+        };
+        Ok(Options { plan, ..options })
+    }
+
+    /// Refuses what the command line refuses: options that would not act.
+    fn check(&self, options: &Options) -> PyResult<()> {
+        let bounds = [
+            self.bits.is_some(),
+            self.max_size.is_some(),
+            self.max_drop.is_some(),
+        ];
+        let is_bounded = self.bound()?.is_some();
+        let is_fixed = !self.bits_for.is_empty()
+            || self.granularity.is_some()
+            || self.method != MethodChoice::Auto.to_string();
+        let refusals = [
+            (
+                bounds.into_iter().filter(|&is_given| is_given).count() > 1,
+                "give one of bits, max_size and max_drop",
+            ),
+            (
+                self.data.is_some() && self.max_drop.is_none(),
+                "data is what max_drop is measured on: add max_drop",
+            ),
+            (
+                self.best_effort && !is_bounded,
+                "best_effort is about a bound: add max_size, max_drop or an average as bits=3.2",
+            ),
+            (
+                self.rate.is_some() && options.target != Target::Campana,
+                "rate is for the entropy coder of the container: add target='campana'",
+            ),
+            (
+                self.rate.is_some_and(|rate| !(0.1..=8.0).contains(&rate)),
+                "rate must be a number of bits from 0.1 to 8",
+            ),
+            (
+                self.rate.is_some() && (self.bits.is_some() || is_fixed),
+                "rate chooses codes by itself: leave out bits, bits_for, method and granularity",
+            ),
+            (self.samples == 0, "samples must be 1 or more"),
+            (
+                self.calibrate.is_some() && !self.correct,
+                "calibrate names the images of the correction, which correct=False leaves out",
+            ),
+        ];
+        match refusals.into_iter().find(|(is_refused, _)| *is_refused) {
+            Some((_, message)) => Err(argument(message)),
+            None => Ok(()),
+        }
+    }
+
+    /// What the result must keep to.
+    fn bound(&self) -> PyResult<Option<Bound<'_>>> {
+        if let Some(Bits::Average(bits)) = self.bits {
+            if !(1.0..=8.0).contains(&bits) {
+                return Err(argument(format!(
+                    "bits must be a whole number from 1 to 8, or an average as 3.2, not {bits}"
+                )));
+            }
+            return Ok(Some(Bound::BitsPerWeight(bits)));
+        }
+        if let Some(size) = &self.max_size {
+            let bytes = match size {
+                Size::Text(text) => {
+                    parse_size(text).map_err(|error| wrong("max_size", text, error))?
+                }
+                Size::Bytes(bytes) => u64::try_from(*bytes).unwrap_or(0),
+            };
+            if bytes == 0 {
+                return Err(argument("max_size must be 1 byte or more"));
+            }
+            return Ok(Some(Bound::OutputBytes(bytes)));
+        }
+        let Some(share) = &self.max_drop else {
+            return Ok(None);
+        };
+        let most = match share {
+            Share::Text(text) => {
+                parse_percent(text).map_err(|error| wrong("max_drop", text, error))?
+            }
+            Share::Fraction(share) => *share,
+        };
+        if !(0.0..=1.0).contains(&most) {
+            return Err(argument(format!(
+                "max_drop must be a share from 0 to 1, or a percentage as '1%', not {most}"
+            )));
+        }
+        let data = self.data.as_deref();
+        Ok(Some(Bound::Drop { most, data }))
+    }
+
+    /// Whether the plan is there to be applied, rather than to be written.
+    fn applies_plan(&self) -> bool {
+        self.bits.is_none() && self.max_size.is_none() && self.max_drop.is_none()
+    }
+
+    /// The job from file to file.
+    pub(crate) fn job<'a>(
+        &'a self,
+        input: &'a std::path::Path,
+        output: &'a std::path::Path,
+        options: &'a Options,
+        threads: usize,
+    ) -> PyResult<QuantizeJob<'a>> {
+        let samples = match &self.calibrate {
+            _ if !self.correct => None,
+            Some(data) => Some(SampleChoice::Images {
+                data,
+                count: self.samples,
+            }),
+            None => Some(SampleChoice::Synthetic),
+        };
+        let saved_plan = self.plan.as_deref().filter(|_| !self.applies_plan());
+        Ok(QuantizeJob {
+            samples,
+            threads,
+            page: self.report.as_deref(),
+            overwrite: Overwrite::from_force(self.force),
+            bound: self.bound()?,
+            best_effort: self.best_effort,
+            save_plan: saved_plan,
+            ..QuantizeJob::new(input, output, options)
+        })
+    }
+}
+
+/// A bit width: 1 to 8.
+pub(crate) fn width(name: &str, bits: i64) -> PyResult<u8> {
+    u8::try_from(bits)
+        .ok()
+        .filter(|bits| (1..=8).contains(bits))
+        .ok_or_else(|| {
+            argument(format!(
+                "{name} must be a whole number from 1 to 8, not {bits}"
+            ))
+        })
+}
+
+fn parse<T: std::str::FromStr>(name: &str, text: &str) -> PyResult<T>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| wrong(name, text, error))
+}
+
+fn wrong(name: &str, text: &str, error: impl std::fmt::Display) -> PyErr {
+    argument(format!("{name} '{text}': {error}"))
+}
