@@ -12,7 +12,7 @@ use campana_onnx::{Model, Source};
 use campana_quantize::{
     ActivationScale, AllocationReport, Corrected, CorrectionReport, DataFile, Options, OutputModel,
     Placement, QuantizeReport, QuantizedModel, Target, TensorReport, calibrate, quantize,
-    quantize_at_rate, quantized_graph, round_levels, sqnr_db, stored_tensors,
+    quantize_at_rate, quantized_graph, round_levels, sqnr_db, stored_tensors, zero_share,
 };
 
 use crate::bound::{Bounded, quantize_within};
@@ -255,7 +255,7 @@ fn quantize_as_told<'m>(
         None => Ok(Err("--no-correct".to_owned())),
     };
     let (quantized, correction) = match options.rate {
-        Some(bits) => quantize_at_rate(model, options, bits, monitor, correct)?,
+        Some(goal) => quantize_at_rate(model, options, goal, monitor, correct)?,
         None => {
             let mut quantized = quantize(model, options, monitor)
                 .context(|| format!("cannot quantize '{}'", input.display()))?;
@@ -336,6 +336,7 @@ fn report(
     let tensors = quantized.tensors.iter().map(|t| t.report.clone());
     QuantizeReport {
         allocation,
+        zeros: options.rate.map(|_| zero_share(quantized)),
         ..summarize(
             tensors.collect(),
             [energy, squared_error],
@@ -376,6 +377,7 @@ pub(crate) fn summarize(
         output_bytes,
         weights,
         bits_per_weight: per_weight(8.0 * stored as f64),
+        zeros: None,
         mse: per_weight(squared_error),
         sqnr_db: sqnr_db(energy, squared_error),
         elapsed_s: start.elapsed().as_secs_f64(),

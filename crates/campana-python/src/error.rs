@@ -14,7 +14,7 @@ import_exception!(campana.errors, OutputExistsError);
 import_exception!(campana.errors, UnsupportedError);
 
 /// What an option of the command line is called here.
-const KEYWORDS: [(&str, &str); 15] = [
+const KEYWORDS: [(&str, &str); 16] = [
     ("--no-correct", "correct=False"),
     ("--force", "force=True"),
     ("--bits-for", "bits_for"),
@@ -29,6 +29,7 @@ const KEYWORDS: [(&str, &str); 15] = [
     ("--target", "target"),
     ("--keep", "keep"),
     ("--rate", "rate"),
+    ("--sparsity", "sparsity"),
     ("--bits", "bits"),
 ];
 

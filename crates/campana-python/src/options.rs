@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, parse_percent, parse_size};
-use campana_quantize::{MethodChoice, Options, Target};
+use campana_quantize::{MethodChoice, Options, RateGoal, Target};
 use pyo3::prelude::*;
 
 use crate::error::{argument, exception};
@@ -28,6 +28,7 @@ pub(crate) struct Keywords {
     target: String,
     activation_ranges: String,
     rate: Option<f64>,
+    sparsity: Option<Share>,
     report: Option<PathBuf>,
     force: bool,
 }
@@ -49,6 +50,15 @@ enum Size {
 enum Share {
     Fraction(f64),
     Text(String),
+}
+
+impl Share {
+    fn value(&self, name: &str) -> PyResult<f64> {
+        match self {
+            Self::Text(text) => parse_percent(text).map_err(|error| wrong(name, text, error)),
+            Self::Fraction(share) => Ok(*share),
+        }
+    }
 }
 
 impl Keywords {
@@ -78,7 +88,7 @@ impl Keywords {
             bits_for: bits_for.collect::<PyResult<_>>()?,
             plan: None,
             means_are_corrected: self.correct,
-            rate: self.rate,
+            rate: self.goal()?,
             target,
             activation_ranges: parse("activation_ranges", &self.activation_ranges)?,
         };
@@ -90,6 +100,16 @@ impl Keywords {
             _ => None,
         };
         Ok(Options { plan, ..options })
+    }
+
+    /// What codes for the entropy coder keep to.
+    fn goal(&self) -> PyResult<Option<RateGoal>> {
+        match (self.rate, &self.sparsity) {
+            (Some(_), Some(_)) => Err(argument("give one of rate and sparsity")),
+            (Some(rate), None) => Ok(Some(RateGoal::Bits(rate))),
+            (None, Some(share)) => Ok(Some(RateGoal::Zeros(share.value("sparsity")?))),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Refuses what the command line refuses: options that would not act.
@@ -117,16 +137,16 @@ impl Keywords {
                 "best_effort is about a bound: add max_size, max_drop or an average as bits=3.2",
             ),
             (
-                self.rate.is_some() && options.target != Target::Campana,
-                "rate is for the entropy coder of the container: add target='campana'",
+                options.rate.is_some() && options.target != Target::Campana,
+                "rate and sparsity are for the entropy coder of the container: add target='campana'",
             ),
             (
                 self.rate.is_some_and(|rate| !(0.1..=8.0).contains(&rate)),
                 "rate must be a number of bits from 0.1 to 8",
             ),
             (
-                self.rate.is_some() && (self.bits.is_some() || is_fixed),
-                "rate chooses codes by itself: leave out bits, bits_for, method and granularity",
+                options.rate.is_some() && (self.bits.is_some() || is_fixed),
+                "rate and sparsity choose codes: leave out bits, bits_for, method and granularity",
             ),
             (self.samples == 0, "samples must be 1 or more"),
             (
@@ -165,12 +185,7 @@ impl Keywords {
         let Some(share) = &self.max_drop else {
             return Ok(None);
         };
-        let most = match share {
-            Share::Text(text) => {
-                parse_percent(text).map_err(|error| wrong("max_drop", text, error))?
-            }
-            Share::Fraction(share) => *share,
-        };
+        let most = share.value("max_drop")?;
         if !(0.0..=1.0).contains(&most) {
             return Err(argument(format!(
                 "max_drop must be a share from 0 to 1, or a percentage as '1%', not {most}"

@@ -51,7 +51,7 @@ pub use quantize::{
     QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,
     quantize_weights, sqnr_db,
 };
-pub use rate::quantize_at_rate;
+pub use rate::{RateGoal, quantize_at_rate, zero_share};
 pub use report::{AllocationReport, DropReport, QuantizeReport, TensorReport};
 pub use safetensors_form::SafetensorsForm;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};

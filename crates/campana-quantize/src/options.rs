@@ -6,7 +6,7 @@ use std::str::FromStr;
 use campana_design::Method;
 use campana_tensor::Granularity;
 
-use crate::{Error, ErrorKind, Plan, RangeMethod};
+use crate::{Error, ErrorKind, Plan, RangeMethod, RateGoal};
 
 /// Everything that decides what becomes of a model.
 #[derive(Clone, Debug)]
@@ -27,9 +27,9 @@ pub struct Options {
     /// Whether [`correct`](crate::correct()) will follow: errors of the mean
     /// of a channel then count nothing where `auto` chooses.
     pub means_are_corrected: bool,
-    /// Bits of a weight under the container's entropy coder, instead of a
-    /// width of codes; see [`quantize_at_rate`](crate::quantize_at_rate).
-    pub rate: Option<f64>,
+    /// What codes for the container's entropy coder keep to, instead of a
+    /// width; see [`quantize_at_rate`](crate::quantize_at_rate).
+    pub rate: Option<RateGoal>,
     /// The form in which the model is written.
     pub target: Target,
     /// How ranges of activations are chosen, where the target rounds them.

@@ -1,4 +1,5 @@
-//! The smallest file: codes for an entropy coder, at a rate that is asked for.
+//! The smallest file: codes for an entropy coder, at a rate or with a share of
+//! zeros that is asked for.
 //!
 //! Lloyd-Max codes are near maximal entropy, and coding them gains little. At
 //! equal entropy a uniform grid with a zero is better, and close to the best
@@ -42,42 +43,78 @@ const ATTEMPTS: usize = 3;
 /// Share of the rate that may be left unused.
 const SLACK: f64 = 0.015;
 
-/// Quantizes a model to codes that an entropy coder stores in about this many
-/// bits a weight, and not more. `correct` gets each attempt; it is to call
+/// What codes for an entropy coder keep to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RateGoal {
+    /// At most this many bits a weight, from 0.1 to 8.
+    Bits(f64),
+    /// At least this share of the weights is zero, above 0 and below 1: zeros
+    /// are the cheapest codes, so that pruning is a question of the rate.
+    Zeros(f64),
+}
+
+impl RateGoal {
+    /// What a model may have at most: bits a weight, or the share of weights
+    /// that are not zero.
+    fn limit(self) -> f64 {
+        match self {
+            Self::Bits(bits) => bits,
+            Self::Zeros(share) => 1.0 - share,
+        }
+    }
+
+    fn check(self) -> Result<(), Error> {
+        let message = match self {
+            Self::Bits(bits) if !(0.1..=8.0).contains(&bits) => {
+                format!("the rate must be 0.1 to 8 bits a weight, not {bits}")
+            }
+            Self::Zeros(share) if !(share > 0.0 && share < 1.0) => {
+                format!("the share of zeros must be above 0 and below 1, not {share}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidArgument, message))
+    }
+}
+
+/// Quantizes a model to codes for an entropy coder that come near to a goal,
+/// and keep to it. `correct` gets each attempt; it is to call
 /// [`correct`](crate::correct()) with [`Rounding::AtRate`](crate::Rounding),
-/// or nothing. Returns the last attempt that keeps to the rate, with what
+/// or nothing. Returns the best attempt that keeps to the goal, with what
 /// `correct` said of it.
 ///
 /// # Errors
 ///
-/// As [`quantize`](crate::quantize()), where the rate is out of range, and
+/// As [`quantize`](crate::quantize()), where the goal is out of range, and
 /// those of `correct`.
 pub fn quantize_at_rate<'m, R, E: From<Error>>(
     model: &'m Model,
     options: &Options,
-    bits: f64,
+    goal: RateGoal,
     progress: &dyn Progress,
     mut correct: impl FnMut(&mut QuantizedModel<'m>) -> Result<R, E>,
 ) -> Result<(QuantizedModel<'m>, R), E> {
     options.check()?;
-    if !(0.1..=8.0).contains(&bits) {
-        let message = format!("the rate must be 0.1 to 8 bits a weight, not {bits}");
-        return Err(Error::new(ErrorKind::InvalidArgument, message).into());
-    }
+    goal.check()?;
+    let limit = goal.limit();
     let grid = Grid::of(model, options, progress)?;
     check_patterns(options, &grid.tensors())?;
-    let mut expected = bits;
+    let mut expected = limit;
     let mut best: Option<(f64, (QuantizedModel<'m>, R))> = None;
     for attempt in 0..ATTEMPTS {
-        let step = grid.step_for(expected);
+        let step = grid.step_for(goal, expected);
         let mut quantized = grid.quantize(step)?;
         let said = correct(&mut quantized)?;
         normalization::absorb(model, &mut quantized)?;
-        let actual = measure(&mut quantized);
-        let fits = actual <= bits;
+        let bits = measure(&mut quantized);
+        let actual = match goal {
+            RateGoal::Bits(_) => bits,
+            RateGoal::Zeros(_) => 1.0 - zero_share(&quantized),
+        };
+        let fits = actual <= limit;
         let better = best.as_ref().is_none_or(|(known, _)| {
             if fits {
-                *known > bits || actual > *known
+                *known > limit || actual > *known
             } else {
                 actual < *known
             }
@@ -85,12 +122,12 @@ pub fn quantize_at_rate<'m, R, E: From<Error>>(
         if better {
             best = Some((actual, (quantized, said)));
         }
-        if fits && actual >= bits * (1.0 - SLACK) || grid.is_empty() {
+        if fits && actual >= limit * (1.0 - SLACK) || grid.is_empty() {
             break;
         }
         // Rather a little less than to try once more.
-        let aim = if attempt == 0 { 0.3 } else { 0.6 } * SLACK * bits;
-        expected = (expected + bits - aim - actual).max(expected * 0.3);
+        let aim = if attempt == 0 { 0.3 } else { 0.6 } * SLACK * limit;
+        expected = (expected + limit - aim - actual).max(expected * 0.3);
     }
     Ok(best.expect("at least one attempt").1)
 }
@@ -107,6 +144,18 @@ pub(crate) fn code_bits(codes: impl Iterator<Item = u8>, levels: usize) -> Vec<f
         .into_iter()
         .map(|count| (total / count).log2() as f32)
         .collect()
+}
+
+/// Share of the quantized weights that are zero.
+pub fn zero_share(quantized: &QuantizedModel<'_>) -> f64 {
+    let tensors = quantized.tensors.iter();
+    let (mut zeros, mut count) = (0, 0);
+    for tensor in tensors.filter_map(|outcome| outcome.quantized.as_ref()) {
+        let weights = tensor.dequantize();
+        zeros += weights.iter().filter(|&&weight| weight == 0.0).count();
+        count += weights.len();
+    }
+    zeros as f64 / count.max(1) as f64
 }
 
 /// Codes and table of a tensor as the container stores them; all tensors

@@ -19,6 +19,9 @@ pub struct QuantizeReport {
     pub weights: u64,
     /// Bits a quantized weight takes: codes, codebooks, scales and padding.
     pub bits_per_weight: f64,
+    /// Share of the quantized weights that are zero; null where codes were not
+    /// chosen for an entropy coder.
+    pub zeros: Option<f64>,
     /// Mean squared error of the quantized weights.
     pub mse: f64,
     /// Ratio of the energies of quantized weights and error, in dB; null

@@ -143,6 +143,9 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             decibels(report.sqnr_db),
             report.elapsed_s,
         );
+        if let Some(zeros) = report.zeros {
+            anstream::println!("{} of the weights are zero", percent(zeros));
+        }
         anstream::println!("{}", correction_line(report));
     }
     if let Some(allocation) = &report.allocation {

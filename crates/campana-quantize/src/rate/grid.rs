@@ -12,7 +12,7 @@ use crate::quantize::{
     sqnr_db,
 };
 use crate::rate::normalization::row_gains;
-use crate::rate::{BISECTIONS, code_bits};
+use crate::rate::{BISECTIONS, RateGoal, code_bits};
 use crate::{Error, ErrorKind, Options, Progress, TensorReport};
 
 /// How far below the middle between two levels the threshold to the outer one
@@ -119,12 +119,17 @@ impl<'m> Grid<'m> {
         self.tensors.iter().all(|gridded| gridded.weights.is_err())
     }
 
-    /// The step at which codes rounded one by one have this entropy.
-    pub(crate) fn step_for(&self, bits: f64) -> f64 {
+    /// The step at which codes rounded one by one have this entropy, or this
+    /// share that is not zero.
+    pub(crate) fn step_for(&self, goal: RateGoal, limit: f64) -> f64 {
         let (mut fine, mut coarse) = ((2.0f64).powi(-7), (2.0f64).powi(5));
         for _ in 0..BISECTIONS {
             let step = (fine * coarse).sqrt();
-            if self.bits(step) > bits {
+            let measured = match goal {
+                RateGoal::Bits(_) => self.bits(step),
+                RateGoal::Zeros(_) => self.density(step),
+            };
+            if measured > limit {
                 fine = step;
             } else {
                 coarse = step;
@@ -154,6 +159,26 @@ impl<'m> Grid<'m> {
         let bits: f64 = sums.iter().map(|(bits, _)| bits).sum();
         let count: usize = sums.iter().map(|(_, count)| count).sum();
         bits / count.max(1) as f64
+    }
+
+    /// Share of codes rounded one by one that are not zero.
+    fn density(&self, step: f64) -> f64 {
+        let counts: Vec<[usize; 2]> = self
+            .tensors
+            .par_iter()
+            .filter_map(|gridded| gridded.weights.as_ref().ok())
+            .map(|weights| {
+                let (codes, zero) = weights.codes(step);
+                [
+                    codes.iter().filter(|&&code| code != zero).count(),
+                    codes.len(),
+                ]
+            })
+            .collect();
+        let [others, count] = counts
+            .iter()
+            .fold([0; 2], |[a, b], &[others, count]| [a + others, b + count]);
+        others as f64 / count.max(1) as f64
     }
 
     /// The model on grids of this step.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan};
-use campana_quantize::{Options, Target};
+use campana_quantize::{Options, RateGoal, Target};
 
 use crate::args::{Bits, Global, Quantize};
 use crate::printer;
@@ -34,6 +34,16 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         Some(plan) if is_planned => [Some(plan), None],
         plan => [None, plan.as_ref()],
     };
+    let zeros = args.sparsity.map(RateGoal::Zeros);
+    let goal = args.rate.map(RateGoal::Bits).or(zeros);
+    if goal.is_some() && args.target != Target::Campana {
+        let option = if zeros.is_some() {
+            "--sparsity"
+        } else {
+            "--rate"
+        };
+        bail!("{option} is for the entropy coder of the container: add --target campana");
+    }
     let options = Options {
         bits: match args.bits {
             Some(Bits::Width(bits)) => bits,
@@ -48,13 +58,10 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         bits_for: args.bits_for.clone(),
         plan: applied.map(|plan| read_plan(plan)).transpose()?,
         means_are_corrected: !args.no_correct,
-        rate: args.rate,
+        rate: goal,
         target: args.target,
         activation_ranges: args.activation_ranges,
     };
-    if args.rate.is_some() && args.target != Target::Campana {
-        bail!("--rate is for the entropy coder of the container: add --target campana");
-    }
     let samples = match &args.calibrate {
         _ if args.no_correct => None,
         Some(data) => Some(SampleChoice::Images {

@@ -94,6 +94,25 @@ fn a_rate_is_kept_and_correction_pays_there_too() {
 }
 
 #[test]
+fn at_least_the_share_asked_for_becomes_zero() {
+    let folder = folder();
+    let quantize = "quantize model.onnx -o pruned.campana --target campana --sparsity 70% --json";
+    let report = folder.run(&quantize.split(' ').collect::<Vec<_>>()).json();
+    let zeros = report["zeros"].as_f64().unwrap();
+    assert!((0.7..0.75).contains(&zeros), "{zeros}");
+    folder
+        .run(&["unpack", "pruned.campana", "-o", "pruned.onnx"])
+        .succeeds();
+    let evaluate = ["evaluate", "pruned.onnx", "--data", "images.bin", "--json"];
+    folder.write("pruned.json", folder.read("model.json"));
+    let top1 = folder.run(&evaluate).json()["models"][0]["top1"]
+        .as_f64()
+        .unwrap();
+    // The float network is right on 87 % of them.
+    assert!(top1 > 0.7, "{top1}");
+}
+
+#[test]
 fn what_is_no_container_is_refused() {
     let folder = folder();
     let unpack = ["unpack", "model.onnx", "-o", "out.onnx"];
@@ -129,4 +148,6 @@ fn data_beside_a_model_is_not_left_behind() {
 fn a_rate_needs_the_coder() {
     let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--rate", "2"];
     folder().refuses(&quantize, &["--rate", "--target campana"]);
+    let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--sparsity=60%"];
+    folder().refuses(&quantize, &["--sparsity", "--target campana"]);
 }

@@ -61,6 +61,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         output_bytes: 1500 * tensors.len() as u64 + 500,
         weights: 2000 * tensors.len() as u64,
         bits_per_weight: 4.2,
+        zeros: None,
         mse: 1e-4,
         sqnr_db: 20.0,
         elapsed_s: 0.1,
