@@ -7,6 +7,8 @@
 //!    these with the inputs in the float network, are gathered. The weights are
 //!    moved to where they partly undo the errors of the layers before, and
 //!    codes (and levels) are chosen anew for the least error of the outputs.
+//!    Covariances count as far as they [agree](trust) with what the
+//!    normalization behind the layer remembers.
 //!    Where the outputs are added to another value, as at the end of a residual
 //!    block, they aim at the sum: what that value lacks is made up for as far
 //!    as the layer's inputs tell.
@@ -31,6 +33,7 @@ pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;
 pub(crate) mod statistics;
+mod trust;
 pub(crate) mod walk;
 
 use std::borrow::Cow;
@@ -49,6 +52,7 @@ use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::merge::{Normalization, epsilon, round_to_halves};
 use crate::correct::statistics::ChannelStatistics;
+use crate::correct::trust::believable_share;
 pub(crate) use crate::correct::walk::unsupported;
 use crate::correct::walk::{Frontier, read_after};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
@@ -179,6 +183,7 @@ pub fn correct(
         quantized,
         rounding,
         align: synthetic,
+        believed: 1.0,
         images,
         threads,
         report: CorrectionReport {
@@ -234,6 +239,8 @@ struct Correction<'q, 'm> {
     quantized: &'q mut QuantizedModel<'m>,
     rounding: Rounding,
     align: bool,
+    /// Share of the last layer's covariances that was believed.
+    believed: f64,
     images: usize,
     threads: usize,
     report: CorrectionReport,
@@ -398,7 +405,7 @@ impl Correction<'_, '_> {
             self.threads,
             |values| moments.add(values[0], values.get(1).copied(), &pool),
         )?;
-        let moments = moments.finish(about);
+        let mut moments = moments.finish(about);
         if moments.len() != groups
             || rows.count() % groups != 0
             || moments
@@ -406,6 +413,19 @@ impl Correction<'_, '_> {
                 .any(|moments| moments.own.inputs() != rows.row_len())
         {
             return Ok(());
+        }
+        let block = match *tensor.shape {
+            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
+            _ => 1,
+        };
+        let share = self
+            .variances_behind(node)
+            .filter(|variances| variances.len() == rows.count())
+            .and_then(|variances| believable_share(&rows, &moments, &variances, block));
+        // A layer without a normalization sees much the same as the last one.
+        self.believed = share.unwrap_or(self.believed);
+        for moments in &mut moments {
+            moments.believe(self.believed, block);
         }
         let lack = addition.filter(|_| moments[0].lack.len() == rows.count() * rows.row_len());
         let lack = lack.map(|(_, units)| {
@@ -441,6 +461,15 @@ impl Correction<'_, '_> {
         replace(&mut self.quantized_graph, outcome.tensor.name, decoded)?;
         self.report.compensated += 1;
         Ok(())
+    }
+
+    /// The variances in training of a layer's outputs, where a normalization
+    /// follows that knows them.
+    fn variances_behind(&self, node: &Node) -> Option<Vec<f32>> {
+        let next = self.graph.nodes.iter().find(|next| {
+            next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
+        })?;
+        Some(self.own_constant(next, 4)?.1)
     }
 
     /// The value that the outputs of a convolution are added to, behind a

@@ -61,6 +61,31 @@ impl SecondMoment {
         damped
     }
 
+    /// The same with this share, 0 to 1, of the moments of inputs in different
+    /// blocks of `block` inputs.
+    ///
+    /// # Panics
+    ///
+    /// Where blocks are empty.
+    #[must_use]
+    pub fn with_share_between(&self, block: usize, share: f64) -> Self {
+        let mut shared = self.clone();
+        for (i, row) in shared
+            .values
+            .chunks_exact_mut(self.inputs.max(1))
+            .enumerate()
+        {
+            let start = i / block * block;
+            let end = (start + block).min(self.inputs);
+            let (before, rest) = row.split_at_mut(start);
+            let after = &mut rest[end - start..];
+            for value in before.iter_mut().chain(after) {
+                *value *= share as f32;
+            }
+        }
+        shared
+    }
+
     /// What was added to the diagonal.
     pub fn damping(&self) -> f64 {
         self.damping
@@ -106,5 +131,20 @@ impl SecondMoment {
             }
         }
         product
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_leaves_what_lies_within_blocks() {
+        let values = (0..16).map(|i| if i % 5 == 0 { 4.0 } else { 1.0 });
+        let moment = SecondMoment::new(4, values.collect());
+        let half = moment.with_share_between(2, 0.5);
+        let own = moment.variance(0);
+        assert_eq!(half.row(0), [own, 1.0, 0.5, 0.5]);
+        assert_eq!(half.row(3), [0.5, 0.5, 1.0, own]);
     }
 }

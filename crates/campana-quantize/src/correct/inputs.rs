@@ -149,6 +149,23 @@ pub(crate) struct Moments {
     pub(crate) lack: Vec<f64>,
 }
 
+impl Moments {
+    /// Multiplies by this share the moments of different channels, which
+    /// `block` weights each meet, and those with what another value lacks.
+    pub(crate) fn believe(&mut self, share: f64, block: usize) {
+        let n = self.own.inputs();
+        self.own = self.own.with_share_between(block, share);
+        for (i, row) in self.cross.chunks_exact_mut(n.max(1)).enumerate() {
+            for (j, value) in row.iter_mut().enumerate() {
+                if i / block != j / block {
+                    *value *= share;
+                }
+            }
+        }
+        self.lack.iter_mut().for_each(|lack| *lack *= share);
+    }
+}
+
 impl InputMoments {
     /// No inputs yet of `images` images to come.
     pub(crate) fn new(windows: Windows, images: usize) -> Self {
