@@ -18,74 +18,74 @@ from .errors import UnsupportedError as UnsupportedError
 __version__: str
 __all__: list[str]
 
-Path = Union[str, PathLike[str]]
-Progress = Callable[[int, int], object]
+_Path = Union[str, PathLike[str]]
+_Progress = Callable[[int, int], object]
 
-class ModelProto(Protocol):
+class _ModelProto(Protocol):
     """An ``onnx.ModelProto``."""
 
     @property
     def graph(self) -> Any: ...
     def SerializeToString(self) -> bytes: ...
 
-Proto = TypeVar("Proto", bound=ModelProto)
+_Proto = TypeVar("_Proto", bound=_ModelProto)
 
 @overload
 def quantize(
-    model: Path,
-    output: Path,
+    model: _Path,
+    output: _Path,
     *,
     bits: Union[int, float, None] = None,
     max_size: Union[int, str, None] = None,
     max_drop: Union[float, str, None] = None,
-    data: Optional[Path] = None,
+    data: Optional[_Path] = None,
     best_effort: bool = False,
-    plan: Optional[Path] = None,
+    plan: Optional[_Path] = None,
     method: str = "auto",
     granularity: Optional[str] = None,
     keep: Union[str, Iterable[str]] = (),
     bits_for: Optional[Mapping[str, int]] = None,
     correct: bool = True,
-    calibrate: Optional[Path] = None,
+    calibrate: Optional[_Path] = None,
     samples: int = 256,
     target: str = "lut",
     activation_ranges: str = "mse",
-    report: Optional[Path] = None,
+    report: Optional[_Path] = None,
     rate: Optional[float] = None,
     sparsity: Union[float, str, None] = None,
     sidecar: None = None,
     force: bool = False,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
+    progress: Optional[_Progress] = None,
 ) -> dict[str, Any]: ...
 @overload
 def quantize(
-    model: Proto,
+    model: _Proto,
     output: None = None,
     *,
     bits: Union[int, float, None] = None,
     max_size: Union[int, str, None] = None,
     max_drop: Union[float, str, None] = None,
-    data: Optional[Path] = None,
+    data: Optional[_Path] = None,
     best_effort: bool = False,
-    plan: Optional[Path] = None,
+    plan: Optional[_Path] = None,
     method: str = "auto",
     granularity: Optional[str] = None,
     keep: Union[str, Iterable[str]] = (),
     bits_for: Optional[Mapping[str, int]] = None,
     correct: bool = True,
-    calibrate: Optional[Path] = None,
+    calibrate: Optional[_Path] = None,
     samples: int = 256,
     target: str = "lut",
     activation_ranges: str = "mse",
-    report: Optional[Path] = None,
+    report: Optional[_Path] = None,
     rate: Optional[float] = None,
     sparsity: Union[float, str, None] = None,
     sidecar: Optional[Mapping[str, Any]] = None,
     force: bool = False,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
-) -> Proto: ...
+    progress: Optional[_Progress] = None,
+) -> _Proto: ...
 @overload
 def quantize(
     model: Mapping[str, Any],
@@ -112,26 +112,26 @@ def quantize(
     sidecar: None = None,
     force: bool = False,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
+    progress: Optional[_Progress] = None,
 ) -> dict[str, Any]: ...
 def inspect(
-    model: Union[Path, ModelProto, Mapping[str, Any]],
+    model: Union[_Path, _ModelProto, Mapping[str, Any]],
     *,
-    html: Optional[Path] = None,
+    html: Optional[_Path] = None,
     bits: int = 4,
     force: bool = False,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
+    progress: Optional[_Progress] = None,
 ) -> list[dict[str, Any]]: ...
 def evaluate(
-    models: Union[Path, Iterable[Path]],
-    data: Path,
+    models: Union[_Path, Iterable[_Path]],
+    data: _Path,
     *,
-    reference: Optional[Path] = None,
+    reference: Optional[_Path] = None,
     limit: Optional[int] = None,
     batch: int = 16,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
+    progress: Optional[_Progress] = None,
 ) -> dict[str, Any]: ...
 def fit(array: ArrayLike, *, threads: Optional[int] = None) -> dict[str, Any]: ...
 def design(
@@ -149,7 +149,7 @@ class Codebook:
     def __len__(self) -> int: ...
 
 class Session:
-    def __init__(self, model: Union[Path, ModelProto], *, threads: Optional[int] = None) -> None: ...
+    def __init__(self, model: Union[_Path, _ModelProto], *, threads: Optional[int] = None) -> None: ...
     @property
     def inputs(self) -> dict[str, Optional[list[Union[int, str]]]]: ...
     @property

@@ -3,12 +3,12 @@ from typing import Optional, TypeVar, Union
 
 import torch
 
-from . import Progress
+from . import _Progress
 
-Module = TypeVar("Module", bound=torch.nn.Module)
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 def quantize_(
-    module: Module,
+    module: _Module,
     *,
     bits: Optional[int] = None,
     method: str = "auto",
@@ -16,5 +16,5 @@ def quantize_(
     keep: Union[str, Iterable[str]] = (),
     bits_for: Optional[Mapping[str, int]] = None,
     threads: Optional[int] = None,
-    progress: Optional[Progress] = None,
-) -> Module: ...
+    progress: Optional[_Progress] = None,
+) -> _Module: ...
