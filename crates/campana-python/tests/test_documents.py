@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["docs/python.md", "crates/campana-python/README.md"]
+PAGES = ["README.md", "docs/python.md", "crates/campana-python/README.md"]
 #: Packages that are not needed: a block that imports one where it is not is skipped.
 OPTIONAL = ["onnx", "torch"]
 
