@@ -56,18 +56,8 @@ impl Empirical {
                 .map(|ties| (f64::from(weight(ties[0])), ties.len() as f64));
             Self::from_atoms(atoms.collect())
         } else {
-            Self::bucketed(weights, &crate::Moments::of(weights), BUCKETS)
+            Self::bucketed(weights)
         }
-    }
-
-    /// Summarizes weights by this many buckets, however few the weights are.
-    pub(crate) fn in_buckets(weights: &[f32], buckets: usize) -> Self {
-        let moments = crate::Moments::of(weights);
-        if moments.is_constant() {
-            let value = (f64::from(moments.min), moments.count as f64);
-            return Self::from_atoms(Vec::from_iter((moments.count > 0).then_some(value)));
-        }
-        Self::bucketed(weights, &moments, buckets)
     }
 
     /// Summarizes points of different weight, in any order. Points that are
@@ -131,14 +121,15 @@ impl Empirical {
         }
     }
 
-    fn bucketed(weights: &[f32], moments: &crate::Moments, buckets: usize) -> Self {
+    fn bucketed(weights: &[f32]) -> Self {
+        let moments = crate::Moments::of(weights);
         let centre = moments.mean;
         let low = centre - BUCKET_DEVIATIONS * moments.std();
-        let width = 2.0 * BUCKET_DEVIATIONS * moments.std() / buckets as f64;
-        let mut total = Counts::empty(buckets);
+        let width = 2.0 * BUCKET_DEVIATIONS * moments.std() / BUCKETS as f64;
+        let mut total = Counts::empty();
         for counts in weights
             .par_chunks(TASK)
-            .map(|task| Counts::of(task, buckets, [low, width, centre]))
+            .map(|task| Counts::of(task, low, width, centre))
             .collect::<Vec<_>>()
         {
             total.merge(&counts);
@@ -284,16 +275,6 @@ impl Empirical {
         self.centre
     }
 
-    /// Sum of squared differences between the weights and the means of their
-    /// atoms; 0 but for rounding where all atoms are distinct values.
-    pub(crate) fn error_within_atoms(&self) -> f64 {
-        let pairs = self.counts.windows(2).zip(self.sums.windows(2));
-        let between: f64 = pairs
-            .map(|(counts, sums)| (sums[1] - sums[0]).powi(2) / (counts[1] - counts[0]))
-            .sum();
-        (self.square - between).max(0.0)
-    }
-
     /// Distance between the values on both sides of a run of atoms, bucket
     /// widths included: how far a threshold within it can be from either end.
     pub(crate) fn width(&self, first: usize, last: usize) -> f64 {
@@ -329,19 +310,19 @@ struct Counts {
 }
 
 impl Counts {
-    fn empty(buckets: usize) -> Self {
+    fn empty() -> Self {
         Self {
-            buckets: vec![(0, 0.0); buckets],
+            buckets: vec![(0, 0.0); BUCKETS],
             outside: Vec::new(),
         }
     }
 
-    fn of(weights: &[f32], buckets: usize, [low, width, centre]: [f64; 3]) -> Self {
-        let mut counts = Self::empty(buckets);
+    fn of(weights: &[f32], low: f64, width: f64, centre: f64) -> Self {
+        let mut counts = Self::empty();
         let buckets_per_unit = 1.0 / width;
         for &weight in weights {
             let position = (f64::from(weight) - low) * buckets_per_unit;
-            if position >= 0.0 && position < buckets as f64 {
+            if position >= 0.0 && position < BUCKETS as f64 {
                 let bucket = &mut counts.buckets[position as usize];
                 bucket.0 += 1;
                 bucket.1 += f64::from(weight) - centre;
@@ -418,7 +399,7 @@ mod tests {
     fn buckets_raise_the_squared_error_within_the_stated_bound() {
         let weights = draw(Shape::Outliers, 50_000, 3);
         let exact = Empirical::of(&weights);
-        let bucketed = Empirical::in_buckets(&weights, BUCKETS);
+        let bucketed = Empirical::bucketed(&weights);
         assert!(bucketed.bucket_width > 0.0);
         for count in [2, 16, 64] {
             let levels: Vec<f64> = (0..count)

@@ -29,11 +29,7 @@
 //! A. Mathiasen, J. S. Nielsen, S. Schneider, M. Song, "Fast exact k-means,
 //! k-medians and Bregman divergence clustering in 1D", arXiv:1701.07204, 2017.
 
-mod quick;
-
 use crate::Empirical;
-
-pub use quick::quick_kmeans_levels;
 
 /// Steps (levels x weights x log2 of the weights) up to which all cuts are
 /// tried: about 20 ms.
@@ -124,12 +120,12 @@ fn coarse_excess(empirical: &Empirical, positions: &[usize]) -> f64 {
         .map_or(0.0, |(low, high)| largest * (high - low))
 }
 
-/// Ascending cut positions, first and last included: `for_each` level some at equal numbers of
+/// Ascending cut positions, first and last included: some at equal numbers of
 /// atoms, some at equal distances, and single atoms at both ends, where
 /// outliers want cells of their own.
-fn coarse_positions(empirical: &Empirical, levels: usize, for_each: usize) -> Vec<usize> {
+fn coarse_positions(empirical: &Empirical, levels: usize) -> Vec<usize> {
     let atoms = empirical.len();
-    let each = for_each * levels;
+    let each = COARSE_POSITIONS_PER_LEVEL * levels;
     let mut positions: Vec<usize> = (0..=each).map(|step| step * atoms / each).collect();
     if let Some((low, high)) = empirical.range() {
         positions.extend((1..each).map(|step| {
@@ -229,7 +225,7 @@ impl<'e> Problem<'e> {
     /// The levels found with coarse cuts and then within bands, and the bound
     /// on the excess.
     fn solve_in_stages(&self) -> (Vec<f64>, f64) {
-        let coarse = coarse_positions(self.empirical, self.levels, COARSE_POSITIONS_PER_LEVEL);
+        let coarse = coarse_positions(self.empirical, self.levels);
         let mut cuts = self.solve(&self.everywhere(&coarse));
         let mut levels = self.levels_of(&cuts);
         let mut error = self.empirical.sse(&levels);

@@ -57,7 +57,7 @@ pub use empirical::Empirical;
 pub use error::{Error, ErrorKind};
 pub use generalized_gaussian::GeneralizedGaussian;
 pub use goodness_of_fit::Fits;
-pub use kmeans::{KMeans, kmeans, kmeans_levels, quick_kmeans_levels};
+pub use kmeans::{KMeans, kmeans, kmeans_levels};
 pub use methods::{Design, Levels, Method, UnitTable, design};
 pub use moments::Moments;
 pub use summary::Summary;

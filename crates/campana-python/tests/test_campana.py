@@ -139,8 +139,8 @@ def test_a_state_dict_keeps_names_shapes_and_types():
     assert campana.quantize(state, keep="conv*")["conv.weight"] is state["conv.weight"]
     assert [tensor["name"] for tensor in campana.inspect(state)] == ["conv.weight", "half.weight"]
     for wrong in (dict(report="r.html"), dict(target="campana"), dict(calibrate=IMAGES), dict(keep="nothing"),
-                  dict(max_size=1000), dict(bits=3.5), dict(sidecar={})):
-        with pytest.raises(campana.ArgumentError):
+                  dict(max_size=1000), dict(bits=3.5), dict(sidecar={}), dict(sparsity=0.5)):
+        with pytest.raises(campana.ArgumentError, match=next(iter(wrong))):
             campana.quantize(state, **wrong)
     state["conv.weight"][0, 0, 0, 0] = np.nan
     for function in campana.quantize, campana.inspect:
@@ -348,7 +348,8 @@ def test_errors_have_classes(tmp_path):
     dict(bits=9), dict(bits=0), dict(bits=-1), dict(bits=9.5), dict(bits=float("nan")),
     dict(max_size=0), dict(max_size=-5), dict(max_size="3 bits"), dict(max_drop=1.5), dict(max_drop="1"),
     dict(max_drop=0.1, max_size=1000), dict(bits=4, max_size=1000), dict(data=IMAGES), dict(best_effort=True),
-    dict(rate=1.6, target="campana", bits=4), dict(activation_ranges="x"), dict(bits=10**6), dict(method="x"), dict(granularity="x"),
+    dict(rate=1.6, target="campana", bits=4), dict(activation_ranges="x"),
+    dict(sparsity=0.5), dict(sparsity="50%", rate=1.6, target="campana"), dict(bits=10**6), dict(method="x"), dict(granularity="x"),
     dict(granularity="group=0"), dict(keep=["nothing"]), dict(keep="[a"), dict(bits_for={"*": 9}), dict(target="x"),
     dict(rate=1.6), dict(rate=99, target="campana"), dict(threads=0), dict(samples=0), dict(sidecar={}),
     dict(calibrate=IMAGES, correct=False)])

@@ -2,10 +2,8 @@
 //! asked for, a shift for each group: the codebook per channel that costs a
 //! few hundredths of a bit a weight.
 
-use std::borrow::Cow;
-
 use campana_codebook::Codebook;
-use campana_design::{Levels, Moments, UnitTable};
+use campana_design::{Levels, Moments, UnitTable, kmeans_levels};
 use campana_tensor::Partition;
 use rayon::prelude::*;
 
@@ -15,16 +13,11 @@ const MAX_START_SAMPLE: usize = 1 << 16;
 /// Passes over the weights; fewer where one gains less than `MIN_GAIN`.
 const MAX_PASSES: usize = 24;
 
-/// Relative drop of the squared error that is worth another pass; up to
-/// `MANY_WEIGHTS` weights, and for more.
-const MIN_GAIN: [f64; 2] = [1e-4, 1e-3];
-const MANY_WEIGHTS: usize = 1 << 20;
+/// Relative drop of the squared error that is worth another pass.
+const MIN_GAIN: f64 = 1e-4;
 
 /// Alternations between table and scales on the sums of one pass.
 const ALTERNATIONS: usize = 3;
-
-/// How the levels of a start are found, for this many levels.
-pub(crate) type KMeans = fn(&[f32], usize) -> Vec<f64>;
 
 /// What a group has beside the shared table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,16 +43,14 @@ pub(crate) fn shared_levels(
     partition: &Partition,
     levels: usize,
     parameters: GroupParameters,
-    kmeans: KMeans,
 ) -> Vec<Levels> {
     assert_eq!(weights.len(), partition.len(), "weights of the partition");
-    let mut state = SharedTable::start(weights, partition, levels, parameters, kmeans);
+    let mut state = SharedTable::start(weights, partition, levels, parameters);
     let mut last_error = f64::INFINITY;
-    let min_gain = MIN_GAIN[usize::from(weights.len() > MANY_WEIGHTS)];
     for _ in 0..MAX_PASSES {
         let sums = state.assign(weights, partition);
         let error = sums.iter().map(|group| group.error).sum::<f64>();
-        if error >= last_error * (1.0 - min_gain) {
+        if error >= last_error * (1.0 - MIN_GAIN) {
             break;
         }
         last_error = error;
@@ -83,40 +74,12 @@ struct GroupSums {
     error: f64,
 }
 
-impl GroupSums {
-    fn of(weights: &[f32], codes: &[u8], levels: usize, error: f64) -> Self {
-        // Neighbouring weights often have the same code: sums side by side do
-        // not wait for each other.
-        const TALLIES: usize = 4;
-        let mut tallies = vec![[0.0f64; 2]; TALLIES * levels];
-        for (weights, codes) in weights.chunks(TALLIES).zip(codes.chunks(TALLIES)) {
-            for (tally, (&weight, &code)) in weights.iter().zip(codes).enumerate() {
-                let [count, sum] = &mut tallies[tally * levels + usize::from(code)];
-                *count += 1.0;
-                *sum += f64::from(weight);
-            }
-        }
-        let total = |part: usize| {
-            let of_level = |level| tallies.iter().skip(level).step_by(levels);
-            (0..levels)
-                .map(|level| of_level(level).map(|tally| tally[part]).sum())
-                .collect()
-        };
-        Self {
-            count: total(0),
-            sum: total(1),
-            error,
-        }
-    }
-}
-
 impl SharedTable {
     fn start(
         weights: &[f32],
         partition: &Partition,
         levels: usize,
         parameters: GroupParameters,
-        kmeans: KMeans,
     ) -> Self {
         let groups: Vec<(f64, f64)> = (0..partition.group_count())
             .into_par_iter()
@@ -137,7 +100,7 @@ impl SharedTable {
                 normalized.is_finite().then_some(normalized as f32)
             })
             .collect();
-        let mut table = kmeans(&sample, levels);
+        let mut table = kmeans_levels(&sample, levels);
         if table.is_empty() {
             table.push(0.0);
         }
@@ -167,8 +130,16 @@ impl SharedTable {
                 let weights = gather(weights, partition, group);
                 let mut codes = vec![0; weights.len()];
                 let codebook = self.codebook(group);
-                let error = codebook.assign_with_error(&weights, &mut codes);
-                GroupSums::of(&weights, &codes, self.table.len(), error)
+                let mut sums = GroupSums {
+                    count: vec![0.0; self.table.len()],
+                    sum: vec![0.0; self.table.len()],
+                    error: codebook.assign_with_error(&weights, &mut codes),
+                };
+                for (&weight, &code) in weights.iter().zip(&codes) {
+                    sums.count[usize::from(code)] += 1.0;
+                    sums.sum[usize::from(code)] += f64::from(weight);
+                }
+                sums
             })
             .collect()
     }
@@ -237,20 +208,10 @@ impl SharedTable {
 }
 
 /// The weights of one group, in the tensor's order.
-pub(crate) fn gather<'w>(
-    weights: &'w [f32],
-    partition: &Partition,
-    group: usize,
-) -> Cow<'w, [f32]> {
-    let mut runs = partition.runs(group);
-    if partition.is_contiguous()
-        && let Some(run) = runs.next()
-    {
-        return weights[run].into();
-    }
+pub(crate) fn gather(weights: &[f32], partition: &Partition, group: usize) -> Vec<f32> {
     let mut gathered = Vec::with_capacity(partition.group_len());
-    for run in runs {
+    for run in partition.runs(group) {
         gathered.extend_from_slice(&weights[run]);
     }
-    gathered.into()
+    gathered
 }

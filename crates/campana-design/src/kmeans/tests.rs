@@ -149,7 +149,7 @@ fn the_coarse_solution_keeps_its_bound() {
                 continue;
             }
             let problem = Problem::new(&empirical, levels);
-            let coarse = coarse_positions(&empirical, levels, COARSE_POSITIONS_PER_LEVEL);
+            let coarse = coarse_positions(&empirical, levels);
             let cuts = problem.solve(&problem.everywhere(&coarse));
             let found = empirical.sse(&problem.levels_of(&cuts));
             let best = empirical.sse(&kmeans(&empirical, levels).levels);

@@ -48,7 +48,8 @@ def as_file(model, sidecar=None):
 def quantize(
     model, output=None, *, bits=None, max_size=None, max_drop=None, data=None, best_effort=False, plan=None,
     method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256, target="lut",
-    activation_ranges="mse", report=None, rate=None, sparsity=None, sidecar=None, force=False, threads=None, progress=None,
+    activation_ranges="mse", report=None, rate=None, sparsity=None, sidecar=None, force=False, threads=None,
+    progress=None,
 ):
     """Makes a model smaller.
 
@@ -82,7 +83,7 @@ def quantize(
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
     - ``rate``: with ``target="campana"``, bits of a weight under the entropy coder, 0.1 to 8.
-    - ``sparsity``: with ``target="campana"``, the least share of weights that becomes zero: 0.6 or "60%".
+    - ``sparsity``: with ``target="campana"``, the least share of weights that becomes zero: 0.6 or ``"60%"``.
     - ``force``: whether the files that are written may exist already.
 
     ``sidecar`` is a dict that says how the images of a ModelProto are prepared, in the form of ``MODEL.json``.
@@ -94,7 +95,8 @@ def quantize(
         bits=bits, max_size=max_size, max_drop=max_drop, data=_path(data), best_effort=best_effort, plan=_path(plan),
         method=method, granularity=granularity, keep=[keep] if isinstance(keep, str) else list(keep),
         bits_for=list((bits_for or {}).items()), correct=correct, calibrate=_path(calibrate), samples=samples,
-        target=target, activation_ranges=activation_ranges, report=_path(report), rate=rate, sparsity=sparsity, force=force)
+        target=target, activation_ranges=activation_ranges, report=_path(report), rate=rate, sparsity=sparsity,
+        force=force)
 
     if is_path(model):
         if output is None:
@@ -131,7 +133,7 @@ def _quantize_file(source, result, keywords, threads, progress):
 
 
 def _quantize_state_dict(state, keywords, sidecar, threads, progress):
-    for name in "max_size", "max_drop", "data", "plan", "calibrate", "report", "rate":
+    for name in "max_size", "max_drop", "data", "plan", "calibrate", "report", "rate", "sparsity":
         if keywords[name] is not None:
             raise ArgumentError(f"{name} needs a model that can run, not a state dict")
     if sidecar is not None or keywords["best_effort"] or isinstance(keywords["bits"], float):

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use campana_design::{Family, kmeans_levels, lloyd_max};
+use campana_design::{Family, lloyd_max};
 use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
 use campana_model::graph::{Graph, Node};
@@ -383,13 +383,7 @@ impl Trial {
 fn quantized(weights: &Weights, bits: u8, compensations: Option<&[Compensation]>) -> Vec<f32> {
     let (values, shape) = (&weights.values, &weights.shape);
     let partition = Partition::new(shape, weights.channel_axis, Granularity::PerChannel);
-    let designs = shared_levels(
-        values,
-        &partition,
-        1 << bits,
-        GroupParameters::Scale,
-        kmeans_levels,
-    );
+    let designs = shared_levels(values, &partition, 1 << bits, GroupParameters::Scale);
     let tensor = store(values, shape, &partition, &designs, Precision::Coarse).tensor;
     if let (Some(compensations), Some(axis)) = (compensations, weights.channel_axis)
         && let Some(rows) = Rows::new(values, &tensor, axis)
