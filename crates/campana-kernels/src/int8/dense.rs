@@ -181,20 +181,15 @@ impl Int8Kernel for Product<'_> {
     unsafe fn run<V: Int8>(self) {
         let row_bytes = self.input_grid.pixel_stride.max(1);
         let block = (ROW_BLOCK_BYTES / row_bytes).max(8 * TILE_ROWS);
-        let bits = self.weights.bits();
         let mut begin = self.rows.start;
         while begin < self.rows.end {
             let end = self.rows.end.min(begin + block);
             for &panel in self.panels {
                 // SAFETY: the caller's promise; a panel has one or two vectors.
                 unsafe {
-                    match (panel.vectors, bits) {
-                        (1, 8) => self.block::<V, 1, 8>(panel, begin, end),
-                        (_, 8) => self.block::<V, 2, 8>(panel, begin, end),
-                        (1, 4) => self.block::<V, 1, 4>(panel, begin, end),
-                        (_, 4) => self.block::<V, 2, 4>(panel, begin, end),
-                        (1, _) => self.block::<V, 1, 2>(panel, begin, end),
-                        (_, _) => self.block::<V, 2, 2>(panel, begin, end),
+                    match panel.vectors {
+                        1 => self.block::<V, 1>(panel, begin, end),
+                        _ => self.block::<V, 2>(panel, begin, end),
                     }
                 }
             }
@@ -208,39 +203,47 @@ impl Product<'_> {
     ///
     /// # Safety
     ///
-    /// As for `run`; the panel is `NV` vectors wide and its weights have `BITS` bits.
+    /// As for `run`; the panel is `NV` vectors wide.
     #[inline(always)]
-    unsafe fn block<V: Int8, const NV: usize, const BITS: u8>(
-        &self,
-        panel: Panel,
-        begin: usize,
-        end: usize,
-    ) {
-        let bytes = self.weights.bytes()[panel.start..].as_ptr();
-        if BITS != 8 && end - begin <= MAX_ROWS_DECODED_IN_PLACE {
+    unsafe fn block<V: Int8, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
+        let stored = self.weights.bytes()[panel.start..].as_ptr();
+        let bits = self.weights.bits();
+        if bits != 8 && end - begin <= MAX_ROWS_DECODED_IN_PLACE {
             // SAFETY: the caller's promise.
-            unsafe { self.rows_of::<V, NV, BITS>(panel, bytes, begin, end) };
+            unsafe {
+                match bits {
+                    4 => self.rows_of::<V, NV, 4>(panel, stored, begin, end),
+                    _ => self.rows_of::<V, NV, 2>(panel, stored, begin, end),
+                }
+            }
             return;
         }
-        if BITS == 8 {
-            // SAFETY: the caller's promise.
-            unsafe { self.rows_of::<V, NV, 8>(panel, bytes, begin, end) };
-            return;
-        }
-        let steps = panel.joined + panel.apart;
-        let len = (steps + 1) * 2 * NV * BYTES / size_of::<f32>();
         // Taken out, because a closure would be compiled without the level's instructions.
-        let mut decoded = DECODED.take();
-        if decoded.as_slice().len() < len {
-            decoded = AlignedBuffer::zeros(len);
+        let mut decoded = AlignedBuffer::default();
+        let mut bytes = stored;
+        if bits != 8 {
+            decoded = DECODED.take();
+            let steps = panel.joined + panel.apart;
+            let len = (steps + 1) * 2 * NV * BYTES / size_of::<f32>();
+            if decoded.as_slice().len() < len {
+                decoded = AlignedBuffer::zeros(len);
+            }
+            let start = decoded.as_mut_bytes().as_mut_ptr();
+            // SAFETY: the caller's promise; `decoded` holds the panel's steps and one more.
+            unsafe {
+                match bits {
+                    4 => self.decode::<V, NV, 4>(stored, steps, start),
+                    _ => self.decode::<V, NV, 2>(stored, steps, start),
+                }
+            }
+            bytes = start;
         }
-        let start = decoded.as_mut_bytes().as_mut_ptr();
-        // SAFETY: the caller's promise; `decoded` holds the panel's steps and one more.
-        unsafe {
-            self.decode::<V, NV, BITS>(bytes, steps, start);
-            self.rows_of::<V, NV, 8>(panel, start, begin, end);
+        // One call for all widths: everything below is compiled into it.
+        // SAFETY: the caller's promise.
+        unsafe { self.rows_of::<V, NV, 8>(panel, bytes, begin, end) };
+        if bits != 8 {
+            DECODED.set(decoded);
         }
-        DECODED.set(decoded);
     }
 
     /// A panel's weights as 8-bit numbers.
