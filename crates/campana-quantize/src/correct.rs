@@ -57,6 +57,7 @@ pub(crate) use crate::correct::walk::unsupported;
 use crate::correct::walk::{Frontier, read_after};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 use crate::store::Precision;
+use crate::whole_levels::round_outcome;
 use crate::{Error, ErrorKind, Progress};
 
 /// Images that run at once.
@@ -355,10 +356,27 @@ impl Correction<'_, '_> {
             }
             self.compensate(node, place, about)?;
         }
+        self.round(place)?;
         if normalized {
             return Ok(());
         }
         self.correct_bias(node)
+    }
+
+    /// Levels as they will be stored, so that what follows makes up for their
+    /// rounding as well.
+    fn round(&mut self, place: usize) -> Result<(), Error> {
+        let target = self.quantized.target;
+        if !target.rounds_activations() {
+            return Ok(());
+        }
+        let outcome = &mut self.quantized.tensors[place];
+        round_outcome(outcome, target);
+        let name = outcome.tensor.name;
+        match &outcome.quantized {
+            Some(tensor) => replace(&mut self.quantized_graph, name, tensor.dequantize()),
+            None => Ok(()),
+        }
     }
 
     /// Codes of least output error.

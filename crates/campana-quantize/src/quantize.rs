@@ -11,7 +11,9 @@ use crate::auto::{Prices, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::write::decoded_len_bytes;
-use crate::{Error, ErrorKind, MethodChoice, Options, Progress, TensorChoice, TensorReport};
+use crate::{
+    Error, ErrorKind, MethodChoice, Options, Progress, Target, TensorChoice, TensorReport,
+};
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
 const MOST_DECODER_BYTES: usize = 4096;
@@ -21,6 +23,8 @@ const MOST_DECODER_BYTES: usize = 4096;
 pub struct QuantizedModel<'m> {
     /// The constant float tensors, in the file's order.
     pub tensors: Vec<TensorOutcome<'m>>,
+    /// What it will be written as; a correction rounds levels as this asks.
+    pub target: Target,
 }
 
 /// What became of one tensor.
@@ -90,7 +94,10 @@ pub fn quantize<'m>(
         .collect();
     // The first error in the file's order, whichever thread met one first.
     let tensors = outcomes.into_iter().collect::<Result<_, _>>()?;
-    Ok(QuantizedModel { tensors })
+    Ok(QuantizedModel {
+        tensors,
+        target: options.target,
+    })
 }
 
 /// A pattern that fits nothing is a typing error that would go unnoticed.

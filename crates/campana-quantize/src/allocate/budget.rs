@@ -273,6 +273,7 @@ impl<'m> Allocator<'m> {
         };
         QuantizedModel {
             tensors: self.slots.iter().map(&mut outcome).collect(),
+            target: self.options.target,
         }
     }
 

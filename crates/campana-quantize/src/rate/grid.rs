@@ -13,7 +13,7 @@ use crate::quantize::{
 };
 use crate::rate::normalization::row_gains;
 use crate::rate::{BISECTIONS, RateGoal, code_bits};
-use crate::{Error, ErrorKind, Options, Progress, TensorReport};
+use crate::{Error, ErrorKind, Options, Progress, Target, TensorReport};
 
 /// How far below the middle between two levels the threshold to the outer one
 /// lies, in steps: less than the optimum at low rates, since codes are chosen
@@ -191,7 +191,11 @@ impl<'m> Grid<'m> {
                 Ok(weights) => weights.quantize(&gridded.tensor, step),
             })
             .collect();
-        Ok(QuantizedModel { tensors })
+        // Grids stay as they are until the rate is met.
+        Ok(QuantizedModel {
+            tensors,
+            target: Target::Lut,
+        })
     }
 }
 
