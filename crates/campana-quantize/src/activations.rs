@@ -185,7 +185,7 @@ const ON_CODES: [&str; 7] = [
 ];
 
 /// Operators that only move values.
-const KEEPS_CODES: [&str; 7] = [
+pub(crate) const KEEPS_CODES: [&str; 7] = [
     "MaxPool",
     "Slice",
     "Pad",

@@ -1,6 +1,8 @@
 //! A quantized model as ONNX: the parts that changed, everything else copied.
 
 mod activations;
+mod integers;
+mod wiring;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -14,6 +16,8 @@ use campana_onnx::{
 };
 use campana_tensor::ElementType;
 
+use self::wiring::Wiring;
+use crate::correct::quantized_graph;
 use crate::external::{DataFile, ExternalOutput, NewValues, Placement, set_external};
 use crate::lut::parameters::are_halves;
 use crate::lut::{Attribute, Decoder, Operator, StoredTensor};
@@ -65,6 +69,20 @@ impl<'a> OutputModel<'a> {
         placement: &Placement,
     ) -> Result<Self, Error> {
         let mut edits = Edits::new(model);
+        let mut wiring = Wiring::new(model);
+        let integers = if target == Target::Int8 {
+            opset::at_least(model, integers::MIN_OPSET)?;
+            let network = quantized_graph(model, quantized)?;
+            Some(integers::layers(
+                model,
+                &network,
+                quantized,
+                activations,
+                &mut wiring,
+            )?)
+        } else {
+            None
+        };
         let changed: Vec<_> = quantized
             .tensors
             .iter()
@@ -87,6 +105,13 @@ impl<'a> OutputModel<'a> {
             .into_iter()
             .partition(|(outcome, values)| is_decoded && is_parameter_list(outcome, values));
         for (outcome, values) in corrected {
+            let name = outcome.tensor.name;
+            if integers
+                .as_ref()
+                .is_some_and(|layers| layers.has_merged(name))
+            {
+                continue;
+            }
             let values = NewValues::Given(values);
             replace_data(model, &mut edits, &mut external, outcome, values)?;
         }
@@ -104,16 +129,22 @@ impl<'a> OutputModel<'a> {
                 add_decoder(model, edits, external, &changed, &parameters, uint4)?;
             }
             Target::Int8 => {
-                opset::at_least(model, activations::MIN_OPSET_PER_CHANNEL)?;
-                let prefix = unused_prefix(model);
-                activations::add_integer_weights(model, &mut edits, &changed, &prefix)?;
+                if let Some(layers) = integers {
+                    let prefix = unused_prefix(model);
+                    layers.write(model, &mut edits, quantized, &mut wiring, &prefix);
+                }
             }
         }
         if !activations.is_empty() {
             opset::at_least(model, activations::MIN_OPSET)?;
             let prefix = unused_prefix(model);
-            activations::add_pairs(model, &mut edits, activations, &prefix)?;
+            let mut scales = activations.to_vec();
+            if target == Target::Int8 {
+                scales.extend(activations::moved(model, activations));
+            }
+            activations::add_pairs(model, &mut edits, &scales, &mut wiring, &prefix);
         }
+        wiring.apply(&mut edits)?;
         Ok(Self {
             edits,
             data_files: external.into_files(),

@@ -102,7 +102,16 @@ pub(super) fn fuse(
     let only_use = |name: &str| uses.get(name) == Some(&1) && !graph_outputs.contains(name);
     let mut done: Vec<PlannedNode> = Vec::with_capacity(nodes.len());
     let mut makers: HashMap<String, usize> = HashMap::new();
-    for planned in nodes.drain(..) {
+    let mut codes: HashMap<String, Affine> = HashMap::new();
+    for mut planned in nodes.drain(..) {
+        // What was rounded like this and only moved about since is as it was.
+        if let Some(affine) = affine_of(&planned.node)
+            && codes.get(&planned.node.inputs[0]) == Some(&affine)
+        {
+            planned.node.op_type = "Identity".to_owned();
+            planned.node.domain = String::new();
+            planned.node.attributes.clear();
+        }
         let target = planned
             .node
             .inputs
@@ -122,6 +131,9 @@ pub(super) fn fuse(
         };
         for name in &done[at].node.outputs {
             makers.insert(name.clone(), at);
+        }
+        if let Some(affine) = codes_of(&done[at], &codes) {
+            codes.insert(done[at].node.outputs[0].clone(), affine);
         }
     }
     *nodes = done;
@@ -163,17 +175,22 @@ fn takes(
 pub(super) fn codes(nodes: &[PlannedNode]) -> HashMap<String, Affine> {
     let mut codes: HashMap<String, Affine> = HashMap::new();
     for planned in nodes {
-        let node = &planned.node;
-        let kept = || match node.op_type.as_str() {
-            "MaxPool" | "Slice" | "Pad" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze"
-            | "Identity" => codes.get(node.inputs.first()?).copied(),
-            _ => None,
-        };
-        if let Some(affine) = planned.quantize.or(affine_of(node)).or_else(kept) {
-            codes.insert(node.outputs[0].clone(), affine);
+        if let Some(affine) = codes_of(planned, &codes) {
+            codes.insert(planned.node.outputs[0].clone(), affine);
         }
     }
     codes
+}
+
+/// What a node's first output stands for, where it is codes.
+fn codes_of(planned: &PlannedNode, codes: &HashMap<String, Affine>) -> Option<Affine> {
+    let node = &planned.node;
+    let kept = || match node.op_type.as_str() {
+        "MaxPool" | "Slice" | "Pad" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze"
+        | "Identity" => codes.get(node.inputs.first()?).copied(),
+        _ => None,
+    };
+    planned.quantize.or(affine_of(node)).or_else(kept)
 }
 
 /// The weights of a Conv, Gemm or MatMul over codes, and which inputs they replace.
