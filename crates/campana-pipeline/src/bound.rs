@@ -27,7 +27,7 @@ const RATE_TOLERANCE: f64 = 1.02;
 
 /// How often a bound on the output's size is tried again because the correction
 /// made the output larger than it was before.
-const SIZE_ROUNDS: usize = 4;
+const SIZE_ROUNDS: usize = 6;
 
 /// How much measured sensitivities count, in turn; see
 /// [`Allocator::allocate`]. Each is tried, and the one whose network is nearest
@@ -287,7 +287,9 @@ impl<'m> Search<'_, 'm> {
             } else if found.is_within || is_smallest || round == SIZE_ROUNDS {
                 return Ok(found);
             } else {
-                budget = budget.saturating_sub(taken - most + most / 1000);
+                // Further each time: a little less room may change nothing.
+                let excess = taken - most + most / 1000;
+                budget = budget.saturating_sub(excess << round);
                 trusts = vec![found.trust];
             }
             round += 1;
