@@ -21,8 +21,9 @@ fn largest_number(levels: usize) -> f32 {
 const LARGEST_OF_MANY: f32 = 64.0;
 
 /// Largest number where other engines compute. onnxruntime and others add two
-/// products in 16 bits on processors without VNNI, and saturate: with 127, a
-/// sixth of CIFAR-100's answers changed on such a processor, with 64 none can.
+/// products in 16 bits on processors without VNNI, and saturate: on such a
+/// processor, with 127, about 12 of 100 answers of a ResNet-20 on CIFAR-100
+/// changed by that alone. With 64 no sum can.
 const LARGEST_INT8: u8 = 64;
 
 /// Largest number that is stored.
