@@ -270,6 +270,7 @@ impl<'m> Search<'_, 'm> {
             TRUSTS.to_vec()
         };
         let mut budget = most;
+        let (mut step, mut last) = (0, 0);
         let mut round = 0;
         loop {
             let output = Budget::OutputBytes {
@@ -287,9 +288,14 @@ impl<'m> Search<'_, 'm> {
             } else if found.is_within || is_smallest || round == SIZE_ROUNDS {
                 return Ok(found);
             } else {
-                // Further each time: a little less room may change nothing.
-                let excess = taken - most + most / 1000;
-                budget = budget.saturating_sub(excess << round);
+                // Further where less room changed nothing.
+                step = if last == taken {
+                    2 * step
+                } else {
+                    taken - most + most / 1000
+                };
+                last = taken;
+                budget = budget.saturating_sub(step);
                 trusts = vec![found.trust];
             }
             round += 1;

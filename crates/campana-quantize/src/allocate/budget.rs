@@ -17,7 +17,11 @@ use crate::{Error, ErrorKind, Options, Progress, TensorChoice};
 
 /// How often widths are chosen anew after tensors were quantized and the bytes
 /// they take are known.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 16;
+
+/// Share of the room that is given up at least where the same widths come out
+/// again and do not fit.
+const LEAST_STEP: f64 = 0.002;
 
 /// What a quantized model may take.
 pub enum Budget<'a> {
@@ -167,11 +171,18 @@ impl<'m> Allocator<'m> {
         };
         let mut best: Option<(f64, Vec<usize>)> = None;
         let mut seen: Vec<Vec<usize>> = Vec::new();
+        let mut excess = 0.0;
         let (_, price) = choose(&self.choices(), room);
         for _ in 0..ROUNDS {
             let (picks, _) = choose(&self.choices(), room);
             if seen.contains(&picks) {
-                break;
+                if best.is_some() {
+                    break;
+                }
+                // Nothing fitted yet: less than what was too much.
+                room -= excess;
+                excess *= 2.0;
+                continue;
             }
             self.quantize(&picks, price, progress)?;
             let [taken, allowed] = budget.taken_and_allowed(&self.assemble(&picks, price))?;
@@ -182,6 +193,7 @@ impl<'m> Allocator<'m> {
             }
             // What is not in the tensors' bytes stays the same, near enough.
             room = allowed - (taken - self.bytes(&picks));
+            excess = (taken - allowed).max(allowed * LEAST_STEP);
             seen.push(picks);
         }
         let is_within = best.is_some();
