@@ -160,12 +160,21 @@ impl QuantizedTensor {
         )
     }
 
+    /// Which of the tables a group has.
+    pub fn group_table(&self, group: usize) -> usize {
+        self.table_of_group
+            .as_ref()
+            .map_or(0, |tables| usize::from(tables[group]))
+    }
+
+    /// What is added to a group's table before it is scaled; 0 where nothing is.
+    pub fn group_shift(&self, group: usize) -> f32 {
+        self.shift.as_ref().map_or(0.0, |(shifts, _)| shifts[group])
+    }
+
     /// The levels of one group as its weights are decoded.
     pub fn group_levels(&self, group: usize) -> Vec<f32> {
-        let table = self
-            .table_of_group
-            .as_ref()
-            .map_or(0, |tables| usize::from(tables[group]));
+        let table = self.group_table(group);
         affine_levels(
             self.tables.table(table),
             self.group_scale(group),

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use campana_model::graph::{Graph, Node, Value};
-use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_runtime::{Input, MOVES_CODES, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 pub use range::RangeMethod;
@@ -184,17 +184,6 @@ const ON_CODES: [&str; 7] = [
     "GlobalAveragePool",
 ];
 
-/// Operators that only move values.
-pub(crate) const KEEPS_CODES: [&str; 7] = [
-    "MaxPool",
-    "Slice",
-    "Pad",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-];
-
 /// The values to be rounded, in the graph's order.
 fn points(graph: &Graph, target: Target) -> Vec<String> {
     let mut readers: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
@@ -259,7 +248,7 @@ fn points(graph: &Graph, target: Target) -> Vec<String> {
         .filter_map(|node| Some((node.outputs.first()?.as_str(), Some(node))));
     for (name, maker) in inputs.chain(made) {
         let keeps = maker.is_some_and(|node| {
-            KEEPS_CODES.contains(&node.op_type.as_str())
+            MOVES_CODES.contains(&node.op_type.as_str())
                 && node
                     .inputs
                     .first()
@@ -273,7 +262,7 @@ fn points(graph: &Graph, target: Target) -> Vec<String> {
             readers.iter().any(|&(reader, index)| {
                 let op_type = graph.nodes[reader].op_type.as_str();
                 let data = index == 0 || op_type == "Add";
-                data && (ON_CODES.contains(&op_type) || KEEPS_CODES.contains(&op_type))
+                data && (ON_CODES.contains(&op_type) || MOVES_CODES.contains(&op_type))
             })
         });
         if read_as_codes && !is_output(name) && !is_constant(name) && !is_fused(name) {

@@ -10,15 +10,8 @@ use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 /// two products of 255 x 64, and four of 255 x 32. What that costs falls with
 /// the number of levels.
 fn largest_number(levels: usize) -> f32 {
-    match levels {
-        0..=8 => 32.0,
-        9..=16 => 64.0,
-        _ => LARGEST_OF_MANY,
-    }
+    if levels <= 8 { 32.0 } else { 64.0 }
 }
-
-/// The same for more than 16 levels.
-const LARGEST_OF_MANY: f32 = 64.0;
 
 /// Largest number where other engines compute. onnxruntime and others add two
 /// products in 16 bits on processors without VNNI, and saturate: on such a
@@ -113,23 +106,10 @@ fn put_on_grid(tensor: &mut QuantizedTensor, values: &[f32]) -> bool {
 fn round_tensor(tensor: &mut QuantizedTensor, largest: f32) -> bool {
     let groups = tensor.partition.group_count();
     let levels = tensor.tables.levels();
-    let table_of = |group: usize| -> usize {
-        tensor
-            .table_of_group
-            .as_ref()
-            .map_or(0, |tables| usize::from(tables[group]))
-    };
-    let shift_of = |group: usize| {
-        tensor
-            .shift
-            .as_ref()
-            .map_or(0.0, |(shifts, _)| shifts[group])
-    };
     let mut units = vec![0f32; tensor.tables.count()];
     for group in 0..groups {
-        let table = table_of(group);
+        let (table, shift) = (tensor.group_table(group), tensor.group_shift(group));
         for level in tensor.tables.table(table) {
-            let shift = shift_of(group);
             let stored = level.abs().max(shift.abs()) / LARGEST_STORED;
             units[table] = units[table]
                 .max((level + shift).abs() / largest)
@@ -147,7 +127,9 @@ fn round_tensor(tensor: &mut QuantizedTensor, largest: f32) -> bool {
     let values = values
         .flat_map(|(table, &unit)| table.iter().map(move |&level| whole(level, unit)))
         .collect();
-    let unit_of: Vec<f32> = (0..groups).map(|group| units[table_of(group)]).collect();
+    let unit_of: Vec<f32> = (0..groups)
+        .map(|group| units[tensor.group_table(group)])
+        .collect();
     if let Some((shifts, _)) = &mut tensor.shift {
         let pairs = shifts.iter_mut().zip(&unit_of);
         pairs.for_each(|(shift, &unit)| *shift = whole(*shift, unit));

@@ -40,5 +40,5 @@ mod session;
 mod strided;
 
 pub use error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
-pub use plan::{Plan, PlanOptions};
+pub use plan::{MOVES_CODES, Plan, PlanOptions};
 pub use session::{Input, NodeTime, Session};

@@ -20,6 +20,7 @@ use campana_tensor::{Tensor, TensorData};
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
 
+pub use int8::MOVES_CODES;
 pub(crate) use int8::{Int8Layer, Int8Weights, affine_of};
 pub(crate) use pack::Packed;
 

@@ -220,19 +220,12 @@ fn designs_of(tensor: &QuantizedTensor) -> Vec<Levels> {
     (0..tensor.partition.group_count())
         .map(|group| match tensor.group_scale(group) {
             Some(scale) if !has_own_tables(tensor) => {
-                let table = tensor
-                    .table_of_group
-                    .as_ref()
-                    .map_or(0, |t| usize::from(t[group]));
+                let table = tensor.tables.table(tensor.group_table(group));
                 let scale = f64::from(scale);
-                let shift = tensor
-                    .shift
-                    .as_ref()
-                    .map_or(0.0, |(s, _)| f64::from(s[group]));
                 Levels::Affine {
-                    table: to_f64(tensor.tables.table(table).to_vec()).into(),
+                    table: to_f64(table.to_vec()).into(),
                     scale,
-                    shift: shift * scale,
+                    shift: f64::from(tensor.group_shift(group)) * scale,
                 }
             }
             _ => Levels::Free(to_f64(tensor.group_levels(group))),

@@ -3,11 +3,11 @@
 //! others compute as they stand.
 
 use campana_onnx::{Content, Edits, Model, NewNode, NewTensor, schema};
+use campana_runtime::MOVES_CODES;
 use campana_tensor::ElementType;
 
 use super::wiring::Wiring;
 use crate::ActivationScale;
-use crate::activations::KEEPS_CODES;
 
 /// Oldest opset with QuantizeLinear.
 pub(super) const MIN_OPSET: i64 = 10;
@@ -25,7 +25,7 @@ pub(super) fn moved(model: &Model, scales: &[ActivationScale]) -> Vec<Activation
         let is_input = |scale: &&ActivationScale| scale.name == *input;
         let from = scales.iter().chain(&moved).find(is_input).cloned();
         if let Some(from) = from
-            && KEEPS_CODES.contains(&node.op_type.as_str())
+            && MOVES_CODES.contains(&node.op_type.as_str())
             && node.outputs.len() == 1
             && !is_output
             && !scales.iter().any(|scale| scale.name == *output)

@@ -10,11 +10,11 @@ use campana_model::graph::Graph as Network;
 use campana_model::weights::Role;
 use campana_onnx::{AttributeValue, Content, Edits, Model, NewAttribute, NewNode, NewTensor};
 use campana_onnx::{Node, schema};
+use campana_runtime::MOVES_CODES;
 use campana_tensor::{ElementType, TensorData};
 
 use super::remove_constant;
 use super::wiring::Wiring;
-use crate::activations::KEEPS_CODES;
 use crate::quantize::{QuantizedModel, TensorOutcome};
 use crate::{ActivationScale, Error, ErrorKind};
 
@@ -231,7 +231,7 @@ fn scale_of(name: &str, nodes: &[Node], activations: &[ActivationScale]) -> Opti
         let maker = nodes
             .iter()
             .find(|node| node.outputs.iter().any(|output| output == name))?;
-        if !KEEPS_CODES.contains(&maker.op_type.as_str()) {
+        if !MOVES_CODES.contains(&maker.op_type.as_str()) {
             return None;
         }
         name = maker.inputs.first()?;
@@ -435,15 +435,8 @@ fn numbers_and_scales(tensor: &QuantizedTensor) -> (Vec<i8>, Vec<f32>) {
     let mut numbers = vec![0; codes.len()];
     let mut scales = Vec::with_capacity(groups);
     for group in 0..groups {
-        let table = tensor
-            .table_of_group
-            .as_ref()
-            .map_or(0, |tables| usize::from(tables[group]));
-        let shift = tensor
-            .shift
-            .as_ref()
-            .map_or(0.0, |(shifts, _)| shifts[group]);
-        let table = tensor.tables.table(table);
+        let table = tensor.tables.table(tensor.group_table(group));
+        let shift = tensor.group_shift(group);
         for run in tensor.partition.runs(group) {
             for (number, &code) in numbers[run.clone()].iter_mut().zip(&codes[run]) {
                 *number = (table[usize::from(code)] + shift) as i8;

@@ -17,6 +17,18 @@ use crate::ops::{OWN_DOMAIN, elementwise_unary};
 /// Whole numbers that weights become, on either side of zero.
 const LARGEST: i32 = 127;
 
+/// Operators that only move values: of codes they give codes of the same
+/// scale.
+pub const MOVES_CODES: [&str; 7] = [
+    "MaxPool",
+    "Slice",
+    "Pad",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+];
+
 /// How far from a whole number a weight may be, in units of its scale, to be one.
 const WHOLE: f32 = 2e-3;
 
@@ -185,10 +197,10 @@ pub(super) fn codes(nodes: &[PlannedNode]) -> HashMap<String, Affine> {
 /// What a node's first output stands for, where it is codes.
 fn codes_of(planned: &PlannedNode, codes: &HashMap<String, Affine>) -> Option<Affine> {
     let node = &planned.node;
-    let kept = || match node.op_type.as_str() {
-        "MaxPool" | "Slice" | "Pad" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze"
-        | "Identity" => codes.get(node.inputs.first()?).copied(),
-        _ => None,
+    let kept = || {
+        let op_type = node.op_type.as_str();
+        let moves = MOVES_CODES.contains(&op_type) || op_type == "Identity";
+        codes.get(node.inputs.first()?).copied().filter(|_| moves)
     };
     planned.quantize.or(affine_of(node)).or_else(kept)
 }
