@@ -369,30 +369,16 @@ impl Product<'_> {
                     [w, v]
                 }};
             }
-            macro_rules! joined {
-                ($s:literal, $t:literal, $mask:literal) => {
+            // One step of all rows; `$dot` is `dot2` or `dot2_apart`.
+            macro_rules! step {
+                ($dot:ident, $s:literal, $t:literal, $mask:literal) => {
                     let [w, v] = weights!($s, $t, $mask);
                     let (first, second) = (*offsets as usize, *offsets.add(1) as usize);
                     for i in 0..MR {
                         let a = V::broadcast4(inputs[i].add(first));
                         let b = V::broadcast4(inputs[i].add(second));
                         for j in 0..NV {
-                            sums[i][j] = V::dot2(sums[i][j], [a, w[j]], [b, v[j]]);
-                        }
-                    }
-                    offsets = offsets.add(2);
-                };
-            }
-            macro_rules! apart {
-                ($s:literal, $t:literal, $mask:literal) => {
-                    let [w, v] = weights!($s, $t, $mask);
-                    let (first, second) = (*offsets as usize, *offsets.add(1) as usize);
-                    for i in 0..MR {
-                        let a = V::broadcast4(inputs[i].add(first));
-                        let b = V::broadcast4(inputs[i].add(second));
-                        for j in 0..NV {
-                            sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
-                            sums[i][j] = V::dot1(sums[i][j], [b, v[j]]);
+                            sums[i][j] = V::$dot(sums[i][j], [a, w[j]], [b, v[j]]);
                         }
                     }
                     offsets = offsets.add(2);
@@ -401,41 +387,41 @@ impl Product<'_> {
             match BITS {
                 8 => {
                     for _ in 0..panel.joined {
-                        joined!(0, 0, 15);
+                        step!(dot2, 0, 0, 15);
                         bytes = bytes.add(2 * NV * BYTES);
                     }
                     for _ in 0..panel.apart {
-                        apart!(0, 0, 15);
+                        step!(dot2_apart, 0, 0, 15);
                         bytes = bytes.add(2 * NV * BYTES);
                     }
                 }
                 4 => {
                     for _ in 0..panel.joined {
-                        joined!(0, 4, 15);
+                        step!(dot2, 0, 4, 15);
                         bytes = bytes.add(NV * BYTES);
                     }
                     for _ in 0..panel.apart {
-                        apart!(0, 4, 15);
+                        step!(dot2_apart, 0, 4, 15);
                         bytes = bytes.add(NV * BYTES);
                     }
                 }
                 _ => {
                     for _ in 0..panel.joined / 2 {
-                        joined!(0, 2, 3);
-                        joined!(4, 6, 3);
+                        step!(dot2, 0, 2, 3);
+                        step!(dot2, 4, 6, 3);
                         bytes = bytes.add(NV * BYTES);
                     }
                     let mut high = false;
                     if panel.joined % 2 == 1 {
-                        joined!(0, 2, 3);
+                        step!(dot2, 0, 2, 3);
                         high = true;
                     }
                     for _ in 0..panel.apart {
                         if high {
-                            apart!(4, 6, 3);
+                            step!(dot2_apart, 4, 6, 3);
                             bytes = bytes.add(NV * BYTES);
                         } else {
-                            apart!(0, 2, 3);
+                            step!(dot2_apart, 0, 2, 3);
                         }
                         high = !high;
                     }

@@ -83,6 +83,16 @@ pub(crate) trait Int8: Copy {
     /// `sums[i] + Σ a[4 i + b] w[4 i + b]`; the weights as in [`dot2`](Self::dot2).
     fn dot1(sums: Self::Sums, product: [Self::Bytes; 2]) -> Self::Sums;
 
+    /// The same for two products whose weights may not meet in a 16-bit sum.
+    #[inline(always)]
+    fn dot2_apart(
+        sums: Self::Sums,
+        first: [Self::Bytes; 2],
+        second: [Self::Bytes; 2],
+    ) -> Self::Sums {
+        Self::dot1(Self::dot1(sums, first), second)
+    }
+
     /// Four vectors of four bytes a channel, out of four rows of 32 channels:
     /// `result[i][4 l + r] = rows[r][channel_of(i, l)]`.
     fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
