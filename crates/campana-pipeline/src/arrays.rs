@@ -126,11 +126,7 @@ pub fn inspect_arrays(
         })
         .collect();
     let tensors = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Inspection {
-        model: name.to_owned(),
-        weights: tensors.iter().map(|tensor| tensor.count).sum(),
-        tensors,
-    })
+    Ok(Inspection::new(name.to_owned(), tensors))
 }
 
 #[cfg(test)]

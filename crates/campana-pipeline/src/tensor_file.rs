@@ -74,11 +74,7 @@ pub(crate) fn inspect(path: &Path, monitor: &dyn Monitor) -> Result<Inspection, 
             tensors.push(tensor?);
         }
     }
-    Ok(Inspection {
-        model: path.display().to_string(),
-        weights: tensors.iter().map(|tensor| tensor.count).sum(),
-        tensors,
-    })
+    Ok(Inspection::new(path.display().to_string(), tensors))
 }
 
 /// Reads, quantizes and writes the tensors of a file.

@@ -32,6 +32,17 @@ pub struct Inspection {
     pub tensors: Vec<TensorInspection>,
 }
 
+impl Inspection {
+    /// What its tensors say of a model of this name.
+    pub fn new(model: String, tensors: Vec<TensorInspection>) -> Self {
+        Self {
+            model,
+            weights: tensors.iter().map(|tensor| tensor.count).sum(),
+            tensors,
+        }
+    }
+}
+
 /// What the weights of one tensor look like.
 #[derive(Clone, Debug, Serialize)]
 pub struct TensorInspection {
@@ -126,24 +137,13 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
         .collect();
     // The first error in the file's order, whichever thread met one first.
     let tensors = outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(Inspection {
-        model: name.to_owned(),
-        weights: tensors.iter().map(|tensor| tensor.count).sum(),
-        tensors,
-    })
+    Ok(Inspection::new(name.to_owned(), tensors))
 }
 
 fn inspect_tensor(model: &Model, tensor: &ModelTensor<'_>) -> Result<TensorInspection, Error> {
     let weights = read_weights(model, tensor)?;
-    let summary = Summary::of(&weights);
-    check_finite(tensor.name, summary.moments())?;
     let shape = tensor.proto.shape().unwrap_or_default();
-    Ok(inspect_weights(
-        tensor.name,
-        tensor.op_type,
-        shape,
-        &summary,
-    ))
+    inspect_values(tensor.name, tensor.op_type, shape, &weights)
 }
 
 /// Inspects the weights of one tensor, row-major.
