@@ -12,8 +12,8 @@ use campana_model::format::onnx;
 use campana_model::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::{
-    MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Rounding, Samples,
-    Target, correct, quantize, sqnr_db,
+    MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Samples, Target,
+    correct, quantize, sqnr_db,
 };
 use campana_tensor::{Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -287,16 +287,12 @@ impl<'a> Experiment<'a> {
             })?),
         };
         if let Some(samples) = samples {
-            let rounding = match design.method {
-                MethodChoice::Auto => Rounding::Compensate,
-                MethodChoice::Fixed(_) => Rounding::Keep,
-            };
             let stop = Stop(go_on);
             correct(
                 self.model,
                 &mut quantized,
                 samples,
-                rounding,
+                design.method.into(),
                 self.threads,
                 &stop,
             )

@@ -5,15 +5,14 @@ use std::path::Path;
 use campana_eval::{
     BatchOptions, Candidate, Dataset, DatasetOptions, Network, Preprocessing, evaluate,
 };
-use campana_model::format::onnx;
 use campana_onnx::Model;
 use campana_quantize::{
     AllocationReport, Allocator, Budget, Corrected, DropEstimator, DropReport, OutputModel,
-    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, sensitivities,
+    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, quantized_graph,
+    sensitivities,
 };
-use campana_tensor::{Tensor, TensorData};
 
-use crate::correction::{SampleChoice, correct_on, load_samples};
+use crate::correction::{JobSamples, SampleChoice, correct_model};
 use crate::error::{Context, causes};
 use crate::monitor::check;
 use crate::quantize_file::output_len;
@@ -70,12 +69,12 @@ pub(crate) fn quantize_within<'m>(
     bound: &Bound<'_>,
     job: &QuantizeJob<'_>,
     model: &'m Model,
+    samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
 ) -> Result<Bounded<'m>, Error> {
-    let choice = job.samples.unwrap_or(SampleChoice::Synthetic);
-    let samples = load_samples(job.input, choice, job.threads, monitor)?;
+    let images = samples.get()?;
     // What cannot be measured is found before the long part.
-    let estimator = DropEstimator::new(model, &samples, job.threads);
+    let estimator = DropEstimator::new(model, images, job.threads);
     let (estimator, labels) = match *bound {
         Bound::Drop { data: None, .. } => {
             let context = || {
@@ -89,13 +88,13 @@ pub(crate) fn quantize_within<'m>(
         } => (estimator.ok(), Some(Labels::new(data, job, monitor)?)),
         _ => (estimator.ok(), None),
     };
-    let (sensitivities, how) = measure(job, model, &samples, monitor)?;
+    let (sensitivities, how) = measure(job, model, images, monitor)?;
     let context = || format!("cannot quantize '{}'", job.input.display());
     let mut search = Search {
         allocator: Allocator::new(model, job.options, &sensitivities).context(context)?,
         job,
         model,
-        samples: &samples,
+        samples,
         estimator,
         labels,
         monitor,
@@ -138,7 +137,7 @@ fn measure(
     match sensitivities(model, samples, job.threads, monitor) {
         Ok(measured) => {
             let images = match samples {
-                Samples::Synthetic { .. } => "synthetic images",
+                Samples::Synthetic { .. } => SYNTHETIC_IMAGES,
                 Samples::Images { .. } => "the images given",
             };
             Ok((measured, format!("measured on {images}")))
@@ -165,7 +164,7 @@ struct Search<'s, 'm> {
     allocator: Allocator<'m>,
     job: &'s QuantizeJob<'s>,
     model: &'m Model,
-    samples: &'s Samples,
+    samples: &'s JobSamples<'s>,
     /// `None` where the network does not give class scores.
     estimator: Option<DropEstimator>,
     labels: Option<Labels<'s>>,
@@ -210,19 +209,8 @@ impl<'m> Search<'_, 'm> {
             return Ok(None);
         }
         plans.push(allocation.plan.clone());
-        let correction = if job.samples.is_some() {
-            correct_on(
-                self.model,
-                &mut allocation.quantized,
-                job.input,
-                job.options,
-                self.samples,
-                job.threads,
-                self.monitor,
-            )?
-        } else {
-            Err("--no-correct".to_owned())
-        };
+        let quantized = &mut allocation.quantized;
+        let correction = correct_model(job, self.model, quantized, self.samples, self.monitor)?;
         let mut found = Found {
             quantized: allocation.quantized,
             correction,
@@ -333,7 +321,10 @@ impl<'m> Search<'_, 'm> {
     /// labels, else as was estimated.
     fn judge(&self, found: &mut Found<'m>, most: f64) -> Result<bool, Error> {
         if let Some(labels) = &self.labels {
-            let network = decoded_network(self.model, &found.quantized, self.job)?;
+            let name = self.job.input.display().to_string();
+            let graph = quantized_graph(self.model, &found.quantized)
+                .context(|| format!("'{name}' cannot be measured"))?;
+            let network = Network::new(&graph, name, self.job.threads)?;
             let (top1, images) = labels.top1(&network, self.job.threads, self.monitor)?;
             found.drop = Some(DropReport {
                 drop: labels.float_top1 - top1,
@@ -407,37 +398,4 @@ impl<'a> Labels<'a> {
         };
         Ok((share, top1.total))
     }
-}
-
-/// The network that a quantized model decodes to.
-fn decoded_network(
-    model: &Model,
-    quantized: &QuantizedModel<'_>,
-    job: &QuantizeJob<'_>,
-) -> Result<Network, Error> {
-    let name = job.input.display().to_string();
-    let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
-    let mut graph =
-        onnx::graph(model).map_err(|error| unsupported(format!("cannot run '{name}': {error}")))?;
-    for outcome in &quantized.tensors {
-        let decoded = match (&outcome.quantized, &outcome.corrected) {
-            (Some(tensor), _) => tensor.dequantize(),
-            (None, Some(values)) => values.clone(),
-            (None, None) => continue,
-        };
-        let constant = graph.constants.get_mut(outcome.tensor.name);
-        let replaced = constant.and_then(|constant| {
-            let is_float = matches!(constant.data(), TensorData::F32(_));
-            let shape = constant.shape().to_vec();
-            *constant = Tensor::new(shape, TensorData::F32(decoded)).filter(|_| is_float)?;
-            Some(())
-        });
-        if replaced.is_none() {
-            return Err(unsupported(format!(
-                "'{name}' cannot be measured: its tensor '{}' is not read as float32",
-                outcome.tensor.name
-            )));
-        }
-    }
-    Ok(Network::new(&graph, name, job.threads)?)
 }

@@ -1,16 +1,15 @@
 //! Which images the correction of a quantized model looks at.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
-use campana_quantize::{
-    Corrected, MethodChoice, Options, QuantizedModel, Rounding, Samples, correct,
-};
+use campana_quantize::{Corrected, QuantizedModel, Rounding, Samples, TensorOutcome, correct};
 
 use crate::error::{Context, causes};
 use crate::monitor::check;
-use crate::{Error, ErrorKind, Monitor, sidecar};
+use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
 
 /// The images that a correction looks at.
 #[derive(Clone, Copy, Debug)]
@@ -26,67 +25,62 @@ pub enum SampleChoice<'a> {
     },
 }
 
-/// Corrects a quantized model, or says why that cannot be done without data.
-///
-/// # Errors
-///
-/// Where the images or the model's sidecar cannot be read, the model cannot be
-/// corrected on them, or `monitor` says to stop.
-pub fn correct_model(
+/// The images of a job, loaded when they are first needed.
+pub(crate) struct JobSamples<'a> {
+    job: &'a QuantizeJob<'a>,
+    monitor: &'a dyn Monitor,
+    loaded: OnceCell<Samples>,
+}
+
+impl<'a> JobSamples<'a> {
+    pub(crate) fn new(job: &'a QuantizeJob<'a>, monitor: &'a dyn Monitor) -> Self {
+        Self {
+            job,
+            monitor,
+            loaded: OnceCell::new(),
+        }
+    }
+
+    /// The images; synthetic ones where the job is to correct on none.
+    pub(crate) fn get(&self) -> Result<&Samples, Error> {
+        if let Some(samples) = self.loaded.get() {
+            return Ok(samples);
+        }
+        let QuantizeJob { input, threads, .. } = *self.job;
+        let samples = match self.job.samples.unwrap_or(SampleChoice::Synthetic) {
+            // The sidecar helps where the model does not tell the size of its images.
+            SampleChoice::Synthetic => Samples::Synthetic {
+                size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
+            },
+            SampleChoice::Images { data, count } => {
+                sample_images(input, data, count, threads, self.monitor)?
+            }
+        };
+        Ok(self.loaded.get_or_init(|| samples))
+    }
+}
+
+/// Corrects a quantized model as the job says, or says why that is not done.
+pub(crate) fn correct_model(
+    job: &QuantizeJob<'_>,
     model: &Model,
     quantized: &mut QuantizedModel<'_>,
-    input: &Path,
-    options: &Options,
-    choice: SampleChoice<'_>,
-    threads: usize,
+    samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
 ) -> Result<Result<Corrected, String>, Error> {
-    if quantized
-        .tensors
-        .iter()
-        .all(|tensor| tensor.quantized.is_none())
-    {
+    if job.samples.is_none() {
+        return Ok(Err("--no-correct".to_owned()));
+    }
+    let is_kept = |tensor: &TensorOutcome<'_>| tensor.quantized.is_none();
+    if quantized.tensors.iter().all(is_kept) {
         return Ok(Err("nothing is quantized".to_owned()));
     }
-    let samples = load_samples(input, choice, threads, monitor)?;
-    correct_on(model, quantized, input, options, &samples, threads, monitor)
-}
-
-/// The images of a choice.
-pub(crate) fn load_samples(
-    input: &Path,
-    choice: SampleChoice<'_>,
-    threads: usize,
-    monitor: &dyn Monitor,
-) -> Result<Samples, Error> {
-    Ok(match choice {
-        // The sidecar helps where the model does not tell the size of its images.
-        SampleChoice::Synthetic => Samples::Synthetic {
-            size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
-        },
-        SampleChoice::Images { data, count } => {
-            sample_images(input, data, count, threads, monitor)?
-        }
-    })
-}
-
-/// As [`correct_model`], on images that are there.
-pub(crate) fn correct_on(
-    model: &Model,
-    quantized: &mut QuantizedModel<'_>,
-    input: &Path,
-    options: &Options,
-    samples: &Samples,
-    threads: usize,
-    monitor: &dyn Monitor,
-) -> Result<Result<Corrected, String>, Error> {
-    // A method that is asked for by name chooses the codes.
-    let rounding = match options.method {
-        _ if options.rate.is_some() => Rounding::AtRate,
-        MethodChoice::Auto => Rounding::Compensate,
-        MethodChoice::Fixed(_) => Rounding::Keep,
+    let samples = samples.get()?;
+    let rounding = match job.options.rate {
+        Some(_) => Rounding::AtRate,
+        None => job.options.method.into(),
     };
-    match correct(model, quantized, samples, rounding, threads, monitor) {
+    match correct(model, quantized, samples, rounding, job.threads, monitor) {
         Ok(corrected) => Ok(Ok(corrected)),
         Err(error)
             if error.kind() == campana_quantize::ErrorKind::Unsupported
@@ -94,7 +88,7 @@ pub(crate) fn correct_on(
         {
             Ok(Err(causes(&error)))
         }
-        Err(error) => Err(error).context(|| format!("cannot correct '{}'", input.display())),
+        Err(error) => Err(error).context(|| format!("cannot correct '{}'", job.input.display())),
     }
 }
 

@@ -66,7 +66,7 @@ impl Error {
 }
 
 /// An error and what caused it, on one line.
-pub(crate) fn causes(error: &dyn StdError) -> String {
+pub fn causes(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -16,7 +16,7 @@ use campana_quantize::{
 };
 
 use crate::bound::{Bounded, quantize_within};
-use crate::correction::{SampleChoice, correct_model, load_samples};
+use crate::correction::{JobSamples, SampleChoice, correct_model};
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
@@ -114,22 +114,25 @@ pub fn quantize_file(
         })
         .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
+    let samples = JobSamples::new(job, monitor);
     let Bounded {
         mut quantized,
         correction,
         allocation,
     } = match &job.bound {
-        Some(bound) => quantize_within(bound, job, &model, monitor)?,
-        None => quantize_as_told(job, &model, monitor)?,
+        Some(bound) => quantize_within(bound, job, &model, &samples, monitor)?,
+        None => quantize_as_told(job, &model, &samples, monitor)?,
     };
     check(monitor)?;
     let (correction, graph) = match correction {
         Ok(Corrected { report, graph }) => (Ok(report), Some(graph)),
-        Err(reason) => (Err(reason), None),
+        Err(reason) => {
+            round_levels(&mut quantized, options.target);
+            (Err(reason), None)
+        }
     };
-    round_levels(&mut quantized, options.target);
     let activations = if options.target.rounds_activations() {
-        activations(job, &model, &quantized, graph, monitor)?
+        activations(job, &model, &quantized, graph, &samples, monitor)?
     } else {
         Vec::new()
     };
@@ -141,9 +144,10 @@ pub fn quantize_file(
     if allocation.as_ref().is_some_and(|found| !found.written) {
         let output_bytes = output_len(written, options.target).context(context)?;
         let sizes = [(input, input_len(&model)), (output, output_bytes)];
-        let mut report = report(&quantized, sizes, options, correction, allocation, start);
-        report.rounded_activations = activations.len();
-        return Ok(report);
+        return Ok(QuantizeReport {
+            rounded_activations: activations.len(),
+            ..report(&quantized, sizes, options, correction, allocation, start)
+        });
     }
     let mut data_files = Vec::new();
     for data_file in std::mem::take(&mut written.data_files) {
@@ -179,8 +183,10 @@ pub fn quantize_file(
         plan_file.finish()?;
     }
     let sizes = [(input, input_len(&model)), (output, output_bytes)];
-    let mut report = report(&quantized, sizes, options, correction, allocation, start);
-    report.rounded_activations = activations.len();
+    let report = QuantizeReport {
+        rounded_activations: activations.len(),
+        ..report(&quantized, sizes, options, correction, allocation, start)
+    };
     if let Some(page) = page {
         write_page(page, &report, &model, &quantized)?;
     }
@@ -244,16 +250,12 @@ fn write_page(
 fn quantize_as_told<'m>(
     job: &QuantizeJob<'_>,
     model: &'m Model,
+    samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
 ) -> Result<Bounded<'m>, Error> {
     let &QuantizeJob { input, options, .. } = job;
-    let correct = |quantized: &mut QuantizedModel<'_>| match job.samples {
-        Some(choice) => {
-            let threads = job.threads;
-            correct_model(model, quantized, input, options, choice, threads, monitor)
-        }
-        None => Ok(Err("--no-correct".to_owned())),
-    };
+    let correct =
+        |quantized: &mut QuantizedModel<'_>| correct_model(job, model, quantized, samples, monitor);
     let (quantized, correction) = match options.rate {
         Some(goal) => quantize_at_rate(model, options, goal, monitor, correct)?,
         None => {
@@ -277,6 +279,7 @@ fn activations(
     model: &Model,
     quantized: &QuantizedModel<'_>,
     graph: Option<Graph>,
+    samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<ActivationScale>, Error> {
     let context = || format!("cannot calibrate '{}'", job.input.display());
@@ -284,12 +287,10 @@ fn activations(
         Some(graph) => graph,
         None => quantized_graph(model, quantized).context(context)?,
     };
-    let choice = job.samples.unwrap_or(SampleChoice::Synthetic);
-    let samples = load_samples(job.input, choice, job.threads, monitor)?;
     let options = job.options;
     calibrate(
         &graph,
-        &samples,
+        samples.get()?,
         options.activation_ranges,
         options.target,
         job.threads,

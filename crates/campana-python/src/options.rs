@@ -69,11 +69,10 @@ impl Keywords {
             Some(text) => parse("granularity", text)?,
             None => method.default_granularity(),
         };
-        let target = parse("target", &self.target)?;
+        let target: Target = parse("target", &self.target)?;
         let bits = match self.bits {
             Some(Bits::Width(bits)) => width("bits", bits)?,
-            _ if target == Target::Int8 => 8,
-            _ => Options::default().bits,
+            _ => target.default_bits(),
         };
         let keep = self.keep.iter().map(|pattern| parse("keep", pattern));
         let bits_for = self.bits_for.iter().map(|(pattern, bits)| {
@@ -145,8 +144,9 @@ impl Keywords {
                 "rate must be a number of bits from 0.1 to 8",
             ),
             (
-                options.rate.is_some() && (self.bits.is_some() || is_fixed),
-                "rate and sparsity choose codes: leave out bits, bits_for, method and granularity",
+                options.rate.is_some()
+                    && (self.bits.is_some() || is_bounded || is_fixed || self.plan.is_some()),
+                "rate and sparsity choose codes: leave out bits, max_size, max_drop, plan, bits_for, method and granularity",
             ),
             (self.samples == 0, "samples must be 1 or more"),
             (

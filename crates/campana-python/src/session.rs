@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use campana_model::format::onnx;
 use campana_model::graph::{Dim, Value};
+use campana_pipeline::causes;
 use campana_runtime::{Input, Plan, PlanOptions};
 use campana_tensor::{ElementType, Tensor, TensorData};
 use numpy::{Element, IntoPyArray, PyReadonlyArrayDyn, PyUntypedArrayMethods};
@@ -210,15 +211,4 @@ fn in_file(path: &std::path::Path, error: PyErr) -> PyErr {
         let text = format!("cannot load '{}': {}", path.display(), error.value(py));
         PyErr::from_type(error.get_type(py), text)
     })
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -37,7 +37,7 @@ mod trust;
 pub(crate) mod walk;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
@@ -58,7 +58,7 @@ use crate::correct::walk::{Frontier, read_after};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 use crate::store::Precision;
 use crate::whole_levels::round_outcome;
-use crate::{Error, ErrorKind, Progress};
+use crate::{Error, ErrorKind, MethodChoice, Progress};
 
 /// Images that run at once.
 const BATCH: usize = 16;
@@ -112,6 +112,16 @@ pub enum Rounding {
     /// The same, weighed against the bits of the codes; levels lie about a
     /// uniform grid with a zero (see [`quantize_at_rate`](crate::quantize_at_rate)).
     AtRate,
+}
+
+impl From<MethodChoice> for Rounding {
+    /// A method that is asked for by name chooses the codes.
+    fn from(method: MethodChoice) -> Self {
+        match method {
+            MethodChoice::Auto => Self::Compensate,
+            MethodChoice::Fixed(_) => Self::Keep,
+        }
+    }
 }
 
 /// What was corrected.
@@ -181,6 +191,7 @@ pub fn correct(
         quantized_graph: graph.clone(),
         graph,
         fronts: [start.clone(), start],
+        unrounded: (0..quantized.tensors.len()).collect(),
         quantized,
         rounding,
         align: synthetic,
@@ -196,6 +207,7 @@ pub fn correct(
     };
     correction.put_codes_into_graph()?;
     correction.walk(progress)?;
+    correction.round_others()?;
     correction.merge_normalizations();
     correction.round_parameters();
     Ok(Corrected {
@@ -238,6 +250,8 @@ struct Correction<'q, 'm> {
     /// Where each constant's outcome is.
     places: HashMap<String, usize>,
     quantized: &'q mut QuantizedModel<'m>,
+    /// Where the tensors are whose levels are not yet as they will be stored.
+    unrounded: BTreeSet<usize>,
     rounding: Rounding,
     align: bool,
     /// Share of the last layer's covariances that was believed.
@@ -367,7 +381,7 @@ impl Correction<'_, '_> {
     /// rounding as well.
     fn round(&mut self, place: usize) -> Result<(), Error> {
         let target = self.quantized.target;
-        if !target.rounds_activations() {
+        if !target.rounds_activations() || !self.unrounded.remove(&place) {
             return Ok(());
         }
         let outcome = &mut self.quantized.tensors[place];
@@ -377,6 +391,14 @@ impl Correction<'_, '_> {
             Some(tensor) => replace(&mut self.quantized_graph, name, tensor.dequantize()),
             None => Ok(()),
         }
+    }
+
+    /// The levels of tensors that no layer reads in a common way.
+    fn round_others(&mut self) -> Result<(), Error> {
+        for place in self.unrounded.clone() {
+            self.round(place)?;
+        }
+        Ok(())
     }
 
     /// Codes of least output error.

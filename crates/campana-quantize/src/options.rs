@@ -249,6 +249,14 @@ impl Target {
 }
 
 impl Target {
+    /// Bits of a code where none are asked for.
+    pub fn default_bits(self) -> u8 {
+        match self {
+            Self::Int8 => 8,
+            _ => Options::default().bits,
+        }
+    }
+
     /// Whether activations are rounded to 8 bits.
     pub fn rounds_activations(self) -> bool {
         matches!(self, Self::W4a8 | Self::Int8)

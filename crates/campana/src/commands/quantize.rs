@@ -47,8 +47,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     let options = Options {
         bits: match args.bits {
             Some(Bits::Width(bits)) => bits,
-            _ if args.target == Target::Int8 => 8,
-            _ => Options::default().bits,
+            _ => args.target.default_bits(),
         },
         method: args.method,
         granularity: args
@@ -103,18 +102,15 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
             plan.display()
         );
     }
-    anstream::println!(
-        "{}",
-        advice(&options, samples.is_some() && args.calibrate.is_some())
-    );
+    anstream::println!("{}", advice(args.target, args.calibrate.is_some()));
     Ok(status)
 }
 
 /// What the model that was written is good for.
-fn advice(options: &Options, calibrated: bool) -> String {
+fn advice(target: Target, calibrated: bool) -> String {
     let smaller = "Smaller to ship and to store. ONNX runtimes decode the weights when they load the model: memory and \
                    speed there stay those of the float model.";
-    let text = match options.target {
+    let text = match target {
         Target::Float => {
             "The weights are as after quantization, but stored as floats: for other converters."
         }
@@ -128,7 +124,7 @@ fn advice(options: &Options, calibrated: bool) -> String {
         }
         Target::Int8 => "ONNX runtimes and campana compute this model on integers.",
     };
-    if options.target.rounds_activations() && !calibrated {
+    if target.rounds_activations() && !calibrated {
         return format!(
             "{text}\nThe ranges of activations come from synthetic images; with --calibrate IMAGES (16 are enough) they \
              fit what the network will see, and less is lost."
