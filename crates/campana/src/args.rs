@@ -171,11 +171,11 @@ pub(crate) struct Quantize {
     pub(crate) report: Option<PathBuf>,
     /// With --target campana: choose codes for the entropy coder, so that a weight takes this many
     /// bits there on average: 0.1 to 8, for example 1.6
-    #[arg(long, value_name = "BITS", value_parser = parse_rate, conflicts_with_all = ["bits", "bits_for", "method", "granularity"])]
+    #[arg(long, value_name = "BITS", value_parser = parse_rate, conflicts_with_all = ["bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"])]
     pub(crate) rate: Option<f64>,
     /// With --target campana: choose codes for the entropy coder, so that at least this share of the
     /// weights becomes zero, for example 60%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["rate", "bits", "bits_for", "method", "granularity"])]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["rate", "bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"])]
     pub(crate) sparsity: Option<f64>,
     /// Overwrite the output and the page where they exist
     #[arg(long)]

@@ -150,4 +150,11 @@ fn a_rate_needs_the_coder() {
     folder().refuses(&quantize, &["--rate", "--target campana"]);
     let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--sparsity=60%"];
     folder().refuses(&quantize, &["--sparsity", "--target campana"]);
+    for goal in ["--rate=2", "--sparsity=60%"] {
+        for other in ["--max-size=60kB", "--max-drop=1%", "--plan=plan.toml"] {
+            let options = [&quantize[..4], &["--target=campana", goal, other]].concat();
+            let (option, _) = other.split_once('=').unwrap();
+            folder().refuses(&options, &[option, "cannot be used with"]);
+        }
+    }
 }
