@@ -8,12 +8,12 @@ use campana_eval::{
 use campana_onnx::Model;
 use campana_quantize::{
     AllocationReport, Allocator, Budget, Corrected, DropEstimator, DropReport, OutputModel,
-    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, quantized_graph,
-    sensitivities,
+    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, causes,
+    quantized_graph, sensitivities,
 };
 
 use crate::correction::{JobSamples, SampleChoice, correct_model};
-use crate::error::{Context, causes};
+use crate::error::Context;
 use crate::monitor::check;
 use crate::quantize_file::output_len;
 use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
-use campana_quantize::{Corrected, QuantizedModel, Rounding, Samples, TensorOutcome, correct};
+use campana_quantize::{
+    Corrected, QuantizedModel, Rounding, Samples, TensorOutcome, causes, correct,
+};
 
-use crate::error::{Context, causes};
+use crate::error::Context;
 use crate::monitor::check;
 use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
 

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use campana_quantize::causes;
+
 /// An error with its kind and its causes.
 #[derive(Debug)]
 pub struct Error {
@@ -63,18 +65,6 @@ impl Error {
     pub fn chain(&self) -> String {
         causes(self)
     }
-}
-
-/// An error and what caused it, on one line.
-pub fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl fmt::Display for Error {

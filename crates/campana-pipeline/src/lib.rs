@@ -34,9 +34,10 @@ mod tensor_file;
 
 pub use arrays::{NamedArray, inspect_arrays, quantize_arrays};
 pub use bound::{Bound, SYNTHETIC_IMAGES};
+pub use campana_quantize::causes;
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{SampleChoice, sample_images};
-pub use error::{Error, ErrorKind, causes};
+pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
 };

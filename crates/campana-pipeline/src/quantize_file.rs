@@ -10,9 +10,9 @@ use campana_model::format::container;
 use campana_model::graph::Graph;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
-    ActivationScale, AllocationReport, Corrected, CorrectionReport, DataFile, Options, OutputModel,
-    Placement, QuantizeReport, QuantizedModel, Target, TensorReport, calibrate, quantize,
-    quantize_at_rate, quantized_graph, round_levels, sqnr_db, stored_tensors, zero_share,
+    ActivationScale, Corrected, DataFile, Options, OutputModel, Placement, QuantizeReport,
+    QuantizedModel, Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels,
+    stored_tensors,
 };
 
 use crate::bound::{Bounded, quantize_within};
@@ -146,7 +146,14 @@ pub fn quantize_file(
         let sizes = [(input, input_len(&model)), (output, output_bytes)];
         return Ok(QuantizeReport {
             rounded_activations: activations.len(),
-            ..report(&quantized, sizes, options, correction, allocation, start)
+            ..QuantizeReport::of(
+                &quantized,
+                sizes,
+                options,
+                correction,
+                allocation,
+                start.elapsed(),
+            )
         });
     }
     let mut data_files = Vec::new();
@@ -185,7 +192,14 @@ pub fn quantize_file(
     let sizes = [(input, input_len(&model)), (output, output_bytes)];
     let report = QuantizeReport {
         rounded_activations: activations.len(),
-        ..report(&quantized, sizes, options, correction, allocation, start)
+        ..QuantizeReport::of(
+            &quantized,
+            sizes,
+            options,
+            correction,
+            allocation,
+            start.elapsed(),
+        )
     };
     if let Some(page) = page {
         write_page(page, &report, &model, &quantized)?;
@@ -316,79 +330,6 @@ fn write_data_file<'a>(
         .write(&mut file)
         .context(|| format!("cannot write '{}'", path.display()))?;
     Ok(file)
-}
-
-fn report(
-    quantized: &QuantizedModel<'_>,
-    files: [(&Path, u64); 2],
-    options: &Options,
-    correction: Result<CorrectionReport, String>,
-    allocation: Option<AllocationReport>,
-    start: Instant,
-) -> QuantizeReport {
-    let changed = || {
-        quantized
-            .tensors
-            .iter()
-            .filter(|tensor| tensor.quantized.is_some())
-    };
-    let energy: f64 = changed().map(|t| t.energy).sum();
-    let squared_error: f64 = changed().map(|t| t.squared_error).sum();
-    let tensors = quantized.tensors.iter().map(|t| t.report.clone());
-    QuantizeReport {
-        allocation,
-        zeros: options.rate.map(|_| zero_share(quantized)),
-        ..summarize(
-            tensors.collect(),
-            [energy, squared_error],
-            files,
-            options.target,
-            correction,
-            start,
-        )
-    }
-}
-
-/// The report of a model from those of its tensors; `energies` are those of
-/// the quantized weights and of their errors.
-pub(crate) fn summarize(
-    tensors: Vec<TensorReport>,
-    [energy, squared_error]: [f64; 2],
-    [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
-    target: Target,
-    correction: Result<CorrectionReport, String>,
-    start: Instant,
-) -> QuantizeReport {
-    let changed = || tensors.iter().filter(|tensor| tensor.kept.is_none());
-    let weights: u64 = changed()
-        .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
-        .sum();
-    let stored: u64 = changed().map(|tensor| tensor.output_bytes).sum();
-    let per_weight = |total: f64| {
-        if weights == 0 {
-            0.0
-        } else {
-            total / weights as f64
-        }
-    };
-    QuantizeReport {
-        input: input.display().to_string(),
-        output: output.display().to_string(),
-        input_bytes,
-        output_bytes,
-        weights,
-        bits_per_weight: per_weight(8.0 * stored as f64),
-        zeros: None,
-        mse: per_weight(squared_error),
-        sqnr_db: sqnr_db(energy, squared_error),
-        elapsed_s: start.elapsed().as_secs_f64(),
-        not_corrected: correction.as_ref().err().cloned(),
-        correction: correction.ok(),
-        allocation: None,
-        target: target.to_string(),
-        rounded_activations: 0,
-        tensors,
-    }
 }
 
 /// Bytes of a model and of the files beside it.

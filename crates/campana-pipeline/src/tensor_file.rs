@@ -16,7 +16,6 @@ use rayon::prelude::*;
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::folder_of;
-use crate::quantize_file::summarize;
 use crate::{Error, ErrorKind, Monitor, OutputFile, QuantizeJob, SampleChoice, check_differs};
 
 /// Bytes of tensors that are worked on at once; a larger tensor is alone.
@@ -127,13 +126,13 @@ pub(crate) fn quantize(
     let output_bytes = out.finish()?;
     sort_as(&mut reports, &file);
     let reason = "the file has no graph to run".to_owned();
-    Ok(summarize(
+    Ok(QuantizeReport::new(
         reports,
         energies,
         [(input, file.len_bytes()), (output, output_bytes)],
         options.target,
         Err(reason),
-        start,
+        start.elapsed(),
     ))
 }
 

@@ -64,3 +64,15 @@ impl std::error::Error for Error {
         self.source.as_ref().map(|source| &**source as _)
     }
 }
+
+/// An error and what caused it, on one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

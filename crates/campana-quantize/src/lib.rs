@@ -43,7 +43,7 @@ pub use allocate::{
 };
 pub use auto::Prices;
 pub use correct::{Corrected, CorrectionReport, Rounding, Samples, correct, quantized_graph};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, causes};
 pub use external::{DataFile, Placement};
 pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
 pub use progress::{Progress, Silent};

@@ -1,8 +1,11 @@
 //! What is said of a quantized model; the keys of the JSON are a contract.
 
+use std::path::Path;
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::CorrectionReport;
+use crate::{CorrectionReport, Options, QuantizedModel, Target, sqnr_db, zero_share};
 
 /// What became of a model.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +44,79 @@ pub struct QuantizeReport {
     pub rounded_activations: usize,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,
+}
+
+impl QuantizeReport {
+    /// What is said of a quantized model; `files` are the one that was read
+    /// and the one that was written, each with its length in bytes.
+    pub fn of(
+        quantized: &QuantizedModel<'_>,
+        files: [(&Path, u64); 2],
+        options: &Options,
+        correction: Result<CorrectionReport, String>,
+        allocation: Option<AllocationReport>,
+        elapsed: Duration,
+    ) -> Self {
+        let tensors = &quantized.tensors;
+        let changed = || tensors.iter().filter(|tensor| tensor.quantized.is_some());
+        let energy = changed().map(|tensor| tensor.energy).sum();
+        let squared_error = changed().map(|tensor| tensor.squared_error).sum();
+        Self {
+            allocation,
+            zeros: options.rate.map(|_| zero_share(quantized)),
+            ..Self::new(
+                tensors.iter().map(|tensor| tensor.report.clone()).collect(),
+                [energy, squared_error],
+                files,
+                options.target,
+                correction,
+                elapsed,
+            )
+        }
+    }
+
+    /// The report of a model from those of its tensors; `energies` are those
+    /// of the quantized weights and of their errors, `files` as in
+    /// [`of`](Self::of).
+    pub fn new(
+        tensors: Vec<TensorReport>,
+        [energy, squared_error]: [f64; 2],
+        [(input, input_bytes), (output, output_bytes)]: [(&Path, u64); 2],
+        target: Target,
+        correction: Result<CorrectionReport, String>,
+        elapsed: Duration,
+    ) -> Self {
+        let changed = || tensors.iter().filter(|tensor| tensor.kept.is_none());
+        let weights: u64 = changed()
+            .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
+            .sum();
+        let stored: u64 = changed().map(|tensor| tensor.output_bytes).sum();
+        let per_weight = |total: f64| {
+            if weights == 0 {
+                0.0
+            } else {
+                total / weights as f64
+            }
+        };
+        Self {
+            input: input.display().to_string(),
+            output: output.display().to_string(),
+            input_bytes,
+            output_bytes,
+            weights,
+            bits_per_weight: per_weight(8.0 * stored as f64),
+            zeros: None,
+            mse: per_weight(squared_error),
+            sqnr_db: sqnr_db(energy, squared_error),
+            elapsed_s: elapsed.as_secs_f64(),
+            not_corrected: correction.as_ref().err().cloned(),
+            correction: correction.ok(),
+            allocation: None,
+            target: target.to_string(),
+            rounded_activations: 0,
+            tensors,
+        }
+    }
 }
 
 /// How the widths of a model's tensors were chosen under a bound.
