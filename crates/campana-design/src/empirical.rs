@@ -15,7 +15,7 @@ const BUCKET_DEVIATIONS: f64 = 8.0;
 
 /// Weights that one task counts; fixed, so that sums do not depend on the
 /// number of threads, and large beside the merging of buckets.
-const TASK: usize = 1 << 24;
+const TASK: usize = 1 << 22;
 
 /// The weights of a tensor as ascending atoms (distinct values, or narrow
 /// buckets of neighbouring ones) with prefix sums.

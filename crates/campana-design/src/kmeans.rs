@@ -9,18 +9,18 @@
 //!
 //! Up to [`MAX_EXACT_STEPS`] steps this is done on the weights themselves. For
 //! more, it is first done with cuts at some of the positions alone, and then
-//! again at full resolution with each cut in a band that reaches to its eighth
-//! neighbours in that solution, and so on until nothing is gained. The first
-//! stage bounds the excess: moving each cut of an optimum to the nearest
-//! allowed position costs at most
+//! with each cut at some of the positions in a band around where it was, in
+//! ever smaller steps and narrower bands, until every position counts and
+//! nothing is gained. The first stage bounds the excess: moving each cut of an
+//! optimum to the nearest allowed position costs at most
 //!
 //! ```text
 //! sum over cuts of m h gap  <=  max(m h) * (largest - smallest weight)
 //! ```
 //!
 //! for m weights of width h between neighbouring positions and the distance
-//! `gap` of the two levels at the cut. In practice the second stage finds the
-//! optimum.
+//! `gap` of the two levels at the cut. No later stage raises the error, and in
+//! practice the last one finds the optimum.
 //!
 //! # References
 //!
@@ -29,20 +29,40 @@
 //! A. Mathiasen, J. S. Nielsen, S. Schneider, M. Song, "Fast exact k-means,
 //! k-medians and Bregman divergence clustering in 1D", arXiv:1701.07204, 2017.
 
+use std::ops::Range;
+
 use crate::Empirical;
 
 /// Steps (levels x weights x log2 of the weights) up to which all cuts are
 /// tried: about 20 ms.
 const MAX_EXACT_STEPS: usize = 1 << 23;
 
-/// Positions for each level in the first stage of larger problems, spread by
-/// number and by value alike.
-const COARSE_POSITIONS_PER_LEVEL: usize = 6;
+/// Steps of the first stage of larger problems, which decide how many positions
+/// it tries.
+const COARSE_STEPS: usize = 1 << 21;
 
-/// How many cells a cut may move, pass after pass. Two were too few for one
-/// tensor of a real network at 8 bits (8.9e-5 above the optimum); the last pass
-/// mostly confirms.
-const BAND_REACHES: [usize; 4] = [8, 4, 8, 4];
+/// Positions for each level in the first stage at least, spread by number and
+/// by value alike.
+const MIN_COARSE_POSITIONS_PER_LEVEL: usize = 6;
+
+/// How many positions of the first stage a cut may move in the second: about
+/// eight cells of as few positions as there can be. Two cells were too few for
+/// one tensor of a real network at 8 bits (8.9e-5 above the optimum).
+const COARSE_REACH: usize = 96;
+
+/// Positions in the band of a cut.
+const BAND_POSITIONS: usize = 1024;
+
+/// How many steps of one stage a cut may move in the next.
+///
+/// A stage leaves each cut within about half a step of where its neighbours
+/// want it. The error of k cuts is like the energy of a chain of springs, the
+/// softest shift of which costs a `(pi / 2 k)^2`th of the stiffest: what half a
+/// step each costs may be spent on one shift of k / pi steps, 82 for 256 levels.
+const STEP_REACH: usize = 128;
+
+/// Passes of the stages after the first; the step shrinks to a quarter in each.
+const MAX_PASSES: usize = 24;
 
 /// Relative drop of the squared error that is worth another pass.
 const MIN_GAIN: f64 = 1e-12;
@@ -125,7 +145,9 @@ fn coarse_excess(empirical: &Empirical, positions: &[usize]) -> f64 {
 /// outliers want cells of their own.
 fn coarse_positions(empirical: &Empirical, levels: usize) -> Vec<usize> {
     let atoms = empirical.len();
-    let each = COARSE_POSITIONS_PER_LEVEL * levels;
+    // Twice as many positions, of a step for each bit of their number.
+    let affordable = COARSE_STEPS / (2 * levels * COARSE_STEPS.ilog2() as usize);
+    let each = affordable.max(MIN_COARSE_POSITIONS_PER_LEVEL * levels);
     let mut positions: Vec<usize> = (0..=each).map(|step| step * atoms / each).collect();
     if let Some((low, high)) = empirical.range() {
         positions.extend((1..each).map(|step| {
@@ -138,6 +160,11 @@ fn coarse_positions(empirical: &Empirical, levels: usize) -> Vec<usize> {
     positions.sort_unstable();
     positions.dedup();
     positions
+}
+
+/// The step between the positions of a band in this range.
+fn step_of(range: &Range<usize>) -> usize {
+    range.len().div_ceil(BAND_POSITIONS).max(1)
 }
 
 /// Where each cut may be: ascending positions for the end of each cell, the
@@ -202,20 +229,20 @@ impl<'e> Problem<'e> {
         Bands { ends }
     }
 
-    /// Every cut anywhere within `reach` cells of where it is in a known
-    /// solution.
-    fn bands(&self, ends: &[usize], reach: usize) -> Bands<'static> {
+    /// Every cut at some positions of its range, those of `ends` among them.
+    fn bands(&self, ends: &[usize], ranges: &[Range<usize>]) -> Bands<'static> {
         let last = self.levels - 1;
         let bands = (0..self.levels).map(|cell| {
+            let end = ends[cell];
             if cell == last {
-                return vec![ends[last]];
+                return vec![end];
             }
             // Each other cell has at least one atom.
-            let low = if cell < reach { 0 } else { ends[cell - reach] };
-            let low = (low + 1).max(cell + 1);
-            let high = ends[(cell + reach).min(last)];
-            let high = high.min(ends[last] - (last - cell) + 1);
-            (low..high).collect()
+            let low = ranges[cell].start.max(cell + 1);
+            let high = ranges[cell].end.min(ends[last] - (last - cell) + 1);
+            let step = step_of(&(low..high));
+            let before = (low..end).step_by(step);
+            before.chain((end..high).step_by(step)).collect()
         });
         Bands {
             ends: bands.map(Into::into).collect(),
@@ -227,19 +254,32 @@ impl<'e> Problem<'e> {
     fn solve_in_stages(&self) -> (Vec<f64>, f64) {
         let coarse = coarse_positions(self.empirical, self.levels);
         let mut cuts = self.solve(&self.everywhere(&coarse));
-        let mut levels = self.levels_of(&cuts);
-        let mut error = self.empirical.sse(&levels);
-        for reach in BAND_REACHES {
-            cuts = self.solve(&self.bands(&cuts, reach));
-            levels = self.levels_of(&cuts);
-            let better = self.empirical.sse(&levels);
+        let mut error = self.empirical.sse(&self.levels_of(&cuts));
+        let mut ranges: Vec<Range<usize>> = cuts
+            .iter()
+            .map(|cut| {
+                let position = coarse.partition_point(|position| position < cut);
+                let low = coarse[position.saturating_sub(COARSE_REACH)];
+                low..coarse[(position + COARSE_REACH).min(coarse.len() - 1)] + 1
+            })
+            .collect();
+        for _ in 0..MAX_PASSES {
+            cuts = self.solve(&self.bands(&cuts, &ranges));
+            let better = self.empirical.sse(&self.levels_of(&cuts));
             let gained = better < error * (1.0 - MIN_GAIN);
             error = better;
-            if !gained {
+            if !gained && ranges.iter().all(|range| step_of(range) == 1) {
                 break;
             }
+            for (range, &cut) in ranges.iter_mut().zip(&cuts) {
+                let reach = STEP_REACH * step_of(range);
+                *range = cut.saturating_sub(reach)..cut + reach + 1;
+            }
         }
-        (levels, coarse_excess(self.empirical, &coarse))
+        (
+            self.levels_of(&cuts),
+            coarse_excess(self.empirical, &coarse),
+        )
     }
 
     /// Ends of the cells of the partition of the largest gain with each end in

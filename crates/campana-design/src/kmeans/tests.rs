@@ -115,6 +115,14 @@ fn squares_about_mean(weights: &[f32]) -> f64 {
     weights.iter().map(|&w| (f64::from(w) - mean).powi(2)).sum()
 }
 
+/// The squared error with all cuts tried everywhere.
+fn exact_sse(empirical: &Empirical, levels: usize) -> f64 {
+    let problem = Problem::new(empirical, levels);
+    let everywhere: Vec<usize> = (0..=empirical.len()).collect();
+    let cuts = problem.solve(&problem.everywhere(&everywhere));
+    empirical.sse(&problem.levels_of(&cuts))
+}
+
 #[test]
 fn the_solution_in_stages_equals_the_exact_one() {
     for shape in SHAPES {
@@ -124,12 +132,7 @@ fn the_solution_in_stages_equals_the_exact_one() {
             if empirical.len() <= levels {
                 continue;
             }
-            let exact = {
-                let problem = Problem::new(&empirical, levels);
-                let everywhere: Vec<usize> = (0..=empirical.len()).collect();
-                let cuts = problem.solve(&problem.everywhere(&everywhere));
-                empirical.sse(&problem.levels_of(&cuts))
-            };
+            let exact = exact_sse(&empirical, levels);
             let found = empirical.sse(&Problem::new(&empirical, levels).solve_in_stages().0);
             assert!(
                 found <= exact * (1.0 + 1e-9) + MAX_ROUNDING * spread(&weights),
@@ -139,17 +142,39 @@ fn the_solution_in_stages_equals_the_exact_one() {
     }
 }
 
+/// What the bound may be for 16 levels of as many weights as below, relative to
+/// the squared error.
+const MAX_BOUND: f64 = 0.01;
+
+#[test]
+fn many_weights_are_solved_exactly_with_a_close_bound() {
+    for shape in [Shape::Gaussian, Shape::Laplace] {
+        let empirical = Empirical::of(&draw(shape, 150_000, 12));
+        let exact = exact_sse(&empirical, 16);
+        let found = kmeans(&empirical, 16);
+        let error = empirical.sse(&found.levels);
+        assert!(
+            error <= exact * (1.0 + 1e-9),
+            "{shape:?}: {error:e} {exact:e}"
+        );
+        assert!(found.excess_bound > 0.0, "the bounded way");
+        assert!(found.excess_bound <= MAX_BOUND * error, "{shape:?}");
+    }
+}
+
 #[test]
 fn the_coarse_solution_keeps_its_bound() {
-    for shape in SHAPES {
-        let weights = draw(shape, 3000, 7);
+    // Sixteen distinct values are no coarse problem.
+    let shapes = SHAPES
+        .into_iter()
+        .filter(|shape| !matches!(shape, Shape::Ties));
+    for shape in shapes {
+        let weights = draw(shape, 40_000, 7);
         let empirical = Empirical::of(&weights);
-        for levels in [2, 5, 16] {
-            if empirical.len() <= levels {
-                continue;
-            }
+        for levels in [5, 16, 64] {
             let problem = Problem::new(&empirical, levels);
             let coarse = coarse_positions(&empirical, levels);
+            assert!(coarse.len() < empirical.len(), "{shape:?} {levels}");
             let cuts = problem.solve(&problem.everywhere(&coarse));
             let found = empirical.sse(&problem.levels_of(&cuts));
             let best = empirical.sse(&kmeans(&empirical, levels).levels);
