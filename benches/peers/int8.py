@@ -1,106 +1,34 @@
 #!/usr/bin/env python3
-"""Latency of campana's w4a8 models against other engines' int8 and float.
+"""Latency, memory and load time of campana's w4a8 models beside other engines.
 
-For each float model the peers' static int8 form is made by onnxruntime's own
-quantizer (QDQ, per channel, normalizations folded first) on random images,
-which is enough for timing. All engines take turns in short slices; printed are
-medians over the slices and ratios to the best peer's int8. With --record a
-dated record with processor, versions, commit and command is written.
+    benches/peers/setup.sh
+    .venv-bench/bin/python benches/peers/int8.py target/release/campana MODEL... [--record benchmarks/record]
+
+For each float ONNX model the peers' static int8 form is made by onnxruntime's
+own quantizer (QDQ, per channel, normalizations folded first) on random images,
+which is enough for timing; onnxruntime and OpenVINO read it as it is, LiteRT
+and ncnn in forms with the same scales. All engines, each a process, take turns
+in short slices. A row shows the median and the least of an engine's rounds; a
+ratio is the median of the rounds' ratios, which a change of the machine's load
+between rounds does not move. Memory is the peak of the process; behind the
+plus is what was there before the network: Python, NumPy, the engine's library.
 """
 
 import argparse
-import datetime
-import json
-import os
 import pathlib
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-import numpy as np
-import onnx
-import onnxruntime
-import openvino
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
+import engines
+import forms
+import record
 
-SLICE_S = 0.25
-WARM_UP = 5
-
-
-class RandomImages(CalibrationDataReader):
-    def __init__(self, name: str, shape: list[int]):
-        random = np.random.default_rng(1)
-        self.images = iter([{name: random.normal(0, 1, shape).astype(np.float32)} for _ in range(8)])
-
-    def get_next(self):
-        return next(self.images, None)
-
-
-def input_of(path: str) -> tuple[str, list[int]]:
-    value = onnx.load(path, load_external_data=False).graph.input[0]
-    return value.name, [1] + [dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]]
-
-
-def peer_int8(model: pathlib.Path, folder: pathlib.Path) -> str:
-    prepared, output = str(folder / "prepared.onnx"), str(folder / f"{model.stem}.qdq.onnx")
-    quant_pre_process(str(model), prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        output,
-        RandomImages(*input_of(prepared)),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    return output
-
-
-def onnxruntime_engine(path: str, threads: int):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name, shape = input_of(path)
-    feed = {name: np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)}
-    return lambda: session.run(None, feed)
-
-
-def openvino_engine(path: str, threads: int):
-    core = openvino.Core()
-    model = core.read_model(path)
-    name, shape = input_of(path)
-    model.reshape(shape)
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    image = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
-    return lambda: request.infer([image], share_inputs=True)
-
-
-def timed_slice(run) -> float:
-    """Median milliseconds of a slice of runs in this process."""
-    for _ in range(WARM_UP):
-        run()
-    times, end = [], time.perf_counter() + SLICE_S
-    while time.perf_counter() < end or len(times) < 5:
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
-
-
-def campana_slice(command: str, path: str, threads: int, runs: int) -> float:
-    output = subprocess.run(
-        [command, "bench", path, "--json", "--threads", str(threads), "--runs", str(runs)],
-        env={**os.environ, "CAMPANA_BENCH_ALONE": "1"},
-        check=True,
-        capture_output=True,
-    ).stdout
-    return json.loads(output)["models"][0]["median_ms"]
+PEERS = list(engines.ENGINES)
+OWN = "campana w4a8"
 
 
 def main() -> int:
@@ -108,78 +36,84 @@ def main() -> int:
     parser.add_argument("campana", help="the command, built with --release")
     parser.add_argument("models", type=pathlib.Path, nargs="+", help="float ONNX models with their sidecars")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.1, help="length of a slice")
     parser.add_argument("--bits", default="4")
-    parser.add_argument("--quantize-options", default="", help="further options of campana quantize")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the quantized models, used again where they are")
     parser.add_argument("--prepare-only", action="store_true", help="make the quantized models, measure nothing")
-    parser.add_argument("--record", type=pathlib.Path, help="folder for a dated record")
+    parser.add_argument("--record", type=pathlib.Path, help="folder for a dated record, which is added to")
     args = parser.parse_args()
-    lines = [
-        f"# {datetime.date.today()} {cpu()}; onnxruntime {onnxruntime.__version__}, "
-        f"openvino {openvino.__version__.split('-')[0]}, {commit()}",
-        f"# {' '.join(map(os.path.basename, sys.argv))}",
-        "network,threads,engine,median_ms,ratio_to_best_peer_int8",
-    ]
-    print(*lines, sep="\n")
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or pathlib.Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        sections, versions = [], {"campana": engines.campana_version(args.campana)}
         for model in args.models:
-            qdq = folder / f"{model.stem}.qdq.onnx"
-            if not qdq.exists():
-                peer_int8(model, folder)
-            own = folder / f"{model.stem}.w4a8.onnx"
-            if not own.exists():
-                options = ["--target", "w4a8", "--bits", args.bits, *args.quantize_options.split()]
-                subprocess.run(
-                    [args.campana, "quantize", str(model), "-o", str(own), *options], check=True, capture_output=True
-                )
-                sidecar = model.with_suffix(".json")
-                own.with_suffix(".json").write_text(sidecar.read_text())
+            files = prepare(args, model, folder)
             if args.prepare_only:
                 continue
             for threads in args.threads:
-                lines.extend(measure(args, model, str(qdq), str(own), threads))
-    if args.record and not args.prepare_only:
-        target = args.record / platform.machine()
-        target.mkdir(parents=True, exist_ok=True)
-        (target / f"{datetime.date.today()}-int8.csv").write_text("\n".join(lines) + "\n")
+                lines = measure(args, model.stem, files, threads, versions)
+                print(*lines, sep="\n", flush=True)
+                sections += lines
+    if args.record and sections:
+        target = args.record / platform.machine() / f"{record.today()}-int8.md"
+        record.append(target, record.head(versions) + sections)
     return 0
 
 
-def measure(args, model: pathlib.Path, qdq: str, own: str, threads: int) -> list[str]:
-    engines = {
-        "onnxruntime int8": onnxruntime_engine(qdq, threads),
-        "openvino int8": openvino_engine(qdq, threads),
-        "onnxruntime float": onnxruntime_engine(str(model), threads),
-        "openvino float": openvino_engine(str(model), threads),
-    }
-    once = campana_slice(args.campana, own, threads, 5)
-    runs = max(10, int(SLICE_S * 1e3 / once))
-    times = {name: [] for name in [*engines, "campana w4a8"]}
+def prepare(args, model: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
+    """The model for each engine: the files, or why there is none."""
+    files = forms.peer_files(model, folder)
+    own = folder / f"{model.stem}.w{args.bits}a8.onnx"
+    if not own.exists():
+        # Corrections change values, not what is computed.
+        options = ["--target", "w4a8", "--bits", args.bits, "--no-correct"]
+        subprocess.run([args.campana, "quantize", str(model), "-o", str(own), *options], check=True, capture_output=True)
+        shutil.copy(model.with_suffix(".json"), own.with_suffix(".json"))
+    return {**files, OWN: str(own)}
+
+
+def measure(args, name: str, files: dict[str, str], threads: int, versions: dict[str, str]) -> list[str]:
+    """The section of a record about one network and number of threads."""
+    running, notes = {OWN: engines.Campana(args.campana, files[OWN], threads)}, []
+    for engine in PEERS:
+        for form in ("int8", "float"):
+            path = files[f"{engine} {form}"]
+            peer = engines.Peer(engine, path, threads)
+            if "error" in peer.facts:
+                notes.append(f"{engine} {form}: {peer.facts['error']}")
+                continue
+            versions[engine] = peer.facts["version"]
+            running[f"{engine} {form}"] = peer
+    times = {label: [] for label in running}
     for _ in range(args.rounds):
-        for name, run in engines.items():
-            times[name].append(timed_slice(run))
-        times["campana w4a8"].append(campana_slice(args.campana, own, threads, runs))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    best = min(medians["onnxruntime int8"], medians["openvino int8"])
-    lines = [f"{model.stem},{threads},{name},{ms:.4f},{ms / best:.3f}" for name, ms in medians.items()]
-    print(*lines, sep="\n", flush=True)
-    return lines
+        for label, engine in running.items():
+            times[label].append(engine.slice(args.seconds))
+    for engine in running.values():
+        engine.close()
+    medians = {label: statistics.median(values) for label, values in times.items()}
+    best = {form: min((l for l in medians if l.endswith(form)), key=medians.get) for form in ("int8", "float")}
 
+    def ratio(label: str, to: str) -> str:
+        return f"{statistics.median(a / b for a, b in zip(times[label], times[to])):.2f}"
 
-def cpu() -> str:
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def commit() -> str:
-    result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"commit {result.stdout.strip() or 'unknown'}"
+    rows = [
+        [
+            label,
+            f"{medians[label]:.3f}",
+            f"{min(times[label]):.3f}",
+            ratio(label, best["int8"]),
+            ratio(label, best["float"]),
+            f"{engine.facts['load_ms']:.1f}",
+            f"{engine.facts['first_ms']:.1f}",
+            engines.memory(engine.facts),
+        ]
+        for label, engine in running.items()
+    ]
+    columns = ["engine", "ms", "least ms", f"to {best['int8']}", f"to {best['float']}", "load ms", "first run ms", "peak MB"]
+    title = f"### {name}, {threads} {'thread' if threads == 1 else 'threads'}"
+    return [title, "", *record.table(columns, rows), "", *[f"{note}\n" for note in notes]]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -102,10 +102,16 @@ def mobilenet_v2(builder: Builder) -> None:
     builder.head(x, 1280)
 
 
+def linear(builder: Builder, width: int) -> None:
+    """A layer of `width` x `width` behind one pixel of the image in so many channels."""
+    builder.head(builder.relu(builder.conv("image", 3, width, 1, 224)), width, width)
+
+
 NETWORKS = {
     "resnet18": lambda builder: resnet(builder, [2, 2, 2, 2], False),
     "resnet50": lambda builder: resnet(builder, [3, 4, 6, 3], True),
     "mobilenetv2": mobilenet_v2,
+    "linear4096": lambda builder: linear(builder, 4096),
 }
 
 
@@ -123,7 +129,7 @@ def main() -> None:
             builder.nodes,
             name,
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 224, 224])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1000])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "classes"])],
             builder.weights,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -47,6 +47,10 @@ struct ModelReport {
     median_ms: f64,
     p95_ms: f64,
     min_ms: f64,
+    /// Reading and planning the model.
+    load_ms: f64,
+    /// The first run, which lays out memory for the shape of its input.
+    first_ms: f64,
     /// Largest memory of a process that loads and runs this model alone; null
     /// where the system does not tell.
     peak_rss_bytes: Option<u64>,
@@ -62,15 +66,20 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     let alone = std::env::var_os(ALONE).is_some();
     let threads = global.thread_count();
     let mut networks = Vec::new();
+    let mut load_times = Vec::new();
     for path in &paths {
         let settings = sidecar(path)?.preprocessing;
+        let start = Instant::now();
         let network = Network::open(path, threads)?;
+        load_times.push(milliseconds_since(start));
         network.check_input(&settings)?;
         networks.push((network, settings));
     }
     let times = measure(&networks, args.batch.get(), args.runs.get())?;
     let mut models = Vec::new();
-    for (path, ((network, _), mut times)) in paths.iter().zip(networks.iter().zip(times)) {
+    for (i, ((network, _), mut times)) in networks.iter().zip(times).enumerate() {
+        let first_ms = times.remove(0);
+        times.drain(..WARM_UP - 1);
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
         models.push(ModelReport {
@@ -78,10 +87,12 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
             median_ms: at(0.5),
             p95_ms: at(0.95),
             min_ms: at(0.0),
+            load_ms: load_times[i],
+            first_ms,
             peak_rss_bytes: if alone {
                 own_peak()
             } else {
-                peak_alone(path, args, threads)?
+                peak_alone(paths[i], args, threads)?
             },
             weight_bytes: network.weight_bytes(),
         });
@@ -103,7 +114,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// Times in milliseconds of each network, all in turn.
+/// Times in milliseconds of each network, all in turn, with those of warming up.
 fn measure(
     networks: &[(Network, Preprocessing)],
     batch: usize,
@@ -114,17 +125,19 @@ fn measure(
         .map(|(_, settings)| pattern(settings.input_len() * batch))
         .collect();
     let mut times = vec![Vec::new(); networks.len()];
-    for run in 0..WARM_UP + runs {
+    for _ in 0..WARM_UP + runs {
         interrupt::check()?;
         for (((network, settings), input), times) in networks.iter().zip(&inputs).zip(&mut times) {
             let start = Instant::now();
             network.scores(input, batch, settings)?;
-            if run >= WARM_UP {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-            }
+            times.push(milliseconds_since(start));
         }
     }
     Ok(times)
+}
+
+fn milliseconds_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }
 
 /// Median times of the nodes of a network.

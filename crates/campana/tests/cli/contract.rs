@@ -226,6 +226,8 @@ fn evaluate_and_bench_print_the_keys_of_the_contract() {
             "median_ms",
             "p95_ms",
             "min_ms",
+            "load_ms",
+            "first_ms",
             "peak_rss_bytes",
             "weight_bytes",
         ],
