@@ -14,9 +14,10 @@
 //! [`QuantizedTensor::dequantize`] rounds in the same order.
 //!
 //! Names are short, since each is stored two to four times: the tensor N has
-//! its codes in `qN`, its scales in `qN.s`, shifts in `qN.t` and offsets in
-//! `qN.o`; what may be shared is `q.l` (levels), `q.b` (byte tables), `q.d`
-//! (shapes), `q.f` (factors) and `q.u` (units of scales) with a number.
+//! its codes in `qN`, its scales in `qN.s` and shifts in `qN.t`; what may be
+//! shared is `q.l` (levels), `q.o` (offsets), `q.b` (byte tables), `q.d`
+//! (shapes), `q.f` (factors) and `q.u` (units of scales) with letters that
+//! count them; what is computed on the way is `qa`, `qb`, ...
 
 pub(crate) mod parameters;
 
@@ -175,7 +176,7 @@ impl Decoder {
                 .iter()
                 .map(|&table| u32::from(table) * levels as u32)
                 .collect();
-            let offsets = self.offsets(&offsets, tensor, layout, id);
+            let offsets = self.offsets(&offsets, tensor, layout);
             codes = self.operator("Add", vec![codes, offsets], vec![]);
         }
         let levels = self.level_table(tensor);
@@ -278,14 +279,9 @@ impl Decoder {
         self.operator("ReduceSum", vec![value, axes], attributes)
     }
 
-    /// Table offsets of the groups as `int32`, to be broadcast to the view.
-    fn offsets(
-        &mut self,
-        offsets: &[u32],
-        tensor: &QuantizedTensor,
-        layout: &Layout,
-        id: &str,
-    ) -> String {
+    /// Table offsets of the groups as `int32`, to be broadcast to the view. Layers
+    /// of as many channels, each with a table of its own, share them.
+    fn offsets(&mut self, offsets: &[u32], tensor: &QuantizedTensor, layout: &Layout) -> String {
         let width = offset_len_bytes(tensor.tables.count(), tensor.tables.levels());
         let element_type = match width {
             1 => ElementType::U8,
@@ -296,14 +292,11 @@ impl Decoder {
             .iter()
             .flat_map(|offset| offset.to_le_bytes()[..width].to_vec())
             .collect();
-        self.widened(
-            "o",
-            layout.groups.clone(),
-            element_type,
-            data,
-            ElementType::I32,
-            id,
-        )
+        let stored = self.shared_tensor("o", layout.groups.clone(), element_type, data);
+        if element_type == ElementType::I32 {
+            return stored;
+        }
+        self.shared_cast(stored, ElementType::I32)
     }
 
     /// The level tables, one after another, as `float32`.
@@ -418,7 +411,7 @@ impl Decoder {
         if let Some(name) = self.shared.get(&key) {
             return name.clone();
         }
-        let name = format!("{}.{what}{}", self.prefix, self.shared.len());
+        let name = format!("{}.{what}{}", self.prefix, letters(self.shared.len()));
         self.shared.insert(key, name.clone());
         self.tensors.push(StoredTensor {
             name: name.clone(),
@@ -436,15 +429,8 @@ impl Decoder {
         if let Some(name) = self.shared.get(&key) {
             return name.clone();
         }
-        let attributes = vec![("to", Attribute::Int(i64::from(to.to_onnx())))];
-        let name = format!("{value}_");
+        let name = self.cast(value, to);
         self.shared.insert(key, name.clone());
-        self.operators.push(Operator {
-            op_type: "Cast",
-            inputs: vec![value],
-            outputs: vec![name.clone()],
-            attributes,
-        });
         name
     }
 
@@ -463,7 +449,7 @@ impl Decoder {
         inputs: Vec<String>,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> String {
-        let output = format!("{}_{}", self.prefix, self.operators.len());
+        let output = format!("{}{}", self.prefix, letters(self.operators.len()));
         self.operators.push(Operator {
             op_type,
             inputs,
@@ -535,6 +521,22 @@ impl Layout {
                 .collect(),
         }
     }
+}
+
+/// a, b, ..., z, aa, ab, ...: shorter than digits.
+fn letters(mut number: usize) -> String {
+    let mut text = Vec::new();
+    loop {
+        text.push(b'a' + (number % 26) as u8);
+        if number < 26 {
+            break;
+        }
+        number = number / 26 - 1;
+    }
+    text.iter()
+        .rev()
+        .map(|&letter| char::from(letter))
+        .collect()
 }
 
 fn to_i64(dims: &[usize]) -> Vec<i64> {

@@ -15,6 +15,10 @@ const MAX_LEVELS_STORED_AS_I8: usize = 16;
 /// graph are smaller than 32-bit storage.
 const MIN_COUNT_STORED_AS_F16: usize = 32;
 
+/// What a scale for each codebook takes beside its values: a multiplication and
+/// the header of a tensor in the graph.
+const SCALING_LEN_BYTES: usize = 48;
+
 /// From this many scales on, 8-bit storage and the multiplication with its unit
 /// are smaller than 16-bit storage.
 const MIN_COUNT_STORED_AS_I8: usize = 96;
@@ -175,20 +179,23 @@ impl GroupLevels {
             table.resize(levels, last);
         }
         let table_of_group = Some((0..designs.len() as u16).collect());
-        if levels > MAX_LEVELS_STORED_AS_I8 {
-            let values = tables.concat();
-            let storage = Storage::narrowest_float(&values);
+        let largest = |table: &Vec<f32>| table.iter().fold(0f32, |max, level| max.max(level.abs()));
+        let scales: Vec<f32> = tables.iter().map(|table| largest(table) / 127.0).collect();
+        let (scales, storage, scale_unit) = store_scales(&scales, levels, precision);
+        let values = tables.concat();
+        let float = Storage::narrowest_float(&values);
+        let scaled_len_bytes =
+            values.len() + scales.len() * storage.len_bytes() + SCALING_LEN_BYTES;
+        if levels > MAX_LEVELS_STORED_AS_I8 || values.len() * float.len_bytes() <= scaled_len_bytes
+        {
             return Self {
-                tables: LevelTables::new(values, levels, storage),
+                tables: LevelTables::new(values, levels, float),
                 table_of_group,
                 scale: None,
                 scale_unit: None,
                 shift: None,
             };
         }
-        let largest = |table: &Vec<f32>| table.iter().fold(0f32, |max, level| max.max(level.abs()));
-        let scales: Vec<f32> = tables.iter().map(|table| largest(table) / 127.0).collect();
-        let (scales, storage, scale_unit) = store_scales(&scales, levels, precision);
         for (table, &scale) in tables.iter_mut().zip(&scales) {
             let scale = scale * scale_unit.unwrap_or(1.0);
             for level in table.iter_mut() {
@@ -420,4 +427,37 @@ fn store_scales(
         Storage::F32
     };
     (rounded(storage, 1.0), storage, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(groups: usize, levels: usize, spread: f64) -> GroupLevels {
+        let table = |group: usize| {
+            let level = move |code: usize| (code as f64 - 1.2) * (1.0 + spread * group as f64);
+            Levels::Free((0..levels).map(level).collect())
+        };
+        let designs: Vec<Levels> = (0..groups).map(table).collect();
+        GroupLevels::own(&designs, Precision::Coarse)
+    }
+
+    #[test]
+    fn short_codebooks_of_few_groups_need_no_scale() {
+        let few = own(16, 4, 0.1);
+        assert_eq!(few.tables.storage(), Storage::F16);
+        assert!(few.scale.is_none());
+        for (groups, levels) in [(16, 16), (64, 4)] {
+            let many = own(groups, levels, 0.1);
+            assert_eq!(many.tables.storage(), Storage::I8, "{groups} x {levels}");
+            assert!(many.scale.is_some());
+        }
+    }
+
+    #[test]
+    fn codebooks_out_of_half_precision_are_scaled() {
+        let wide = own(16, 4, 1e5);
+        assert_eq!(wide.tables.storage(), Storage::I8);
+        assert!(wide.scale.is_some());
+    }
 }

@@ -367,6 +367,28 @@ fn what_several_tensors_need_is_stored_once() {
     assert_eq!(size(3) - size(2), tensor.packed.len());
 }
 
+#[test]
+fn layers_of_as_many_codebooks_share_their_positions() {
+    let layer = sample(&[6, 4], Granularity::PerChannel, 16, 4, Storage::I8, true);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&layer, &layer]);
+    decoder.add(&layer, "w0", ElementType::F32);
+    let first = decoder.operators.len();
+    decoder.add(&layer, "w1", ElementType::F32);
+    let offsets = decoder.tensors.iter().filter(|t| t.name.contains(".o"));
+    assert_eq!(offsets.count(), 1);
+    let casts = decoder.operators[first..].iter();
+    let casts = casts.filter(|operator| operator.inputs[0].contains(".o"));
+    assert_eq!(casts.count(), 0);
+}
+
+#[test]
+fn letters_count_on_after_z() {
+    let names = [0, 25, 26, 701, 702].map(letters);
+    assert_eq!(names, ["a", "z", "aa", "zz", "aaa"]);
+    let distinct: std::collections::BTreeSet<_> = (0..2000).map(letters).collect();
+    assert_eq!(distinct.len(), 2000);
+}
+
 /// The decoder as the graph that a reader makes of it, each tensor read by a
 /// convolution.
 fn to_graph(decoder: &Decoder, count: usize) -> graph::Graph {
