@@ -10,7 +10,7 @@ use crate::Error;
 pub const MAGIC: [u8; 4] = *b"CMPN";
 
 /// The version of the format that is written.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Kinds of pieces.
 pub(crate) const TEXT: u8 = 0;

@@ -8,7 +8,8 @@ use campana_codebook::Packing;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
 use crate::entropy::{
-    CodeLayout, CodeModels, Decoder, KINDS, MAX_WIDTH, ValueModels, decode_codes, decode_values,
+    CodeLayout, CodeModels, Decoder, KINDS, LANES, MAX_WIDTH, ValueModels, decode_codes,
+    decode_values,
 };
 use crate::format::{CODES, Cursor, MAGIC, STREAM_SYMBOLS, TEXT, VALUES, VERSION, packing_of};
 use crate::{Error, ErrorKind};
@@ -66,8 +67,11 @@ impl Described {
     /// Bytes that decoding it needs beside the file.
     fn memory(&self) -> usize {
         match self {
-            // A byte a code, and two bytes a column.
-            Self::Codes { layout, .. } => layout.count.saturating_add(2 * layout.row_len),
+            // A byte a code, two bytes a column, and the codes of eight rows.
+            Self::Codes { layout, .. } => layout
+                .count
+                .saturating_add((2 + LANES) * layout.row_len)
+                .saturating_add(CodeModels::LEN_BYTES),
             _ => 0,
         }
     }
@@ -301,17 +305,17 @@ fn assemble(
                 },
                 Some(decoder),
             ) => {
-                codes.clear();
-                codes.resize(layout.count, 0);
+                codes.resize(codes.len().max(layout.count), 0);
+                let codes = &mut codes[..layout.count];
                 let models = code_models.get_or_insert_with(CodeModels::new);
-                decode_codes(layout, models, decoder, &mut codes)?;
+                decode_codes(layout, models, decoder, codes)?;
                 if codes
                     .iter()
                     .any(|&code| usize::from(code) >= levels(*packing))
                 {
                     return Err(Error::malformed("a code is larger than its packing holds"));
                 }
-                packing.pack(&codes, bytes);
+                packing.pack(codes, bytes);
             }
             (Described::Values { width, kind, .. }, Some(decoder)) => {
                 decode_values(*width, *kind, &mut value_models, decoder, bytes)?;

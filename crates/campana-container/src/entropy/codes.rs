@@ -14,20 +14,21 @@ use alloc::vec::Vec;
 use campana_codebook::vectorized;
 
 use crate::Error;
-use crate::entropy::model::{Model, SYMBOLS};
+use crate::entropy::model::{Distribution, Model, SYMBOLS};
 use crate::entropy::rans::{Decoder, Encoder, LANES};
+use crate::entropy::table::{SEEN, Table};
 
 /// Models of the first symbol, by the expected magnitude.
 const CONTEXTS: usize = 16;
 
 /// The symbol that says: the value is larger, another symbol follows.
-const ESCAPE: usize = SYMBOLS - 1;
+const ESCAPE: u16 = SYMBOLS as u16 - 1;
 
 /// Magnitudes above count as this one.
-const MAX_MAGNITUDE: u32 = 15;
+const MAX_MAGNITUDE: u16 = 15;
 
 /// Fixed-point units of one step of magnitude.
-const UNIT: u32 = 256;
+const UNIT: u16 = 256;
 
 /// Symbols after which a damaged stream is noticed.
 const CHECK_EVERY: usize = 1 << 16;
@@ -50,11 +51,16 @@ pub(crate) struct CodeLayout {
 /// The models of all codes of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeModels {
-    first: Box<[Model; CONTEXTS]>,
+    first: Box<[Table; CONTEXTS]>,
     escaped: [Model; 2],
+    /// Columns since the tables were last looked after.
+    columns: usize,
 }
 
 impl CodeModels {
+    /// Bytes of memory that they take.
+    pub(crate) const LEN_BYTES: usize = CONTEXTS * Table::LEN_BYTES;
+
     /// As they are before the first symbol.
     pub(crate) fn new() -> Self {
         let first = core::array::from_fn(|context| {
@@ -67,19 +73,45 @@ impl CodeModels {
                 if symbol % 2 == 1 {
                     weight = weight * mean / (mean + u64::from(UNIT));
                 }
-                *entry = weight as u32 + 1;
+                *entry = weight;
             }
-            Model::from_weights(weights, PRIOR)
+            let total: u64 = weights.iter().sum();
+            Table::new(weights.map(|weight| (weight * PRIOR / total) as u32))
         });
         Self {
             first: Box::new(first),
             escaped: [Model::uniform(), Model::uniform()],
+            columns: 0,
         }
+    }
+
+    /// Prepares for the codes of another tensor.
+    fn begin(&mut self) {
+        self.first.iter_mut().for_each(Table::forget);
+    }
+
+    /// Renews the tables that are due, after each [`COLUMNS`] columns.
+    #[inline(always)]
+    fn end_column(&mut self) {
+        self.columns += 1;
+        if self.columns == COLUMNS {
+            self.columns = 0;
+            self.renew();
+        }
+    }
+
+    #[inline(never)]
+    fn renew(&mut self) {
+        self.first.iter_mut().for_each(Table::renew_if_due);
     }
 }
 
-/// How much a context's first distribution counts, in symbols.
-const PRIOR: u16 = 12;
+/// How much a context's first distribution counts: as if 12 symbols had been
+/// seen.
+const PRIOR: u64 = 12 * SEEN as u64;
+
+/// Columns after which tables may be renewed.
+const COLUMNS: usize = 32;
 
 /// Expected magnitude that each context stands for.
 const CENTRES: [u32; CONTEXTS] = [
@@ -91,7 +123,7 @@ const CONTEXT_OF: [u8; 256] = {
     let mut contexts = [0; 256];
     let mut i = 0;
     while i < 256 {
-        let magnitude = (i as u32 * 2 + 1) * (UNIT / 32);
+        let magnitude = (i as u32 * 2 + 1) * (UNIT as u32 / 32);
         let mut context = 0;
         while context + 1 < CONTEXTS
             && magnitude * magnitude > CENTRES[context] * CENTRES[context + 1]
@@ -109,51 +141,57 @@ struct Neighbours {
     /// For each column, of the rows before.
     columns: Vec<u16>,
     /// For each lane, of its row so far.
-    rows: [u32; LANES],
+    rows: [u16; LANES],
     /// For each lane, of the last weights.
-    last: [u32; LANES],
+    last: [u16; LANES],
 }
 
 impl Neighbours {
     fn new(layout: &CodeLayout) -> Self {
-        let mean = u32::from(layout.mean) * (UNIT / 16);
+        let mean = u16::from(layout.mean) * (UNIT / 16);
         Self {
-            columns: vec![mean as u16; layout.row_len.min(layout.count)],
+            columns: vec![mean; layout.row_len.min(layout.count)],
             rows: [mean; LANES],
             last: [mean; LANES],
         }
     }
 
     fn start_strip(&mut self, layout: &CodeLayout) {
-        let mean = u32::from(layout.mean) * (UNIT / 16);
+        let mean = u16::from(layout.mean) * (UNIT / 16);
         self.rows = [mean; LANES];
         self.last = [mean; LANES];
     }
 
+    /// The context of each lane's next code.
     #[inline(always)]
     fn contexts(&self, column: usize) -> [usize; LANES] {
-        core::array::from_fn(|lane| self.context(column, lane))
+        let of_column = 2 * self.columns[column];
+        let mut expected = [0; LANES];
+        for (lane, expected) in expected.iter_mut().enumerate() {
+            let sum = of_column + self.rows[lane] + self.last[lane];
+            *expected = (sum / (4 * UNIT / 16)).min(255);
+        }
+        let mut contexts = [0; LANES];
+        for lane in 0..LANES {
+            contexts[lane] = usize::from(CONTEXT_OF[usize::from(expected[lane])]) % CONTEXTS;
+        }
+        contexts
     }
 
+    /// Learns the magnitudes of a column's first lanes.
     #[inline(always)]
-    fn context(&self, column: usize, lane: usize) -> usize {
-        let expected =
-            (u32::from(self.columns[column]) * 2 + self.rows[lane] + self.last[lane]) / 4;
-        usize::from(CONTEXT_OF[((expected * 16 / UNIT) as usize).min(255)]) % CONTEXTS
-    }
-
-    #[inline(always)]
-    fn add(&mut self, lane: usize, magnitude: u32) {
-        let value = magnitude * UNIT;
-        self.rows[lane] = (self.rows[lane] * 15 + value) / 16;
-        self.last[lane] = (self.last[lane] + value) / 2;
-    }
-
-    #[inline(always)]
-    fn add_column(&mut self, column: usize, sum: u32, lanes: usize) {
-        let mean = sum * UNIT / lanes as u32;
-        let before = u32::from(self.columns[column]);
-        self.columns[column] = ((before * 3 + mean) / 4) as u16;
+    fn add(&mut self, column: usize, magnitudes: &[u16; LANES], lanes: usize) {
+        let mut sum = 0;
+        for (lane, &magnitude) in magnitudes.iter().enumerate() {
+            let value = magnitude * UNIT;
+            sum += magnitude;
+            self.rows[lane] = (self.rows[lane] * 15 + value) / 16;
+            self.last[lane] = (self.last[lane] + value) / 2;
+        }
+        // Lanes without a code have magnitude 0, and nothing follows in them.
+        let mean = sum * UNIT / lanes as u16;
+        let before = self.columns[column];
+        self.columns[column] = (before * 3 + mean) / 4;
     }
 }
 
@@ -176,7 +214,7 @@ impl CodeLayout {
             let total: u64 = (0..256)
                 .map(|code| {
                     let (coarse, _) = layout.split(code as u8);
-                    counts[code] as u64 * u64::from(coarse.unsigned_abs().min(MAX_MAGNITUDE))
+                    counts[code] as u64 * u64::from(magnitude(coarse))
                 })
                 .sum();
             total as f32 / codes.len().max(1) as f32
@@ -192,17 +230,20 @@ impl CodeLayout {
     /// A code without its lowest bits, as a distance from the centre, and these
     /// bits.
     #[inline(always)]
-    fn split(&self, code: u8) -> (i32, u32) {
+    fn split(&self, code: u8) -> (i16, u16) {
         let half = (1 << self.low_bits) / 2;
-        let distance = i32::from(code) - i32::from(self.centre) + half;
+        let distance = i16::from(code) - i16::from(self.centre) + half;
         let low = distance & ((1 << self.low_bits) - 1);
-        (distance >> self.low_bits, low as u32)
+        (distance >> self.low_bits, low.cast_unsigned())
     }
 
     #[inline(always)]
-    fn join(&self, coarse: i32, low: u32) -> u8 {
-        let half = (1 << self.low_bits) / 2;
-        ((coarse << self.low_bits) + low as i32 - half + i32::from(self.centre)) as u8
+    fn join(&self, coarse: i16, low: u16) -> u8 {
+        let half = (1u16 << self.low_bits) / 2;
+        (coarse.cast_unsigned() << self.low_bits)
+            .wrapping_add(low)
+            .wrapping_sub(half)
+            .wrapping_add(u16::from(self.centre)) as u8
     }
 }
 
@@ -214,22 +255,29 @@ fn lanes_at(strip_len: usize, row_len: usize, column: usize) -> usize {
 
 /// 0, 1, -1, 2, -2, ... as 0, 1, 2, 3, 4, ...
 #[inline(always)]
-fn fold(value: i32) -> usize {
+fn fold(value: i16) -> u16 {
+    let magnitude = value.unsigned_abs();
     if value > 0 {
-        value as usize * 2 - 1
+        2 * magnitude - 1
     } else {
-        value.unsigned_abs() as usize * 2
+        2 * magnitude
     }
 }
 
 #[inline(always)]
-fn unfold(index: usize) -> i32 {
-    let magnitude = index.div_ceil(2) as i32;
+fn unfold(index: u16) -> i16 {
+    let magnitude = (index.cast_signed() + 1) / 2;
     if index % 2 == 1 {
         magnitude
     } else {
         -magnitude
     }
+}
+
+/// A magnitude as neighbours count it.
+#[inline(always)]
+fn magnitude(value: i16) -> u16 {
+    value.unsigned_abs().min(MAX_MAGNITUDE)
 }
 
 /// Adds the codes to a stream.
@@ -239,6 +287,7 @@ pub(crate) fn encode_codes(
     models: &mut CodeModels,
     encoder: &mut Encoder,
 ) {
+    models.begin();
     let mut near = Neighbours::new(layout);
     for strip in codes.chunks(layout.row_len * LANES) {
         near.start_strip(layout);
@@ -247,40 +296,35 @@ pub(crate) fn encode_codes(
             if lanes == 0 {
                 break;
             }
-            let mut symbols = [(0, 0); LANES];
+            let contexts = near.contexts(column);
             let mut split = [(0, 0); LANES];
+            let mut magnitudes = [0; LANES];
             for lane in 0..lanes {
-                let code = strip[lane * layout.row_len + column];
-                split[lane] = layout.split(code);
-                let context = near.context(column, lane);
+                split[lane] = layout.split(strip[lane * layout.row_len + column]);
+                magnitudes[lane] = magnitude(split[lane].0);
                 let symbol = fold(split[lane].0).min(ESCAPE);
-                encoder.push(lane, models.first[context].interval(symbol));
-                symbols[lane] = (context, symbol);
+                encoder.push(lane, models.first[contexts[lane]].interval(symbol));
             }
-            let mut sum = 0;
             for lane in 0..lanes {
-                let (context, symbol) = symbols[lane];
-                models.first[context].update(symbol);
                 let mut rest = fold(split[lane].0);
-                if symbol == ESCAPE {
-                    let mut escaped = 0;
-                    while rest >= ESCAPE {
-                        rest -= ESCAPE;
-                        let symbol = rest.min(ESCAPE);
-                        let model = &mut models.escaped[escaped];
-                        encoder.push(lane, model.interval(symbol));
-                        model.update(symbol);
-                        escaped = 1;
-                    }
+                models.first[contexts[lane]].count(rest.min(ESCAPE));
+                let mut escaped = 0;
+                while rest >= ESCAPE {
+                    rest -= ESCAPE;
+                    let model = &mut models.escaped[escaped];
+                    let symbol = rest.min(ESCAPE);
+                    encoder.push(lane, model.interval(symbol));
+                    model.update(symbol);
+                    escaped = 1;
                 }
-                if layout.low_bits > 0 {
-                    encoder.push_bits(lane, split[lane].1, u32::from(layout.low_bits));
-                }
-                let magnitude = split[lane].0.unsigned_abs().min(MAX_MAGNITUDE);
-                near.add(lane, magnitude);
-                sum += magnitude;
             }
-            near.add_column(column, sum, lanes);
+            if layout.low_bits > 0 {
+                for (lane, (_, low)) in split.iter().enumerate().take(lanes) {
+                    encoder.push_bits(lane, *low, u32::from(layout.low_bits));
+                }
+            }
+            near.add(column, &magnitudes, lanes);
+            models.end_column();
         }
     }
 }
@@ -293,23 +337,25 @@ pub(crate) fn decode_codes(
     codes: &mut [u8],
 ) -> Result<(), Error> {
     debug_assert_eq!(codes.len(), layout.count, "room for the codes");
+    models.begin();
     vectorized(
         #[inline(always)]
         || {
-            let mut near = Neighbours::new(layout);
+            let mut strips = Strips {
+                layout,
+                models,
+                decoder,
+                near: Neighbours::new(layout),
+                codes: vec![[0; LANES]; layout.row_len.min(layout.count)],
+            };
             let strip_len = layout.row_len * LANES;
             let mut since_check = 0;
             for strip in codes.chunks_mut(strip_len) {
-                near.start_strip(layout);
-                if strip.len() == strip_len {
-                    full_strip(strip, layout, models, decoder, &mut near)?;
-                } else {
-                    part_of_strip(strip, layout, models, decoder, &mut near)?;
-                }
+                strips.decode(strip)?;
                 since_check += strip.len();
                 if since_check >= CHECK_EVERY {
                     since_check = 0;
-                    if decoder.is_past_end() {
+                    if strips.decoder.is_past_end() {
                         return Err(Error::truncated("the coded data"));
                     }
                 }
@@ -319,118 +365,91 @@ pub(crate) fn decode_codes(
     )
 }
 
-/// A strip with a row for each lane.
-#[inline(always)]
-fn full_strip(
-    strip: &mut [u8],
-    layout: &CodeLayout,
-    models: &mut CodeModels,
-    decoder: &mut Decoder<'_>,
-    near: &mut Neighbours,
-) -> Result<(), Error> {
-    for column in 0..layout.row_len {
-        let contexts = near.contexts(column);
-        let mut symbols = [0; LANES];
-        for lane in 0..LANES {
-            symbols[lane] = decoder.symbol(lane, &models.first[contexts[lane]]);
-        }
-        for lane in 0..LANES {
-            models.first[contexts[lane]].update(symbols[lane]);
-        }
-        let mut low = [0; LANES];
-        if layout.low_bits > 0 || symbols.contains(&ESCAPE) {
-            for lane in 0..LANES {
-                (symbols[lane], low[lane]) = rest_of(lane, symbols[lane], layout, models, decoder)?;
+/// What decoding a tensor's strips takes.
+struct Strips<'a, 's> {
+    layout: &'a CodeLayout,
+    models: &'a mut CodeModels,
+    decoder: &'a mut Decoder<'s>,
+    near: Neighbours,
+    /// The codes of one strip, by column.
+    codes: Vec<[u8; LANES]>,
+}
+
+impl Strips<'_, '_> {
+    /// The codes of a strip. The last one may have fewer rows, and its last row
+    /// may be shorter.
+    #[inline(always)]
+    fn decode(&mut self, strip: &mut [u8]) -> Result<(), Error> {
+        let row_len = self.layout.row_len;
+        self.near.start_strip(self.layout);
+        if strip.len() == row_len * LANES {
+            for column in 0..row_len {
+                self.decode_column(column, LANES)?;
+            }
+        } else {
+            for column in 0..row_len.min(strip.len()) {
+                self.decode_column(column, lanes_at(strip.len(), row_len, column))?;
             }
         }
-        let coarse = symbols.map(unfold);
-        let magnitudes = coarse.map(|coarse| coarse.unsigned_abs().min(MAX_MAGNITUDE));
+        for (lane, row) in strip.chunks_mut(row_len).enumerate() {
+            for (code, column) in row.iter_mut().zip(&self.codes) {
+                *code = column[lane % LANES];
+            }
+        }
+        Ok(())
+    }
+
+    /// The codes of a column, in the first lanes.
+    #[inline(always)]
+    fn decode_column(&mut self, column: usize, lanes: usize) -> Result<(), Error> {
+        let contexts = self.near.contexts(column);
+        let tables = &mut self.models.first;
+        let mut symbols = self.decoder.symbols(
+            lanes,
+            #[inline(always)]
+            |lane, point| tables[contexts[lane]].find(point),
+        );
+        let mut any_escaped = false;
+        for lane in 0..lanes {
+            tables[contexts[lane]].count(symbols[lane]);
+            any_escaped |= symbols[lane] == ESCAPE;
+        }
+        if any_escaped {
+            self.add_escaped(&mut symbols[..lanes])?;
+        }
+        let low = match self.layout.low_bits {
+            0 => [0; LANES],
+            bits => self.decoder.bits(lanes, u32::from(bits)),
+        };
+        let mut magnitudes = [0; LANES];
         for lane in 0..LANES {
-            strip[lane * layout.row_len + column] = layout.join(coarse[lane], low[lane]);
+            let coarse = unfold(symbols[lane]);
+            magnitudes[lane] = magnitude(coarse);
+            self.codes[column][lane] = self.layout.join(coarse, low[lane]);
         }
-        for (lane, &magnitude) in magnitudes.iter().enumerate() {
-            near.add(lane, magnitude);
-        }
-        near.add_column(column, magnitudes.iter().sum(), LANES);
+        self.near.add(column, &magnitudes, lanes);
+        self.models.end_column();
+        Ok(())
     }
-    Ok(())
-}
 
-/// The last strip, which has fewer rows, and the last of them may be shorter.
-#[inline(always)]
-fn part_of_strip(
-    strip: &mut [u8],
-    layout: &CodeLayout,
-    models: &mut CodeModels,
-    decoder: &mut Decoder<'_>,
-    near: &mut Neighbours,
-) -> Result<(), Error> {
-    for column in 0..layout.row_len {
-        let lanes = lanes_at(strip.len(), layout.row_len, column);
-        if lanes == 0 {
-            break;
+    /// Adds what symbols after an escape say.
+    #[cold]
+    #[inline(never)]
+    fn add_escaped(&mut self, symbols: &mut [u16]) -> Result<(), Error> {
+        for (lane, index) in symbols.iter_mut().enumerate() {
+            let mut last = *index;
+            let mut escaped = 0;
+            while last == ESCAPE {
+                if *index > 2 * 256 {
+                    return Err(Error::malformed("a code is larger than a byte"));
+                }
+                let model = &mut self.models.escaped[escaped];
+                last = self.decoder.symbol(lane, model);
+                model.update(last);
+                *index += last;
+                escaped = 1;
+            }
         }
-        let mut symbols = [(0, 0); LANES];
-        for (lane, symbol) in symbols.iter_mut().enumerate().take(lanes) {
-            let context = near.context(column, lane);
-            *symbol = (context, decoder.symbol(lane, &models.first[context]));
-        }
-        let mut sum = 0;
-        for (lane, (context, symbol)) in symbols.into_iter().enumerate().take(lanes) {
-            models.first[context].update(symbol);
-            let (index, low) = rest_of(lane, symbol, layout, models, decoder)?;
-            let coarse = unfold(index);
-            strip[lane * layout.row_len + column] = layout.join(coarse, low);
-            let magnitude = coarse.unsigned_abs().min(MAX_MAGNITUDE);
-            near.add(lane, magnitude);
-            sum += magnitude;
-        }
-        near.add_column(column, sum, lanes);
-    }
-    Ok(())
-}
-
-/// What follows a code's first symbol: the whole index and the low bits.
-#[inline(always)]
-fn rest_of(
-    lane: usize,
-    symbol: usize,
-    layout: &CodeLayout,
-    models: &mut CodeModels,
-    decoder: &mut Decoder<'_>,
-) -> Result<(usize, u32), Error> {
-    let mut index = symbol;
-    if symbol == ESCAPE {
-        index += escaped(decoder, models, lane)?;
-    }
-    let mut low = 0;
-    if layout.low_bits > 0 {
-        low = decoder.bits(lane, u32::from(layout.low_bits));
-    }
-    Ok((index, low))
-}
-
-/// What symbols after an escape add.
-#[cold]
-#[inline(never)]
-fn escaped(
-    decoder: &mut Decoder<'_>,
-    models: &mut CodeModels,
-    lane: usize,
-) -> Result<usize, Error> {
-    let mut index = 0;
-    let mut escaped = 0;
-    loop {
-        let model = &mut models.escaped[escaped];
-        let symbol = decoder.symbol(lane, model);
-        model.update(symbol);
-        index += symbol;
-        if symbol != ESCAPE {
-            return Ok(index);
-        }
-        if index > 2 * 256 {
-            return Err(Error::malformed("a code is larger than a byte"));
-        }
-        escaped = 1;
+        Ok(())
     }
 }

@@ -40,28 +40,52 @@ pub(crate) struct Interval {
     pub(crate) len: u32,
 }
 
+/// What the coder asks of a model.
+pub(crate) trait Distribution {
+    /// The symbol's interval.
+    fn interval(&self, symbol: u16) -> Interval;
+
+    /// The symbol in whose interval this point lies.
+    fn symbol_at(&self, point: u32) -> u16;
+
+    /// The symbol in whose interval this point lies, and the interval.
+    #[inline(always)]
+    fn find(&self, point: u32) -> (u16, Interval) {
+        let symbol = self.symbol_at(point);
+        (symbol, self.interval(symbol))
+    }
+}
+
 impl Model {
     /// All symbols equally likely.
     pub(crate) fn uniform() -> Self {
-        Self::from_weights([1; SYMBOLS], 0)
-    }
-
-    /// Symbols with these weights, as if that many of them had been seen.
-    pub(crate) fn from_weights(weights: [u32; SYMBOLS], seen: u16) -> Self {
-        let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-        let free = (1 << CUMULATIVE_BITS) - SYMBOLS as u64 * MIN_GAP as u64;
-        let mut before = 0u64;
-        let mut cumulative = [0; SYMBOLS];
-        for (symbol, entry) in cumulative.iter_mut().enumerate() {
-            *entry = (before * free / total.max(1)) as i32 + symbol as i32 * MIN_GAP;
-            before += u64::from(weights[symbol]);
+        let step = (1 << CUMULATIVE_BITS) / SYMBOLS as i32;
+        let cumulative = core::array::from_fn(|symbol| symbol as i32 * step);
+        Self {
+            cumulative,
+            seen: 0,
         }
-        Self { cumulative, seen }
     }
 
-    /// The symbol's interval.
+    /// Makes the symbol more likely.
     #[inline(always)]
-    pub(crate) fn interval(&self, symbol: usize) -> Interval {
+    pub(crate) fn update(&mut self, symbol: u16) {
+        let seen = usize::from(self.seen) % RATES.len();
+        let rate = RATES[seen];
+        self.seen = (seen + 1).min(RATES.len() - 1) as u16;
+        let (before, target) = (self.cumulative, TARGETS[usize::from(symbol) % SYMBOLS]);
+        let mut after = before;
+        for i in 0..SYMBOLS {
+            after[i] = before[i] + ((target[i] - before[i]) >> (rate & 31));
+        }
+        self.cumulative = after;
+    }
+}
+
+impl Distribution for Model {
+    #[inline(always)]
+    fn interval(&self, symbol: u16) -> Interval {
+        let symbol = usize::from(symbol);
         let start = (self.cumulative[symbol % SYMBOLS] >> HIDDEN_BITS) as u32;
         let next = (self.cumulative[(symbol + 1) % SYMBOLS] >> HIDDEN_BITS) as u32;
         Interval {
@@ -72,29 +96,14 @@ impl Model {
         }
     }
 
-    /// The symbol in whose interval this point lies.
     #[inline(always)]
-    pub(crate) fn symbol_at(&self, point: u32) -> usize {
+    fn symbol_at(&self, point: u32) -> u16 {
         let last = (point << HIDDEN_BITS | ((1 << HIDDEN_BITS) - 1)) as i32;
         let mut count = 0i32;
         for &start in &self.cumulative {
             count += i32::from(start <= last);
         }
-        (count - 1) as usize % SYMBOLS
-    }
-
-    /// Makes the symbol more likely.
-    #[inline(always)]
-    pub(crate) fn update(&mut self, symbol: usize) {
-        let seen = usize::from(self.seen) % RATES.len();
-        let rate = RATES[seen];
-        self.seen = (seen + 1).min(RATES.len() - 1) as u16;
-        let (before, target) = (self.cumulative, TARGETS[symbol % SYMBOLS]);
-        let mut after = before;
-        for i in 0..SYMBOLS {
-            after[i] = before[i] + ((target[i] - before[i]) >> (rate & 31));
-        }
-        self.cumulative = after;
+        (count - 1) as u16 % SYMBOLS as u16
     }
 }
 
@@ -137,15 +146,15 @@ mod tests {
     proptest! {
         #[test]
         fn intervals_tile_the_range_whatever_was_seen(
-            symbols in proptest::collection::vec(0usize..SYMBOLS, 0..600),
-            repeated in 0usize..SYMBOLS,
+            symbols in proptest::collection::vec(0..SYMBOLS as u16, 0..600),
+            repeated in 0..SYMBOLS as u16,
         ) {
             let mut model = Model::uniform();
             for &symbol in symbols.iter().chain(&[repeated; 2000]) {
                 model.update(symbol);
             }
             let mut at = 0;
-            for symbol in 0..SYMBOLS {
+            for symbol in 0..SYMBOLS as u16 {
                 let interval = model.interval(symbol);
                 prop_assert_eq!(interval.start, at);
                 prop_assert!(interval.len >= 1);

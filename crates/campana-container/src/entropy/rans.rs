@@ -11,7 +11,7 @@
 use alloc::vec::Vec;
 
 use crate::Error;
-use crate::entropy::model::{Interval, Model, PROBABILITY_BITS};
+use crate::entropy::model::{Distribution, Interval, PROBABILITY_BITS};
 
 /// States that take turns.
 pub(crate) const LANES: usize = 8;
@@ -30,7 +30,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Adds a symbol of a model, and lets the model adapt.
+    /// Adds a symbol by its interval.
     pub(crate) fn push(&mut self, lane: usize, interval: Interval) {
         self.symbols.push(
             u64::from(interval.len) << 32 | u64::from(interval.start) << 8 | (lane % LANES) as u64,
@@ -38,9 +38,9 @@ impl Encoder {
     }
 
     /// Adds `bits` equally likely bits.
-    pub(crate) fn push_bits(&mut self, lane: usize, value: u32, bits: u32) {
+    pub(crate) fn push_bits(&mut self, lane: usize, value: u16, bits: u32) {
         let len = 1 << (PROBABILITY_BITS - bits);
-        let start = value * len;
+        let start = u32::from(value) * len;
         self.push(lane, Interval { start, len });
     }
 
@@ -100,46 +100,71 @@ impl<'a> Decoder<'a> {
         Ok(decoder)
     }
 
+    /// The next symbol of each of the first lanes; `find` says which symbol lies
+    /// at a lane's point, and its interval.
+    #[inline(always)]
+    pub(crate) fn symbols(
+        &mut self,
+        lanes: usize,
+        find: impl Fn(usize, u32) -> (u16, Interval),
+    ) -> [u16; LANES] {
+        // Past the end zeros are read: `finish` tells.
+        let words = self.words.get(self.at..).unwrap_or(&[]);
+        let mut padded = [[0; 4]; LANES];
+        let words = words.first_chunk::<LANES>().unwrap_or_else(|| {
+            padded[..words.len()].copy_from_slice(words);
+            &padded
+        });
+        let mut symbols = [0; LANES];
+        let mut taken = 0;
+        for (lane, place) in symbols.iter_mut().enumerate().take(lanes) {
+            let (symbol, refill) = self.advance(lane, words[taken % LANES], &find);
+            taken += usize::from(refill);
+            *place = symbol;
+        }
+        self.at += taken;
+        symbols
+    }
+
     /// The next symbol of a lane; the model is left as it is.
     #[inline(always)]
-    pub(crate) fn symbol(&mut self, lane: usize, model: &Model) -> usize {
-        let state = self.states[lane];
-        let point = (state & ((1 << PROBABILITY_BITS) - 1)) as u32;
-        let symbol = model.symbol_at(point);
-        let interval = model.interval(symbol);
-        self.advance(lane, point, interval);
+    pub(crate) fn symbol(&mut self, lane: usize, model: &impl Distribution) -> u16 {
+        let word = self.words.get(self.at).copied().unwrap_or_default();
+        let (symbol, refill) = self.advance(lane, word, |_, point| model.find(point));
+        self.at += usize::from(refill);
         symbol
     }
 
-    /// The next `bits` equally likely bits of a lane.
+    /// The next `bits` equally likely bits of each of the first lanes.
     #[inline(always)]
-    pub(crate) fn bits(&mut self, lane: usize, bits: u32) -> u32 {
-        let state = self.states[lane];
-        let point = (state & ((1 << PROBABILITY_BITS) - 1)) as u32;
+    pub(crate) fn bits(&mut self, lanes: usize, bits: u32) -> [u16; LANES] {
         let len = 1 << (PROBABILITY_BITS - bits);
-        let value = point / len;
-        let start = value * len;
-        self.advance(lane, point, Interval { start, len });
-        value
+        self.symbols(lanes, |_, point| {
+            let start = point / len * len;
+            ((point / len) as u16, Interval { start, len })
+        })
     }
 
+    /// A lane's symbol, and whether its state took the word.
     #[inline(always)]
-    fn advance(&mut self, lane: usize, point: u32, interval: Interval) {
+    fn advance(
+        &mut self,
+        lane: usize,
+        word: [u8; 4],
+        find: impl Fn(usize, u32) -> (u16, Interval),
+    ) -> (u16, bool) {
         let state = self.states[lane];
+        let point = (state & ((1 << PROBABILITY_BITS) - 1)) as u32;
+        let (symbol, interval) = find(lane, point);
         let next = u64::from(interval.len) * (state >> PROBABILITY_BITS)
             + u64::from(point - interval.start);
-        // Past the end zeros are read: `finish` tells.
-        let word = self
-            .words
-            .get(self.at)
-            .map_or(0, |w| u32::from_le_bytes(*w));
         let refill = next < LEAST;
-        self.at += usize::from(refill);
         self.states[lane] = if refill {
-            next << 32 | u64::from(word)
+            next << 32 | u64::from(u32::from_le_bytes(word))
         } else {
             next
         };
+        (symbol, refill)
     }
 
     /// Whether more words were read than there are.

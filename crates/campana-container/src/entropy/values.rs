@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::Error;
-use crate::entropy::model::{Model, SYMBOLS};
+use crate::entropy::model::{Distribution, Model, SYMBOLS};
 use crate::entropy::rans::{Decoder, Encoder, LANES};
 
 /// Sets of models: values of one kind share one.
@@ -44,11 +44,11 @@ const PER_BYTE: usize = 2 * SYMBOLS;
 
 /// The model of a half of a byte.
 #[inline(always)]
-fn place(width: usize, byte: usize, half: usize, context: usize) -> usize {
+fn place(width: usize, byte: usize, half: usize, context: u16) -> usize {
     // Below the sign, the exponent and the first bits of the mantissa nothing
     // is to be known from the bits above.
     let context = if byte + 2 >= width { context } else { 0 };
-    byte * PER_BYTE + half * SYMBOLS + context
+    byte * PER_BYTE + half * SYMBOLS + usize::from(context)
 }
 
 /// Adds values of `width` bytes to a stream.
@@ -64,7 +64,7 @@ pub(crate) fn encode_values(
         let lane = i % LANES;
         let mut above = 0;
         for (byte, &bits) in value.iter().enumerate().rev() {
-            let halves = [usize::from(bits >> 4), usize::from(bits & 15)];
+            let halves = [u16::from(bits >> 4), u16::from(bits & 15)];
             for (half, symbol) in halves.into_iter().enumerate() {
                 let model = &mut models[place(width, byte, half, above)];
                 encoder.push(lane, model.interval(symbol));
