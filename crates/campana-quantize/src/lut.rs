@@ -71,8 +71,6 @@ pub struct Decoder {
     prefix: String,
     opset: i64,
     uint4: bool,
-    /// How many tensors will be decoded with each packing.
-    users: BTreeMap<(usize, usize), usize>,
     /// Names of tensors and values that several decoders share, by content.
     shared: BTreeMap<Vec<u8>, String>,
     count: usize,
@@ -83,18 +81,13 @@ impl Decoder {
     /// [`MIN_OPSET`](Self::MIN_OPSET). All names it makes begin with `prefix`.
     /// With `uint4`, codes of 9 to 16 levels are stored as `uint4` tensors,
     /// which needs opset 21.
-    pub fn new(prefix: String, opset: i64, uint4: bool, quantized: &[&QuantizedTensor]) -> Self {
-        let mut users = BTreeMap::new();
-        for tensor in quantized {
-            *users.entry(packing_key(tensor.packing)).or_insert(0) += 1;
-        }
+    pub fn new(prefix: String, opset: i64, uint4: bool) -> Self {
         Self {
             operators: Vec::new(),
             tensors: Vec::new(),
             prefix,
             opset,
             uint4,
-            users,
             shared: BTreeMap::new(),
             count: 0,
         }
@@ -147,28 +140,6 @@ impl Decoder {
 
     /// The level of each code, in the layout's view.
     fn add_levels(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
-        let one_table = tensor.table_of_group.is_none();
-        if let Packing::Digits { base, per_byte } = tensor.packing
-            && one_table
-            && per_byte > 1
-            && !self.stores_uint4(tensor)
-            && tensor.tables.storage() == Storage::F32
-            && self.users.get(&packing_key(tensor.packing)) == Some(&1)
-        {
-            // The only tensor of its kind: levels straight from the bytes.
-            let table = tensor.tables.table(0);
-            let levels: Vec<u8> = tensor
-                .packing
-                .byte_table()
-                .iter()
-                .flat_map(|&code| table.get(usize::from(code)).unwrap_or(&0.0).to_le_bytes())
-                .collect();
-            debug_assert!(base <= 16 || per_byte == 1);
-            let levels = self.shared_tensor("l", vec![256, per_byte], ElementType::F32, levels);
-            let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
-            let values = self.gather(levels, bytes);
-            return self.fit(values, tensor, layout);
-        }
         let mut codes = self.add_codes(tensor, layout, id);
         if let Some(table_of_group) = &tensor.table_of_group {
             let levels = tensor.tables.levels();
@@ -548,13 +519,6 @@ fn element_type_of(storage: Storage) -> ElementType {
         Storage::F16 => ElementType::F16,
         Storage::I8 => ElementType::I8,
         _ => ElementType::F32,
-    }
-}
-
-fn packing_key(packing: Packing) -> (usize, usize) {
-    match packing {
-        Packing::Digits { base, per_byte } => (base, per_byte),
-        packing => (0, packing.planes()),
     }
 }
 

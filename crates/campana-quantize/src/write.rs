@@ -260,8 +260,7 @@ fn add_decoder<'a>(
     } else {
         opset::at_least(model, Decoder::MIN_OPSET)?
     };
-    let tensors: Vec<_> = changed.iter().map(|(_, tensor)| *tensor).collect();
-    let mut decoder = Decoder::new(unused_prefix(model), opset, uint4, &tensors);
+    let mut decoder = Decoder::new(unused_prefix(model), opset, uint4);
     let graph = &model.graph;
     // The tensors whose codes the decoder stores, by the codes' names.
     let mut origins = HashMap::new();
@@ -340,8 +339,7 @@ fn remove_constant(model: &Model, edits: &mut Edits<'_>, tensor: &ModelTensor<'_
 /// tables, operators and names. What all tensors of a packing share is left
 /// out.
 pub(crate) fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
-    // Two tensors of the packing: with one, its byte table would hold levels.
-    let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false, &[tensor; 2]);
+    let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false);
     decoder.share_byte_table(tensor.packing);
     let shared = (decoder.tensors.len(), decoder.operators.len());
     decoder.add(tensor, name, ElementType::F32);

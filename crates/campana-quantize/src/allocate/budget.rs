@@ -169,10 +169,16 @@ impl<'m> Allocator<'m> {
             Budget::BitsPerWeight(bits) => bits * weights as f64 / 8.0,
             Budget::OutputBytes { most, .. } => *most as f64,
         };
+        // What is not in the tensors' bytes is known once they were quantized, and
+        // in small networks decides what a byte is worth.
+        let (picks, price) = choose(&self.choices(), room);
+        self.quantize(&picks, price, progress)?;
+        let [taken, allowed] = budget.taken_and_allowed(&self.assemble(&picks, price))?;
+        room = allowed - (taken - self.bytes(&picks));
+        let (_, price) = choose(&self.choices(), room);
         let mut best: Option<(f64, Vec<usize>)> = None;
         let mut seen: Vec<Vec<usize>> = Vec::new();
         let mut excess = 0.0;
-        let (_, price) = choose(&self.choices(), room);
         for _ in 0..ROUNDS {
             let (picks, _) = choose(&self.choices(), room);
             if seen.contains(&picks) {

@@ -308,9 +308,8 @@ fn assert_decodes(decoder: &Decoder, tensors: &[QuantizedTensor]) {
 #[test]
 fn every_form_decodes_bit_for_bit_at_every_opset() {
     let tensors = samples();
-    let all: Vec<_> = tensors.iter().collect();
     for (opset, uint4) in [(7, false), (11, false), (13, false), (21, true)] {
-        let mut decoder = Decoder::new("q".to_owned(), opset, uint4, &all);
+        let mut decoder = Decoder::new("q".to_owned(), opset, uint4);
         for (number, tensor) in tensors.iter().enumerate() {
             decoder.add(tensor, &format!("w{number}"), ElementType::F32);
         }
@@ -319,27 +318,9 @@ fn every_form_decodes_bit_for_bit_at_every_opset() {
 }
 
 #[test]
-fn a_single_tensor_decodes_bit_for_bit() {
-    for tensor in samples() {
-        let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
-        decoder.add(&tensor, "w0", ElementType::F32);
-        assert_decodes(&decoder, &[tensor]);
-    }
-}
-
-#[test]
-fn a_single_four_bit_tensor_looks_pairs_up() {
-    let tensor = sample(&[4, 6], Granularity::PerTensor, 16, 1, Storage::F32, false);
-    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
-    decoder.add(&tensor, "w", ElementType::F32);
-    let operators: Vec<_> = decoder.operators.iter().map(|op| op.op_type).collect();
-    assert_eq!(operators, ["Cast", "Gather", "Reshape"]);
-}
-
-#[test]
 fn half_floats_are_rounded_once_at_the_end() {
     let tensor = sample(&[4, 6], Granularity::PerChannel, 16, 1, Storage::F32, true);
-    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false);
     decoder.add(&tensor, "w", ElementType::F16);
     let value = &interpret(&decoder)["w"];
     let expected = tensor
@@ -353,8 +334,7 @@ fn half_floats_are_rounded_once_at_the_end() {
 fn what_several_tensors_need_is_stored_once() {
     let tensor = sample(&[4, 6], Granularity::PerTensor, 16, 1, Storage::F32, false);
     let size = |count: usize| {
-        let tensors = vec![&tensor; count];
-        let mut decoder = Decoder::new("q".to_owned(), 13, false, &tensors);
+        let mut decoder = Decoder::new("q".to_owned(), 13, false);
         for number in 0..count {
             decoder.add(&tensor, &format!("w{number}"), ElementType::F32);
         }
@@ -370,7 +350,7 @@ fn what_several_tensors_need_is_stored_once() {
 #[test]
 fn layers_of_as_many_codebooks_share_their_positions() {
     let layer = sample(&[6, 4], Granularity::PerChannel, 16, 4, Storage::I8, true);
-    let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&layer, &layer]);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false);
     decoder.add(&layer, "w0", ElementType::F32);
     let first = decoder.operators.len();
     decoder.add(&layer, "w1", ElementType::F32);
@@ -465,16 +445,15 @@ fn assert_found(decoder: &Decoder, tensors: &[QuantizedTensor]) {
 #[test]
 fn a_reader_finds_the_tensors_of_every_form() {
     let tensors = samples();
-    let all: Vec<_> = tensors.iter().collect();
     for (opset, uint4) in [(7, false), (11, false), (13, false), (21, true)] {
-        let mut decoder = Decoder::new("q".to_owned(), opset, uint4, &all);
+        let mut decoder = Decoder::new("q".to_owned(), opset, uint4);
         for (number, tensor) in tensors.iter().enumerate() {
             decoder.add(tensor, &format!("w{number}"), ElementType::F32);
         }
         assert_found(&decoder, &tensors);
     }
     for tensor in tensors {
-        let mut decoder = Decoder::new("q".to_owned(), 13, false, &[&tensor]);
+        let mut decoder = Decoder::new("q".to_owned(), 13, false);
         decoder.add(&tensor, "w0", ElementType::F32);
         assert_found(&decoder, &[tensor]);
     }
@@ -485,7 +464,7 @@ fn lists_of_parameters_come_out_as_they_went_in() {
     let mut wide: Vec<f32> = (0..40).map(|i| i as f32 / 8.0).collect();
     let ones = vec![1.0; 40];
     for opset in [7, 13] {
-        let mut decoder = Decoder::new("q".to_owned(), opset, false, &[]);
+        let mut decoder = Decoder::new("q".to_owned(), opset, false);
         wide[3] = -0.0;
         let lists: [(&str, &[f32]); 4] = [
             ("a", &wide),
