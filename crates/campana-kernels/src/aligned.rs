@@ -31,6 +31,7 @@ impl AlignedBuffer {
     }
 
     /// The floats.
+    #[inline]
     pub fn as_slice(&self) -> &[f32] {
         // SAFETY: a CacheLine is LINE_LEN initialized floats without padding, and
         // `lines` holds at least `len` of them.
@@ -38,17 +39,20 @@ impl AlignedBuffer {
     }
 
     /// The floats, to write.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as in `as_slice`; the borrow is exclusive.
         unsafe { core::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 
     /// The buffer's memory as bytes, four for each float.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         bytes_of(self.as_slice())
     }
 
     /// The buffer's memory as bytes, to write.
+    #[inline]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
         bytes_of_mut(self.as_mut_slice())
     }
@@ -60,12 +64,14 @@ impl AlignedBuffer {
 }
 
 /// The memory of floats as bytes, four for each.
+#[inline]
 pub fn bytes_of(floats: &[f32]) -> &[u8] {
     // SAFETY: floats have no padding, and bytes may be read at any alignment.
     unsafe { core::slice::from_raw_parts(floats.as_ptr().cast(), size_of_val(floats)) }
 }
 
 /// The memory of floats as bytes, to write; any bytes are floats.
+#[inline]
 pub fn bytes_of_mut(floats: &mut [f32]) -> &mut [u8] {
     let len = size_of_val(floats);
     // SAFETY: as in `bytes_of`; the borrow is exclusive and every bit pattern is a float.

@@ -286,6 +286,7 @@ pub(crate) struct SendPtr<T>(pub(crate) *mut T);
 
 impl<T> SendPtr<T> {
     /// The pointer; a method, so that closures capture the whole wrapper.
+    #[inline]
     pub(crate) fn get(&self) -> *mut T {
         self.0
     }

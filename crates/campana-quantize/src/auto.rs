@@ -96,9 +96,19 @@ impl Prices {
 const PRICED_ERROR: f64 = 0.0095;
 const PRICED_LEVELS: f64 = 16.0;
 
+/// Which tables of levels a tensor may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// One for the tensor, the same for each group but for a scale.
+    One,
+    /// Also shifted ones, or one for each group.
+    Any,
+}
+
 /// The best of: one codebook for the tensor; one codebook with a scale, or a
 /// scale and a shift, for each group; a codebook for each group. The last
-/// three are tried where the partition has several groups.
+/// three are tried where the partition has several groups, and the last two
+/// where `tables` allows them.
 pub(crate) fn best_design(
     weights: &[f32],
     shape: &[usize],
@@ -106,6 +116,7 @@ pub(crate) fn best_design(
     partition: &Partition,
     levels: usize,
     prices: Prices,
+    tables: Tables,
 ) -> Stored {
     let whole = Partition::new(shape, None, Granularity::PerTensor);
     let mut candidates = vec![store(
@@ -116,7 +127,11 @@ pub(crate) fn best_design(
         Precision::Coarse,
     )];
     if partition.group_count() > 1 {
-        for parameters in [GroupParameters::Scale, GroupParameters::ScaleAndShift] {
+        let parameters: &[_] = match tables {
+            Tables::One => &[GroupParameters::Scale],
+            Tables::Any => &[GroupParameters::Scale, GroupParameters::ScaleAndShift],
+        };
+        for &parameters in parameters {
             let designs = shared_levels(weights, partition, levels, parameters);
             candidates.push(store(
                 weights,
@@ -143,7 +158,8 @@ pub(crate) fn best_design(
     // A codebook for each group takes long to design: not where its bytes alone
     // cost more than another design's bytes and error.
     let table_bytes = partition.group_count() * levels;
-    if partition.group_count() == 1
+    if tables == Tables::One
+        || partition.group_count() == 1
         || partition.group_len() <= levels
         || price * (best.tensor.packed.len() + table_bytes) as f64 > least
     {

@@ -119,19 +119,19 @@ impl Options {
                 method: self.method,
                 granularity: self.granularity,
                 byte_price: None,
-                may_grow: false,
+                on_integers: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
                 method: planned.method,
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
-                may_grow: false,
+                on_integers: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
-            may_grow: self.target.rounds_activations(),
+            on_integers: self.target.rounds_activations(),
             ..planned
         }
     }
@@ -156,9 +156,12 @@ pub struct TensorChoice {
     /// Relative output error that a byte must save to be worth it, where `auto`
     /// chooses; `None` for the price that all tensors have.
     pub byte_price: Option<f64>,
-    /// Whether codes and decoder may take more bytes than the floats: products
-    /// on integers need the codes of small tensors too.
-    pub may_grow: bool,
+    /// Whether products are on integers. Codes and decoder may then take more
+    /// bytes than the floats, because small tensors need codes too; and where
+    /// `auto` chooses, all channels of a dense layer share one table: at batch 1
+    /// its time is that of reading its weights, and kernels look up codes of one
+    /// table in registers.
+    pub on_integers: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.

@@ -7,7 +7,7 @@ use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
-use crate::auto::{Prices, best_design};
+use crate::auto::{Prices, Tables, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::write::decoded_len_bytes;
@@ -269,7 +269,19 @@ fn quantize_chosen(
     let stored = match choice.method {
         MethodChoice::Auto => {
             let levels = 1 << bits;
-            best_design(values, shape, channel_axis, &partition, levels, prices)
+            let tables = match choice.on_integers && shape.len() == 2 {
+                true => Tables::One,
+                false => Tables::Any,
+            };
+            best_design(
+                values,
+                shape,
+                channel_axis,
+                &partition,
+                levels,
+                prices,
+                tables,
+            )
         }
         MethodChoice::Fixed(method) => {
             let designs: Vec<Levels> = if partition.group_count() == 1 {
@@ -296,7 +308,7 @@ fn quantize_chosen(
         squared_error,
     } = stored;
     let len_bytes = tensor.len_bytes();
-    if !choice.may_grow && !gains(weights, &tensor) {
+    if !choice.on_integers && !gains(weights, &tensor) {
         return Ok(None);
     }
     let moments = summary.moments();

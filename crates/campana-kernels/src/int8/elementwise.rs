@@ -47,32 +47,48 @@ impl Int8Kernel for Combine<'_> {
             Source::Codes(codes) => codes.len(),
             Source::Floats(floats) => floats.len(),
         };
+        let whole = len - len % SUMS;
+        // SAFETY: what is written ends at the slices' length.
+        unsafe {
+            for at in (0..whole).step_by(SUMS) {
+                self.eight::<V, true>(at, SUMS);
+            }
+            if whole < len {
+                self.eight::<V, false>(whole, len - whole);
+            }
+        }
+    }
+}
+
+impl Combine<'_> {
+    /// `count` elements, eight where `ALL`.
+    ///
+    /// # Safety
+    ///
+    /// `at + count` is within every slice.
+    #[inline(always)]
+    unsafe fn eight<V: Int8, const ALL: bool>(&mut self, at: usize, count: usize) {
+        let count = if ALL { SUMS } else { count };
         let splat = <V::Floats as Vector>::splat;
-        let (factor, offset) = (splat(self.factor), splat(self.offset));
-        let [at_least, at_most] = self.bounds.map(splat);
-        for at in (0..len).step_by(SUMS) {
-            let count = SUMS.min(len - at);
-            // SAFETY: `at + count` is within every slice.
-            unsafe {
-                let a = match self.a {
-                    Source::Codes(codes) => load_codes::<V>(codes.as_ptr().add(at), count),
-                    Source::Floats(floats) if count == SUMS => {
-                        Vector::load(floats.as_ptr().add(at))
-                    }
-                    Source::Floats(floats) => Vector::load_first(floats.as_ptr().add(at), count),
-                };
-                let mut value = a.mul(factor);
-                if let Some((b, factor)) = self.b {
-                    value =
-                        value.add(load_codes::<V>(b.as_ptr().add(at), count).mul(splat(factor)));
-                }
-                let value = value.add(offset).at_least(at_least).at_most(at_most);
-                match &mut self.output {
-                    Output::Codes(codes) => {
-                        store_codes::<V>(value, codes.as_mut_ptr().add(at), count);
-                    }
-                    Output::Floats(floats) => value.store_first(floats.as_mut_ptr().add(at), count),
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let a = match self.a {
+                Source::Codes(codes) => load_codes::<V>(codes.as_ptr().add(at), count),
+                Source::Floats(floats) if ALL => Vector::load(floats.as_ptr().add(at)),
+                Source::Floats(floats) => Vector::load_first(floats.as_ptr().add(at), count),
+            };
+            let mut value = a.mul(splat(self.factor));
+            if let Some((b, factor)) = self.b {
+                value = value.add(load_codes::<V>(b.as_ptr().add(at), count).mul(splat(factor)));
+            }
+            let value = value.add(splat(self.offset));
+            let value = value
+                .at_least(splat(self.bounds[0]))
+                .at_most(splat(self.bounds[1]));
+            match &mut self.output {
+                Output::Codes(codes) => store_codes::<V>(value, codes.as_mut_ptr().add(at), count),
+                Output::Floats(floats) if ALL => value.store(floats.as_mut_ptr().add(at)),
+                Output::Floats(floats) => value.store_first(floats.as_mut_ptr().add(at), count),
             }
         }
     }
@@ -125,20 +141,34 @@ pub fn quantize_channels_last(
     let chunk = TURNED * channels;
     pool.for_chunks(output, chunk, |i, output| {
         let count = output.len() / channels;
-        for channel in 0..channels {
-            let mut codes = [0; TURNED];
-            let codes = &mut codes[..count];
+        let plane = |channel: usize| {
             let start = channel * pixels + i * TURNED;
+            let mut codes = [0; TURNED];
+            let floats = &input[start..start + count];
             quantize(
                 level,
                 &ThreadPool::serial(),
-                &input[start..start + count],
+                floats,
                 to,
-                codes,
+                &mut codes[..count],
             );
+            codes
+        };
+        if channels == 3 {
+            // Pictures: one pass over the output instead of three.
+            let (first, second, third) = (plane(0), plane(1), plane(2));
+            let codes = first.iter().zip(&second).zip(&third);
+            for (pixel, ((a, b), c)) in output.chunks_exact_mut(3).zip(codes) {
+                pixel[0] = *a;
+                pixel[1] = *b;
+                pixel[2] = *c;
+            }
+            return;
+        }
+        for channel in 0..channels {
             let places = output[channel..].iter_mut().step_by(channels);
-            for (place, code) in places.zip(codes) {
-                *place = *code;
+            for (place, code) in places.zip(plane(channel)) {
+                *place = code;
             }
         }
     });

@@ -12,29 +12,20 @@ pub(crate) const MAX_PANEL_VECTORS: usize = 2;
 /// Groups that a group is tried with before it stays alone.
 const MAX_TRIES: usize = 64;
 
-/// The weight at `(row, column)`, whole numbers or codes into a table of them.
-#[derive(Clone, Copy)]
+/// A matrix `[columns, rows]`, of whole numbers or of codes into a table of them.
+#[derive(Clone, Copy, Debug)]
 pub enum StoredWeights<'a> {
     /// -127 to 127.
-    Int8(&'a dyn Fn(usize, usize) -> i8),
+    Int8(&'a [i8]),
     /// Codes 0 to 15, or 0 to 3 where `bits` is 2, and the numbers they stand for.
     Codes {
         /// 2 or 4.
         bits: u8,
         /// The number of each code.
         table: [i8; 16],
-        /// The code at `(row, column)`.
-        code: &'a dyn Fn(usize, usize) -> u8,
+        /// The codes.
+        codes: &'a [u8],
     },
-}
-
-impl core::fmt::Debug for StoredWeights<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Int8(_) => f.write_str("Int8"),
-            Self::Codes { bits, table, .. } => write!(f, "Codes({bits}, {table:?})"),
-        }
-    }
 }
 
 impl StoredWeights<'_> {
@@ -48,10 +39,17 @@ impl StoredWeights<'_> {
         u8::try_from(place).ok()
     }
 
-    fn weight(&self, row: usize, column: usize) -> i8 {
+    fn len(&self) -> usize {
         match self {
-            Self::Int8(weight) => weight(row, column),
-            Self::Codes { table, code, .. } => table[usize::from(code(row, column) & 15)],
+            Self::Int8(numbers) => numbers.len(),
+            Self::Codes { codes, .. } => codes.len(),
+        }
+    }
+
+    fn weight(&self, at: usize) -> i8 {
+        match self {
+            Self::Int8(numbers) => numbers[at],
+            Self::Codes { table, codes, .. } => table[usize::from(codes[at] & 15)],
         }
     }
 }
@@ -115,27 +113,25 @@ struct Part {
     weights: [i8; BYTES * MAX_PANEL_VECTORS],
     /// Sums of the positive, and of the negative, weights of each two.
     bounds: [u8; BYTES * MAX_PANEL_VECTORS],
+    max_bound: u8,
 }
 
 impl Part {
     fn new(group: usize, weights: [i8; BYTES * MAX_PANEL_VECTORS]) -> Self {
         let mut bounds = [0; BYTES * MAX_PANEL_VECTORS];
         let (positive, negative) = bounds.split_at_mut(BYTES);
-        for (i, pair) in weights.chunks_exact(2).enumerate() {
-            let [a, b] = [pair[0].max(0), pair[1].max(0)].map(i8::unsigned_abs);
-            positive[i] = a.saturating_add(b);
-            let [a, b] = [pair[0].min(0), pair[1].min(0)].map(i8::unsigned_abs);
-            negative[i] = a.saturating_add(b);
+        let signs = positive.iter_mut().zip(negative);
+        for ((positive, negative), pair) in signs.zip(weights.chunks_exact(2)) {
+            let (a, b) = (i16::from(pair[0]), i16::from(pair[1]));
+            *positive = (a.max(0) + b.max(0)) as u8;
+            *negative = (-(a.min(0) + b.min(0))).min(255) as u8;
         }
         Self {
             group,
             weights,
+            max_bound: bounds.iter().fold(0, |max, &bound| max.max(bound)),
             bounds,
         }
-    }
-
-    fn max_bound(&self) -> u8 {
-        self.bounds.iter().copied().max().unwrap_or(0)
     }
 
     fn fits(&self, other: &Self) -> bool {
@@ -161,7 +157,7 @@ impl PackedWeights {
     ///
     /// # Panics
     ///
-    /// Where there are 2^32 rows or more.
+    /// Where there are 2^32 rows or more, or not as many weights as rows and columns say.
     pub fn pack(runs: usize, run_len: usize, columns: usize, stored: StoredWeights<'_>) -> Self {
         let groups_in_run = run_len.div_ceil(GROUP);
         let groups = runs * groups_in_run;
@@ -169,13 +165,15 @@ impl PackedWeights {
             u32::try_from(runs * run_len).is_ok(),
             "rows that can be numbered"
         );
+        let rows = runs * run_len;
+        assert_eq!(stored.len(), rows * columns, "weights of each column");
         let whole = run_len.is_multiple_of(GROUP);
         let mut bits = match stored {
             StoredWeights::Codes { bits, .. } if whole || stored.zero().is_some() => bits,
             _ => 8,
         };
         let mut result = Self {
-            rows: runs * run_len,
+            rows,
             columns,
             bits,
             table: match stored {
@@ -199,13 +197,14 @@ impl PackedWeights {
                 let mut weights = [0; BYTES * MAX_PANEL_VECTORS];
                 for c in 0..width.min(columns - column) {
                     for i in 0..GROUP.min(run_len - place) {
-                        let weight = stored.weight(run * run_len + place + i, column + c);
+                        let row = run * run_len + place + i;
+                        let weight = stored.weight((column + c) * rows + row);
                         weights[c * GROUP + i] = weight;
                         result.sums[column + c] += i32::from(weight);
                     }
                 }
                 let part = Part::new(group, weights);
-                if i32::from(part.max_bound()) > MAX_PAIR_SUM {
+                if i32::from(part.max_bound) > MAX_PAIR_SUM {
                     bits = 8;
                     parts.extend(part.halves());
                 } else {
@@ -248,7 +247,7 @@ impl PackedWeights {
             let bytes = &mut data.as_mut_bytes()[start..start + panel_bytes(*vectors, steps.len())];
             let zero = stored.zero().unwrap_or(0);
             let code = |part: Option<&Part>, lane: usize| -> u8 {
-                let (StoredWeights::Codes { code, .. }, Some(part)) = (stored, part) else {
+                let (StoredWeights::Codes { codes, .. }, Some(part)) = (stored, part) else {
                     return zero;
                 };
                 let run = part.group / groups_in_run;
@@ -257,7 +256,7 @@ impl PackedWeights {
                 if column >= self.columns || place >= run_len {
                     return zero;
                 }
-                code(run * run_len + place, column)
+                codes[column * self.rows + run * run_len + place]
             };
             for (s, step) in steps.all().enumerate() {
                 for (half, part) in step.iter().enumerate() {
@@ -297,16 +296,19 @@ impl PackedWeights {
     }
 
     /// Number of rows.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Number of columns.
+    #[inline]
     pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// Bits in which a weight is kept: 2, 4 or 8.
+    #[inline]
     pub fn bits(&self) -> u8 {
         self.bits
     }
@@ -354,14 +356,17 @@ impl PackedWeights {
         self.places.len()
     }
 
+    #[inline]
     pub(crate) fn panels(&self) -> &[Panel] {
         &self.panels
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.data.as_bytes()
     }
 
+    #[inline]
     pub(crate) fn table(&self) -> &[u8; 16] {
         &self.table
     }
@@ -388,7 +393,7 @@ impl Steps {
 
 /// Puts parts together; neighbours where all fit all, which keeps the reads in order.
 fn steps(parts: Vec<Part>) -> Steps {
-    let largest = parts.iter().map(Part::max_bound).max().unwrap_or(0);
+    let largest = parts.iter().map(|part| part.max_bound).max().unwrap_or(0);
     let mut joined = Vec::with_capacity(parts.len() / 2);
     let mut alone = Vec::new();
     if 2 * i32::from(largest) <= MAX_PAIR_SUM {
@@ -397,7 +402,7 @@ fn steps(parts: Vec<Part>) -> Steps {
     } else {
         // The largest first, each with the smallest that it fits.
         let mut order: Vec<usize> = (0..parts.len()).collect();
-        order.sort_by_key(|&part| parts[part].max_bound());
+        order.sort_by_key(|&part| parts[part].max_bound);
         while let Some(part) = order.pop() {
             let tried = order.iter().take(MAX_TRIES);
             match tried

@@ -79,6 +79,7 @@ impl Requantize {
     }
 
     /// Number of channels.
+    #[inline]
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -88,14 +89,17 @@ impl Requantize {
         size_of_val(self.initial.as_slice()) + self.multiplier.len_bytes() + self.offset.len_bytes()
     }
 
+    #[inline]
     pub(crate) fn initial(&self) -> &[i32] {
         &self.initial
     }
 
+    #[inline]
     pub(crate) fn multiplier(&self) -> &[f32] {
         self.multiplier.as_slice()
     }
 
+    #[inline]
     pub(crate) fn offset(&self) -> &[f32] {
         self.offset.as_slice()
     }

@@ -65,17 +65,16 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
     }
     let weight = |row: usize, column: usize| -> i8 {
         match bits {
-            8 => numbers[row * columns + column],
-            _ => table[usize::from(codes[row * columns + column])],
+            8 => numbers[column * depth + row],
+            _ => table[usize::from(codes[column * depth + row])],
         }
     };
-    let code = |row: usize, column: usize| codes[row * columns + column];
     let stored = match bits {
-        8 => StoredWeights::Int8(&weight),
+        8 => StoredWeights::Int8(&numbers),
         _ => StoredWeights::Codes {
             bits,
             table,
-            code: &code,
+            codes: &codes,
         },
     };
     let packed = PackedWeights::pack(1, depth, columns, stored);
@@ -181,23 +180,18 @@ fn large_products_on_threads_equal_the_reference() {
 
 #[test]
 fn codes_stay_packed() {
-    let code = |row: usize, column: usize| ((row * 7 + column) % 16) as u8;
     let table = std::array::from_fn(|i| (i as i8) * 2 - 16);
-    let stored = |bits| StoredWeights::Codes {
-        bits,
-        table,
-        code: &code,
-    };
-    let packed = PackedWeights::pack(1, 512, 64, stored(4));
-    assert_eq!((packed.bits(), packed.bytes().len()), (4, 512 * 64 / 2));
-    let code = |row: usize, column: usize| ((row + column) % 4) as u8;
-    let stored = StoredWeights::Codes {
-        bits: 2,
-        table,
-        code: &code,
-    };
-    let packed = PackedWeights::pack(1, 512, 64, stored);
-    assert_eq!((packed.bits(), packed.bytes().len()), (2, 512 * 64 / 4));
+    for bits in [2, 4] {
+        let codes: Vec<u8> = (0..512 * 64).map(|i| (i * 7 % (1 << bits)) as u8).collect();
+        let stored = StoredWeights::Codes {
+            bits,
+            table,
+            codes: &codes,
+        };
+        let packed = PackedWeights::pack(1, 512, 64, stored);
+        let bytes = 512 * 64 * usize::from(bits) / 8;
+        assert_eq!((packed.bits(), packed.bytes().len()), (bits, bytes));
+    }
 }
 
 proptest! {
@@ -218,11 +212,13 @@ proptest! {
         let requantize = noise.requantize(filters, channels * window * window);
         let expected = reference_codes(&sums, &requantize, None);
         let runs: Vec<usize> = (0..window).map(|ky| ky * width * channels).collect();
-        let weight = |row: usize, filter: usize| {
-            let (ky, kx, c) = (row / (window * channels), row / channels % window, row % channels);
-            weights[((filter * channels + c) * window + ky) * window + kx]
-        };
-        let packed = PackedWeights::pack(window, window * channels, filters, StoredWeights::Int8(&weight));
+        // Channels last, as in the image.
+        let taps = window * window;
+        let turned: Vec<i8> = (0..weights.len()).map(|at| {
+            let (filter, row) = (at / (taps * channels), at % (taps * channels));
+            weights[(filter * channels + row % channels) * taps + row / channels]
+        }).collect();
+        let packed = PackedWeights::pack(window, window * channels, filters, StoredWeights::Int8(&turned));
         let [out_height, out_width] = shape.output();
         let grid = Grid {
             start: 0, height: out_height, width: out_width,
@@ -310,19 +306,17 @@ fn conversions_round_to_the_nearest_code_and_back() {
             let close = |(a, &code): (&f32, &u8)| (a - affine.value(code)).abs() < 1e-5;
             assert!(back.iter().zip(&codes).all(close));
         }
-        let floats: Vec<f32> = (0..3 * 700).map(|i| (i % 300) as f32 * 0.1 - 2.0).collect();
-        let mut codes = vec![0; floats.len()];
-        quantize_channels_last(level, &pool, &floats, 3, affine, &mut codes);
-        let mut back = vec![0.0; floats.len()];
-        for (i, value) in back.iter_mut().enumerate() {
-            *value = affine.value(codes[i % 700 * 3 + i / 700]);
-        }
-        for (value, float) in back.iter().zip(&floats) {
-            let clamped = float.clamp(affine.value(0), affine.value(255));
-            assert!(
-                (value - clamped).abs() <= affine.scale * 0.5 + 1e-5,
-                "{value} for {float}"
-            );
+        for channels in [2, 3] {
+            let floats = (0..channels * 700).map(|i| (i % 300) as f32 * 0.1 - 2.0);
+            let floats: Vec<f32> = floats.collect();
+            let mut codes = vec![0; floats.len()];
+            quantize_channels_last(level, &pool, &floats, channels, affine, &mut codes);
+            for (i, float) in floats.iter().enumerate() {
+                let value = affine.value(codes[i % 700 * channels + i / 700]);
+                let clamped = float.clamp(affine.value(0), affine.value(255));
+                let error = (value - clamped).abs();
+                assert!(error <= affine.scale * 0.5 + 1e-5, "{value} for {float}");
+            }
         }
     }
 }

@@ -1,0 +1,348 @@
+//! Weights of layers whose inputs are codes, as whole numbers with a scale for
+//! each output channel.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use campana_codebook::QuantizedTensor;
+use campana_kernels::int8::{Affine, PackedWeights, StoredWeights};
+use campana_tensor::{Tensor, TensorData};
+
+use super::{Int8Layer, Int8Weights};
+use crate::ops::Call;
+use crate::plan::pack::Packed;
+use crate::plan::{Constants, PlannedNode, Quantized, constant_call};
+
+/// Whole numbers that weights become, on either side of zero.
+const LARGEST: i32 = 127;
+
+/// How far from a whole number a weight may be, in units of its scale, to be one.
+const WHOLE: f32 = 2e-3;
+
+/// The weights of a Conv, Gemm or MatMul over codes, and which inputs they replace.
+pub(in crate::plan) fn pack(
+    planned: &PlannedNode,
+    constants: &Constants<'_>,
+    quantized: &Quantized<'_>,
+    codes: &std::collections::HashMap<String, Affine>,
+    opset: i64,
+) -> Option<(Packed, Vec<usize>)> {
+    let node = &planned.node;
+    let input = *codes.get(node.inputs.first()?)?;
+    let constant = |index: usize| -> Option<&Tensor> {
+        constants.get(node.inputs.get(index)?).map(Cow::as_ref)
+    };
+    let (stored, shape) = match quantized.get(node.inputs.get(1)?.as_str()) {
+        Some(tensor) => (Stored::Codes(tensor), tensor.shape.clone()),
+        None => {
+            let tensor = constant(1)?;
+            (Stored::Floats(floats(tensor)?), tensor.shape().to_vec())
+        }
+    };
+    let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
+        Some(_) => Some(floats(constant(2)?)?),
+        None => None,
+    };
+    let call = constant_call(node, opset, |name| constants.get(name).map(Cow::as_ref));
+    let (weights, mut scales, bias) = match node.op_type.as_str() {
+        "Conv" => {
+            let (weights, scales) = conv(&call, stored, &shape)?;
+            let bias = bias_of(bias, scales.len(), 1.0)?;
+            (weights, scales, bias)
+        }
+        "Gemm" | "MatMul" => dense(&call, stored, &shape, bias)?,
+        _ => return None,
+    };
+    for (scale, factor) in scales.iter_mut().zip(&planned.factors) {
+        *scale *= factor;
+    }
+    let layer = Int8Layer {
+        input,
+        weights,
+        shape,
+        scales,
+        bias,
+    };
+    let replaced = match node.op_type.as_str() {
+        "MatMul" => vec![1],
+        _ => vec![1, 2],
+    };
+    Some((Packed::Int8(Arc::new(layer)), replaced))
+}
+
+/// Weights as the graph has them.
+#[derive(Clone, Copy)]
+enum Stored<'a> {
+    Codes(&'a QuantizedTensor),
+    Floats(&'a [f32]),
+}
+
+impl Stored<'_> {
+    fn to_floats(self) -> Vec<f32> {
+        match self {
+            Self::Codes(tensor) => tensor.dequantize(),
+            Self::Floats(values) => values.to_vec(),
+        }
+    }
+
+    /// Rows of this length as whole numbers times a scale each; `None` where they are none.
+    fn whole_rows(self, len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+        match self {
+            Self::Codes(tensor) => {
+                whole_levels(tensor, len).or_else(|| whole_rows(&tensor.dequantize(), len))
+            }
+            Self::Floats(values) => whole_rows(values, len),
+        }
+    }
+}
+
+fn floats(tensor: &Tensor) -> Option<&[f32]> {
+    match tensor.data() {
+        TensorData::F32(values) => Some(values),
+        _ => None,
+    }
+}
+
+/// The bias of each channel times a factor; `None` where there are not as many.
+fn bias_of(bias: Option<&[f32]>, channels: usize, factor: f32) -> Option<Vec<f32>> {
+    let Some(bias) = bias else {
+        return Some(vec![0.0; channels]);
+    };
+    (bias.len() == channels).then(|| bias.iter().map(|value| value * factor).collect())
+}
+
+/// Weights and scales of a convolution.
+fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Weights, Vec<f32>)> {
+    let &[filters, channels, kh, kw] = shape else {
+        return None;
+    };
+    let groups = usize::try_from(call.int("group", 1).ok()?).ok()?;
+    let taps = kh * kw;
+    if groups == 0 || filters == 0 || !filters.is_multiple_of(groups) || channels * taps == 0 {
+        return None;
+    }
+    let (numbers, scales) = stored.whole_rows(channels * taps)?;
+    if groups > 1 && channels == 1 && filters == groups {
+        return Some((Int8Weights::Depthwise(numbers), scales));
+    }
+    let dilations = call.ints("dilations").ok()?;
+    let joined = groups == 1 && dilations.is_none_or(|dilations| dilations.last() == Some(&1));
+    let (runs, run_len) = match joined {
+        true => (kh, kw * channels),
+        false => (taps, channels),
+    };
+    // Channels last, as the inputs lie.
+    let mut turned = vec![0; numbers.len()];
+    let (from, to) = (
+        numbers.chunks_exact(channels * taps),
+        turned.chunks_exact_mut(channels * taps),
+    );
+    for (from, to) in from.zip(to) {
+        for (channel, from) in from.chunks_exact(taps).enumerate() {
+            for (tap, number) in from.iter().enumerate() {
+                to[tap * channels + channel] = *number;
+            }
+        }
+    }
+    let per_group = filters / groups;
+    let groups = turned.chunks_exact(per_group * channels * taps);
+    let groups = groups.map(|numbers| pack_matrix(runs, run_len, per_group, numbers));
+    let groups = groups.collect();
+    Some((Int8Weights::Groups { groups, joined }, scales))
+}
+
+/// Weights, scales and bias of a dense layer.
+fn dense(
+    call: &Call<'_>,
+    stored: Stored<'_>,
+    shape: &[usize],
+    bias: Option<&[f32]>,
+) -> Option<(Int8Weights, Vec<f32>, Vec<f32>)> {
+    let &[rows, columns] = shape else {
+        return None;
+    };
+    let is_gemm = call.node.op_type == "Gemm";
+    let flag = |name: &str| Some(is_gemm && call.int(name, 0).ok()? != 0);
+    if flag("transA")? || rows * columns == 0 {
+        return None;
+    }
+    let (alpha, beta) = match is_gemm {
+        true => (
+            call.float("alpha", 1.0).ok()?,
+            call.float("beta", 1.0).ok()?,
+        ),
+        false => (1.0, 1.0),
+    };
+    let (depth, columns, found) = if flag("transB")? {
+        (columns, rows, stored.whole_rows(columns)?)
+    } else {
+        let values = stored.to_floats();
+        let mut columns_first = vec![0.0; values.len()];
+        campana_kernels::layout::transpose(&values, rows, columns, &mut columns_first);
+        (rows, columns, whole_rows(&columns_first, rows)?)
+    };
+    let (numbers, mut scales) = found;
+    scales.iter_mut().for_each(|scale| *scale *= alpha);
+    let weights = Int8Weights::Groups {
+        groups: vec![pack_matrix(1, depth, columns, &numbers)],
+        joined: true,
+    };
+    let bias = bias_of(bias.filter(|_| is_gemm), columns, beta)?;
+    Some((weights, scales, bias))
+}
+
+/// A matrix `[columns, runs, run_len]` in as few bits as its numbers need.
+fn pack_matrix(runs: usize, run_len: usize, columns: usize, numbers: &[i8]) -> PackedWeights {
+    let mut places = [None; 256];
+    let mut table = [0i8; 16];
+    let mut levels = 0;
+    for &number in numbers {
+        let place = &mut places[usize::from(number.cast_unsigned())];
+        if place.is_none() {
+            if levels < table.len() {
+                table[levels] = number;
+            }
+            *place = Some(levels as u8);
+            levels += 1;
+        }
+    }
+    if levels > table.len() {
+        return PackedWeights::pack(runs, run_len, columns, StoredWeights::Int8(numbers));
+    }
+    let place = |number: &i8| places[usize::from(number.cast_unsigned())].unwrap_or(0);
+    let codes: Vec<u8> = numbers.iter().map(place).collect();
+    let stored = StoredWeights::Codes {
+        bits: if levels <= 4 { 2 } else { 4 },
+        table,
+        codes: &codes,
+    };
+    PackedWeights::pack(runs, run_len, columns, stored)
+}
+
+/// Rows of this length of a tensor whose levels are small whole numbers
+/// already; `None` where they are others, or a row is not one group.
+fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+    let codes = tensor.codes();
+    let (groups, rows) = (tensor.partition.group_count(), codes.len() / len);
+    let mut numbers = Vec::with_capacity(codes.len());
+    let mut scales = Vec::with_capacity(rows);
+    for (row, codes) in codes.chunks_exact(len).enumerate() {
+        let group = if groups == 1 { 0 } else { row };
+        let is_row = |run: std::ops::Range<usize>| run == (row * len..(row + 1) * len);
+        if groups != 1 && (groups != rows || !tensor.partition.runs(group).all(is_row)) {
+            return None;
+        }
+        let shift = tensor.group_shift(group);
+        let scale = tensor.group_scale(group).unwrap_or(1.0);
+        let table = tensor.tables.table(tensor.group_table(group)).iter();
+        let table: Option<Vec<i8>> = table.map(|level| small_whole(level + shift)).collect();
+        let table = table.filter(|_| scale.is_finite())?;
+        for &code in codes {
+            numbers.push(*table.get(usize::from(code))?);
+        }
+        scales.push(scale);
+    }
+    Some((numbers, scales))
+}
+
+/// A number as it is, where it is whole and small.
+fn small_whole(number: f32) -> Option<i8> {
+    let small = number as i32;
+    let is_whole = small as f32 == number && small.abs() <= LARGEST;
+    is_whole.then_some(small as i8)
+}
+
+/// Rows of this length as whole numbers times a scale each, which is sought;
+/// `None` where there is none.
+fn whole_rows(values: &[f32], len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+    let mut numbers = Vec::with_capacity(values.len());
+    let mut scales = Vec::with_capacity(values.len() / len);
+    for row in values.chunks_exact(len) {
+        let scale = scale_of(row)?;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let largest = LARGEST as f32;
+        numbers.extend(
+            row.iter()
+                .map(|v| (v * inverse).round_ties_even().clamp(-largest, largest) as i8),
+        );
+        scales.push(scale);
+    }
+    Some((numbers, scales))
+}
+
+/// The greatest number that all values are multiples of, where the multiples are small.
+fn scale_of(row: &[f32]) -> Option<f32> {
+    let max = row.iter().fold(0f32, |max, value| max.max(value.abs()));
+    if row.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    if max < f32::MIN_POSITIVE * LARGEST as f32 {
+        return Some(0.0);
+    }
+    let is_whole = |scale: f32| {
+        let inverse = 1.0 / scale;
+        row.iter().all(|value| {
+            let number = value * inverse;
+            (number - number.round_ties_even()).abs() < WHOLE
+        })
+    };
+    (1..=LARGEST)
+        .map(|multiple| max / multiple as f32)
+        .find(|&scale| is_whole(scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_codebook::{LevelTables, Packing, Storage};
+    use campana_tensor::{Granularity, Partition};
+
+    use super::*;
+
+    #[test]
+    fn multiples_of_a_scale_are_found_again() {
+        let numbers = [-64i8, 3, 17, 0, 63, -1, 40];
+        for scale in [1.0, 0.0371, 1e-6, 12.0] {
+            let row: Vec<f32> = numbers.iter().map(|&n| f32::from(n) * scale).collect();
+            let (found, scales) = whole_rows(&row, row.len()).unwrap();
+            assert_eq!(found, numbers);
+            assert!((scales[0] / scale - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn other_weights_are_no_whole_numbers() {
+        let row: Vec<f32> = (0..300).map(|i| (i as f32 * 0.37).sin()).collect();
+        assert_eq!(whole_rows(&row, row.len()), None);
+    }
+
+    #[test]
+    fn whole_levels_are_taken_as_they_are() {
+        let packing = Packing::densest(4);
+        let mut packed = vec![0; packing.len_bytes(4)];
+        packing.pack(&[0, 1, 2, 3], &mut packed);
+        let mut tensor = QuantizedTensor {
+            shape: vec![2, 2],
+            partition: Partition::new(&[2, 2], Some(0), Granularity::PerChannel),
+            packing,
+            packed,
+            tables: LevelTables::new(vec![-60.0, -2.0, 0.0, 64.0], 4, Storage::I8),
+            table_of_group: None,
+            scale: Some((vec![2.0, 3.0], Storage::F32)),
+            scale_unit: Some(0.25),
+            shift: Some((vec![0.0, 1.0], Storage::F32)),
+        };
+        let rows = whole_levels(&tensor, 2);
+        assert_eq!(rows, Some((vec![-60, -2, 1, 65], vec![0.5, 0.75])));
+        assert_eq!(whole_levels(&tensor, 4), None, "a row is two groups");
+        tensor.shift = Some((vec![0.0, 64.0], Storage::F32));
+        assert_eq!(whole_levels(&tensor, 2), None, "128 is too large");
+        tensor.shift = Some((vec![0.5, 0.0], Storage::F32));
+        assert_eq!(whole_levels(&tensor, 2), None, "half a number");
+    }
+
+    #[test]
+    fn zeros_and_non_finite_rows_have_no_scale() {
+        assert_eq!(whole_rows(&[0.0, -0.0], 2), Some((vec![0, 0], vec![0.0])));
+        assert_eq!(whole_rows(&[0.0, f32::NAN], 2), None);
+    }
+}
