@@ -110,7 +110,7 @@ class Peer:
         command = [sys.executable, __file__, engine, path, str(threads), str(batch)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
-        # The version, load_ms, first_ms, import_bytes, peak_bytes; or why there is nothing.
+        # The version, scores, load_ms, first_ms, import_bytes, peak_bytes; or the error.
         self.facts = json.loads(self.process.stdout.readline() or '{"error": "the process ended"}')
 
     def slice(self, seconds: float) -> float:
@@ -176,9 +176,10 @@ def serve(engine: str, path: str, threads: int, batch: int) -> None:
         start = time.perf_counter()
         loaded = ENGINES[engine](path, threads, batch)
         ready = time.perf_counter()
-        loaded.run()
+        scores = loaded.run()
         facts = {
             "version": loaded.version,
+            "scores": scores.ravel().tolist(),
             "load_ms": (ready - start) * 1e3,
             "first_ms": (time.perf_counter() - ready) * 1e3,
             "import_bytes": import_bytes,

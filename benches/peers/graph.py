@@ -74,7 +74,8 @@ def read(path: str) -> Network:
             quantized, scale = constants[inputs[0]].numbers, constants[inputs[1]].numbers
             constants[node.output[0]] = Weights(quantized, scale.reshape(-1))
         elif node.op_type == "QuantizeLinear":
-            network.codes[inputs[0]] = (float(constants[inputs[1]].numbers.item()), int(constants[inputs[2]].numbers.item()))
+            scale, zero_point = (constants[name].numbers.item() for name in inputs[1:3])
+            network.codes[inputs[0]] = (scale, zero_point)
             names[node.output[0]] = inputs[0]
         elif node.op_type in ("DequantizeLinear", "Flatten"):
             names[node.output[0]] = inputs[0]
@@ -86,7 +87,8 @@ def read(path: str) -> Network:
             maker.bounds = (0.0, at_most)
             names[node.output[0]] = inputs[0]
         elif node.op_type in LAYERS:
-            layer = Layer(node.op_type, [name for name in inputs if name and name not in constants], node.output[0], attributes)
+            values = [name for name in inputs if name and name not in constants]
+            layer = Layer(node.op_type, values, node.output[0], attributes)
             if node.op_type in ("Conv", "Gemm"):
                 layer.weights = constants[inputs[1]]
                 layer.bias = constants[inputs[2]]

@@ -29,6 +29,8 @@ import record
 
 PEERS = list(engines.ENGINES)
 OWN = "campana w4a8"
+# Of the scores that engines give the same image; less tells of another network.
+MIN_LIKENESS = 0.9
 
 
 def main() -> int:
@@ -68,7 +70,8 @@ def prepare(args, model: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
     if not own.exists():
         # Corrections change values, not what is computed.
         options = ["--target", "w4a8", "--bits", args.bits, "--no-correct"]
-        subprocess.run([args.campana, "quantize", str(model), "-o", str(own), *options], check=True, capture_output=True)
+        command = [args.campana, "quantize", str(model), "-o", str(own), *options]
+        subprocess.run(command, check=True, capture_output=True)
         shutil.copy(model.with_suffix(".json"), own.with_suffix(".json"))
     return {**files, OWN: str(own)}
 
@@ -76,6 +79,7 @@ def prepare(args, model: pathlib.Path, folder: pathlib.Path) -> dict[str, str]:
 def measure(args, name: str, files: dict[str, str], threads: int, versions: dict[str, str]) -> list[str]:
     """The section of a record about one network and number of threads."""
     running, notes = {OWN: engines.Campana(args.campana, files[OWN], threads)}, []
+    scores = {}
     for engine in PEERS:
         for form in ("int8", "float"):
             path = files[f"{engine} {form}"]
@@ -84,6 +88,9 @@ def measure(args, name: str, files: dict[str, str], threads: int, versions: dict
                 notes.append(f"{engine} {form}: {peer.facts['error']}")
                 continue
             versions[engine] = peer.facts["version"]
+            likeness = statistics.correlation(scores.setdefault(form, peer.facts["scores"]), peer.facts["scores"])
+            if likeness < MIN_LIKENESS:
+                notes.append(f"{engine} {form}: scores correlate with {PEERS[0]}'s by {likeness:.3f} only")
             running[f"{engine} {form}"] = peer
     times = {label: [] for label in running}
     for _ in range(args.rounds):
@@ -110,7 +117,8 @@ def measure(args, name: str, files: dict[str, str], threads: int, versions: dict
         ]
         for label, engine in running.items()
     ]
-    columns = ["engine", "ms", "least ms", f"to {best['int8']}", f"to {best['float']}", "load ms", "first run ms", "peak MB"]
+    ratios = [f"to {best['int8']}", f"to {best['float']}"]
+    columns = ["engine", "ms", "least ms", *ratios, "load ms", "first run ms", "peak MB"]
     title = f"### {name}, {threads} {'thread' if threads == 1 else 'threads'}"
     return [title, "", *record.table(columns, rows), "", *[f"{note}\n" for note in notes]]
 

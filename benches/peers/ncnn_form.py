@@ -77,17 +77,11 @@ class Writer:
         output, int8 = [layer.output], "8=1" if self.is_int8 else ""
         attributes = layer.attributes
         if layer.op == "Conv":
-            numbers, groups = layer.weights.numbers, attributes.get("group", 1)
-            (kh, kw), (sh, sw), (top, left, bottom, right) = numbers.shape[2:], attributes.get("strides", [1, 1]), graph.pads(layer)
-            kind = "Convolution" if groups == 1 else "ConvolutionDepthWise"
-            self.line(kind, inputs, output, (
-                f"0={len(numbers)} 1={kw} 11={kh} 3={sw} 13={sh} 4={left} 14={top} 15={right} 16={bottom} 5=1 "
-                f"6={numbers.size} {'' if groups == 1 else f'7={groups}'} {int8} {self.activation(layer)}"
-            ))  # fmt: skip
-            self.numbers(layer, numbers)
+            self.convolution(layer, inputs, output, int8)
         elif layer.op == "Gemm":
             numbers = layer.weights.numbers if attributes.get("transB", 0) else layer.weights.numbers.T
-            self.line("InnerProduct", inputs, output, f"0={len(numbers)} 1=1 2={numbers.size} {int8} {self.activation(layer)}")
+            sizes = f"0={len(numbers)} 1=1 2={numbers.size}"
+            self.line("InnerProduct", inputs, output, f"{sizes} {int8} {self.activation(layer)}")
             self.numbers(layer, numbers)
         elif layer.op == "Add":
             bounds = self.bounds(layer)
@@ -97,10 +91,10 @@ class Writer:
                 self.line("BinaryOp", inputs, [f"{layer.output}_sum"], "0=0")
                 self.line("Clip", [f"{layer.output}_sum"], output, f"0=0 1={min(bounds[1], 3e38):.7g}")
         elif layer.op == "MaxPool":
-            (kh, kw), (sh, sw), (top, left, bottom, right) = attributes["kernel_shape"], attributes["strides"], graph.pads(layer)
-            self.line("Pooling", inputs, output, (
-                f"0=0 1={kw} 11={kh} 2={sw} 12={sh} 3={left} 13={top} 14={right} 15={bottom} 5=1"
-            ))  # fmt: skip
+            (kh, kw), (sh, sw) = attributes["kernel_shape"], attributes["strides"]
+            top, left, bottom, right = graph.pads(layer)
+            pads = f"3={left} 13={top} 14={right} 15={bottom}"
+            self.line("Pooling", inputs, output, f"0=0 1={kw} 11={kh} 2={sw} 12={sh} {pads} 5=1")
         elif layer.op == "GlobalAveragePool":
             self.line("Pooling", inputs, output, "0=1 4=1")
         elif layer.op == "Pad":
@@ -110,6 +104,16 @@ class Writer:
             # ncnn's own has no steps; the greatest of one value is the value.
             self.line("Pooling", inputs, output, f"0=0 1=1 2={layer.operands[4][0]} 5=1")
         self.define(layer.output)
+
+    def convolution(self, layer: graph.Layer, inputs: list[str], output: list[str], int8: str) -> None:
+        numbers, groups = layer.weights.numbers, layer.attributes.get("group", 1)
+        (kh, kw), (sh, sw) = numbers.shape[2:], layer.attributes.get("strides", [1, 1])
+        top, left, bottom, right = graph.pads(layer)
+        window = f"0={len(numbers)} 1={kw} 11={kh} 3={sw} 13={sh} 4={left} 14={top} 15={right} 16={bottom}"
+        kind, group = ("Convolution", "") if groups == 1 else ("ConvolutionDepthWise", f"7={groups}")
+        sizes = f"5=1 6={numbers.size} {group} {int8}"
+        self.line(kind, inputs, output, f"{window} {sizes} {self.activation(layer)}")
+        self.numbers(layer, numbers)
 
     def write(self) -> tuple[str, bytes]:
         network = self.network

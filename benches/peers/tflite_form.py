@@ -135,7 +135,8 @@ class Writer:
     def convolution(self, layer: graph.Layer, output: int) -> None:
         numbers, strides = layer.weights.numbers, layer.attributes.get("strides", [1, 1])
         place, padding = self.padded(layer)
-        shared = dict(padding=padding, strideH=strides[0], strideW=strides[1], fusedActivationFunction=self.activation(layer))
+        shared = dict(padding=padding, strideH=strides[0], strideW=strides[1])
+        shared["fusedActivationFunction"] = self.activation(layer)
         if layer.attributes.get("group", 1) == 1:
             weights = self.weights(layer, numbers.transpose(0, 2, 3, 1), 0)
             self.operator("CONV_2D", [place, *weights], output, **shared)
@@ -151,7 +152,8 @@ class Writer:
         elif layer.op == "Gemm":
             turned = layer.attributes.get("transB", 0) == 0
             weights = self.weights(layer, layer.weights.numbers.T if turned else layer.weights.numbers, 0)
-            self.operator("FULLY_CONNECTED", [*inputs, *weights], output, fusedActivationFunction=self.activation(layer))
+            activation = self.activation(layer)
+            self.operator("FULLY_CONNECTED", [*inputs, *weights], output, fusedActivationFunction=activation)
         elif layer.op == "Add":
             self.operator("ADD", inputs, output, fusedActivationFunction=self.activation(layer))
         elif layer.op == "MaxPool":
