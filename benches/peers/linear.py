@@ -34,11 +34,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--runs", type=int, default=50, help="runs in a round")
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the quantized models, used again where they are")
     parser.add_argument("--record", type=pathlib.Path, help="folder for a dated record, which is added to")
     args = parser.parse_args()
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        models = {bits: quantized(args, bits, pathlib.Path(folder)) for bits in BITS}
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {bits: quantized(args, bits, args.keep or pathlib.Path(scratch)) for bits in BITS}
         for threads in args.threads:
             times = {bits: [] for bits in BITS}
             for _ in range(args.rounds):
@@ -56,11 +57,12 @@ def main() -> int:
 
 
 def quantized(args, bits: str, folder: pathlib.Path) -> str:
-    target = folder / f"{bits}.onnx"
-    options = ["--target", "w4a8", "--bits", bits, "--no-correct"]
-    command = [args.campana, "quantize", str(args.model), "-o", str(target), *options]
-    subprocess.run(command, check=True, capture_output=True)
-    shutil.copy(args.model.with_suffix(".json"), target.with_suffix(".json"))
+    target = folder / f"{args.model.stem}.w{bits}a8.onnx"
+    if not target.exists():
+        options = ["--target", "w4a8", "--bits", bits, "--no-correct"]
+        command = [args.campana, "quantize", str(args.model), "-o", str(target), *options]
+        subprocess.run(command, check=True, capture_output=True)
+        shutil.copy(args.model.with_suffix(".json"), target.with_suffix(".json"))
     return str(target)
 
 
