@@ -248,7 +248,9 @@ fn quantize_chosen(
     choice: TensorChoice,
     prices: Prices,
 ) -> Result<Option<QuantizedWeights>, Error> {
-    let Some(bits) = choice.bits else {
+    let is_depthwise = weights.shape.len() > 2 && weights.shape[0] > 1 && weights.shape[1] == 1;
+    let own_bits = choice.depthwise_bits.filter(|_| is_depthwise);
+    let Some(bits) = own_bits.or(choice.bits) else {
         return Ok(None);
     };
     let prices = match choice.byte_price {

@@ -381,6 +381,7 @@ impl<'m> Slot<'m> {
         let tensor_choice = TensorChoice {
             bits: Some(choice.bits),
             byte_price: Some(2f64.powi(key.1)),
+            depthwise_bits: None,
             ..options.choice_of(self.tensor.name)
         };
         let mut outcome = quantize_tensor(model, self.tensor.clone(), tensor_choice, prices)?;
