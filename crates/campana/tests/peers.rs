@@ -55,6 +55,14 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
 
+/// Images for the fixture, and how they are prepared.
+fn fixture_images() -> (PathBuf, PathBuf) {
+    let fixtures = fixture().parent().expect("a folder").to_owned();
+    let names = ["cifar10_test_500.bin", "cifar10_resnet8.json"];
+    let [data, sidecar] = names.map(|name| fixtures.join(name));
+    (data, sidecar)
+}
+
 /// Writes `{name}.{target}.onnx` of `model.onnx` for each target.
 #[track_caller]
 fn quantize(folder: &Folder, name: &str, targets: &[&str], options: &[&str]) {
@@ -193,11 +201,7 @@ fn external_data_decodes_exactly() {
 fn runtimes_old_and_new_agree_on_the_same_file() {
     let Some(python) = python() else { return };
     let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
-    let fixtures = fixture().parent().expect("a folder").to_owned();
-    let (data, sidecar) = (
-        fixtures.join("cifar10_test_500.bin"),
-        fixtures.join("cifar10_resnet8.json"),
-    );
+    let (data, sidecar) = fixture_images();
     let old = root().join(".venv-peers-old/bin/python");
     for (name, options) in [
         ("auto4", &["--bits=4"][..]),
@@ -234,6 +238,25 @@ fn runtimes_old_and_new_agree_on_the_same_file() {
         }
         check(&python, "check_runtimes.py", &args);
     }
+}
+
+#[test]
+fn stock_runtimes_compute_int8_models_on_integers() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
+    quantize(&folder, "fixture", &["int8"], &["--no-correct"]);
+    let model = folder.path("fixture.int8.onnx");
+    let (data, sidecar) = fixture_images();
+    let args = [
+        text(&model),
+        "--data",
+        text(&data),
+        "--sidecar",
+        text(&sidecar),
+        "--limit",
+        "200",
+    ];
+    check(&python, "check_integers.py", &args);
 }
 
 #[test]
