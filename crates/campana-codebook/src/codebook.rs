@@ -9,7 +9,8 @@ use crate::assign;
 ///
 /// A threshold is the midpoint of two neighbouring levels, rounded down to
 /// `f32`, so that comparing a weight with it is comparing it with the exact
-/// midpoint: assignment is always to the nearest level, on a tie to the lower.
+/// midpoint: assignment is to the nearest level, on a tie to the lower. Only
+/// [`with_thresholds`](Codebook::with_thresholds) puts them elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Codebook {
     levels: Vec<f32>,
@@ -64,6 +65,35 @@ impl Codebook {
         Ok(Self { levels, thresholds })
     }
 
+    /// The same with other thresholds than the midpoints: weights are then not
+    /// always assigned to the nearest level. They ascend, and are rounded down
+    /// to `f32`; a weight on one belongs below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    ///
+    /// # Panics
+    ///
+    /// Where the thresholds are not one fewer than the levels, or do not
+    /// ascend.
+    pub fn with_thresholds(levels: Vec<f32>, thresholds: &[f64]) -> Result<Self, CodebookError> {
+        let codebook = Self::new(levels)?;
+        assert_eq!(
+            thresholds.len(),
+            codebook.thresholds.len(),
+            "a threshold between levels"
+        );
+        assert!(thresholds.is_sorted(), "thresholds ascend");
+        Ok(Self {
+            thresholds: thresholds
+                .iter()
+                .map(|&exact| rounded_down(exact))
+                .collect(),
+            ..codebook
+        })
+    }
+
     /// The levels, ascending.
     pub fn levels(&self) -> &[f32] {
         &self.levels
@@ -109,7 +139,11 @@ impl Codebook {
 
 /// The largest `f32` that is not above the midpoint of two levels.
 fn midpoint_below(low: f32, high: f32) -> f32 {
-    let exact = f64::midpoint(f64::from(low), f64::from(high));
+    rounded_down(f64::midpoint(f64::from(low), f64::from(high)))
+}
+
+/// The largest `f32` that is not above `exact`.
+fn rounded_down(exact: f64) -> f32 {
     let rounded = exact as f32;
     if f64::from(rounded) > exact {
         rounded.next_down()
@@ -123,6 +157,15 @@ mod tests {
     use super::*;
     use alloc::vec;
     use proptest::prelude::*;
+
+    #[test]
+    fn weights_are_assigned_by_thresholds_off_the_middle() {
+        let codebook = Codebook::with_thresholds(vec![0.0, 1.0], &[0.75]).unwrap();
+        let mut codes = [9; 3];
+        let error = codebook.assign_with_error(&[0.5, 0.75, 0.76], &mut codes);
+        assert_eq!(codes, [0, 0, 1]);
+        assert!((error - (0.25 + 0.5625 + 0.0576)).abs() < 1e-6, "{error}");
+    }
 
     #[test]
     fn levels_that_make_no_codebook_are_refused() {

@@ -33,6 +33,7 @@
 mod distortion;
 mod distribution;
 mod empirical;
+mod entropy_constrained;
 mod error;
 mod generalized_gaussian;
 mod goodness_of_fit;
@@ -54,6 +55,7 @@ pub mod uniform;
 pub use distortion::{predicted_mse, predicted_sqnr_db};
 pub use distribution::{Distribution, Family};
 pub use empirical::Empirical;
+pub use entropy_constrained::{EntropyConstrained, entropy_constrained};
 pub use error::{Error, ErrorKind};
 pub use generalized_gaussian::GeneralizedGaussian;
 pub use goodness_of_fit::Fits;

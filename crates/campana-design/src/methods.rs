@@ -20,6 +20,7 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use crate::distribution::Family;
+use crate::entropy_constrained::entropy_constrained;
 use crate::error::Error;
 use crate::kmeans::kmeans;
 use crate::lloyd_max::MAX_BITS;
@@ -43,6 +44,8 @@ pub enum Method {
     Ggd,
     /// The levels of least squared error for these weights.
     Kmeans,
+    /// The levels and thresholds of least squared error at an entropy.
+    Ecsq,
     /// Uniform levels from the smallest to the largest weight.
     Minmax,
     /// The uniform levels of least squared error.
@@ -61,12 +64,13 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ks,
         Self::Gaussian,
         Self::Laplace,
         Self::Ggd,
         Self::Kmeans,
+        Self::Ecsq,
         Self::Minmax,
         Self::Mse,
         Self::Aciq,
@@ -84,6 +88,7 @@ impl Method {
             Self::Laplace => "laplace",
             Self::Ggd => "ggd",
             Self::Kmeans => "kmeans",
+            Self::Ecsq => "ecsq",
             Self::Minmax => "minmax",
             Self::Mse => "mse",
             Self::Aciq => "aciq",
@@ -135,6 +140,15 @@ pub enum Levels {
     },
     /// Ascending levels of this group's own, `2^bits` or fewer.
     Free(Vec<f64>),
+    /// The same, and up to 256, with thresholds that lie off the middle
+    /// between two levels: weights belong to the code that is cheapest for an
+    /// entropy coder, not always to the nearest level.
+    Coded {
+        /// Ascending levels.
+        levels: Vec<f64>,
+        /// Ascending thresholds, one fewer; a weight on one belongs below it.
+        thresholds: Vec<f64>,
+    },
 }
 
 impl Levels {
@@ -161,7 +175,7 @@ impl Levels {
                 scale,
                 shift,
             } => table.iter().map(|entry| entry * scale + shift).collect(),
-            Self::Free(levels) => levels.clone(),
+            Self::Free(levels) | Self::Coded { levels, .. } => levels.clone(),
         }
     }
 }
@@ -176,7 +190,9 @@ pub struct Design {
 
 /// Designs levels for `bits`-bit codes of the group that `group` summarizes.
 ///
-/// The levels are at most `2^bits`, finite, also as `f32`, and ascend. Equal
+/// The levels are at most `2^bits`, finite, also as `f32`, and ascend. For
+/// [`Method::Ecsq`] it is the entropy of the codes that is at most `bits`, and
+/// levels are up to 256. Equal
 /// weights are reproduced exactly; no weights get a level 0. The levels for
 /// weights that are not all finite are unspecified.
 ///
@@ -194,6 +210,13 @@ pub fn design(method: Method, group: &Summary<'_>, bits: u8) -> Design {
         Method::Laplace => lloyd_max::levels(&group.fits().laplace, bits),
         Method::Ggd => generalized_gaussian::levels(group.generalized_gaussian(), bits),
         Method::Kmeans => kmeans_levels(group, bits),
+        Method::Ecsq => {
+            let found = entropy_constrained(group.empirical(), f64::from(bits));
+            Levels::Coded {
+                levels: found.levels,
+                thresholds: found.thresholds,
+            }
+        }
         Method::Minmax => minmax::levels(group.moments(), bits),
         Method::Mse => uniform_mse::levels(group, bits),
         Method::Aciq => aciq::levels(group.best_fit(), bits),

@@ -1,7 +1,7 @@
 //! Fits, designs and quantization of arrays.
 
 use campana_codebook::Codebook as Levels;
-use campana_design::{Method, Summary};
+use campana_design::{Levels as Designed, Method, Summary};
 use campana_pipeline::{Error, ErrorKind, NamedArray};
 use campana_quantize::inspect::inspect_values;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
@@ -24,6 +24,27 @@ impl Codebook {
         Levels::new(levels).map(Self).map_err(argument)
     }
 
+    /// As it was pickled; the thresholds are those of another codebook.
+    #[staticmethod]
+    fn with_thresholds(
+        levels: PyReadonlyArray1<'_, f32>,
+        thresholds: PyReadonlyArray1<'_, f32>,
+    ) -> PyResult<Self> {
+        let levels = levels.as_slice()?.to_vec();
+        let thresholds: Vec<f64> = thresholds
+            .as_slice()?
+            .iter()
+            .copied()
+            .map(f64::from)
+            .collect();
+        if thresholds.len() + 1 != levels.len() || !thresholds.is_sorted() {
+            return Err(argument("thresholds ascend, one between two levels"));
+        }
+        Levels::with_thresholds(levels, &thresholds)
+            .map(Self)
+            .map_err(argument)
+    }
+
     #[getter]
     fn levels<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
         self.0.levels().to_vec().into_pyarray(py)
@@ -34,7 +55,7 @@ impl Codebook {
         self.0.thresholds().to_vec().into_pyarray(py)
     }
 
-    /// The code of the level nearest to each value.
+    /// The code of the level of each value.
     fn assign<'py>(
         &self,
         py: Python<'py>,
@@ -87,17 +108,21 @@ pub(crate) fn design(
     let method: Method = method.parse().map_err(argument)?;
     let bits = width("bits", bits)?;
     let values = given(&values)?;
-    let levels = job::run(py, threads, None, |_, _| {
+    let designed = job::run(py, threads, None, |_, _| {
         let summary = Summary::of(values);
         check(&summary)?;
-        Ok::<_, PyErr>(
-            campana_design::design(method, &summary, bits)
-                .levels
-                .values(),
-        )
+        Ok::<_, PyErr>(campana_design::design(method, &summary, bits).levels)
     })??;
-    let levels = levels.iter().map(|&level| level as f32).collect();
-    Levels::new(levels).map(Codebook).map_err(argument)
+    let levels = designed
+        .values()
+        .iter()
+        .map(|&level| level as f32)
+        .collect();
+    let codebook = match &designed {
+        Designed::Coded { thresholds, .. } => Levels::with_thresholds(levels, thresholds),
+        _ => Levels::new(levels),
+    };
+    codebook.map(Codebook).map_err(argument)
 }
 
 /// How an array is distributed: JSON text.

@@ -62,6 +62,8 @@ pub(crate) struct GroupLevels {
     scale: Option<(Vec<f32>, Storage)>,
     scale_unit: Option<f32>,
     shift: Option<(Vec<f32>, Storage)>,
+    /// Of each group, where they are not the midpoints of its levels.
+    thresholds: Option<Vec<Vec<f64>>>,
 }
 
 /// How precisely scales and shifts are stored.
@@ -109,10 +111,18 @@ pub(crate) fn store(
 impl GroupLevels {
     /// The levels as stored; see [`store`].
     pub(crate) fn new(designs: &[Levels], precision: Precision) -> Self {
-        match designs {
+        let levels = match designs {
             [] => Self::one_table(vec![0.0]),
             [design] => Self::one_table(to_f32(&design.values())),
             _ => Self::affine(designs, precision).unwrap_or_else(|| Self::own(designs, precision)),
+        };
+        let thresholds = designs.iter().map(|design| match design {
+            Levels::Coded { thresholds, .. } => Some(thresholds.clone()),
+            Levels::Affine { .. } | Levels::Free(_) => None,
+        });
+        Self {
+            thresholds: thresholds.collect(),
+            ..levels
         }
     }
 
@@ -124,6 +134,7 @@ impl GroupLevels {
             scale: None,
             scale_unit: None,
             shift: None,
+            thresholds: None,
         }
     }
 
@@ -166,6 +177,7 @@ impl GroupLevels {
             scale: Some((scales, storage)),
             scale_unit,
             shift,
+            thresholds: None,
         })
     }
 
@@ -194,6 +206,7 @@ impl GroupLevels {
                 scale: None,
                 scale_unit: None,
                 shift: None,
+                thresholds: None,
             };
         }
         for (table, &scale) in tables.iter_mut().zip(&scales) {
@@ -208,6 +221,7 @@ impl GroupLevels {
             scale: Some((scales, storage)),
             scale_unit,
             shift: None,
+            thresholds: None,
         }
     }
 
@@ -250,7 +264,7 @@ impl GroupLevels {
             .table_of_group
             .as_ref()
             .map_or(0, |tables| usize::from(tables[group]));
-        let levels = affine_levels(
+        let mut levels = affine_levels(
             self.tables.table(table),
             self.scale.as_ref().map(|(values, _)| {
                 self.scale_unit
@@ -258,7 +272,15 @@ impl GroupLevels {
             }),
             self.shift.as_ref().map(|(values, _)| values[group]),
         );
-        Codebook::new(levels).expect("designs are finite and ascending, and scales not negative")
+        let codebook = match &self.thresholds {
+            Some(thresholds) => {
+                // Without what a short table was filled up with.
+                levels.truncate(thresholds[group].len() + 1);
+                Codebook::with_thresholds(levels, &thresholds[group])
+            }
+            None => Codebook::new(levels),
+        };
+        codebook.expect("designs are finite and ascending, and scales not negative")
     }
 
     /// The packed codes and the sum of squared errors, the same whatever the
@@ -432,6 +454,7 @@ fn store_scales(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use campana_tensor::Granularity;
 
     fn own(groups: usize, levels: usize, spread: f64) -> GroupLevels {
         let table = |group: usize| {
@@ -459,5 +482,22 @@ mod tests {
         let wide = own(16, 4, 1e5);
         assert_eq!(wide.tables.storage(), Storage::I8);
         assert!(wide.scale.is_some());
+    }
+
+    #[test]
+    fn weights_go_by_the_thresholds_of_a_design() {
+        let partition = Partition::new(&[2, 3], Some(0), Granularity::PerChannel);
+        let coded = |levels: &[f64], thresholds: &[f64]| Levels::Coded {
+            levels: levels.to_vec(),
+            thresholds: thresholds.to_vec(),
+        };
+        // The second group has fewer levels: its table is filled up.
+        let designs = [
+            coded(&[0.0, 1.0, 2.0], &[0.8, 1.2]),
+            coded(&[-1.0, 1.0], &[-0.5]),
+        ];
+        let weights = [0.7, 1.1, 1.3, -0.6, -0.4, 1.0];
+        let stored = store(&weights, &[2, 3], &partition, &designs, Precision::Fine);
+        assert_eq!(stored.tensor.codes(), [0, 1, 2, 0, 1, 1]);
     }
 }

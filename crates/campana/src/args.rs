@@ -129,8 +129,9 @@ pub(crate) struct Quantize {
     /// read and edited; without them it is read from there and applied
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: Option<PathBuf>,
-    /// How levels are designed: auto, ks, gaussian, laplace, ggd, kmeans, minmax, mse, aciq, pwlq,
-    /// pot, apot or nf; auto measures and takes the best for each tensor
+    /// How levels are designed: auto, ks, gaussian, laplace, ggd, kmeans, ecsq, minmax, mse, aciq,
+    /// pwlq, pot, apot or nf; auto measures and takes the best for each tensor. ecsq takes --bits as the
+    /// entropy of the codes, for --target campana
     #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
     pub(crate) method: MethodChoice,
     /// What shares a codebook or scale: tensor, channel or group=N (about N weights of a channel)

@@ -14,9 +14,9 @@ use support::models::{
 };
 use support::{CAMPANA, Folder, fixture, root};
 
-const METHODS: [&str; 13] = [
-    "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "minmax", "mse", "aciq", "pwlq", "pot",
-    "apot", "nf",
+const METHODS: [&str; 14] = [
+    "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq",
+    "pot", "apot", "nf",
 ];
 
 /// Groups of 24 weights divide no row of the layers evenly.

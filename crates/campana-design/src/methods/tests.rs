@@ -10,11 +10,18 @@ fn squared_error(weights: &[f32], levels: &Levels) -> f64 {
     Empirical::of(weights).sse(&levels.values())
 }
 
+fn most_levels(method: Method, bits: u8) -> usize {
+    match method {
+        Method::Ecsq => 256,
+        _ => 1 << bits,
+    }
+}
+
 fn assert_sound(weights: &[f32], method: Method, bits: u8) {
     let design = design(method, &Summary::of(weights), bits);
     let levels = design.levels.values();
     assert!(
-        !levels.is_empty() && levels.len() <= 1 << bits,
+        !levels.is_empty() && levels.len() <= most_levels(method, bits),
         "{method} {bits}: {levels:?}"
     );
     assert!(levels.is_sorted(), "{method} {bits}: {levels:?}");
@@ -77,6 +84,9 @@ fn kmeans_is_never_beaten() {
         for bits in [1, 2, 3, 4, 6] {
             let least = squared_error(&weights, &design(Method::Kmeans, &summary, bits).levels);
             for method in Method::ALL {
+                if method == Method::Ecsq {
+                    continue; // More levels than k-means has.
+                }
                 let error = squared_error(&weights, &design(method, &summary, bits).levels);
                 assert!(error >= least * (1.0 - 1e-9), "{shape:?} {method} {bits}");
             }

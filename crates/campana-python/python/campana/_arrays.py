@@ -89,14 +89,19 @@ class Codebook:
         return f"Codebook({self.levels.tolist()})"
 
     def __reduce__(self):
-        return Codebook, (self.levels,)
+        return _codebook, (self.levels, self.thresholds)
+
+
+def _codebook(levels, thresholds):
+    return Codebook._of(_campana.Codebook.with_thresholds(levels, thresholds))
 
 
 def design(array, bits=4, method="kmeans", *, threads=None):
     """The codebook that a method designs for an array of floats, of any shape.
 
     ``bits`` is 1 to 8, and the codebook has ``2 ** bits`` levels at most. ``method`` is any that ``campana quantize``
-    has but ``auto``: ``"kmeans"`` is the least squared error that there is.
+    has but ``auto``: ``"kmeans"`` is the least squared error that there is. For ``"ecsq"`` it is the entropy of the
+    codes that is at most ``bits``: there are up to 256 levels, and the thresholds are not the midpoints between them.
 
     Raises :class:`ArgumentError` for an array that is empty, does not hold floats, or holds NaN or infinity.
     """

@@ -289,7 +289,7 @@ fn fit<'c>(
                 let factor = best_scale(of_row(row).moment(), &rows.weights[row], &decoded);
                 (scale * f64::from(factor), shift * f64::from(factor))
             }
-            Levels::Free(_) => (1.0, 0.0),
+            Levels::Free(_) | Levels::Coded { .. } => (1.0, 0.0),
         })
         .collect();
     let systems: Vec<LevelSystem> = (0..rows.count())
@@ -313,13 +313,13 @@ fn fit<'c>(
     systems.iter().for_each(|row| system.add(row));
     let before: Vec<f64> = match &designs[0] {
         Levels::Affine { table, .. } => table.to_vec(),
-        Levels::Free(levels) => levels.clone(),
+        Levels::Free(levels) | Levels::Coded { levels, .. } => levels.clone(),
     };
     let (table, order) = ascending(system.solve(&before));
     let recoded = codes.iter().map(|codes| recode(codes, &order)).collect();
     let fitted = designs.iter().map(|design| match design {
         Levels::Affine { .. } => None,
-        Levels::Free(_) => Some(Levels::Free(table.clone())),
+        Levels::Free(_) | Levels::Coded { .. } => Some(Levels::Free(table.clone())),
     });
     let shared: campana_design::UnitTable = table.clone().into();
     let mut by_group: Vec<Levels> = fitted

@@ -135,8 +135,8 @@ fn an_empty_tensor_stays_as_it_is() {
 #[test]
 fn constant_tensors_are_quantized_by_every_method() {
     let methods = [
-        "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "minmax", "mse", "aciq", "pwlq",
-        "pot", "apot", "nf",
+        "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq",
+        "pwlq", "pot", "apot", "nf",
     ];
     for value in [0.0, 0.25, -1.7e-3, 3.0e20, 1.0e-40] {
         let folder = Folder::with_model(conv_with(&[value; CONV_LEN]).into_bytes());

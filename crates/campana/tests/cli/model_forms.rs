@@ -307,8 +307,8 @@ fn options_for_some_tensors_reach_them() {
 fn more_bits_lose_less() {
     let folder = Folder::with_model(conv_model().into_bytes());
     for method in [
-        "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "minmax", "mse", "aciq", "pwlq",
-        "apot", "nf",
+        "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq",
+        "pwlq", "apot", "nf",
     ] {
         let mse = |bits: u8| {
             let bits = bits.to_string();
