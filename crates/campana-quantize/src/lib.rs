@@ -34,6 +34,7 @@ mod shared;
 mod store;
 mod stored;
 mod whole_levels;
+mod widths;
 mod write;
 
 pub use activations::{ActivationScale, RangeMethod, calibrate};

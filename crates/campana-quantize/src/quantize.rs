@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::auto::{Prices, Tables, best_design};
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
+use crate::widths::Widths;
 use crate::write::decoded_len_bytes;
 use crate::{
     Error, ErrorKind, MethodChoice, Options, Progress, Target, TensorChoice, TensorReport,
@@ -68,6 +69,11 @@ pub fn quantize<'m>(
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
+    let is_told = |tensor: &ModelTensor<'_>| options.bits_for(tensor.name).is_some();
+    let untold = tensors
+        .iter()
+        .filter(|tensor| kept_beforehand(tensor, options).is_none() && !is_told(tensor));
+    let widths = Widths::new(options, &untold.map(count).collect::<Vec<_>>());
     if let Some(plan) = &options.plan {
         let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
         let names: Vec<&str> = tensors.iter().filter(is_weight).map(|t| t.name).collect();
@@ -82,7 +88,10 @@ pub fn quantize<'m>(
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
                 None => {
-                    let choice = options.choice_of(tensor.name);
+                    let mut choice = options.choice_of(tensor.name);
+                    if options.plan.is_none() && !is_told(&tensor) {
+                        choice.bits = Some(widths.of(count(&tensor)));
+                    }
                     quantize_tensor(model, tensor, choice, prices)?
                 }
             };

@@ -1,0 +1,137 @@
+//! Widths under `--bits N` with the method `auto`: that of large layers, and
+//! more for small ones.
+//!
+//! Layers disturb a network by their error relative to their output's energy,
+//! large layers and small ones alike (see [`auto`](crate::auto)), and one more
+//! bit a weight lowers that error by a factor of four. The sum of the errors is
+//! then least for its bytes where each is in proportion to the layer's number
+//! of weights: a layer of a quarter of the weights gets one bit more. The layers
+//! that are widened (the first ones, and depthwise ones) are many but hold few
+//! weights.
+//!
+//! Large layers never get less than was asked for: the largest is often the
+//! classifier, whose errors no later layer averages out.
+
+use campana_design::lloyd_max::MAX_BITS;
+
+use crate::{MethodChoice, Options, Target};
+
+/// Bytes that wider codes may take in all, as a share of those of the codes
+/// that were asked for: a third of a bit at 4 bits. Rather a choice than an
+/// optimum; it is as much as a codebook for each channel takes in small
+/// networks.
+const MAX_GROWTH: f64 = 1.0 / 12.0;
+
+/// Steps of an octave in which the size is sought from which on layers get
+/// what was asked for.
+const STEPS: f64 = 4.0;
+
+/// The widths of one network's layers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Widths {
+    bits: u8,
+    /// A layer of this many weights gets what was asked for, exactly; 0 for
+    /// the same width everywhere.
+    reference: f64,
+}
+
+impl Widths {
+    /// For the tensors of these numbers of weights that get `options.bits`.
+    pub(crate) fn new(options: &Options, counts: &[usize]) -> Self {
+        let bits = options.bits;
+        let same = Self {
+            bits,
+            reference: 0.0,
+        };
+        let is_free = matches!(options.target, Target::Lut | Target::Campana);
+        if options.method != MethodChoice::Auto || options.plan.is_some() || !is_free {
+            return same;
+        }
+        let room = MAX_GROWTH * f64::from(bits) * counts.iter().sum::<usize>() as f64;
+        let taken = |widths: &Self| -> f64 {
+            let more = |&count: &usize| count as f64 * f64::from(widths.of(count) - bits);
+            counts.iter().map(more).sum()
+        };
+        let largest = counts.iter().copied().max().unwrap_or(0) as f64;
+        // No layer is widened beyond 8 bits, wherever it would end.
+        (0..=(largest * 4f64.powi(8)).max(1.0).log2() as u32 * STEPS as u32)
+            .map(|step| Self {
+                bits,
+                reference: (f64::from(step) / STEPS).exp2(),
+            })
+            .take_while(|widths| taken(widths) <= room)
+            .last()
+            .unwrap_or(same)
+    }
+
+    /// Bits of a code for a tensor of this many weights.
+    pub(crate) fn of(&self, count: usize) -> u8 {
+        let more = 0.5 * (self.reference / count.max(1) as f64).log2();
+        let most = f64::from(MAX_BITS - self.bits);
+        self.bits + more.round().clamp(0.0, most) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
+        let widths = Widths::new(options, counts);
+        counts.iter().map(|&count| widths.of(count)).collect()
+    }
+
+    #[test]
+    fn small_layers_get_a_bit_for_each_quarter_of_the_weights() {
+        let counts = [100, 400, 1600, 6400, 1_000_000];
+        let found = widths(&Options::default(), &counts);
+        assert!(found.is_sorted_by(|a, b| a >= b), "{found:?}");
+        assert_eq!(found[..4], [8, 8, 8, 8], "they are next to nothing");
+        assert_eq!(found[4], 4);
+        let counts = [15_000, 240_000, 1_000_000];
+        assert_eq!(widths(&Options::default(), &counts), [7, 5, 4]);
+    }
+
+    #[test]
+    fn wider_codes_take_no_more_than_their_share() {
+        for bits in 1..=8 {
+            let options = Options {
+                bits,
+                ..Options::default()
+            };
+            for counts in [
+                &[][..],
+                &[0],
+                &[5],
+                &[1000; 20],
+                &[9, 900, 2304, 9216, 36_864, 36_864],
+            ] {
+                let asked: usize = counts.iter().map(|n| n * usize::from(bits)).sum();
+                let found = widths(&options, counts);
+                let taken = counts.iter().zip(&found);
+                let taken: usize = taken.map(|(n, &width)| n * usize::from(width)).sum();
+                assert!(found.iter().all(|width| (bits..=8).contains(width)));
+                assert!(
+                    taken as f64 <= (1.0 + MAX_GROWTH) * asked as f64,
+                    "{found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn named_methods_and_whole_number_targets_keep_the_width() {
+        let counts = [100, 1_000_000];
+        let named = Options {
+            method: MethodChoice::Fixed(campana_design::Method::Kmeans),
+            ..Options::default()
+        };
+        let whole = Options {
+            target: Target::W4a8,
+            ..Options::default()
+        };
+        for options in [named, whole] {
+            assert_eq!(widths(&options, &counts), [4, 4]);
+        }
+    }
+}
