@@ -1,5 +1,7 @@
 //! Weights in the order in which the product kernel reads them.
 
+use std::collections::VecDeque;
+
 use crate::aligned::AlignedBuffer;
 use crate::int8::vector::{BYTES, MAX_PAIR_SUM, SUMS};
 
@@ -403,16 +405,13 @@ fn steps(parts: Vec<Part>) -> Steps {
         // The largest first, each with the smallest that it fits.
         let mut order: Vec<usize> = (0..parts.len()).collect();
         order.sort_by_key(|&part| parts[part].max_bound);
-        while let Some(part) = order.pop() {
-            let tried = order.iter().take(MAX_TRIES);
-            match tried
-                .clone()
-                .position(|&other| parts[part].fits(&parts[other]))
-            {
-                Some(place) => {
-                    let other = order.remove(place);
-                    joined.push([part.min(other), part.max(other)]);
-                }
+        // Parts leave at both ends; a vector would move all others each time.
+        let mut order = VecDeque::from(order);
+        while let Some(part) = order.pop_back() {
+            let mut tried = order.iter().take(MAX_TRIES);
+            let place = tried.position(|&other| parts[part].fits(&parts[other]));
+            match place.and_then(|place| order.remove(place)) {
+                Some(other) => joined.push([part.min(other), part.max(other)]),
                 None => alone.push(part),
             }
         }
