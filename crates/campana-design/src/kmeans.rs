@@ -37,31 +37,49 @@ use crate::Empirical;
 /// tried: about 20 ms.
 const MAX_EXACT_STEPS: usize = 1 << 23;
 
-/// Steps of the first stage of larger problems, which decide how many positions
-/// it tries.
-const COARSE_STEPS: usize = 1 << 21;
-
 /// Positions for each level in the first stage at least, spread by number and
 /// by value alike.
 const MIN_COARSE_POSITIONS_PER_LEVEL: usize = 6;
 
-/// How many positions of the first stage a cut may move in the second: about
-/// eight cells of as few positions as there can be. Two cells were too few for
-/// one tensor of a real network at 8 bits (8.9e-5 above the optimum).
-const COARSE_REACH: usize = 96;
+/// How far and finely the stages look.
+struct Effort {
+    /// Steps of the first stage, which decide how many positions it tries.
+    coarse_steps: usize,
+    /// How many positions of the first stage a cut may move in the second.
+    coarse_reach: usize,
+    /// How many steps of one later stage a cut may move in the next.
+    step_reach: usize,
+}
 
-/// Positions in the band of a cut.
-const BAND_POSITIONS: usize = 1024;
-
-/// How many steps of one stage a cut may move in the next.
+/// What finds the optimum in practice.
 ///
-/// A stage leaves each cut within about half a step of where its neighbours
-/// want it. The error of k cuts is like the energy of a chain of springs, the
-/// softest shift of which costs a `(pi / 2 k)^2`th of the stiffest: what half a
-/// step each costs may be spent on one shift of k / pi steps, 82 for 256 levels.
-const STEP_REACH: usize = 128;
+/// A cut may first move about eight cells of as few positions as there can be.
+/// Two cells were too few for one tensor of a real network at 8 bits (8.9e-5
+/// above the optimum).
+///
+/// A later stage leaves each cut within about half a step of where its
+/// neighbours want it. The error of k cuts is like the energy of a chain of
+/// springs, the softest shift of which costs a `(pi / 2 k)^2`th of the stiffest:
+/// what half a step each costs may be spent on one shift of k / pi steps, 82
+/// for 256 levels.
+const THOROUGH: Effort = Effort {
+    coarse_steps: 1 << 21,
+    coarse_reach: 96,
+    step_reach: 128,
+};
 
-/// Passes of the stages after the first; the step shrinks to a quarter in each.
+/// As few positions as there can be, and a cell to either side.
+const NEARLY: Effort = Effort {
+    coarse_steps: 0,
+    coarse_reach: 12,
+    step_reach: 8,
+};
+
+/// Positions in the band of a cut, for each step that it may move in the next
+/// stage: the step shrinks to a quarter.
+const BAND_POSITIONS_PER_REACH: usize = 8;
+
+/// Passes of the stages after the first.
 const MAX_PASSES: usize = 24;
 
 /// Relative drop of the squared error that is worth another pass.
@@ -111,11 +129,35 @@ pub fn kmeans(empirical: &Empirical, levels: usize) -> KMeans {
             excess_bound: bucket_excess(empirical),
         };
     }
-    let (levels, excess_bound) = problem.solve_in_stages();
+    let (levels, excess_bound) = problem.solve_in_stages(&THOROUGH);
     KMeans {
         levels,
         excess_bound,
     }
+}
+
+/// Levels of nearly the least squared error, in a fraction of the time that
+/// [`kmeans`] takes for some thousand weights: cuts are tried at few positions,
+/// and then moved within narrow bands.
+///
+/// # Panics
+///
+/// Where `levels` is 0.
+pub fn kmeans_nearly(empirical: &Empirical, levels: usize) -> Vec<f64> {
+    if empirical.len() <= levels {
+        return kmeans(empirical, levels).levels;
+    }
+    assert!(levels > 0, "a codebook has levels");
+    Problem::new(empirical, levels).solve_in_stages(&NEARLY).0
+}
+
+/// What lies within reach of each cut.
+fn around(cuts: &[usize], reach: impl Fn(usize) -> usize) -> Vec<Range<usize>> {
+    let range = |(cell, &cut): (usize, &usize)| {
+        let reach = reach(cell);
+        cut.saturating_sub(reach)..cut + reach + 1
+    };
+    cuts.iter().enumerate().map(range).collect()
 }
 
 /// Moving a threshold to the edge of a bucket that it cuts.
@@ -143,10 +185,10 @@ fn coarse_excess(empirical: &Empirical, positions: &[usize]) -> f64 {
 /// Ascending cut positions, first and last included: some at equal numbers of
 /// atoms, some at equal distances, and single atoms at both ends, where
 /// outliers want cells of their own.
-fn coarse_positions(empirical: &Empirical, levels: usize) -> Vec<usize> {
+fn coarse_positions(empirical: &Empirical, levels: usize, steps: usize) -> Vec<usize> {
     let atoms = empirical.len();
     // Twice as many positions, of a step for each bit of their number.
-    let affordable = COARSE_STEPS / (2 * levels * COARSE_STEPS.ilog2() as usize);
+    let affordable = steps / (2 * levels * steps.max(2).ilog2() as usize);
     let each = affordable.max(MIN_COARSE_POSITIONS_PER_LEVEL * levels);
     let mut positions: Vec<usize> = (0..=each).map(|step| step * atoms / each).collect();
     if let Some((low, high)) = empirical.range() {
@@ -162,9 +204,11 @@ fn coarse_positions(empirical: &Empirical, levels: usize) -> Vec<usize> {
     positions
 }
 
-/// The step between the positions of a band in this range.
-fn step_of(range: &Range<usize>) -> usize {
-    range.len().div_ceil(BAND_POSITIONS).max(1)
+/// The step between the positions of a band in this range, where cuts may then
+/// move `step_reach` of them.
+fn step_of(range: &Range<usize>, step_reach: usize) -> usize {
+    let positions = BAND_POSITIONS_PER_REACH * step_reach;
+    range.len().div_ceil(positions).max(1)
 }
 
 /// Where each cut may be: ascending positions for the end of each cell, the
@@ -230,7 +274,7 @@ impl<'e> Problem<'e> {
     }
 
     /// Every cut at some positions of its range, those of `ends` among them.
-    fn bands(&self, ends: &[usize], ranges: &[Range<usize>]) -> Bands<'static> {
+    fn bands(&self, ends: &[usize], ranges: &[Range<usize>], step_reach: usize) -> Bands<'static> {
         let last = self.levels - 1;
         let bands = (0..self.levels).map(|cell| {
             let end = ends[cell];
@@ -240,7 +284,7 @@ impl<'e> Problem<'e> {
             // Each other cell has at least one atom.
             let low = ranges[cell].start.max(cell + 1);
             let high = ranges[cell].end.min(ends[last] - (last - cell) + 1);
-            let step = step_of(&(low..high));
+            let step = step_of(&(low..high), step_reach);
             let before = (low..end).step_by(step);
             before.chain((end..high).step_by(step)).collect()
         });
@@ -251,35 +295,41 @@ impl<'e> Problem<'e> {
 
     /// The levels found with coarse cuts and then within bands, and the bound
     /// on the excess.
-    fn solve_in_stages(&self) -> (Vec<f64>, f64) {
-        let coarse = coarse_positions(self.empirical, self.levels);
-        let mut cuts = self.solve(&self.everywhere(&coarse));
+    fn solve_in_stages(&self, effort: &Effort) -> (Vec<f64>, f64) {
+        let coarse = coarse_positions(self.empirical, self.levels, effort.coarse_steps);
+        let cuts = self.solve(&self.everywhere(&coarse));
+        let range = |cut: &usize| {
+            let position = coarse.partition_point(|position| position < cut);
+            let low = coarse[position.saturating_sub(effort.coarse_reach)];
+            low..coarse[(position + effort.coarse_reach).min(coarse.len() - 1)] + 1
+        };
+        let ranges = cuts.iter().map(range).collect();
+        let levels = self.settle(cuts, ranges, effort.step_reach);
+        (levels, coarse_excess(self.empirical, &coarse))
+    }
+
+    /// The levels that cuts reach which move within ranges, in ever smaller
+    /// steps, until every position in a range counts and nothing is gained.
+    fn settle(
+        &self,
+        mut cuts: Vec<usize>,
+        mut ranges: Vec<Range<usize>>,
+        step_reach: usize,
+    ) -> Vec<f64> {
         let mut error = self.empirical.sse(&self.levels_of(&cuts));
-        let mut ranges: Vec<Range<usize>> = cuts
-            .iter()
-            .map(|cut| {
-                let position = coarse.partition_point(|position| position < cut);
-                let low = coarse[position.saturating_sub(COARSE_REACH)];
-                low..coarse[(position + COARSE_REACH).min(coarse.len() - 1)] + 1
-            })
-            .collect();
         for _ in 0..MAX_PASSES {
-            cuts = self.solve(&self.bands(&cuts, &ranges));
+            cuts = self.solve(&self.bands(&cuts, &ranges, step_reach));
             let better = self.empirical.sse(&self.levels_of(&cuts));
             let gained = better < error * (1.0 - MIN_GAIN);
             error = better;
-            if !gained && ranges.iter().all(|range| step_of(range) == 1) {
+            if !gained && ranges.iter().all(|range| step_of(range, step_reach) == 1) {
                 break;
             }
-            for (range, &cut) in ranges.iter_mut().zip(&cuts) {
-                let reach = STEP_REACH * step_of(range);
-                *range = cut.saturating_sub(reach)..cut + reach + 1;
-            }
+            ranges = around(&cuts, |cell| {
+                step_reach * step_of(&ranges[cell], step_reach)
+            });
         }
-        (
-            self.levels_of(&cuts),
-            coarse_excess(self.empirical, &coarse),
-        )
+        self.levels_of(&cuts)
     }
 
     /// Ends of the cells of the partition of the largest gain with each end in

@@ -59,7 +59,7 @@ pub use entropy_constrained::{EntropyConstrained, entropy_constrained};
 pub use error::{Error, ErrorKind};
 pub use generalized_gaussian::GeneralizedGaussian;
 pub use goodness_of_fit::Fits;
-pub use kmeans::{KMeans, kmeans, kmeans_levels};
+pub use kmeans::{KMeans, kmeans, kmeans_levels, kmeans_nearly};
 pub use methods::{Design, Levels, Method, UnitTable, design};
 pub use moments::Moments;
 pub use summary::Summary;

@@ -28,11 +28,11 @@
 //! lowers the error of many weights.
 
 use campana_codebook::QuantizedTensor;
-use campana_design::{Levels, kmeans_levels};
+use campana_design::{Empirical, Levels, kmeans_levels, kmeans_nearly};
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
-use crate::shared::{GroupParameters, gather, shared_levels};
+use crate::shared::{GroupParameters, gather, shared_levels, spread};
 use crate::store::{Precision, Stored, store};
 use crate::write::decoded_len_bytes;
 
@@ -73,6 +73,16 @@ impl Prices {
         }
     }
 
+    /// For this share of a layer, the error of which is relative to its own
+    /// output.
+    fn of_share(self, share: f64) -> Self {
+        Self {
+            weights: self.weights * share,
+            byte: self.byte.map(|price| price / share),
+            ..self
+        }
+    }
+
     /// Relative output error that a byte must save to be worth it, at about
     /// this many levels.
     fn byte(&self, levels: usize) -> f64 {
@@ -105,72 +115,180 @@ pub(crate) enum Tables {
     Any,
 }
 
+/// Weights from which the kind of design is chosen on some channels alone: 8 MB
+/// of floats.
+const MIN_SAMPLED: usize = 1 << 21;
+
+/// Weights of these channels, and how many channels there must be. All designs
+/// are compared on the same weights, so that their differences are far more
+/// certain than the errors.
+const SAMPLE: usize = 1 << 17;
+const MIN_SAMPLED_CHANNELS: usize = 8;
+
+/// How levels are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Design {
+    /// One codebook for the tensor.
+    Whole,
+    /// One codebook with parameters for each group.
+    Shared(GroupParameters),
+    /// A codebook for each group.
+    Own,
+}
+
 /// The best of: one codebook for the tensor; one codebook with a scale, or a
 /// scale and a shift, for each group; a codebook for each group. The last
-/// three are tried where the partition has several groups, and the last two
-/// where `tables` allows them.
+/// three are tried where the tensor has several groups, the last two where
+/// `tables` allows them, and all for large tensors on some channels only.
 pub(crate) fn best_design(
     weights: &[f32],
     shape: &[usize],
     channel_axis: Option<usize>,
-    partition: &Partition,
+    granularity: Granularity,
     levels: usize,
     prices: Prices,
     tables: Tables,
 ) -> Stored {
-    let whole = Partition::new(shape, None, Granularity::PerTensor);
-    let mut candidates = vec![store(
-        weights,
-        shape,
-        &whole,
-        &[Levels::Free(kmeans_levels(weights, levels))],
-        Precision::Coarse,
-    )];
-    if partition.group_count() > 1 {
-        let parameters: &[_] = match tables {
-            Tables::One => &[GroupParameters::Scale],
-            Tables::Any => &[GroupParameters::Scale, GroupParameters::ScaleAndShift],
-        };
-        for &parameters in parameters {
-            let designs = shared_levels(weights, partition, levels, parameters);
-            candidates.push(store(
-                weights,
-                shape,
-                partition,
-                &designs,
-                Precision::Coarse,
-            ));
+    let tensor = Subject::new(weights, shape, channel_axis, granularity, levels);
+    let tensor = Subject { tables, ..tensor };
+    if tensor.groups.group_count() > 1
+        && let Some(sample) = sample(weights, &tensor.channels)
+    {
+        let channel_len = tensor.channels.group_len();
+        let shape = [sample.len() / channel_len, channel_len];
+        let part = Subject::new(&sample, &shape, Some(0), granularity, levels);
+        let part = Subject { tables, ..part };
+        let share = sample.len() as f64 / weights.len() as f64;
+        let (design, _) = part.best(prices.of_share(share));
+        return tensor.store(design);
+    }
+    tensor.best(prices).1
+}
+
+/// Some channels of a large tensor.
+fn sample(weights: &[f32], channels: &Partition) -> Option<Vec<f32>> {
+    if weights.len() < MIN_SAMPLED || channels.group_len() * MIN_SAMPLED_CHANNELS > SAMPLE {
+        return None;
+    }
+    let sampled = spread(channels.group_count(), SAMPLE / channels.group_len());
+    let weights_of = |channel| gather(weights, channels, channel);
+    Some(sampled.into_iter().flat_map(weights_of).collect())
+}
+
+/// A tensor, or some channels of one, to be designed for.
+struct Subject<'a> {
+    weights: &'a [f32],
+    shape: &'a [usize],
+    groups: Partition,
+    channels: Partition,
+    levels: usize,
+    tables: Tables,
+}
+
+impl<'a> Subject<'a> {
+    fn new(
+        weights: &'a [f32],
+        shape: &'a [usize],
+        channel_axis: Option<usize>,
+        granularity: Granularity,
+        levels: usize,
+    ) -> Self {
+        Self {
+            weights,
+            shape,
+            groups: Partition::new(shape, channel_axis, granularity),
+            channels: Partition::new(shape, channel_axis, Granularity::PerChannel),
+            levels,
+            tables: Tables::Any,
         }
     }
-    let channels = Partition::new(shape, channel_axis, Granularity::PerChannel);
-    let energy = output_error(weights, &vec![0.0; weights.len()], &channels, 0.0);
-    let price = prices.byte(levels);
-    let cost = |tensor: &QuantizedTensor| {
-        let decoded = tensor.dequantize();
-        let error = output_error(weights, &decoded, &channels, prices.mean_square);
-        error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
-    };
-    let (least, best) = candidates
-        .into_iter()
-        .map(|stored| (cost(&stored.tensor), stored))
-        .min_by(|(a, _), (b, _)| a.total_cmp(b))
-        .expect("there is at least the design of the whole tensor");
-    // A codebook for each group takes long to design: not where its bytes alone
-    // cost more than another design's bytes and error.
-    let table_bytes = partition.group_count() * levels;
-    if tables == Tables::One
-        || partition.group_count() == 1
-        || partition.group_len() <= levels
-        || price * (best.tensor.packed.len() + table_bytes) as f64 > least
-    {
-        return best;
+
+    fn store(&self, design: Design) -> Stored {
+        let &Self {
+            weights,
+            shape,
+            ref groups,
+            levels,
+            ..
+        } = self;
+        let whole = Partition::new(shape, None, Granularity::PerTensor);
+        let (partition, designs) = match design {
+            Design::Whole => (&whole, vec![Levels::Free(kmeans_levels(weights, levels))]),
+            Design::Shared(parameters) => {
+                (groups, shared_levels(weights, groups, levels, parameters))
+            }
+            Design::Own => (groups, self.own_levels()),
+        };
+        store(weights, shape, partition, &designs, Precision::Coarse)
     }
-    let designs: Vec<Levels> = (0..partition.group_count())
-        .into_par_iter()
-        .map(|group| Levels::Free(kmeans_levels(&gather(weights, partition, group), levels)))
-        .collect();
-    let own = store(weights, shape, partition, &designs, Precision::Coarse);
-    if cost(&own.tensor) < least { own } else { best }
+
+    /// A codebook for each group: the optimum, or for large tensors nearly so.
+    fn own_levels(&self) -> Vec<Levels> {
+        let &Self {
+            weights,
+            ref groups,
+            levels,
+            ..
+        } = self;
+        let own = |group| {
+            let weights_of_group = gather(weights, groups, group);
+            Levels::Free(if weights.len() < MIN_SAMPLED {
+                kmeans_levels(&weights_of_group, levels)
+            } else {
+                kmeans_nearly(&Empirical::of(&weights_of_group), levels)
+            })
+        };
+        (0..groups.group_count()).into_par_iter().map(own).collect()
+    }
+
+    /// The design of least cost, and what it makes of the weights.
+    fn best(&self, prices: Prices) -> (Design, Stored) {
+        let &Self {
+            weights,
+            ref groups,
+            ref channels,
+            levels,
+            ..
+        } = self;
+        let energy = output_error(weights, &vec![0.0; weights.len()], channels, 0.0);
+        let price = prices.byte(levels);
+        let cost = |tensor: &QuantizedTensor| {
+            let decoded = tensor.dequantize();
+            let error = output_error(weights, &decoded, channels, prices.mean_square);
+            error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
+        };
+        let mut designs = vec![Design::Whole];
+        if groups.group_count() > 1 {
+            designs.push(Design::Shared(GroupParameters::Scale));
+            if self.tables == Tables::Any {
+                designs.push(Design::Shared(GroupParameters::ScaleAndShift));
+            }
+        }
+        let (least, design, best) = designs
+            .into_iter()
+            .map(|design| {
+                let stored = self.store(design);
+                (cost(&stored.tensor), design, stored)
+            })
+            .min_by(|(a, ..), (b, ..)| a.total_cmp(b))
+            .expect("there is at least the design of the whole tensor");
+        // A codebook for each group takes long to design: not where its bytes
+        // alone cost more than another design's bytes and error.
+        let table_bytes = groups.group_count() * levels;
+        if self.tables == Tables::One
+            || groups.group_count() == 1
+            || groups.group_len() <= levels
+            || price * (best.tensor.packed.len() + table_bytes) as f64 > least
+        {
+            return (design, best);
+        }
+        let own = self.store(Design::Own);
+        if cost(&own.tensor) < least {
+            (Design::Own, own)
+        } else {
+            (design, best)
+        }
+    }
 }
 
 /// Expected squared error of a layer's outputs for inputs of variance 1 and
@@ -192,3 +310,6 @@ fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition, mean_squ
         .collect();
     errors.iter().sum()
 }
+
+#[cfg(test)]
+mod tests;

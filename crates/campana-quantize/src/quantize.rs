@@ -288,7 +288,7 @@ fn quantize_chosen(
                 values,
                 shape,
                 channel_axis,
-                &partition,
+                choice.granularity,
                 levels,
                 prices,
                 tables,

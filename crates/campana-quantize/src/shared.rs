@@ -13,8 +13,19 @@ const MAX_START_SAMPLE: usize = 1 << 16;
 /// Passes over the weights; fewer where one gains less than `MIN_GAIN`.
 const MAX_PASSES: usize = 24;
 
+/// Of larger tensors the table settles on some of the groups, as many as have
+/// this many weights and no fewer than so many; all groups then find their
+/// scales and shifts in fewer passes.
+const MAX_SETTLED: usize = 1 << 21;
+const SETTLED_SAMPLE: usize = 1 << 18;
+const MIN_SETTLED_GROUPS: usize = 16;
+const PASSES_AFTER_SAMPLE: usize = 2;
+
 /// Relative drop of the squared error that is worth another pass.
 const MIN_GAIN: f64 = 1e-4;
+
+/// (1 + sqrt(5)) / 2.
+const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;
 
 /// Alternations between table and scales on the sums of one pass.
 const ALTERNATIONS: usize = 3;
@@ -32,8 +43,8 @@ pub(crate) enum GroupParameters {
 /// Levels for each group out of one table, by alternating least squares:
 /// weights are assigned to the nearest level, then table, scales and shifts
 /// are each set to what is best for the others, until the squared error
-/// settles. A local optimum; the start is the optimal codebook of all groups'
-/// normalized weights.
+/// settles; for large tensors first on some of the groups. A local optimum; the
+/// start is the optimal codebook of all groups' normalized weights.
 ///
 /// # Panics
 ///
@@ -46,15 +57,14 @@ pub(crate) fn shared_levels(
 ) -> Vec<Levels> {
     assert_eq!(weights.len(), partition.len(), "weights of the partition");
     let mut state = SharedTable::start(weights, partition, levels, parameters);
-    let mut last_error = f64::INFINITY;
-    for _ in 0..MAX_PASSES {
-        let sums = state.assign(weights, partition);
-        let error = sums.iter().map(|group| group.error).sum::<f64>();
-        if error >= last_error * (1.0 - MIN_GAIN) {
-            break;
-        }
-        last_error = error;
-        state.refit(&sums);
+    let all: Vec<usize> = (0..partition.group_count()).collect();
+    if weights.len() <= MAX_SETTLED {
+        state.settle(weights, partition, &all, MAX_PASSES);
+    } else {
+        let count = (SETTLED_SAMPLE / partition.group_len()).max(MIN_SETTLED_GROUPS);
+        let some = spread(all.len(), count);
+        state.settle(weights, partition, &some, MAX_PASSES);
+        state.settle(weights, partition, &all, PASSES_AFTER_SAMPLE);
     }
     state.into_levels()
 }
@@ -69,6 +79,7 @@ struct SharedTable {
 /// What one pass sums up of a group: for each level the number of weights
 /// assigned to it and their sum.
 struct GroupSums {
+    group: usize,
     count: Vec<f64>,
     sum: Vec<f64>,
     error: f64,
@@ -123,14 +134,29 @@ impl SharedTable {
         Codebook::new(levels).expect("the table is kept ascending and scales not negative")
     }
 
-    fn assign(&self, weights: &[f32], partition: &Partition) -> Vec<GroupSums> {
-        (0..partition.group_count())
-            .into_par_iter()
-            .map(|group| {
+    /// Alternates for these groups until their squared error settles.
+    fn settle(&mut self, weights: &[f32], partition: &Partition, groups: &[usize], passes: usize) {
+        let mut last_error = f64::INFINITY;
+        for _ in 0..passes {
+            let sums = self.assign(weights, partition, groups);
+            let error = sums.iter().map(|group| group.error).sum::<f64>();
+            if error >= last_error * (1.0 - MIN_GAIN) {
+                break;
+            }
+            last_error = error;
+            self.refit(&sums);
+        }
+    }
+
+    fn assign(&self, weights: &[f32], partition: &Partition, groups: &[usize]) -> Vec<GroupSums> {
+        groups
+            .par_iter()
+            .map(|&group| {
                 let weights = gather(weights, partition, group);
                 let mut codes = vec![0; weights.len()];
                 let codebook = self.codebook(group);
                 let mut sums = GroupSums {
+                    group,
                     count: vec![0.0; self.table.len()],
                     sum: vec![0.0; self.table.len()],
                     error: codebook.assign_with_error(&weights, &mut codes),
@@ -157,9 +183,10 @@ impl SharedTable {
         for level in 0..self.table.len() {
             let mut numerator = 0.0;
             let mut denominator = 0.0;
-            for (group, &(scale, shift)) in sums.iter().zip(&self.groups) {
-                numerator += scale * (group.sum[level] - shift * group.count[level]);
-                denominator += scale * scale * group.count[level];
+            for of in sums {
+                let (scale, shift) = self.groups[of.group];
+                numerator += scale * (of.sum[level] - shift * of.count[level]);
+                denominator += scale * scale * of.count[level];
             }
             if denominator > 0.0 {
                 self.table[level] = numerator / denominator;
@@ -171,9 +198,10 @@ impl SharedTable {
     /// Scale and shift of each group by linear regression of its weights on
     /// the levels they are assigned to.
     fn refit_groups(&mut self, sums: &[GroupSums]) {
-        for (group, (scale, shift)) in sums.iter().zip(&mut self.groups) {
+        for of in sums {
+            let (scale, shift) = &mut self.groups[of.group];
             let (mut n, mut t, mut tt, mut w, mut tw) = (0.0, 0.0, 0.0, 0.0, 0.0);
-            for ((&count, &sum), &level) in group.count.iter().zip(&group.sum).zip(&self.table) {
+            for ((&count, &sum), &level) in of.count.iter().zip(&of.sum).zip(&self.table) {
                 n += count;
                 t += count * level;
                 tt += count * level * level;
@@ -205,6 +233,20 @@ impl SharedTable {
             })
             .collect()
     }
+}
+
+/// At most `count` of `len` positions, ascending, evenly spread but without a
+/// period that channels of a network could have too: multiples of the golden
+/// section.
+pub(crate) fn spread(len: usize, count: usize) -> Vec<usize> {
+    let position = |step: usize| {
+        let share = (step as f64 * GOLDEN_RATIO).fract();
+        ((share * len as f64) as usize).min(len - 1)
+    };
+    let mut positions: Vec<usize> = (0..count.min(len)).map(position).collect();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
 }
 
 /// The weights of one group, in the tensor's order.
