@@ -70,10 +70,12 @@ pub fn quantize<'m>(
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
     let is_told = |tensor: &ModelTensor<'_>| options.bits_for(tensor.name).is_some();
-    let untold = tensors
+    let untold: Vec<Vec<usize>> = tensors
         .iter()
-        .filter(|tensor| kept_beforehand(tensor, options).is_none() && !is_told(tensor));
-    let widths = Widths::new(options, &untold.map(count).collect::<Vec<_>>());
+        .filter(|tensor| kept_beforehand(tensor, options).is_none() && !is_told(tensor))
+        .map(shape)
+        .collect();
+    let widths = Widths::new(options, &untold);
     if let Some(plan) = &options.plan {
         let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
         let names: Vec<&str> = tensors.iter().filter(is_weight).map(|t| t.name).collect();
@@ -130,6 +132,11 @@ pub(crate) fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Op
         }
         Role::Weight { .. } => None,
     }
+}
+
+/// Whether weights of this shape are filters that see one input channel each.
+pub(crate) fn is_depthwise(shape: &[usize]) -> bool {
+    shape.len() > 2 && shape[0] > 1 && shape[1] == 1
 }
 
 pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
@@ -257,8 +264,9 @@ fn quantize_chosen(
     choice: TensorChoice,
     prices: Prices,
 ) -> Result<Option<QuantizedWeights>, Error> {
-    let is_depthwise = weights.shape.len() > 2 && weights.shape[0] > 1 && weights.shape[1] == 1;
-    let own_bits = choice.depthwise_bits.filter(|_| is_depthwise);
+    let own_bits = choice
+        .depthwise_bits
+        .filter(|_| is_depthwise(&weights.shape));
     let Some(bits) = own_bits.or(choice.bits) else {
         return Ok(None);
     };

@@ -1,5 +1,5 @@
-//! Widths under `--bits N` with the method `auto`: that of large layers, and
-//! more for small ones.
+//! Widths under `--bits N` with the method `auto`: in networks with depthwise
+//! convolutions more for small layers.
 //!
 //! Layers disturb a network by their error relative to their output's energy,
 //! large layers and small ones alike (see [`auto`](crate::auto)), and one more
@@ -10,10 +10,13 @@
 //! weights.
 //!
 //! Large layers never get less than was asked for: the largest is often the
-//! classifier, whose errors no later layer averages out.
+//! classifier, whose errors no later layer averages out. Networks without depthwise
+//! convolutions keep the width everywhere: their small layers are sums of a hundred
+//! products and more, and the ResNets at hand lose next to nothing at 4 bits.
 
 use campana_design::lloyd_max::MAX_BITS;
 
+use crate::quantize::is_depthwise;
 use crate::{MethodChoice, Options, Target};
 
 /// Bytes that wider codes may take in all, as a share of those of the codes
@@ -36,17 +39,26 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    /// For the tensors of these numbers of weights that get `options.bits`.
-    pub(crate) fn new(options: &Options, counts: &[usize]) -> Self {
+    /// For the tensors of these shapes that get `options.bits`.
+    pub(crate) fn new(options: &Options, shapes: &[Vec<usize>]) -> Self {
         let bits = options.bits;
         let same = Self {
             bits,
             reference: 0.0,
         };
-        let is_free = matches!(options.target, Target::Lut | Target::Campana);
-        if options.method != MethodChoice::Auto || options.plan.is_some() || !is_free {
+        let is_free = matches!(
+            options.target,
+            Target::Lut | Target::Float | Target::Campana
+        );
+        let has_depthwise = shapes.iter().any(|shape| is_depthwise(shape));
+        if options.method != MethodChoice::Auto
+            || options.plan.is_some()
+            || !is_free
+            || !has_depthwise
+        {
             return same;
         }
+        let counts: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
         let room = MAX_GROWTH * f64::from(bits) * counts.iter().sum::<usize>() as f64;
         let taken = |widths: &Self| -> f64 {
             let more = |&count: &usize| count as f64 * f64::from(widths.of(count) - bits);
@@ -76,9 +88,23 @@ impl Widths {
 mod tests {
     use super::*;
 
+    /// Widths of layers of so many weights beside a depthwise filter.
     fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
-        let widths = Widths::new(options, counts);
+        let mut shapes: Vec<Vec<usize>> = counts.iter().map(|&count| vec![count, 1]).collect();
+        shapes.push(vec![2, 1, 3, 3]);
+        let widths = Widths::new(options, &shapes);
         counts.iter().map(|&count| widths.of(count)).collect()
+    }
+
+    #[test]
+    fn networks_without_depthwise_filters_keep_the_width() {
+        let shapes = [vec![16, 3, 3, 3], vec![64, 64, 3, 3], vec![10, 64]];
+        let widths = Widths::new(&Options::default(), &shapes);
+        assert!(
+            [432, 36_864, 640]
+                .iter()
+                .all(|&count| widths.of(count) == 4)
+        );
     }
 
     #[test]
@@ -107,6 +133,8 @@ mod tests {
                 &[9, 900, 2304, 9216, 36_864, 36_864],
             ] {
                 let asked: usize = counts.iter().map(|n| n * usize::from(bits)).sum();
+                // The depthwise filter has room to give.
+                let asked = asked + 18 * usize::from(bits);
                 let found = widths(&options, counts);
                 let taken = counts.iter().zip(&found);
                 let taken: usize = taken.map(|(n, &width)| n * usize::from(width)).sum();
@@ -117,6 +145,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_float_model_is_what_the_codes_decode_to() {
+        let float = Options {
+            target: Target::Float,
+            ..Options::default()
+        };
+        let counts = [100, 1600, 1_000_000];
+        assert_eq!(
+            widths(&float, &counts),
+            widths(&Options::default(), &counts)
+        );
     }
 
     #[test]

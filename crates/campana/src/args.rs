@@ -106,7 +106,7 @@ pub(crate) struct Quantize {
     /// Where to write the smaller model
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Bits of a weight's code: 1 to 8 (auto gives small tensors more, for a twelfth of the bytes);
+    /// Bits of a weight's code: 1 to 8 (in depthwise networks auto gives small tensors more);
     /// or, with a point (3.2, 3.0), the average that is stored for a weight, every tensor then
     /// getting the bits and bytes it needs [default: 4, or 8 for the target int8]
     #[arg(long, value_name = "N", value_parser = parse_bits)]

@@ -65,7 +65,7 @@ def quantize(
     The options are those of the command:
 
     - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the target ``"int8"``;
-      ``"auto"`` gives small tensors more, for a twelfth of the bytes); or,
+      in depthwise networks ``"auto"`` gives small tensors more); or,
       as a float (3.2, 3.0), the average that is stored for a weight, every tensor then getting the bits it needs.
     - ``max_size``: the largest size of the output, in bytes or as ``"3MB"``; every tensor gets the bits it needs.
     - ``max_drop``: the smallest output that loses at most this much top-1 accuracy, as a share of 1 or as ``"1%"``;
