@@ -287,6 +287,7 @@ fn options_for_some_tensors_reach_them() {
     let folder = Folder::with_model(every_layer().into_bytes());
     let options = [
         "--bits=4",
+        "--method=kmeans",
         "--bits-for",
         "gemm*=6",
         "--bits-for",
