@@ -266,7 +266,7 @@ fn quantize_chosen(
 ) -> Result<Option<QuantizedWeights>, Error> {
     let own_bits = choice
         .depthwise_bits
-        .filter(|_| is_depthwise(&weights.shape));
+        .filter(|_| is_depthwise(weights.shape));
     let Some(bits) = own_bits.or(choice.bits) else {
         return Ok(None);
     };

@@ -17,7 +17,7 @@
 use campana_design::lloyd_max::MAX_BITS;
 
 use crate::quantize::is_depthwise;
-use crate::{MethodChoice, Options, Target};
+use crate::{MethodChoice, Options};
 
 /// Bytes that wider codes may take in all, as a share of those of the codes
 /// that were asked for: a third of a bit at 4 bits. Rather a choice than an
@@ -46,10 +46,8 @@ impl Widths {
             bits,
             reference: 0.0,
         };
-        let is_free = matches!(
-            options.target,
-            Target::Lut | Target::Float | Target::Campana
-        );
+        // Where products are on integers, the width is a promise of speed.
+        let is_free = !options.target.rounds_activations();
         let has_depthwise = shapes.iter().any(|shape| is_depthwise(shape));
         if options.method != MethodChoice::Auto
             || options.plan.is_some()
@@ -87,6 +85,7 @@ impl Widths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Target;
 
     /// Widths of layers of so many weights beside a depthwise filter.
     fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
@@ -149,15 +148,15 @@ mod tests {
 
     #[test]
     fn the_float_model_is_what_the_codes_decode_to() {
-        let float = Options {
-            target: Target::Float,
-            ..Options::default()
-        };
         let counts = [100, 1600, 1_000_000];
-        assert_eq!(
-            widths(&float, &counts),
-            widths(&Options::default(), &counts)
-        );
+        for target in [Target::Float, Target::LutUint4, Target::Campana] {
+            let options = Options {
+                target,
+                ..Options::default()
+            };
+            let lut = widths(&Options::default(), &counts);
+            assert_eq!(widths(&options, &counts), lut, "{target}");
+        }
     }
 
     #[test]
