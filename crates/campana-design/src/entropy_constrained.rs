@@ -42,6 +42,12 @@ const MIN_GAIN: f64 = 1e-9;
 /// Prices that are tried at most.
 const MAX_PRICES: usize = 48;
 
+/// Octaves that prices differ at least.
+const MIN_PRICE_STEP: f64 = 1e-3;
+
+/// How closely cuts between two sets of cells are sought, as a share of the way.
+const MIN_SHARE: f64 = 1e-3;
+
 /// Octaves from the variance down to the least price.
 const MAX_OCTAVES: f64 = 60.0;
 
@@ -173,6 +179,16 @@ impl Cells {
         Self::between(empirical, thresholds.into_iter())
     }
 
+    /// Cells whose cuts lie this share of the way to those of as many others.
+    fn towards(&self, others: &Self, share: f64) -> Self {
+        let pairs = self.ends.iter().zip(&others.ends);
+        let ends = pairs
+            .map(|(&from, &to)| (from as f64 + share * (to as f64 - from as f64)).round() as usize);
+        Self {
+            ends: ends.collect(),
+        }
+    }
+
     fn described(&self, empirical: &Empirical) -> EntropyConstrained {
         if empirical.is_empty() {
             return EntropyConstrained {
@@ -206,6 +222,8 @@ struct Search<'e> {
     /// The cells of least error among these, and what they take off the
     /// variance.
     best: Option<(f64, Cells)>,
+    /// The cells at the price `dear`.
+    over: Option<Cells>,
     /// Where the search begins at each price, if not at a grid.
     start: Option<Cells>,
     /// Where a grid would have too many levels.
@@ -220,6 +238,7 @@ impl<'e> Search<'e> {
             dear: None,
             cheap: None,
             best: None,
+            over: None,
             start: None,
             finest: None,
         }
@@ -235,13 +254,11 @@ impl<'e> Search<'e> {
             let entropy = cells.entropy_bits(empirical);
             if entropy > self.bits {
                 self.dear = Some((price, entropy));
+                self.over = Some(cells);
             } else {
                 let is_enough = self.bits - entropy <= MAX_UNUSED_BITS;
                 self.cheap = Some((price, entropy));
-                let explained = cells.explained(empirical);
-                if self.best.as_ref().is_none_or(|(most, _)| explained > *most) {
-                    self.best = Some((explained, cells));
-                }
+                self.offer(cells);
                 if is_enough {
                     break;
                 }
@@ -249,26 +266,63 @@ impl<'e> Search<'e> {
             self.leave_grids();
             let next = self.next_price();
             // Nothing lies between, or levels are too few for the rate.
-            if (next - price).abs() < 1e-9 || next < variance - MAX_OCTAVES {
+            if (next - price).abs() < MIN_PRICE_STEP || next < variance - MAX_OCTAVES {
                 break;
             }
             price = next;
         }
+        self.meet();
         let all = Cells {
             ends: vec![empirical.len()],
         };
         self.best.map_or(all, |(_, cells)| cells)
     }
 
+    /// As many cells within the rate and over it.
+    fn neighbours(&self) -> Option<(&Cells, &Cells)> {
+        let ((_, within), over) = (self.best.as_ref()?, self.over.as_ref()?);
+        (within.ends.len() == over.ends.len()).then_some((within, over))
+    }
+
+    /// Keeps cells that are within the rate where none are better.
+    fn offer(&mut self, cells: Cells) {
+        let explained = cells.explained(self.empirical);
+        if self.best.as_ref().is_none_or(|(most, _)| explained > *most) {
+            self.best = Some((explained, cells));
+        }
+    }
+
+    /// A descent may end in either of two sets of cells that differ by more bits
+    /// than are to be left unused, whatever the price: then cuts between theirs
+    /// meet the rate.
+    fn meet(&mut self) {
+        let Some((within, over)) = self.neighbours() else {
+            return;
+        };
+        let (within, over) = (within.clone(), over.clone());
+        let (mut low, mut high) = (0.0, 1.0);
+        while high - low > MIN_SHARE {
+            let share = f64::midpoint(low, high);
+            let between = within.towards(&over, share);
+            if between.entropy_bits(self.empirical) <= self.bits {
+                self.offer(between);
+                low = share;
+            } else {
+                high = share;
+            }
+        }
+    }
+
     /// Grids of close steps may end in cells of different number, with nothing
     /// between. From there on the best cells are kept, and their price falls.
     fn leave_grids(&mut self) {
         if self.start.is_none()
+            && self.neighbours().is_none()
             && let (Some((low, most)), Some((high, least))) = (self.dear, self.cheap)
             && (most - least < MAX_JUMP_BITS || high - low < MAX_JUMP_BITS)
         {
             self.start = self.best.as_ref().map(|(_, cells)| cells.clone());
-            self.dear = None;
+            (self.dear, self.over) = (None, None);
         }
     }
 
@@ -287,11 +341,22 @@ impl<'e> Search<'e> {
 
     /// Cells that no step makes better at this price.
     fn settled(&mut self, price: f64) -> Cells {
+        if let Some(cells) = &self.start {
+            return self.descended(cells.clone(), price).0;
+        }
+        let (grid, is_whole) = self.grid((6.0 * price / LN_2).sqrt());
+        let (cells, cost) = self.descended(grid, price);
+        if is_whole {
+            return cells;
+        }
+        let finest = self.finest();
+        let (others, other_cost) = self.descended(finest, price);
+        if other_cost < cost { others } else { cells }
+    }
+
+    /// The cells that steps from these lead to, and their cost.
+    fn descended(&self, mut cells: Cells, price: f64) -> (Cells, f64) {
         let empirical = self.empirical;
-        let mut cells = match &self.start {
-            Some(cells) => cells.clone(),
-            None => self.grid((6.0 * price / LN_2).sqrt()),
-        };
         let mut cost = cells.cost(empirical, price);
         for _ in 0..MAX_STEPS {
             let next = cells.cheaper(empirical, price);
@@ -305,20 +370,26 @@ impl<'e> Search<'e> {
                 break;
             }
         }
-        cells
+        (cells, cost)
     }
 
-    /// A grid with a level at zero, or the best of as many levels as there can
-    /// be.
-    fn grid(&mut self, step: f64) -> Cells {
+    /// A grid with a level at zero, and whether it is whole: where it would have
+    /// too many levels, the outer ones are left out.
+    fn grid(&self, step: f64) -> (Cells, bool) {
         let (low, high) = self.empirical.range().unwrap_or((0.0, 0.0));
+        let centre = self.empirical.centre();
         let [first, last] = [low, high].map(|end| (end / step).round());
-        if last - first < MAX_LEVELS as f64 {
-            let centre = self.empirical.centre();
-            let count = (last - first) as usize;
-            let threshold = |at| (first + at as f64 + 0.5) * step - centre;
-            return Cells::between(self.empirical, (0..count).map(threshold));
-        }
+        let half = MAX_LEVELS as f64 / 2.0;
+        let middle = (centre / step).round();
+        let inner = [first.max(middle - half), last.min(middle + half - 1.0)];
+        let count = (inner[1] - inner[0]) as usize;
+        let threshold = |at| (inner[0] + at as f64 + 0.5) * step - centre;
+        let cells = Cells::between(self.empirical, (0..count).map(threshold));
+        (cells, inner == [first, last])
+    }
+
+    /// The cells of least squared error of as many levels as there can be.
+    fn finest(&mut self) -> Cells {
         let finest = self.finest.get_or_insert_with(|| {
             let levels = kmeans(self.empirical, MAX_LEVELS).levels;
             let centre = self.empirical.centre();

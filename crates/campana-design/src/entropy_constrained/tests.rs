@@ -5,7 +5,7 @@ use crate::{Distribution, Family};
 
 /// Of the squared error, relative: what a rate found to 2e-4 bits, cells cut
 /// at atoms and ends of the descents short of the least leave.
-const MAX_EXCESS: f64 = 0.03;
+const MAX_EXCESS: f64 = 2e-3;
 
 /// The reference's rates are near 1, 1.5, ...; by so many bits at most.
 const MAX_RATE_ERROR: f64 = 1e-4;
@@ -16,7 +16,7 @@ const MAX_SAMPLING_ERROR: f64 = 1.03;
 
 /// A density of mean 0 and variance 1 in narrow atoms.
 fn atoms(family: Family) -> Empirical {
-    const ATOMS: i32 = 1 << 15;
+    const ATOMS: i32 = 1 << 17;
     const REACH: f64 = 16.0;
     let density = Distribution {
         family,
@@ -69,7 +69,9 @@ fn errors_at_rates_are_those_of_the_shared_reference() {
         let found = entropy_constrained(density, rate);
         assert!((number("rate") - rate).abs() < MAX_RATE_ERROR);
         assert!(found.entropy_bits <= rate, "{name} {rate}: {found:?}");
-        let ratio = mean_squared_error(density, &found) / number("ecsq_mse");
+        // At 5 and 6 bits of Laplace the reference's own grids are better.
+        let expected = number("ecsq_mse").min(number("uniform_centroid_mse"));
+        let ratio = mean_squared_error(density, &found) / expected;
         assert!(
             (ratio - 1.0).abs() < MAX_EXCESS,
             "{name} {rate}: {ratio} of the reference with {} bits",
