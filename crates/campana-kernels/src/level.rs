@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 /// An instruction set that this machine was found to have.
 ///
 /// Only detection constructs one, so holding it proves that kernels of that
-/// level may run. The environment variable `CAMPANA_CPU` (`portable` or `avx2`)
-/// lowers what [`detect`](Self::detect) gives; a level that the machine lacks is ignored.
+/// level may run. The environment variable `CAMPANA_CPU` (`portable`, `avx2`
+/// or `avx512`) lowers what [`detect`](Self::detect) gives; a level that the machine lacks is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(Kind);
 
@@ -15,6 +15,9 @@ enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2Fma,
+    /// AVX-512 with byte, VNNI and VBMI instructions: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// A computation written once over any [`Vector`](crate::vector::Vector).
@@ -74,6 +77,9 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             levels.push(Self(Kind::Avx2Fma));
+            if has_avx512() {
+                levels.push(Self(Kind::Avx512));
+            }
         }
         levels
     }
@@ -84,6 +90,8 @@ impl Level {
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2Fma => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
         }
     }
 
@@ -99,7 +107,7 @@ impl Level {
             Kind::Portable => unsafe { kernel.run::<crate::vector::Portable>() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves that the instructions exist; the rest is the caller's.
-            Kind::Avx2Fma => unsafe { crate::arch::avx2::run(kernel) },
+            Kind::Avx2Fma | Kind::Avx512 => unsafe { crate::arch::avx2::run(kernel) },
         }
     }
 
@@ -115,9 +123,20 @@ impl Level {
             Kind::Portable => unsafe { kernel.run::<crate::int8::vector::PortableInt8>() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves that the instructions exist; the rest is the caller's.
-            Kind::Avx2Fma => unsafe { crate::arch::avx2_int8::run(kernel) },
+            Kind::Avx2Fma | Kind::Avx512 => unsafe { crate::arch::avx2_int8::run(kernel) },
         }
     }
+}
+
+/// Whether the processor has all of AVX-512 that kernels use.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512vnni")
 }
 
 #[cfg(test)]
