@@ -120,7 +120,6 @@ impl Options {
                 granularity: self.granularity,
                 byte_price: None,
                 on_integers: false,
-                depthwise_bits: None,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -128,15 +127,11 @@ impl Options {
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
                 on_integers: false,
-                depthwise_bits: None,
             },
         );
-        let own_bits = self.bits_for(name);
-        let is_free = own_bits.is_none() && self.plan.is_none() && planned.bits.is_some();
         TensorChoice {
-            bits: own_bits.or(planned.bits),
+            bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
-            depthwise_bits: Some(DEPTHWISE_BITS).filter(|_| is_free && self.target == Target::W4a8),
             ..planned
         }
     }
@@ -148,13 +143,6 @@ impl Options {
         special.map(|(_, bits)| *bits)
     }
 }
-
-/// Bits of depthwise filters of a `w4a8` model unless the user names others.
-///
-/// They are a few percent of the weights (in MobileNetV1 0.25, 2 % of the
-/// file), nine a channel, so that their errors do not average out; rounded
-/// activations come on top. The kernels compute them in 8 bits at any width.
-const DEPTHWISE_BITS: u8 = 8;
 
 /// What becomes of one weight tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -174,8 +162,6 @@ pub struct TensorChoice {
     /// its time is that of reading its weights, and kernels look up codes of one
     /// table in registers.
     pub on_integers: bool,
-    /// Bits of depthwise filters, where they are not `bits`.
-    pub depthwise_bits: Option<u8>,
 }
 
 /// A method, or the choice among all of them by what they measure.
@@ -345,21 +331,6 @@ mod tests {
         };
         let bits = ["conv", "layer1/conv", "layer1/fc"].map(|name| options.choice_of(name).bits);
         assert_eq!(bits, [4, 3, 8].map(Some));
-    }
-
-    #[test]
-    fn depthwise_filters_have_8_bits_where_products_are_on_integers() {
-        let depthwise_bits = |target, bits_for: &str| {
-            let options = Options {
-                target,
-                bits_for: vec![(bits_for.parse().unwrap(), 5)],
-                ..Options::default()
-            };
-            options.choice_of("conv").depthwise_bits
-        };
-        assert_eq!(depthwise_bits(Target::W4a8, "other"), Some(8));
-        assert_eq!(depthwise_bits(Target::W4a8, "conv"), None);
-        assert_eq!(depthwise_bits(Target::Lut, "other"), None);
     }
 
     #[test]

@@ -69,10 +69,10 @@ pub fn quantize<'m>(
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
-    let is_told = |tensor: &ModelTensor<'_>| options.bits_for(tensor.name).is_some();
     let untold: Vec<Vec<usize>> = tensors
         .iter()
-        .filter(|tensor| kept_beforehand(tensor, options).is_none() && !is_told(tensor))
+        .filter(|tensor| kept_beforehand(tensor, options).is_none())
+        .filter(|tensor| options.bits_for(tensor.name).is_none())
         .map(shape)
         .collect();
     let widths = Widths::new(options, &untold);
@@ -90,10 +90,7 @@ pub fn quantize<'m>(
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
                 None => {
-                    let mut choice = options.choice_of(tensor.name);
-                    if options.plan.is_none() && !is_told(&tensor) {
-                        choice.bits = Some(widths.of(count(&tensor)));
-                    }
+                    let choice = widths.choice_of(options, tensor.name, &shape(&tensor));
                     quantize_tensor(model, tensor, choice, prices)?
                 }
             };
@@ -132,11 +129,6 @@ pub(crate) fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Op
         }
         Role::Weight { .. } => None,
     }
-}
-
-/// Whether weights of this shape are filters that see one input channel each.
-pub(crate) fn is_depthwise(shape: &[usize]) -> bool {
-    shape.len() > 2 && shape[0] > 1 && shape[1] == 1
 }
 
 pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
@@ -264,10 +256,7 @@ fn quantize_chosen(
     choice: TensorChoice,
     prices: Prices,
 ) -> Result<Option<QuantizedWeights>, Error> {
-    let own_bits = choice
-        .depthwise_bits
-        .filter(|_| is_depthwise(weights.shape));
-    let Some(bits) = own_bits.or(choice.bits) else {
+    let Some(bits) = choice.bits else {
         return Ok(None);
     };
     let prices = match choice.byte_price {

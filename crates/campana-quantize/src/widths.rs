@@ -1,5 +1,6 @@
-//! Widths under `--bits N` with the method `auto`: in networks with depthwise
-//! convolutions more for small layers.
+//! Widths under `--bits N`: in networks with depthwise convolutions more than N
+//! for small layers, where `auto` chooses, and for depthwise filters, where
+//! products are on integers.
 //!
 //! Layers disturb a network by their error relative to their output's energy,
 //! large layers and small ones alike (see [`auto`](crate::auto)), and one more
@@ -16,8 +17,15 @@
 
 use campana_design::lloyd_max::MAX_BITS;
 
-use crate::quantize::is_depthwise;
-use crate::{MethodChoice, Options};
+use crate::options::TensorChoice;
+use crate::{MethodChoice, Options, Target};
+
+/// Bits of depthwise filters of a `w4a8` model.
+///
+/// They are a few percent of the weights (in MobileNetV1 0.25, 2 % of the
+/// file), nine a channel, so that their errors do not average out; rounded
+/// activations come on top. The kernels compute them in 8 bits at any width.
+const DEPTHWISE_BITS: u8 = 8;
 
 /// Bytes that wider codes may take in all, as a share of those of the codes
 /// that were asked for: a third of a bit at 4 bits. Rather a choice than an
@@ -59,7 +67,7 @@ impl Widths {
         let counts: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
         let room = MAX_GROWTH * f64::from(bits) * counts.iter().sum::<usize>() as f64;
         let taken = |widths: &Self| -> f64 {
-            let more = |&count: &usize| count as f64 * f64::from(widths.of(count) - bits);
+            let more = |&count: &usize| count as f64 * f64::from(widths.by_size(count) - bits);
             counts.iter().map(more).sum()
         };
         let largest = counts.iter().copied().max().unwrap_or(0) as f64;
@@ -74,25 +82,47 @@ impl Widths {
             .unwrap_or(same)
     }
 
+    /// What becomes of a weight tensor; a plan or a pattern that names its width
+    /// comes first.
+    pub(crate) fn choice_of(&self, options: &Options, name: &str, shape: &[usize]) -> TensorChoice {
+        let choice = options.choice_of(name);
+        if options.plan.is_some() || options.bits_for(name).is_some() {
+            return choice;
+        }
+        let bits = if options.target == Target::W4a8 && is_depthwise(shape) {
+            DEPTHWISE_BITS
+        } else {
+            self.by_size(shape.iter().product())
+        };
+        TensorChoice {
+            bits: Some(bits),
+            ..choice
+        }
+    }
+
     /// Bits of a code for a tensor of this many weights.
-    pub(crate) fn of(&self, count: usize) -> u8 {
+    fn by_size(&self, count: usize) -> u8 {
         let more = 0.5 * (self.reference / count.max(1) as f64).log2();
         let most = f64::from(MAX_BITS - self.bits);
         self.bits + more.round().clamp(0.0, most) as u8
     }
 }
 
+/// Whether weights of this shape are filters that see one input channel each.
+fn is_depthwise(shape: &[usize]) -> bool {
+    shape.len() > 2 && shape[0] > 1 && shape[1] == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Target;
 
     /// Widths of layers of so many weights beside a depthwise filter.
     fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
         let mut shapes: Vec<Vec<usize>> = counts.iter().map(|&count| vec![count, 1]).collect();
         shapes.push(vec![2, 1, 3, 3]);
         let widths = Widths::new(options, &shapes);
-        counts.iter().map(|&count| widths.of(count)).collect()
+        counts.iter().map(|&count| widths.by_size(count)).collect()
     }
 
     #[test]
@@ -102,7 +132,7 @@ mod tests {
         assert!(
             [432, 36_864, 640]
                 .iter()
-                .all(|&count| widths.of(count) == 4)
+                .all(|&count| widths.by_size(count) == 4)
         );
     }
 
@@ -157,6 +187,24 @@ mod tests {
             let lut = widths(&Options::default(), &counts);
             assert_eq!(widths(&options, &counts), lut, "{target}");
         }
+    }
+
+    #[test]
+    fn depthwise_filters_have_8_bits_where_products_are_on_integers() {
+        let depthwise_bits = |target, bits_for: &str| {
+            let options = Options {
+                target,
+                method: MethodChoice::Fixed(campana_design::Method::Kmeans),
+                bits_for: vec![(bits_for.parse().unwrap(), 5)],
+                ..Options::default()
+            };
+            let shape = [2, 1, 3, 3];
+            let widths = Widths::new(&options, &[shape.to_vec()]);
+            widths.choice_of(&options, "conv", &shape).bits
+        };
+        assert_eq!(depthwise_bits(Target::W4a8, "other"), Some(8));
+        assert_eq!(depthwise_bits(Target::W4a8, "conv"), Some(5));
+        assert_eq!(depthwise_bits(Target::Lut, "other"), Some(4));
     }
 
     #[test]
