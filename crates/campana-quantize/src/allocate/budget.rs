@@ -167,14 +167,15 @@ impl<'m> Allocator<'m> {
         let weights: usize = self.free().map(|slot| count(&slot.tensor)).sum();
         let mut room = match budget {
             Budget::BitsPerWeight(bits) => bits * weights as f64 / 8.0,
-            Budget::OutputBytes { most, .. } => *most as f64,
+            Budget::OutputBytes { most, .. } => {
+                // What is not in the tensors' bytes is known once they were quantized,
+                // and in small networks decides what a byte is worth.
+                let (picks, price) = choose(&self.choices(), *most as f64);
+                self.quantize(&picks, price, progress)?;
+                let [taken, allowed] = budget.taken_and_allowed(&self.assemble(&picks, price))?;
+                allowed - (taken - self.bytes(&picks))
+            }
         };
-        // What is not in the tensors' bytes is known once they were quantized, and
-        // in small networks decides what a byte is worth.
-        let (picks, price) = choose(&self.choices(), room);
-        self.quantize(&picks, price, progress)?;
-        let [taken, allowed] = budget.taken_and_allowed(&self.assemble(&picks, price))?;
-        room = allowed - (taken - self.bytes(&picks));
         let (_, price) = choose(&self.choices(), room);
         let mut best: Option<(f64, Vec<usize>)> = None;
         let mut seen: Vec<Vec<usize>> = Vec::new();
@@ -381,7 +382,6 @@ impl<'m> Slot<'m> {
         let tensor_choice = TensorChoice {
             bits: Some(choice.bits),
             byte_price: Some(2f64.powi(key.1)),
-            depthwise_bits: None,
             ..options.choice_of(self.tensor.name)
         };
         let mut outcome = quantize_tensor(model, self.tensor.clone(), tensor_choice, prices)?;
