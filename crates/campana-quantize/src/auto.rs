@@ -149,15 +149,13 @@ pub(crate) fn best_design(
     prices: Prices,
     tables: Tables,
 ) -> Stored {
-    let tensor = Subject::new(weights, shape, channel_axis, granularity, levels);
-    let tensor = Subject { tables, ..tensor };
+    let tensor = Subject::new(weights, shape, channel_axis, granularity, levels, tables);
     if tensor.groups.group_count() > 1
         && let Some(sample) = sample(weights, &tensor.channels)
     {
         let channel_len = tensor.channels.group_len();
         let shape = [sample.len() / channel_len, channel_len];
-        let part = Subject::new(&sample, &shape, Some(0), granularity, levels);
-        let part = Subject { tables, ..part };
+        let part = Subject::new(&sample, &shape, Some(0), granularity, levels, tables);
         let share = sample.len() as f64 / weights.len() as f64;
         let (design, _) = part.best(prices.of_share(share));
         return tensor.store(design);
@@ -192,6 +190,7 @@ impl<'a> Subject<'a> {
         channel_axis: Option<usize>,
         granularity: Granularity,
         levels: usize,
+        tables: Tables,
     ) -> Self {
         Self {
             weights,
@@ -199,7 +198,7 @@ impl<'a> Subject<'a> {
             groups: Partition::new(shape, channel_axis, granularity),
             channels: Partition::new(shape, channel_axis, Granularity::PerChannel),
             levels,
-            tables: Tables::Any,
+            tables,
         }
     }
 

@@ -35,7 +35,14 @@ fn a_large_tensor_gets_the_design_that_it_would_get_in_full() {
     let shaped = weights(|_| 0.1, |row| [0.3, 3.0][row % 2]);
     let prices = Prices::new(1, SHAPE[0] * SHAPE[1], true);
     for (weights, has_own) in [(alike, false), (spread, false), (shaped, true)] {
-        let full = Subject::new(&weights, &SHAPE, Some(0), Granularity::PerChannel, 16);
+        let full = Subject::new(
+            &weights,
+            &SHAPE,
+            Some(0),
+            Granularity::PerChannel,
+            16,
+            Tables::Any,
+        );
         let (design, in_full) = full.best(prices);
         assert_eq!(design == Design::Own, has_own, "{design:?}");
         let stored = best_design(
