@@ -141,20 +141,21 @@ pub fn quantize_file(
     let mut written =
         OutputModel::new(&model, &quantized, &activations, options.target, &placement)
             .context(context)?;
-    if allocation.as_ref().is_some_and(|found| !found.written) {
+    let is_written = allocation.as_ref().is_none_or(|found| found.written);
+    let report = |output_bytes| QuantizeReport {
+        rounded_activations: activations.len(),
+        ..QuantizeReport::of(
+            &quantized,
+            [(input, input_len(&model)), (output, output_bytes)],
+            options,
+            correction,
+            allocation,
+            start.elapsed(),
+        )
+    };
+    if !is_written {
         let output_bytes = output_len(written, options.target).context(context)?;
-        let sizes = [(input, input_len(&model)), (output, output_bytes)];
-        return Ok(QuantizeReport {
-            rounded_activations: activations.len(),
-            ..QuantizeReport::of(
-                &quantized,
-                sizes,
-                options,
-                correction,
-                allocation,
-                start.elapsed(),
-            )
-        });
+        return Ok(report(output_bytes));
     }
     let mut data_files = Vec::new();
     for data_file in std::mem::take(&mut written.data_files) {
@@ -189,18 +190,7 @@ pub fn quantize_file(
             .context(|| "cannot write the plan".to_owned())?;
         plan_file.finish()?;
     }
-    let sizes = [(input, input_len(&model)), (output, output_bytes)];
-    let report = QuantizeReport {
-        rounded_activations: activations.len(),
-        ..QuantizeReport::of(
-            &quantized,
-            sizes,
-            options,
-            correction,
-            allocation,
-            start.elapsed(),
-        )
-    };
+    let report = report(output_bytes);
     if let Some(page) = page {
         write_page(page, &report, &model, &quantized)?;
     }
