@@ -139,9 +139,24 @@ static RATES: [u8; 512] = {
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Whether intervals tile the range in the order of their symbols, and are
+    /// found from each of their ends.
+    pub(in crate::entropy) fn assert_tiles(model: &impl Distribution) {
+        let mut at = 0;
+        for symbol in 0..SYMBOLS as u16 {
+            let Interval { start, len } = model.interval(symbol);
+            assert_eq!(start, at);
+            assert!(len >= 1);
+            assert_eq!(model.symbol_at(at), symbol);
+            at += len;
+            assert_eq!(model.symbol_at(at - 1), symbol);
+        }
+        assert_eq!(at, 1 << PROBABILITY_BITS);
+    }
 
     proptest! {
         #[test]
@@ -153,16 +168,7 @@ mod tests {
             for &symbol in symbols.iter().chain(&[repeated; 2000]) {
                 model.update(symbol);
             }
-            let mut at = 0;
-            for symbol in 0..SYMBOLS as u16 {
-                let interval = model.interval(symbol);
-                prop_assert_eq!(interval.start, at);
-                prop_assert!(interval.len >= 1);
-                prop_assert_eq!(model.symbol_at(at), symbol);
-                at += interval.len;
-                prop_assert_eq!(model.symbol_at(at - 1), symbol);
-            }
-            prop_assert_eq!(at, 1 << PROBABILITY_BITS);
+            assert_tiles(&model);
         }
     }
 

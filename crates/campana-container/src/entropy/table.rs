@@ -122,6 +122,7 @@ impl Distribution for Table {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::tests::assert_tiles;
     use super::*;
     use proptest::prelude::*;
 
@@ -137,16 +138,7 @@ mod tests {
                 table.count(symbol);
                 table.renew_if_due();
             }
-            let mut at = 0;
-            for symbol in 0..SYMBOLS as u16 {
-                let interval = table.interval(symbol);
-                prop_assert_eq!(interval.start, at);
-                prop_assert!(interval.len >= 1);
-                prop_assert_eq!(table.symbol_at(at), symbol);
-                at += interval.len;
-                prop_assert_eq!(table.symbol_at(at - 1), symbol);
-            }
-            prop_assert_eq!(at, 1 << PROBABILITY_BITS);
+            assert_tiles(&table);
         }
     }
 
