@@ -55,12 +55,13 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
 
-/// Images for the fixture, and how they are prepared.
-fn fixture_images() -> (PathBuf, PathBuf) {
+/// Arguments that name images for the fixture, and how they are prepared.
+fn on_fixture_images() -> Vec<String> {
     let fixtures = fixture().parent().expect("a folder").to_owned();
-    let names = ["cifar10_test_500.bin", "cifar10_resnet8.json"];
-    let [data, sidecar] = names.map(|name| fixtures.join(name));
-    (data, sidecar)
+    let of = |name: &str| text(&fixtures.join(name)).to_owned();
+    let [data, sidecar] = ["cifar10_test_500.bin", "cifar10_resnet8.json"].map(of);
+    let options = ["--data", &data, "--sidecar", &sidecar, "--limit", "200"];
+    options.map(str::to_owned).to_vec()
 }
 
 /// Writes `{name}.{target}.onnx` of `model.onnx` for each target.
@@ -201,7 +202,7 @@ fn external_data_decodes_exactly() {
 fn runtimes_old_and_new_agree_on_the_same_file() {
     let Some(python) = python() else { return };
     let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
-    let (data, sidecar) = fixture_images();
+    let images = on_fixture_images();
     let old = root().join(".venv-peers-old/bin/python");
     for (name, options) in [
         ("auto4", &["--bits=4"][..]),
@@ -223,14 +224,7 @@ fn runtimes_old_and_new_agree_on_the_same_file() {
         let float = folder.path(&format!("{name}.float.onnx"));
         let mut args = vec![text(&float)];
         args.extend(models.iter().map(|model| text(model)));
-        args.extend([
-            "--data",
-            text(&data),
-            "--sidecar",
-            text(&sidecar),
-            "--limit",
-            "200",
-        ]);
+        args.extend(images.iter().map(String::as_str));
         if old.exists() {
             args.extend(["--old-python", text(&old)]);
         } else {
@@ -246,16 +240,9 @@ fn stock_runtimes_compute_int8_models_on_integers() {
     let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
     quantize(&folder, "fixture", &["int8"], &["--no-correct"]);
     let model = folder.path("fixture.int8.onnx");
-    let (data, sidecar) = fixture_images();
-    let args = [
-        text(&model),
-        "--data",
-        text(&data),
-        "--sidecar",
-        text(&sidecar),
-        "--limit",
-        "200",
-    ];
+    let images = on_fixture_images();
+    let mut args = vec![text(&model)];
+    args.extend(images.iter().map(String::as_str));
     check(&python, "check_integers.py", &args);
 }
 
