@@ -382,6 +382,8 @@ def test_an_exception_in_progress_stops_the_job(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_stops_a_job_soon():
+    # Shells start what runs in the background with the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pressed = []
 
     def press():
