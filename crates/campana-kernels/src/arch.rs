@@ -4,3 +4,5 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2_int8;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;

@@ -13,10 +13,10 @@ use std::cell::Cell;
 
 use crate::aligned::AlignedBuffer;
 use crate::level::{Kernel, Level};
-use crate::vector::{LANES, Vector};
+use crate::vector::{MIN_LANES, Vector};
 
 /// Codes in a line.
-const LINE: usize = 2 * LANES;
+const LINE: usize = 2 * MIN_LANES;
 
 /// Levels that one vector lookup can tell apart.
 const MAX_SMALL_LEVELS: usize = 16;
@@ -121,7 +121,7 @@ impl CodedMatrix {
             decoding.table_of.iter().all(|&t| usize::from(t) < tables),
             "tables that are there"
         );
-        let padded = columns.next_multiple_of(LANES);
+        let padded = columns.next_multiple_of(MIN_LANES);
         pad_columns(&mut decoding.table_of, blocks, columns, padded);
         pad_columns(&mut decoding.shift, blocks, columns, padded);
         pad_columns(&mut decoding.scale, blocks, columns, padded);
@@ -395,15 +395,17 @@ impl Panel<'_> {
                 let to = self.to.add(line * LINE);
                 if let Some(table) = &matrix.small {
                     let table = table.as_slice().as_ptr();
-                    V::look_up(table, codes.as_ptr()).store(to);
-                    V::look_up(table, codes.as_ptr().add(LANES)).store(to.add(LANES));
+                    for at in (0..LINE).step_by(V::LANES) {
+                        V::look_up(table, codes.as_ptr().add(at)).store(to.add(at));
+                    }
                 } else {
                     let values = self.look_up(line, &codes);
-                    V::load(values.as_ptr()).store(to);
-                    V::load(values.as_ptr().add(LANES)).store(to.add(LANES));
+                    for at in (0..LINE).step_by(V::LANES) {
+                        V::load(values.as_ptr().add(at)).store(to.add(at));
+                    }
                 }
                 if !plain {
-                    self.shift_and_scale::<V>(line, to);
+                    self.shift_and_scale::<V::Narrow>(line, to);
                 }
             }
         }
@@ -412,7 +414,7 @@ impl Panel<'_> {
     /// Where the parameters of half a line lie in the lists of the decoding.
     #[inline(always)]
     fn parameters_at(&self, line: usize, half: usize) -> usize {
-        let slot = line * LINE + half * LANES;
+        let slot = line * LINE + half * MIN_LANES;
         // In a panel's last line, half may lie beyond its rows.
         let row = (slot / self.width).min(self.matrix.rows - 1);
         let block = match self.matrix.decoding.block_of_row.get(row) {
@@ -429,9 +431,9 @@ impl Panel<'_> {
         let mut values = [0.0; LINE];
         for half in 0..2 {
             let at = self.parameters_at(line, half);
-            let tables = decoding.table_of.get(at..at + LANES);
-            for lane in 0..LANES {
-                let slot = half * LANES + lane;
+            let tables = decoding.table_of.get(at..at + MIN_LANES);
+            for lane in 0..MIN_LANES {
+                let slot = half * MIN_LANES + lane;
                 let table = tables.map_or(0, |tables| usize::from(tables[lane]));
                 let at = table * decoding.levels + usize::from(codes[slot]);
                 values[slot] = decoding.tables.get(at);
@@ -442,7 +444,7 @@ impl Panel<'_> {
 
     /// # Safety
     ///
-    /// As for `run`; `to` is where the line lies.
+    /// As for `run`; `to` is where the line lies; `V` has [`MIN_LANES`] lanes.
     #[inline(always)]
     unsafe fn shift_and_scale<V: Vector>(&self, line: usize, to: *mut f32) {
         let decoding = &self.matrix.decoding;
@@ -450,12 +452,12 @@ impl Panel<'_> {
             let at = self.parameters_at(line, half);
             // SAFETY: the caller's promise; the lists are checked.
             unsafe {
-                let to = to.add(half * LANES);
+                let to = to.add(half * MIN_LANES);
                 let mut values = V::load(to);
-                if let Some(shift) = decoding.shift.get(at..at + LANES) {
+                if let Some(shift) = decoding.shift.get(at..at + MIN_LANES) {
                     values = values.add(V::load(shift.as_ptr()));
                 }
-                if let Some(scale) = decoding.scale.get(at..at + LANES) {
+                if let Some(scale) = decoding.scale.get(at..at + MIN_LANES) {
                     values = values.mul(V::load(scale.as_ptr()));
                 }
                 values.store(to);

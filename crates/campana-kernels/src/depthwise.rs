@@ -9,7 +9,7 @@ use crate::aligned::AlignedBuffer;
 use crate::codes::{CodedMatrix, Decoding, give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
-use crate::vector::{LANES, Vector};
+use crate::vector::{MIN_LANES, Vector};
 
 /// Filters `[window height, window width, channels]` and a bias for each channel.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl PackedFilters {
         value: impl Fn(usize, usize, usize) -> f32,
         bias: impl Fn(usize) -> f32,
     ) -> Self {
-        let padded = channels.next_multiple_of(LANES);
+        let padded = channels.next_multiple_of(MIN_LANES);
         let len = window[0]
             .checked_mul(window[1])
             .and_then(|taps| taps.checked_mul(padded))
@@ -117,7 +117,7 @@ impl PackedFilters {
 }
 
 fn packed_bias(channels: usize, bias: impl Fn(usize) -> f32) -> AlignedBuffer {
-    let mut packed = AlignedBuffer::zeros(channels.next_multiple_of(LANES));
+    let mut packed = AlignedBuffer::zeros(channels.next_multiple_of(MIN_LANES));
     for channel in 0..channels {
         packed.as_mut_slice()[channel] = bias(channel);
     }
@@ -357,21 +357,24 @@ impl Rows<'_> {
         x: usize,
     ) {
         let channels = self.filters.channels;
-        let whole = channels / LANES * LANES;
         let mut channel = 0;
         // SAFETY: as for the caller.
         unsafe {
-            while channel + 2 * LANES <= whole {
+            while channel + 2 * V::LANES <= channels {
                 self.tile_channels::<V, KW, SX, TX, 2>(y, x, channel);
-                channel += 2 * LANES;
+                channel += 2 * V::LANES;
             }
-            while channel + LANES <= whole {
+            while channel + V::LANES <= channels {
                 self.tile_channels::<V, KW, SX, TX, 1>(y, x, channel);
-                channel += LANES;
+                channel += V::LANES;
+            }
+            while channel + MIN_LANES <= channels {
+                self.tile_channels::<V::Narrow, KW, SX, TX, 1>(y, x, channel);
+                channel += MIN_LANES;
             }
             if channel < channels {
                 for x in x..x + TX {
-                    self.pixel_channels::<V, 1>(y, x, channel, channels - channel);
+                    self.pixel_channels::<V::Narrow, 1>(y, x, channel, channels - channel);
                 }
             }
         }
@@ -396,12 +399,12 @@ impl Rows<'_> {
         channel: usize,
     ) {
         let channels = self.filters.channels;
-        let padded = channels.next_multiple_of(LANES);
+        let padded = channels.next_multiple_of(MIN_LANES);
         let first_column = x * SX - self.sliding.pads_begin[1];
         // SAFETY: as for `tile`.
         unsafe {
             let bias = self.filters.bias.as_slice().as_ptr().add(channel);
-            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
+            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
             let mut sums = [bias; TX];
             for ky in self.sliding.taps(0, self.filters.window[0], y) {
                 let row = self
@@ -410,9 +413,9 @@ impl Rows<'_> {
                 let weights = self.weights.as_ptr().add(ky * KW * padded + channel);
                 for kx in 0..KW {
                     for j in 0..NV {
-                        let weight = V::load(weights.add(kx * padded + j * LANES));
+                        let weight = V::load(weights.add(kx * padded + j * V::LANES));
                         for t in 0..TX {
-                            let value = V::load(row.add((t * SX + kx) * channels + j * LANES));
+                            let value = V::load(row.add((t * SX + kx) * channels + j * V::LANES));
                             sums[t][j] = value.mul_add(weight, sums[t][j]);
                         }
                     }
@@ -425,7 +428,7 @@ impl Rows<'_> {
                     $(if $t < TX {
                         for j in 0..NV {
                             self.bounded(sums[$t % TX][j])
-                                .store(self.output.add(at + $t * channels + j * LANES));
+                                .store(self.output.add(at + $t * channels + j * V::LANES));
                         }
                     })*
                 };
@@ -449,17 +452,21 @@ impl Rows<'_> {
     #[inline(always)]
     unsafe fn pixel<V: Vector>(&self, y: usize, x: usize) {
         let channels = self.filters.channels;
-        let whole = channels / LANES * LANES;
         let mut channel = 0;
         // SAFETY: as for the caller.
         unsafe {
-            while channel + 4 * LANES <= whole {
-                self.pixel_channels::<V, 4>(y, x, channel, LANES);
-                channel += 4 * LANES;
+            while channel + 4 * V::LANES <= channels {
+                self.pixel_channels::<V, 4>(y, x, channel, V::LANES);
+                channel += 4 * V::LANES;
+            }
+            while channel + V::LANES <= channels {
+                self.pixel_channels::<V, 1>(y, x, channel, V::LANES);
+                channel += V::LANES;
             }
             while channel < channels {
-                self.pixel_channels::<V, 1>(y, x, channel, LANES.min(channels - channel));
-                channel += LANES;
+                let lanes = MIN_LANES.min(channels - channel);
+                self.pixel_channels::<V::Narrow, 1>(y, x, channel, lanes);
+                channel += MIN_LANES;
             }
         }
     }
@@ -468,8 +475,8 @@ impl Rows<'_> {
     ///
     /// # Safety
     ///
-    /// As for `pixel`; the channels exist, and `lanes` is less than eight only
-    /// where `NV` is 1.
+    /// As for `pixel`; the channels exist, and `lanes` is less than a vector's only
+    /// where `NV` is 1 and the vector of [`MIN_LANES`].
     #[inline(always)]
     unsafe fn pixel_channels<V: Vector, const NV: usize>(
         &self,
@@ -479,13 +486,13 @@ impl Rows<'_> {
         lanes: usize,
     ) {
         let channels = self.filters.channels;
-        let padded = channels.next_multiple_of(LANES);
+        let padded = channels.next_multiple_of(MIN_LANES);
         let [kh, kw] = self.filters.window;
         let columns = self.sliding.taps(1, kw, x);
         // SAFETY: `taps` gives only taps inside the image.
         unsafe {
             let bias = self.filters.bias.as_slice().as_ptr().add(channel);
-            let mut sums: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * LANES)));
+            let mut sums: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
             for ky in self.sliding.taps(0, kh, y) {
                 let row = self.row_start(y, ky) + channel;
                 let weights = self.weights.as_ptr().add(ky * kw * padded + channel);
@@ -494,12 +501,12 @@ impl Rows<'_> {
                         - self.sliding.pads_begin[1];
                     let input = self.input.add(row + column * channels);
                     for (j, sum) in sums.iter_mut().enumerate() {
-                        let value = if lanes == LANES {
-                            V::load(input.add(j * LANES))
+                        let value = if lanes == V::LANES {
+                            V::load(input.add(j * V::LANES))
                         } else {
                             V::load_first(input, lanes)
                         };
-                        let weight = V::load(weights.add(kx * padded + j * LANES));
+                        let weight = V::load(weights.add(kx * padded + j * V::LANES));
                         *sum = value.mul_add(weight, *sum);
                     }
                 }
@@ -508,8 +515,8 @@ impl Rows<'_> {
                 .output
                 .add((y * self.sliding.output[1] + x) * channels + channel);
             for (j, sum) in sums.into_iter().enumerate() {
-                if lanes == LANES {
-                    self.bounded(sum).store(to.add(j * LANES));
+                if lanes == V::LANES {
+                    self.bounded(sum).store(to.add(j * V::LANES));
                 } else {
                     self.bounded(sum).store_first(to, lanes);
                 }

@@ -1,4 +1,4 @@
-//! Functions of each element, eight at a time.
+//! Functions of each element, a vector at a time.
 //!
 //! Bounds of the approximations, held by the tests over the whole range:
 //! [`Unary::Exp`] within [`MAX_EXP_ERROR_ULPS`], [`Unary::Sigmoid`] and
@@ -6,7 +6,7 @@
 //! to the argument).
 
 use crate::level::{Kernel, Level};
-use crate::vector::{LANES, Vector};
+use crate::vector::Vector;
 
 /// Greatest error of the exponential, in units of the last place of results
 /// that are normal numbers; smaller ones become 0.
@@ -126,14 +126,14 @@ impl Kernel for Map<'_> {
 
 #[inline(always)]
 fn each<V: Vector>(values: &mut [f32], function: impl Fn(V) -> V) {
-    let mut chunks = values.chunks_exact_mut(LANES);
+    let mut chunks = values.chunks_exact_mut(V::LANES);
     for chunk in &mut chunks {
-        // SAFETY: the chunk holds eight floats.
+        // SAFETY: the chunk holds a vector.
         unsafe { function(V::load(chunk.as_ptr())).store(chunk.as_mut_ptr()) }
     }
     let rest = chunks.into_remainder();
     if !rest.is_empty() {
-        // SAFETY: fewer than eight floats are read and written, as many as there are.
+        // SAFETY: less than a vector is read and written, as much as there is.
         unsafe {
             let result = function(V::load_first(rest.as_ptr(), rest.len()));
             result.store_first(rest.as_mut_ptr(), rest.len());
@@ -252,12 +252,12 @@ impl Zip<'_> {
         let len = self.output.len();
         let mut at = 0;
         while at < len {
-            let lanes = LANES.min(len - at);
+            let lanes = V::LANES.min(len - at);
             // SAFETY: `lanes` elements from `at` are inside all three slices.
             unsafe {
                 let read = |slice: &[f32]| {
                     let from = slice.as_ptr().add(at);
-                    if lanes == LANES {
+                    if lanes == V::LANES {
                         V::load(from)
                     } else {
                         V::load_first(from, lanes)
@@ -269,13 +269,13 @@ impl Zip<'_> {
                 };
                 let result = op(read(self.left), right);
                 let to = self.output.as_mut_ptr().add(at);
-                if lanes == LANES {
+                if lanes == V::LANES {
                     result.store(to);
                 } else {
                     result.store_first(to, lanes);
                 }
             }
-            at += LANES;
+            at += V::LANES;
         }
     }
 }

@@ -14,10 +14,10 @@ mod packed;
 use crate::codes::{give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
-use crate::vector::{LANES, Vector};
+use crate::vector::Vector;
 
 pub use packed::PackedMatrix;
-use packed::{Panel, Values};
+use packed::{PANEL, Panel, Values};
 
 /// Where the rows of a matrix start in a slice: row `y * width + x` at
 /// `start + y * row_stride + x * pixel_stride`.
@@ -161,13 +161,23 @@ impl Epilogue<'_> {
     };
 }
 
-/// Vectors of columns in the widest panel. Three times four rows would fill the
-/// sixteen registers as well and read less, but leaves the compiler none to
-/// spare: it spilled a sum in the inner loop and halved the speed.
-const MAX_PANEL_VECTORS: usize = 2;
+/// Vectors of columns that are multiplied at once.
+const MAX_VECTORS: usize = 4;
 
-/// Rows that a panel of 1 or 2 vectors takes at once.
-const TILE_ROWS: [usize; MAX_PANEL_VECTORS + 1] = [0, 8, 6];
+/// Rows that this many vectors of columns take at once, so that the sums, the
+/// weights and a value of the input have a register each; 0 for more vectors
+/// than a level takes.
+///
+/// With sixteen registers three times four rows would fill them as well and
+/// read less, but leaves the compiler none to spare: it spilled a sum in the
+/// inner loop and halved the speed.
+const fn tile_rows<V: Vector>(vectors: usize) -> usize {
+    let rows: [usize; MAX_VECTORS + 1] = match V::REGISTERS {
+        32 => [0, 12, 12, 8, 6],
+        _ => [0, 8, 6, 0, 0],
+    };
+    rows[vectors]
+}
 
 /// Products (multiply-adds) below which waking another thread costs more than it gives.
 const MIN_PRODUCTS_PER_THREAD: usize = 50_000;
@@ -308,7 +318,7 @@ impl Kernel for Product<'_> {
     /// and nothing else touches these parts of the output.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let end = |panel: &Panel| panel.column + panel.vectors * LANES;
+        let end = |panel: &Panel| panel.column + panel.width;
         let mut left = self.panels;
         while let Some(&first) = left.first() {
             let (panels, later, buffer, values) = match &self.weights.values {
@@ -353,8 +363,7 @@ impl Product<'_> {
     /// say comes before.
     #[inline(always)]
     unsafe fn panels<V: Vector>(&self, panels: &[Panel], values: *const f32) {
-        let panels_bytes =
-            panels.len() * MAX_PANEL_VECTORS * LANES * self.weights.rows * size_of::<f32>();
+        let panels_bytes = panels.len() * PANEL * self.weights.rows * size_of::<f32>();
         let block = if panels_bytes <= SMALL_WEIGHTS_BYTES {
             SMALL_ROW_BLOCK
         } else {
@@ -364,13 +373,22 @@ impl Product<'_> {
         let mut begin = self.rows.start;
         while begin < self.rows.end {
             let end = self.rows.end.min(begin + block);
-            for &panel in panels {
-                let weights = values.wrapping_add(panel.start);
-                // SAFETY: the caller's promise.
+            let mut left = panels;
+            while let Some(&first) = left.first() {
+                let count = panels_at_once::<V>(left);
+                left = &left[count..];
+                let columns = Columns {
+                    first: first.column,
+                    weights: values.wrapping_add(first.start),
+                };
+                // SAFETY: the caller's promise; the panels are as wide as these vectors.
                 unsafe {
-                    match panel.vectors {
-                        1 => self.block::<V, 1>(panel, weights, begin, end),
-                        _ => self.block::<V, 2>(panel, weights, begin, end),
+                    match count * first.width / V::LANES {
+                        0 => self.block::<V::Narrow, 1>(columns, begin, end),
+                        1 => self.block::<V, 1>(columns, begin, end),
+                        2 => self.block::<V, 2>(columns, begin, end),
+                        3 => self.block::<V, 3>(columns, begin, end),
+                        _ => self.block::<V, 4>(columns, begin, end),
                     }
                 }
             }
@@ -378,20 +396,17 @@ impl Product<'_> {
         }
     }
 
-    /// The rows `begin..end` of one panel.
+    /// The rows `begin..end` of some columns.
     ///
     /// # Safety
     ///
-    /// As for `run`; the panel is `NV` vectors wide and its values are at `weights`.
+    /// As for `run`; the columns are `NV` vectors.
     #[inline(always)]
-    unsafe fn block<V: Vector, const NV: usize>(
-        &self,
-        panel: Panel,
-        weights: *const f32,
-        begin: usize,
-        end: usize,
-    ) {
-        let tile_rows = TILE_ROWS[NV];
+    unsafe fn block<V: Vector, const NV: usize>(&self, columns: Columns, begin: usize, end: usize) {
+        let tile_rows = const { tile_rows::<V>(NV) };
+        if tile_rows == 0 {
+            return;
+        }
         let mut cursor = Cursor::new(self.input_grid, self.output_grid, begin);
         let mut left = end - begin;
         while left > 0 {
@@ -402,32 +417,52 @@ impl Product<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 match height {
-                    1 => self.single::<V, NV>(panel, weights, &mut cursor),
-                    2 => self.tile::<V, 2, NV>(panel, weights, &mut cursor),
-                    3 => self.tile::<V, 3, NV>(panel, weights, &mut cursor),
-                    4 => self.tile::<V, 4, NV>(panel, weights, &mut cursor),
-                    5 => self.tile::<V, 5, NV>(panel, weights, &mut cursor),
-                    6 => self.tile::<V, 6, NV>(panel, weights, &mut cursor),
-                    7 => self.tile::<V, 7, NV>(panel, weights, &mut cursor),
-                    _ => self.tile::<V, 8, NV>(panel, weights, &mut cursor),
+                    1 => self.single::<V, NV>(columns, &mut cursor),
+                    2 => self.tile::<V, 2, NV>(columns, &mut cursor),
+                    3 => self.tile::<V, 3, NV>(columns, &mut cursor),
+                    4 => self.tile::<V, 4, NV>(columns, &mut cursor),
+                    5 => self.tile::<V, 5, NV>(columns, &mut cursor),
+                    6 => self.tile::<V, 6, NV>(columns, &mut cursor),
+                    7 => self.tile::<V, 7, NV>(columns, &mut cursor),
+                    8 => self.tile::<V, 8, NV>(columns, &mut cursor),
+                    9 => self.tile::<V, 9, NV>(columns, &mut cursor),
+                    10 => self.tile::<V, 10, NV>(columns, &mut cursor),
+                    11 => self.tile::<V, 11, NV>(columns, &mut cursor),
+                    _ => self.tile::<V, 12, NV>(columns, &mut cursor),
                 }
             }
         }
     }
 
-    /// `MR` rows of one panel.
+    /// Floats from one row of the columns' weights to the next.
+    #[inline(always)]
+    fn row_step<V: Vector, const NV: usize>() -> usize {
+        PANEL.min(NV * V::LANES)
+    }
+
+    /// Floats from the weights of one vector of columns to those of the next:
+    /// a whole panel where the vector is one.
+    #[inline(always)]
+    fn vector_step<V: Vector>(&self) -> usize {
+        if V::LANES == PANEL {
+            self.weights.rows * PANEL
+        } else {
+            V::LANES
+        }
+    }
+
+    /// `MR` rows of some columns.
     ///
     /// # Safety
     ///
-    /// As for `run`; the panel is `NV` vectors wide and the cursor has `MR` rows left.
+    /// As for `run`; the columns are `NV` vectors and the cursor has `MR` rows left.
     #[inline(always)]
     unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
         &self,
-        panel: Panel,
-        mut weights: *const f32,
+        columns: Columns,
         cursor: &mut Cursor,
     ) {
-        if MR > TILE_ROWS[NV] {
+        if MR > const { tile_rows::<V>(NV) } {
             return;
         }
         let mut inputs = [self.input; MR];
@@ -436,25 +471,27 @@ impl Product<'_> {
             let (input, output) = cursor.next();
             // SAFETY: the row starts inside the input.
             inputs[i] = unsafe { self.input.add(input) };
-            outputs[i] = output + panel.column;
+            outputs[i] = output + columns.first;
         }
-        // SAFETY: the panel's values and biases are `NV` vectors wide.
+        let mut weights = columns.weights;
+        let (row_step, vector_step) = (Self::row_step::<V, NV>(), self.vector_step::<V>());
+        // SAFETY: the columns' values and biases are `NV` vectors.
         unsafe {
-            let first: [V; NV] = std::array::from_fn(|j| self.first_sum(panel, j));
+            let first: [V; NV] = std::array::from_fn(|j| self.first_sum(columns, j));
             let mut sums = [first; MR];
             for &offset in self.runs.offsets {
                 for k in offset..offset + self.runs.len {
-                    let mut panel_row = first;
+                    let mut weights_row = first;
                     for j in 0..NV {
-                        panel_row[j] = V::load(weights.add(j * LANES));
+                        weights_row[j] = V::load(weights.add(j * vector_step));
                     }
                     for i in 0..MR {
                         let value = V::splat(*inputs[i].add(k));
                         for j in 0..NV {
-                            sums[i][j] = value.mul_add(panel_row[j], sums[i][j]);
+                            sums[i][j] = value.mul_add(weights_row[j], sums[i][j]);
                         }
                     }
-                    weights = weights.add(NV * LANES);
+                    weights = weights.add(row_step);
                 }
             }
             // Written out, because a loop here would keep the sums in memory
@@ -462,34 +499,31 @@ impl Product<'_> {
             macro_rules! finish_row {
                 ($($i:literal)*) => {
                     $(if $i < MR {
-                        self.finish::<V, NV>(panel, outputs[$i % MR], sums[$i % MR]);
+                        self.finish::<V, NV>(columns.first, outputs[$i % MR], sums[$i % MR]);
                     })*
                 };
             }
-            finish_row!(0 1 2 3 4 5 6 7);
+            finish_row!(0 1 2 3 4 5 6 7 8 9 10 11);
         }
     }
 
-    /// One row of one panel: four sums for each vector, so that none waits for the last.
+    /// One row of some columns: four sums for each vector, so that none waits for the last.
     ///
     /// # Safety
     ///
     /// As for `tile`.
     #[inline(always)]
-    unsafe fn single<V: Vector, const NV: usize>(
-        &self,
-        panel: Panel,
-        mut weights: *const f32,
-        cursor: &mut Cursor,
-    ) {
+    unsafe fn single<V: Vector, const NV: usize>(&self, columns: Columns, cursor: &mut Cursor) {
         const STEPS: usize = 4;
         let (input, output) = cursor.next();
+        let mut weights = columns.weights;
+        let (row_step, vector_step) = (Self::row_step::<V, NV>(), self.vector_step::<V>());
         // SAFETY: as in `tile`.
         unsafe {
             let input = self.input.add(input);
             let mut sums = [[V::splat(0.0); NV]; STEPS];
             for j in 0..NV {
-                sums[0][j] = self.first_sum(panel, j);
+                sums[0][j] = self.first_sum(columns, j);
             }
             for &offset in self.runs.offsets {
                 let mut k = 0;
@@ -497,41 +531,41 @@ impl Product<'_> {
                     for (step, sums) in sums.iter_mut().enumerate() {
                         let value = V::splat(*input.add(offset + k + step));
                         for (j, sum) in sums.iter_mut().enumerate() {
-                            let panel_row = V::load(weights.add((step * NV + j) * LANES));
-                            *sum = value.mul_add(panel_row, *sum);
+                            let at = step * row_step + j * vector_step;
+                            *sum = value.mul_add(V::load(weights.add(at)), *sum);
                         }
                     }
-                    weights = weights.add(STEPS * NV * LANES);
+                    weights = weights.add(STEPS * row_step);
                     k += STEPS;
                 }
                 while k < self.runs.len {
                     let value = V::splat(*input.add(offset + k));
                     for (j, sum) in sums[0].iter_mut().enumerate() {
-                        *sum = value.mul_add(V::load(weights.add(j * LANES)), *sum);
+                        *sum = value.mul_add(V::load(weights.add(j * vector_step)), *sum);
                     }
-                    weights = weights.add(NV * LANES);
+                    weights = weights.add(row_step);
                     k += 1;
                 }
             }
             let sums = std::array::from_fn(|j| {
                 (sums[0][j].add(sums[1][j])).add(sums[2][j].add(sums[3][j]))
             });
-            self.finish::<V, NV>(panel, output + panel.column, sums);
+            self.finish::<V, NV>(columns.first, output + columns.first, sums);
         }
     }
 
-    /// What a sum of a panel's column vector `j` starts from: the bias, unless
+    /// What the sums of vector `j` of some columns start from: the bias, unless
     /// that comes after a factor.
     ///
     /// # Safety
     ///
-    /// The panel is wider than `j` vectors.
+    /// The columns are more than `j` vectors.
     #[inline(always)]
-    unsafe fn first_sum<V: Vector>(&self, panel: Panel, j: usize) -> V {
+    unsafe fn first_sum<V: Vector>(&self, columns: Columns, j: usize) -> V {
         match self.weights.scale {
             Some(_) => V::splat(0.0),
             // SAFETY: biases are as long as all panels together.
-            None => unsafe { self.bias(panel, j) },
+            None => unsafe { self.bias(columns.first, j) },
         }
     }
 
@@ -539,64 +573,85 @@ impl Product<'_> {
     ///
     /// As for `first_sum`.
     #[inline(always)]
-    unsafe fn bias<V: Vector>(&self, panel: Panel, j: usize) -> V {
+    unsafe fn bias<V: Vector>(&self, first_column: usize, j: usize) -> V {
         let bias = self.weights.bias.as_slice().as_ptr();
         // SAFETY: the caller's promise.
-        unsafe { V::load(bias.add(panel.column + j * LANES)) }
+        unsafe { V::load(bias.add(first_column + j * V::LANES)) }
     }
 
-    /// The epilogue of one row of one panel.
+    /// The epilogue of one row of the columns from `first_column` on.
     ///
     /// # Safety
     ///
-    /// As for `tile`; `output` is where the panel's part of the row starts.
+    /// As for `tile`; `output` is where the columns' part of the row starts.
     #[inline(always)]
     unsafe fn finish<V: Vector, const NV: usize>(
         &self,
-        panel: Panel,
+        first_column: usize,
         output: usize,
         mut sums: [V; NV],
     ) {
         let at_least = V::splat(self.epilogue.at_least);
         let at_most = V::splat(self.epilogue.at_most);
-        let columns = self.weights.columns - panel.column;
-        // SAFETY: the panel's columns below the matrix's are inside the output and the residual.
+        let columns = self.weights.columns - first_column;
+        // SAFETY: those of the columns that the matrix has are inside the output and the residual.
         unsafe {
             if let Some(scale) = &self.weights.scale {
-                let scale = scale.as_slice().as_ptr().add(panel.column);
+                let scale = scale.as_slice().as_ptr().add(first_column);
                 for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.mul_add(V::load(scale.add(j * LANES)), self.bias(panel, j));
+                    *sum =
+                        sum.mul_add(V::load(scale.add(j * V::LANES)), self.bias(first_column, j));
                 }
             }
             let to = self.output.add(output);
-            if columns >= NV * LANES {
+            if columns >= NV * V::LANES {
                 if let Some(residual) = self.epilogue.residual {
                     let residual = residual.as_ptr().add(output);
                     for j in 0..NV {
-                        sums[j] = sums[j].add(V::load(residual.add(j * LANES)));
+                        sums[j] = sums[j].add(V::load(residual.add(j * V::LANES)));
                     }
                 }
                 for j in 0..NV {
                     sums[j]
                         .at_least(at_least)
                         .at_most(at_most)
-                        .store(to.add(j * LANES));
+                        .store(to.add(j * V::LANES));
                 }
                 return;
             }
             for (j, mut sum) in sums.into_iter().enumerate() {
-                let len = columns.saturating_sub(j * LANES).min(LANES);
+                let len = columns.saturating_sub(j * V::LANES).min(V::LANES);
                 if len > 0 {
                     if let Some(residual) = self.epilogue.residual {
-                        let from = residual.as_ptr().add(output + j * LANES);
+                        let from = residual.as_ptr().add(output + j * V::LANES);
                         sum = sum.add(V::load_first(from, len));
                     }
                     let sum = sum.at_least(at_least).at_most(at_most);
-                    sum.store_first(to.add(j * LANES), len);
+                    sum.store_first(to.add(j * V::LANES), len);
                 }
             }
         }
     }
+}
+
+/// Some columns of the weights.
+#[derive(Clone, Copy)]
+struct Columns {
+    first: usize,
+    /// Where their weights of the first row lie.
+    weights: *const f32,
+}
+
+/// Number of panels that are multiplied at once, out of these: one, or several
+/// where each is one vector.
+#[inline(always)]
+fn panels_at_once<V: Vector>(panels: &[Panel]) -> usize {
+    if V::LANES < PANEL {
+        return 1;
+    }
+    let whole = panels.len() - usize::from(panels[panels.len() - 1].width < PANEL);
+    // Groups of nearly equal size.
+    whole.checked_div(whole.div_ceil(MAX_VECTORS)).unwrap_or(1)
 }
 
 /// Walks two grids of equally many rows at once.

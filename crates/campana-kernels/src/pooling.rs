@@ -2,7 +2,7 @@
 
 use crate::depthwise::Sliding;
 use crate::level::{Kernel, Level};
-use crate::vector::{LANES, Vector};
+use crate::vector::Vector;
 
 /// What a pool makes of the values under its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,14 +111,14 @@ impl Kernel for Gather<'_> {
         let len = self.output.len();
         let mut at = 0;
         while at < len {
-            let lanes = LANES.min(len - at);
+            let lanes = V::LANES.min(len - at);
             // SAFETY: `lanes` elements from `at` are inside both slices.
             unsafe {
                 let (from, to) = (
                     self.input.as_ptr().add(at),
                     self.output.as_mut_ptr().add(at),
                 );
-                if lanes == LANES {
+                if lanes == V::LANES {
                     let (value, sum) = (V::load(from), V::load(to));
                     if self.max {
                         value.at_least(sum)
@@ -136,7 +136,7 @@ impl Kernel for Gather<'_> {
                     .store_first(to, lanes);
                 }
             }
-            at += LANES;
+            at += V::LANES;
         }
     }
 }

@@ -1,29 +1,42 @@
-//! Eight floats at once, whatever the instruction set.
+//! Several floats at once, whatever the instruction set.
 
-/// Floats in a vector, at every level.
-pub(crate) const LANES: usize = 8;
+/// Floats in the narrowest vectors of any level. What kernels read as vectors
+/// is padded to a multiple of it.
+pub(crate) const MIN_LANES: usize = 8;
 
-/// Eight floats.
+/// Floats in the widest vectors of any level.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// [`LANES`](Self::LANES) floats.
 ///
 /// Values exist only inside [`Kernel::run`](crate::level::Kernel::run), whose
 /// caller has proven that the processor has the instructions; that is why the
 /// arithmetic is safe to call.
 pub(crate) trait Vector: Copy {
-    /// Reads eight floats, at any alignment.
+    /// Floats in the vector: 8 or 16.
+    const LANES: usize;
+
+    /// Vectors that the processor has registers for.
+    const REGISTERS: usize;
+
+    /// The same level's vector of [`MIN_LANES`] floats.
+    type Narrow: Vector;
+
+    /// Reads [`LANES`](Self::LANES) floats, at any alignment.
     ///
     /// # Safety
     ///
-    /// `from` is valid for reading eight floats.
+    /// `from` is valid for reading them.
     unsafe fn load(from: *const f32) -> Self;
 
-    /// Writes eight floats, at any alignment.
+    /// Writes [`LANES`](Self::LANES) floats, at any alignment.
     ///
     /// # Safety
     ///
-    /// `to` is valid for writing eight floats.
+    /// `to` is valid for writing them.
     unsafe fn store(self, to: *mut f32);
 
-    /// Eight times the same.
+    /// As many times the same.
     fn splat(value: f32) -> Self;
 
     /// The sum.
@@ -53,31 +66,23 @@ pub(crate) trait Vector: Copy {
     /// 2 to this power, for whole numbers of -126 to 127.
     fn exp2_whole(self) -> Self;
 
-    /// The floats of a table of 16 at the positions that eight bytes say, each
-    /// below 16.
+    /// The floats of a table of 16 at the positions that as many bytes as
+    /// [`LANES`](Self::LANES) say, each below 16.
     ///
     /// # Safety
     ///
-    /// `table` is valid for reading 16 floats, `positions` for eight bytes.
-    #[inline(always)]
-    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
-        // SAFETY: the caller's promise; the mask holds positions to the table.
-        unsafe {
-            let lanes: [f32; LANES] =
-                core::array::from_fn(|lane| *table.add(usize::from(*positions.add(lane) & 15)));
-            Self::load(lanes.as_ptr())
-        }
-    }
+    /// `table` is valid for reading 16 floats, `positions` for the bytes.
+    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self;
 
     /// Reads the first `len` floats, zeros beyond them.
     ///
     /// # Safety
     ///
-    /// `from` is valid for reading `len` floats, at most eight.
+    /// `from` is valid for reading `len` floats, at most [`LANES`](Self::LANES).
     #[inline(always)]
     unsafe fn load_first(from: *const f32, len: usize) -> Self {
-        let mut lanes = [0.0f32; LANES];
-        // SAFETY: the caller's promise; `lanes` holds eight.
+        let mut lanes = [0.0f32; MAX_LANES];
+        // SAFETY: the caller's promise; `lanes` holds a vector.
         unsafe {
             core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
             Self::load(lanes.as_ptr())
@@ -88,11 +93,11 @@ pub(crate) trait Vector: Copy {
     ///
     /// # Safety
     ///
-    /// `to` is valid for writing `len` floats, at most eight.
+    /// `to` is valid for writing `len` floats, at most [`LANES`](Self::LANES).
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, len: usize) {
-        let mut lanes = [0.0f32; LANES];
-        // SAFETY: the caller's promise; `lanes` holds eight.
+        let mut lanes = [0.0f32; MAX_LANES];
+        // SAFETY: the caller's promise; `lanes` holds a vector.
         unsafe {
             self.store(lanes.as_mut_ptr());
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
@@ -102,16 +107,16 @@ pub(crate) trait Vector: Copy {
 
 /// Plain Rust, which compilers turn into whatever vectors the target has.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; LANES]);
+pub(crate) struct Portable([f32; MIN_LANES]);
 
 impl Portable {
     #[inline(always)]
-    pub(crate) fn from_array(lanes: [f32; LANES]) -> Self {
+    pub(crate) fn from_array(lanes: [f32; MIN_LANES]) -> Self {
         Self(lanes)
     }
 
     #[inline(always)]
-    pub(crate) fn to_array(self) -> [f32; LANES] {
+    pub(crate) fn to_array(self) -> [f32; MIN_LANES] {
         self.0
     }
 
@@ -122,21 +127,35 @@ impl Portable {
 }
 
 impl Vector for Portable {
+    const LANES: usize = MIN_LANES;
+    const REGISTERS: usize = 16;
+    type Narrow = Self;
+
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's promise; an array of floats may be read unaligned.
-        Self(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+        Self(unsafe { from.cast::<[f32; MIN_LANES]>().read_unaligned() })
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's promise.
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        unsafe { to.cast::<[f32; MIN_LANES]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+        // SAFETY: the caller's promise; the mask holds positions to the table.
+        unsafe {
+            Self(core::array::from_fn(|lane| {
+                *table.add(usize::from(*positions.add(lane) & 15))
+            }))
+        }
     }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
-        Self([value; LANES])
+        Self([value; MIN_LANES])
     }
 
     #[inline(always)]

@@ -35,6 +35,10 @@ macro_rules! instruction {
 }
 
 impl Vector for F32x8 {
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+    type Narrow = Self;
+
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's promise.

@@ -130,7 +130,7 @@ fn codes_of_every_width_decode_exactly_at_every_level() {
     for (rows, columns) in [(1, 1), (2, 8), (3, 9), (5, 16), (4, 17), (7, 24), (2, 40)] {
         for sample in samples(rows, columns) {
             let matrix = sample.pack();
-            let padded = columns.next_multiple_of(LANES);
+            let padded = columns.next_multiple_of(MIN_LANES);
             for level in Level::available() {
                 let mut values = vec![f32::NAN; rows * padded];
                 matrix.decode_rows(level, &mut values);

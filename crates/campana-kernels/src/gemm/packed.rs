@@ -1,9 +1,11 @@
 //! The right side of a matrix product, laid out for the kernel.
 
-use super::MAX_PANEL_VECTORS;
 use crate::aligned::AlignedBuffer;
 use crate::codes::{CodedMatrix, Decoding};
-use crate::vector::LANES;
+use crate::vector::MIN_LANES;
+
+/// Columns of a panel; the last may have [`MIN_LANES`].
+pub(super) const PANEL: usize = 16;
 
 /// A right-hand matrix `[rows, columns]` with its bias, laid out for the kernel.
 ///
@@ -32,7 +34,8 @@ pub(super) enum Values {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Panel {
     pub(super) column: usize,
-    pub(super) vectors: usize,
+    /// Columns, those beyond the matrix included.
+    pub(super) width: usize,
     /// Values of the panels before it.
     pub(super) start: usize,
 }
@@ -44,14 +47,14 @@ impl PackedMatrix {
     ///
     /// Where the matrix has more elements than can be counted.
     pub fn pack(rows: usize, columns: usize, value: impl Fn(usize, usize) -> f32) -> Self {
-        let padded = columns.next_multiple_of(LANES);
+        let padded = columns.next_multiple_of(MIN_LANES);
         let len = padded
             .checked_mul(rows)
             .expect("a matrix that fits in memory");
         let panels = panels(rows, padded);
         let mut values = AlignedBuffer::zeros(len);
         for panel in &panels {
-            let width = panel.vectors * LANES;
+            let width = panel.width;
             let columns = width.min(columns - panel.column);
             let packed = &mut values.as_mut_slice()[panel.start..panel.start + rows * width];
             for (row, packed) in packed.chunks_exact_mut(width).enumerate() {
@@ -84,7 +87,7 @@ impl PackedMatrix {
         code: impl Fn(usize, usize) -> u8,
     ) -> Self {
         let mut codes = CodedMatrix::pack(rows, columns, decoding, code);
-        let padded = columns.next_multiple_of(LANES);
+        let padded = columns.next_multiple_of(MIN_LANES);
         // Multiplying a sum costs less than multiplying its weights.
         let scale = codes.take_column_scale().map(|factors| {
             let mut scale = AlignedBuffer::zeros(padded);
@@ -158,16 +161,12 @@ impl PackedMatrix {
 }
 
 fn panels(rows: usize, padded: usize) -> Vec<Panel> {
-    let mut panels = Vec::with_capacity(padded.div_ceil(MAX_PANEL_VECTORS * LANES));
-    let mut column = 0;
-    while column < padded {
-        let vectors = MAX_PANEL_VECTORS.min((padded - column) / LANES);
-        panels.push(Panel {
+    (0..padded)
+        .step_by(PANEL)
+        .map(|column| Panel {
             column,
-            vectors,
+            width: PANEL.min(padded - column),
             start: column * rows,
-        });
-        column += vectors * LANES;
-    }
-    panels
+        })
+        .collect()
 }
