@@ -11,6 +11,8 @@
 
 mod packed;
 
+use std::mem::MaybeUninit;
+
 use crate::codes::{give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
@@ -494,17 +496,50 @@ impl Product<'_> {
                     weights = weights.add(row_step);
                 }
             }
+            // The sums go where they belong, or to memory that the rest of the
+            // epilogue reads.
+            let plain = self.is_plain(columns.first, NV * V::LANES);
+            let [at_least, at_most] = if plain {
+                [self.epilogue.at_least, self.epilogue.at_most]
+            } else {
+                [f32::NEG_INFINITY, f32::INFINITY]
+            };
+            let (at_least, at_most) = (V::splat(at_least), V::splat(at_most));
+            let mut kept = MaybeUninit::<[[V; NV]; MR]>::uninit();
+            let kept_row = kept.as_mut_ptr().cast::<[V; NV]>();
             // Written out, because a loop here would keep the sums in memory
             // throughout the loop above.
-            macro_rules! finish_row {
+            macro_rules! store_row {
                 ($($i:literal)*) => {
                     $(if $i < MR {
-                        self.finish::<V, NV>(columns.first, outputs[$i % MR], sums[$i % MR]);
+                        let to = if plain {
+                            self.output.add(outputs[$i % MR])
+                        } else {
+                            kept_row.add($i).cast()
+                        };
+                        for j in 0..NV {
+                            let sum = sums[$i % MR][j].at_least(at_least).at_most(at_most);
+                            sum.store(to.add(j * V::LANES));
+                        }
                     })*
                 };
             }
-            finish_row!(0 1 2 3 4 5 6 7 8 9 10 11);
+            store_row!(0 1 2 3 4 5 6 7 8 9 10 11);
+            if !plain {
+                for i in 0..MR {
+                    self.finish::<V, NV>(columns.first, outputs[i], *kept_row.add(i));
+                }
+            }
         }
+    }
+
+    /// Whether sums need only be held to the bounds, and all these columns are
+    /// the matrix's.
+    #[inline(always)]
+    fn is_plain(&self, first_column: usize, width: usize) -> bool {
+        self.weights.scale.is_none()
+            && self.epilogue.residual.is_none()
+            && first_column + width <= self.weights.columns
     }
 
     /// One row of some columns: four sums for each vector, so that none waits for the last.

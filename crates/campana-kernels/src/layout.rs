@@ -66,7 +66,7 @@ pub fn transpose<T: Copy>(input: &[T], rows: usize, columns: usize, output: &mut
 }
 
 /// Bytes below which copying on another thread costs more than it gives.
-const MIN_BYTES_PER_THREAD: usize = 128 << 10;
+const MIN_BYTES_PER_THREAD: usize = 16 << 10;
 
 /// Copies `planes` images `[height, width * pixel]` into larger ones with a border of
 /// zeros: `before` and `after` are the rows and pixels to add on each axis.
