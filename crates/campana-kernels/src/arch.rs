@@ -6,3 +6,5 @@ pub(crate) mod avx2;
 pub(crate) mod avx2_int8;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512_int8;

@@ -126,7 +126,10 @@ impl Level {
             Kind::Portable => unsafe { kernel.run::<crate::int8::vector::PortableInt8>() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves that the instructions exist; the rest is the caller's.
-            Kind::Avx2Fma | Kind::Avx512 => unsafe { crate::arch::avx2_int8::run(kernel) },
+            Kind::Avx2Fma => unsafe { crate::arch::avx2_int8::run(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512 => unsafe { crate::arch::avx512_int8::run(kernel) },
         }
     }
 }

@@ -19,7 +19,7 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx2::F32x8;
-use crate::int8::vector::Int8;
+use crate::int8::vector::{Int8, MAX_PANEL_VECTORS};
 use crate::level::Int8Kernel;
 
 /// Compiles a kernel with AVX2 and FMA, and runs it.
@@ -46,6 +46,10 @@ macro_rules! instruction {
 }
 
 impl Int8 for Avx2 {
+    const BYTES: usize = 32;
+    const EXACT: bool = false;
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
+
     type Bytes = __m256i;
     type Sums = __m256i;
     type Floats = F32x8;
@@ -89,6 +93,12 @@ impl Int8 for Avx2 {
     unsafe fn load_sums(from: *const i32) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(sums: __m256i, to: *mut i32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_si256(to.cast(), sums) }
     }
 
     #[inline(always)]
@@ -154,7 +164,7 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_pair([a, b]: [F32x8; 2], [low, high]: [__m256i; 2], to: *mut u8) {
+    unsafe fn store_pair([a, b]: [F32x8; 2], [low, high]: [__m256i; 2], to: *mut u8, len: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(b.0));
@@ -164,7 +174,13 @@ impl Int8 for Avx2 {
             let bytes = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
             let bytes = _mm_max_epu8(bytes, _mm256_castsi256_si128(low));
             let bytes = _mm_min_epu8(bytes, _mm256_castsi256_si128(high));
-            _mm_storeu_si128(to.cast(), bytes);
+            if len == 16 {
+                _mm_storeu_si128(to.cast(), bytes);
+            } else {
+                let mut all = [0u8; 16];
+                _mm_storeu_si128(all.as_mut_ptr().cast(), bytes);
+                core::ptr::copy_nonoverlapping(all.as_ptr(), to, len);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::pack::{GroupOffsets, PackedWeights, Panel};
 use super::requantize::{PARAMETER_MULTIPLE, Requantize};
-use super::vector::{BYTES, Int8, SUMS};
+use super::vector::{Int8, MAX_PANEL_VECTORS, MAX_SUMS};
 use crate::aligned::AlignedBuffer;
 use crate::gemm::{Grid, GridCursor};
 use crate::level::{Int8Kernel, Level};
@@ -35,8 +35,14 @@ const MIN_PRODUCTS_PER_THREAD: usize = 100_000;
 /// Bytes of input that a panel is multiplied with before the next panel comes.
 const ROW_BLOCK_BYTES: usize = 192 << 10;
 
-/// Rows that a panel takes at once.
+/// Rows that the work is cut into multiples of.
 const TILE_ROWS: usize = 4;
+
+/// Most rows that a panel takes at once, at any level.
+const MAX_TILE_ROWS: usize = 14;
+
+/// Most sums of a tile, at any level.
+const MAX_TILE_SUMS: usize = 24 * MAX_SUMS;
 
 /// Up to this many rows weights are decoded where they are used; for more, once into memory.
 const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
@@ -50,8 +56,8 @@ const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
 ///
 /// # Panics
 ///
-/// Where the grids differ in length, a row reaches beyond its slice, output
-/// rows overlap, or `requantize` is for another number of channels.
+/// Where the weights are laid out for another level, the grids differ in
+/// length, a row reaches beyond its slice, output rows overlap, or `requantize` is for another number of channels.
 #[expect(
     clippy::too_many_arguments,
     reason = "a matrix product and where its parts lie"
@@ -71,6 +77,7 @@ pub fn multiply(
     let columns = weights.columns();
     let rows = input_grid.len();
     let groups = weights.group_count();
+    assert_eq!(weights.level(), level, "weights laid out for this level");
     assert_eq!(offsets.offsets.len(), groups, "offsets of these weights");
     assert_eq!(rows, output_grid.len(), "as many output as input rows");
     assert_eq!(requantize.channels(), columns, "parameters of each column");
@@ -185,11 +192,13 @@ impl Int8Kernel for Product<'_> {
         while begin < self.rows.end {
             let end = self.rows.end.min(begin + block);
             for &panel in self.panels {
-                // SAFETY: the caller's promise; a panel has one or two vectors.
+                // SAFETY: the caller's promise; a panel has one to four vectors.
                 unsafe {
                     match panel.vectors {
                         1 => self.block::<V, 1>(panel, begin, end),
-                        _ => self.block::<V, 2>(panel, begin, end),
+                        2 => self.block::<V, 2>(panel, begin, end),
+                        3 => self.block::<V, 3>(panel, begin, end),
+                        _ => self.block::<V, 4>(panel, begin, end),
                     }
                 }
             }
@@ -206,6 +215,9 @@ impl Product<'_> {
     /// As for `run`; the panel is `NV` vectors wide.
     #[inline(always)]
     unsafe fn block<V: Int8, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
+        if V::TILE_ROWS[NV - 1] == 0 {
+            return;
+        }
         let stored = self.weights.bytes()[panel.start..].as_ptr();
         let bits = self.weights.bits();
         if bits != 8 && end - begin <= MAX_ROWS_DECODED_IN_PLACE {
@@ -224,7 +236,7 @@ impl Product<'_> {
         if bits != 8 {
             decoded = DECODED.take();
             let steps = panel.joined + panel.apart;
-            let len = (steps + 1) * 2 * NV * BYTES / size_of::<f32>();
+            let len = (steps + 1) * 2 * NV * V::BYTES / size_of::<f32>();
             if decoded.as_slice().len() < len {
                 decoded = AlignedBuffer::zeros(len);
             }
@@ -264,17 +276,17 @@ impl Product<'_> {
             let vectors = if BITS == 4 { steps } else { steps.div_ceil(2) };
             for s in 0..vectors {
                 for j in 0..NV {
-                    let codes = V::load(bytes.add((s * NV + j) * BYTES));
+                    let codes = V::load(bytes.add((s * NV + j) * V::BYTES));
                     if BITS == 4 {
-                        let to = decoded.add((2 * s * NV + j) * BYTES);
+                        let to = decoded.add((2 * s * NV + j) * V::BYTES);
                         V::store(V::lookup::<0, 15>(table, codes), to);
-                        V::store(V::lookup::<4, 15>(table, codes), to.add(NV * BYTES));
+                        V::store(V::lookup::<4, 15>(table, codes), to.add(NV * V::BYTES));
                     } else {
-                        let to = decoded.add((4 * s * NV + j) * BYTES);
+                        let to = decoded.add((4 * s * NV + j) * V::BYTES);
                         V::store(V::lookup::<0, 3>(table, codes), to);
-                        V::store(V::lookup::<2, 3>(table, codes), to.add(NV * BYTES));
-                        V::store(V::lookup::<4, 3>(table, codes), to.add(2 * NV * BYTES));
-                        V::store(V::lookup::<6, 3>(table, codes), to.add(3 * NV * BYTES));
+                        V::store(V::lookup::<2, 3>(table, codes), to.add(NV * V::BYTES));
+                        V::store(V::lookup::<4, 3>(table, codes), to.add(2 * NV * V::BYTES));
+                        V::store(V::lookup::<6, 3>(table, codes), to.add(3 * NV * V::BYTES));
                     }
                 }
             }
@@ -298,43 +310,51 @@ impl Product<'_> {
             GridCursor::new(self.input_grid, begin),
             GridCursor::new(self.output_grid, begin),
         ];
+        let mut inputs = [self.input; MAX_TILE_ROWS];
+        let mut sums = Sums([0; MAX_TILE_SUMS]);
+        let to = sums.0.as_mut_ptr();
         let mut left = end - begin;
         while left > 0 {
-            let height = left.div_ceil(left.div_ceil(TILE_ROWS));
+            // Tiles of like height: the last is not much lower than the others.
+            let height = left.div_ceil(left.div_ceil(V::TILE_ROWS[NV - 1]));
             left -= height;
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise; rows start inside the input.
             unsafe {
-                match height {
-                    1 => self.tile::<V, 1, NV, BITS>(panel, bytes, &mut cursors),
-                    2 => self.tile::<V, 2, NV, BITS>(panel, bytes, &mut cursors),
-                    3 => self.tile::<V, 3, NV, BITS>(panel, bytes, &mut cursors),
-                    _ => self.tile::<V, 4, NV, BITS>(panel, bytes, &mut cursors),
+                for input in inputs.iter_mut().take(height) {
+                    *input = self.input.add(cursors[0].next());
+                }
+                macro_rules! tile {
+                    ($($rows:literal)*) => {
+                        match height {
+                            $($rows => self.tile::<V, $rows, NV, BITS>(panel, bytes, &inputs, to),)*
+                            _ => {}
+                        }
+                    };
+                }
+                tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+                for i in 0..height {
+                    let output = cursors[1].next() + panel.column;
+                    self.finish::<V, NV>(panel, output, to.add(i * NV * V::SUMS));
                 }
             }
         }
     }
 
-    /// `MR` rows of one panel.
+    /// The sums of `MR` rows of one panel, to `to`.
     ///
     /// # Safety
     ///
-    /// As for `rows_of`; the cursors have `MR` rows left.
+    /// As for `rows_of`; rows start at `inputs`, and `to` holds the sums.
     #[inline(always)]
     unsafe fn tile<V: Int8, const MR: usize, const NV: usize, const BITS: u8>(
         &self,
         panel: Panel,
         bytes: *const u8,
-        cursors: &mut [GridCursor; 2],
+        inputs: &[*const u8; MAX_TILE_ROWS],
+        to: *mut i32,
     ) {
-        if BITS != 8 && MR > MAX_ROWS_DECODED_IN_PLACE {
+        if MR > V::TILE_ROWS[NV - 1] || BITS != 8 && MR > MAX_ROWS_DECODED_IN_PLACE {
             return;
-        }
-        let mut inputs = [self.input; MR];
-        let mut outputs = [0; MR];
-        for i in 0..MR {
-            // SAFETY: the row starts inside the input.
-            inputs[i] = unsafe { self.input.add(cursors[0].next()) };
-            outputs[i] = cursors[1].next() + panel.column;
         }
         // SAFETY: offsets and weights of the panel's steps exist; the packing
         // put only such groups together as `dot2` takes.
@@ -345,40 +365,54 @@ impl Product<'_> {
             let start = self.requantize.initial().as_ptr().add(panel.column);
             let mut initial = [V::load_sums(start); NV];
             for j in 1..NV {
-                initial[j] = V::load_sums(start.add(j * SUMS));
+                initial[j] = V::load_sums(start.add(j * V::SUMS));
             }
             let mut sums = [initial; MR];
             let mut offsets = self.offsets.as_ptr().add(panel.offsets);
             let mut bytes = bytes;
             let table = V::table(self.weights.table().as_ptr());
-            // Weights of the two groups of a step, the codes shifted by `$s` and `$t`.
+            // Weights of a step's group `$g`; codes shifted by `$shift`.
             macro_rules! weights {
-                ($s:literal, $t:literal, $mask:literal) => {{
+                ($g:literal, $shift:literal, $mask:literal) => {{
                     let mut w = [table; NV];
-                    let mut v = [table; NV];
                     for j in 0..NV {
-                        let first = V::load(bytes.add(j * BYTES));
-                        if BITS == 8 {
-                            w[j] = first;
-                            v[j] = V::load(bytes.add((NV + j) * BYTES));
+                        w[j] = if BITS == 8 {
+                            V::load(bytes.add(($g * NV + j) * V::BYTES))
                         } else {
-                            w[j] = V::lookup::<$s, $mask>(table, first);
-                            v[j] = V::lookup::<$t, $mask>(table, first);
-                        }
+                            V::lookup::<$shift, $mask>(table, V::load(bytes.add(j * V::BYTES)))
+                        };
                     }
-                    [w, v]
+                    w
                 }};
             }
-            // One step of all rows; `$dot` is `dot2` or `dot2_apart`.
+            // One step of all rows. A level that need not sum both groups
+            // together takes one after the other: fewer registers.
             macro_rules! step {
-                ($dot:ident, $s:literal, $t:literal, $mask:literal) => {
-                    let [w, v] = weights!($s, $t, $mask);
+                ($together:literal, $s:literal, $t:literal, $mask:literal) => {
                     let (first, second) = (*offsets as usize, *offsets.add(1) as usize);
-                    for i in 0..MR {
-                        let a = V::broadcast4(inputs[i].add(first));
-                        let b = V::broadcast4(inputs[i].add(second));
-                        for j in 0..NV {
-                            sums[i][j] = V::$dot(sums[i][j], [a, w[j]], [b, v[j]]);
+                    if $together && !V::EXACT {
+                        let (w, v) = (weights!(0, $s, $mask), weights!(1, $t, $mask));
+                        for i in 0..MR {
+                            let a = V::broadcast4(inputs[i].add(first));
+                            let b = V::broadcast4(inputs[i].add(second));
+                            for j in 0..NV {
+                                sums[i][j] = V::dot2(sums[i][j], [a, w[j]], [b, v[j]]);
+                            }
+                        }
+                    } else {
+                        let w = weights!(0, $s, $mask);
+                        for i in 0..MR {
+                            let a = V::broadcast4(inputs[i].add(first));
+                            for j in 0..NV {
+                                sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
+                            }
+                        }
+                        let w = weights!(1, $t, $mask);
+                        for i in 0..MR {
+                            let a = V::broadcast4(inputs[i].add(second));
+                            for j in 0..NV {
+                                sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
+                            }
                         }
                     }
                     offsets = offsets.add(2);
@@ -387,56 +421,51 @@ impl Product<'_> {
             match BITS {
                 8 => {
                     for _ in 0..panel.joined {
-                        step!(dot2, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * BYTES);
+                        step!(true, 0, 0, 15);
+                        bytes = bytes.add(2 * NV * V::BYTES);
                     }
                     for _ in 0..panel.apart {
-                        step!(dot2_apart, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * BYTES);
+                        step!(false, 0, 0, 15);
+                        bytes = bytes.add(2 * NV * V::BYTES);
                     }
                 }
                 4 => {
                     for _ in 0..panel.joined {
-                        step!(dot2, 0, 4, 15);
-                        bytes = bytes.add(NV * BYTES);
+                        step!(true, 0, 4, 15);
+                        bytes = bytes.add(NV * V::BYTES);
                     }
                     for _ in 0..panel.apart {
-                        step!(dot2_apart, 0, 4, 15);
-                        bytes = bytes.add(NV * BYTES);
+                        step!(false, 0, 4, 15);
+                        bytes = bytes.add(NV * V::BYTES);
                     }
                 }
                 _ => {
                     for _ in 0..panel.joined / 2 {
-                        step!(dot2, 0, 2, 3);
-                        step!(dot2, 4, 6, 3);
-                        bytes = bytes.add(NV * BYTES);
+                        step!(true, 0, 2, 3);
+                        step!(true, 4, 6, 3);
+                        bytes = bytes.add(NV * V::BYTES);
                     }
                     let mut high = false;
                     if panel.joined % 2 == 1 {
-                        step!(dot2, 0, 2, 3);
+                        step!(true, 0, 2, 3);
                         high = true;
                     }
                     for _ in 0..panel.apart {
                         if high {
-                            step!(dot2_apart, 4, 6, 3);
-                            bytes = bytes.add(NV * BYTES);
+                            step!(false, 4, 6, 3);
+                            bytes = bytes.add(NV * V::BYTES);
                         } else {
-                            step!(dot2_apart, 0, 2, 3);
+                            step!(false, 0, 2, 3);
                         }
                         high = !high;
                     }
                 }
             }
-            // Written out, because a loop here would keep the sums in memory
-            // throughout the loop above.
-            macro_rules! finish_row {
-                ($($i:literal)*) => {
-                    $(if $i < MR {
-                        self.finish::<V, NV>(panel, outputs[$i % MR], sums[$i % MR]);
-                    })*
-                };
+            for i in 0..MR {
+                for j in 0..NV {
+                    V::store_sums(sums[i][j], to.add((i * NV + j) * V::SUMS));
+                }
             }
-            finish_row!(0 1 2 3);
         }
     }
 
@@ -444,105 +473,82 @@ impl Product<'_> {
     ///
     /// # Safety
     ///
-    /// As for `tile`; `output` is where the panel's part of the row starts.
+    /// As for `rows_of`; `output` is where the panel's part of the row starts,
+    /// and `sums` holds its sums.
     #[inline(always)]
     unsafe fn finish<V: Int8, const NV: usize>(
         &self,
         panel: Panel,
         output: usize,
-        sums: [V::Sums; NV],
+        sums: *const i32,
     ) {
-        let at_least = <V::Floats as Vector>::splat(self.requantize.at_least);
-        let at_most = <V::Floats as Vector>::splat(self.requantize.at_most);
         let columns = self.weights.columns() - panel.column;
         // SAFETY: parameters are padded to whole panels; columns below the
         // matrix's are inside the output and the residual.
         unsafe {
-            let multiplier = self.requantize.multiplier().as_ptr().add(panel.column);
-            let offset = self.requantize.offset().as_ptr().add(panel.column);
-            if NV == 2
-                && columns >= NV * SUMS
-                && let Target::Codes(codes) = self.target
-            {
-                let mut values = [at_least; 2];
-                for j in 0..2 {
-                    let multiplier = <V::Floats as Vector>::load(multiplier.add(j * SUMS));
-                    let offset = <V::Floats as Vector>::load(offset.add(j * SUMS));
-                    values[j] = V::to_floats(sums[j % NV]).mul(multiplier).add(offset);
-                }
-                if let Some((residual, factor)) = self.residual {
-                    let factor = <V::Floats as Vector>::splat(factor);
-                    for j in 0..2 {
-                        let residual = V::load_floats(residual.add(output + j * SUMS));
-                        values[j] = values[j].add(residual.mul(factor));
+            // The value of vector `$j`, whose first `$len` columns there are.
+            macro_rules! value {
+                ($j:expr, $len:expr) => {{
+                    let at = $j * V::SUMS;
+                    let parameter = panel.column + at;
+                    let multiplier = self.requantize.multiplier().as_ptr().add(parameter);
+                    let offset = self.requantize.offset().as_ptr().add(parameter);
+                    let value = V::to_floats(V::load_sums(sums.add(at)))
+                        .mul(Vector::load(multiplier))
+                        .add(Vector::load(offset));
+                    match self.residual {
+                        Some((residual, factor)) => {
+                            let residual = residual.add(output + at);
+                            let residual = V::load_first_floats(residual, $len);
+                            value.add(residual.mul(Vector::splat(factor)))
+                        }
+                        None => value,
+                    }
+                }};
+            }
+            match self.target {
+                Target::Codes(codes) => {
+                    let bounds = [
+                        V::splat(self.requantize.at_least as u8),
+                        V::splat(self.requantize.at_most as u8),
+                    ];
+                    for j in (0..NV).step_by(2) {
+                        let at = j * V::SUMS;
+                        let len = columns.saturating_sub(at).min(2 * V::SUMS);
+                        let first = value!(j, len.min(V::SUMS));
+                        let second = if j + 1 < NV && len > V::SUMS {
+                            value!(j + 1, len - V::SUMS)
+                        } else {
+                            first
+                        };
+                        let to = codes.get().add(output + at);
+                        // The second branch for a length that is known where it is used.
+                        if len == 2 * V::SUMS && j + 1 < NV {
+                            V::store_pair([first, second], bounds, to, 2 * V::SUMS);
+                        } else {
+                            V::store_pair([first, second], bounds, to, len.min((NV - j) * V::SUMS));
+                        }
                     }
                 }
-                let bounds = [
-                    V::splat(self.requantize.at_least as u8),
-                    V::splat(self.requantize.at_most as u8),
-                ];
-                V::store_pair(values, bounds, codes.get().add(output));
-                return;
-            }
-            for j in 0..NV {
-                let len = columns.saturating_sub(j * SUMS).min(SUMS);
-                if len == 0 {
-                    continue;
-                }
-                let multiplier = <V::Floats as Vector>::load(multiplier.add(j * SUMS));
-                let offset = <V::Floats as Vector>::load(offset.add(j * SUMS));
-                let mut value = V::to_floats(sums[j]).mul(multiplier).add(offset);
-                let at = output + j * SUMS;
-                if let Some((residual, factor)) = self.residual {
-                    let factor = <V::Floats as Vector>::splat(factor);
-                    let residual = load_codes::<V>(residual.add(at), len);
-                    value = value.add(residual.mul(factor));
-                }
-                let value = value.at_least(at_least).at_most(at_most);
-                match self.target {
-                    Target::Codes(codes) => store_codes::<V>(value, codes.get().add(at), len),
-                    Target::Floats(floats) if len == SUMS => value.store(floats.get().add(at)),
-                    Target::Floats(floats) => value.store_first(floats.get().add(at), len),
+                Target::Floats(floats) => {
+                    for j in 0..NV {
+                        let at = j * V::SUMS;
+                        let len = columns.saturating_sub(at).min(V::SUMS);
+                        if len > 0 {
+                            value!(j, len)
+                                .at_least(Vector::splat(self.requantize.at_least))
+                                .at_most(Vector::splat(self.requantize.at_most))
+                                .store_first(floats.get().add(output + at), len);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
-/// The first `len` codes as floats, zeros beyond them.
-///
-/// # Safety
-///
-/// `from` is valid for reading `len` bytes, at most eight.
-#[inline(always)]
-pub(crate) unsafe fn load_codes<V: Int8>(from: *const u8, len: usize) -> V::Floats {
-    let mut lanes = [0u8; SUMS];
-    // SAFETY: the caller's promise; `lanes` holds eight.
-    unsafe {
-        if len == SUMS {
-            return V::load_floats(from);
-        }
-        core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
-        V::load_floats(lanes.as_ptr())
-    }
-}
+/// The sums of a tile, `[rows, columns]`.
+#[repr(align(64))]
+struct Sums([i32; MAX_TILE_SUMS]);
 
-/// Writes the first `len` of eight floats as codes.
-///
-/// # Safety
-///
-/// `to` is valid for writing `len` bytes, at most eight.
-#[inline(always)]
-pub(crate) unsafe fn store_codes<V: Int8>(values: V::Floats, to: *mut u8, len: usize) {
-    let mut lanes = [0u8; SUMS];
-    // SAFETY: the caller's promise; `lanes` holds eight.
-    unsafe {
-        if len == SUMS {
-            return V::store_floats(values, to);
-        }
-        V::store_floats(values, lanes.as_mut_ptr());
-        core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
-    }
-}
-
-const _: () = assert!(PARAMETER_MULTIPLE.is_multiple_of(super::pack::MAX_PANEL_VECTORS * SUMS));
+const _: () = assert!(PARAMETER_MULTIPLE.is_multiple_of(MAX_PANEL_VECTORS * MAX_SUMS));

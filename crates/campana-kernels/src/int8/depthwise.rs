@@ -1,12 +1,12 @@
 //! Depthwise convolution of codes: every channel has its own small filter.
 //!
-//! The taps of a window are taken four by four: four inputs of each of 32
-//! channels are interleaved, so that a four-way dot product sums within a
+//! The taps of a window are taken four by four: four inputs of each channel
+//! are interleaved, so that a four-way dot product sums within a
 //! channel. Three dot products make a 3x3 window, seven a 5x5 one. Where an
 //! image has few channels, a vector holds those of several neighbouring pixels.
 
 use super::requantize::Requantize;
-use super::vector::{BYTES, Int8, MAX_PAIR_SUM, SUMS, channel_of};
+use super::vector::{Int8, MAX_PAIR_SUM, VectorShape, channel_of};
 use crate::aligned::AlignedBuffer;
 use crate::gemm::Grid;
 use crate::level::{Int8Kernel, Level};
@@ -16,19 +16,20 @@ use crate::vector::Vector;
 /// Taps of one dot product.
 const GROUP: usize = 4;
 
-/// Vectors of sums of 32 channels.
-const VECTORS: usize = BYTES / SUMS;
+/// Vectors of sums of as many channels as a vector has bytes.
+const VECTORS: usize = 4;
 
 /// Filters `[taps, channels]` in the order in which the kernel reads them, and
 /// what is done with the sums.
 #[derive(Clone, Debug)]
 pub struct PackedTaps {
+    level: Level,
     channels: usize,
     /// Offsets in the input of the four taps of each dot product.
     offsets: Vec<[usize; GROUP]>,
-    /// For each 32 channels and each dot product 4 vectors of weights.
+    /// For each block, channels of a vector of bytes, and each dot product 4 vectors of weights.
     weights: AlignedBuffer,
-    /// For each 32 channels 32 values in the order of the sums.
+    /// For each block its values in the order of the sums.
     initial: Vec<i32>,
     multiplier: AlignedBuffer,
     offset: AlignedBuffer,
@@ -48,6 +49,7 @@ impl PackedTaps {
     ///
     /// Where `requantize` is for another number of channels, or its bounds are not codes.
     pub fn pack(
+        level: Level,
         taps: &[usize],
         channels: usize,
         weight: impl Fn(usize, usize) -> i8,
@@ -63,12 +65,15 @@ impl PackedTaps {
             requantize.at_least >= 0.0 && requantize.at_most <= 255.0,
             "bounds that are codes"
         );
-        let pixels = if dense && channels > 0 && BYTES.is_multiple_of(channels) {
-            BYTES / channels
+        let VectorShape {
+            bytes, sums, exact, ..
+        } = VectorShape::of(level);
+        let pixels = if dense && channels > 0 && bytes.is_multiple_of(channels) {
+            bytes / channels
         } else {
             1
         };
-        let lanes = (channels * pixels).next_multiple_of(BYTES);
+        let lanes = (channels * pixels).next_multiple_of(bytes);
         // The channel in a lane, where there is one.
         let channel_in = |lane: usize| (lane < channels * pixels).then(|| lane % channels);
         let mut groups: Vec<Vec<(usize, Part)>> = (0..taps.len())
@@ -79,17 +84,18 @@ impl PackedTaps {
                     .collect()
             })
             .collect();
-        let overflows = (0..channels).any(|channel| {
-            groups.iter().flat_map(|group| group.chunks(2)).any(|pair| {
-                let sum = |sign: i32| -> i32 {
-                    let weights = pair
-                        .iter()
-                        .map(|&(tap, _)| sign * i32::from(weight(tap, channel)));
-                    weights.map(|weight| weight.max(0)).sum()
-                };
-                sum(1).max(sum(-1)) > MAX_PAIR_SUM
-            })
-        });
+        let overflows = !exact
+            && (0..channels).any(|channel| {
+                groups.iter().flat_map(|group| group.chunks(2)).any(|pair| {
+                    let sum = |sign: i32| -> i32 {
+                        let weights = pair
+                            .iter()
+                            .map(|&(tap, _)| sign * i32::from(weight(tap, channel)));
+                        weights.map(|weight| weight.max(0)).sum()
+                    };
+                    sum(1).max(sum(-1)) > MAX_PAIR_SUM
+                })
+            });
         if overflows {
             let half = |part| {
                 move |group: &Vec<(usize, Part)>| {
@@ -106,18 +112,18 @@ impl PackedTaps {
         let mut initial = vec![0; lanes];
         let mut multiplier = AlignedBuffer::zeros(lanes);
         let mut offset = AlignedBuffer::zeros(lanes);
-        for block in 0..lanes / BYTES {
+        for block in 0..lanes / bytes {
             for vector in 0..VECTORS {
-                for lane in 0..SUMS {
-                    let Some(channel) = channel_in(block * BYTES + channel_of(vector, lane)) else {
+                for lane in 0..sums {
+                    let Some(channel) = channel_in(block * bytes + channel_of(vector, lane)) else {
                         continue;
                     };
-                    let at = block * BYTES + vector * SUMS + lane;
+                    let at = block * bytes + vector * sums + lane;
                     initial[at] = requantize.initial()[channel];
                     multiplier.as_mut_slice()[at] = requantize.multiplier()[channel];
                     offset.as_mut_slice()[at] = requantize.offset()[channel];
                     for (g, group) in groups.iter().enumerate() {
-                        let start = ((block * groups.len() + g) * VECTORS + vector) * BYTES;
+                        let start = ((block * groups.len() + g) * VECTORS + vector) * bytes;
                         for (i, &(tap, part)) in group.iter().enumerate() {
                             weights.as_mut_bytes()[start + lane * GROUP + i] =
                                 part.of(weight(tap, channel)).cast_unsigned();
@@ -131,6 +137,7 @@ impl PackedTaps {
             core::array::from_fn(|i| taps[group.get(i).unwrap_or(&group[0]).0])
         });
         Self {
+            level,
             channels,
             offsets: offsets.collect(),
             weights,
@@ -189,7 +196,7 @@ const MIN_PRODUCTS_PER_THREAD: usize = 60_000;
 ///
 /// # Panics
 ///
-/// Where a slice is too short: the input must hold [`PackedTaps::reach`] bytes
+/// Where the filters are laid out for another level, or a slice is too short: the input must hold [`PackedTaps::reach`] bytes
 /// behind the last window's start.
 pub fn depthwise(
     level: Level,
@@ -199,6 +206,7 @@ pub fn depthwise(
     filters: &PackedTaps,
     output: &mut [u8],
 ) {
+    assert_eq!(filters.level, level, "filters laid out for this level");
     assert!(
         input_grid.fits(filters.reach(), input.len()),
         "input too short"
@@ -251,10 +259,10 @@ impl Int8Kernel for Rows<'_> {
         let filters = self.filters;
         let span = filters.channels * filters.pixels;
         for y in self.rows.clone() {
-            for block in 0..filters.initial.len() / BYTES {
-                let lanes = BYTES.min(span - block * BYTES);
-                let input = self.grid.start + y * self.grid.row_stride + block * BYTES;
-                let output = y * self.grid.width * filters.channels + block * BYTES;
+            for block in 0..filters.initial.len() / V::BYTES {
+                let lanes = V::BYTES.min(span - block * V::BYTES);
+                let input = self.grid.start + y * self.grid.row_stride + block * V::BYTES;
+                let output = y * self.grid.width * filters.channels + block * V::BYTES;
                 // SAFETY: the caller's promise.
                 unsafe {
                     let (input, output) = (self.input.add(input), self.output.add(output));
@@ -270,7 +278,7 @@ impl Int8Kernel for Rows<'_> {
 }
 
 impl Rows<'_> {
-    /// One row of 32 lanes, of `GROUPS` dot products or any number where that is 0.
+    /// One row of a block, of `GROUPS` dot products or any number where that is 0.
     ///
     /// # Safety
     ///
@@ -290,14 +298,14 @@ impl Rows<'_> {
         unsafe {
             while x + 2 * pixels <= width {
                 let [first, second] = self.outputs::<V, GROUPS, 2>(block, input.add(x * stride));
-                store_lanes::<V>(first, output.add(x * channels), lanes);
-                store_lanes::<V>(second, output.add((x + pixels) * channels), lanes);
+                V::store_first(first, output.add(x * channels), lanes);
+                V::store_first(second, output.add((x + pixels) * channels), lanes);
                 x += 2 * pixels;
             }
             while x < width {
                 let [result] = self.outputs::<V, GROUPS, 1>(block, input.add(x * stride));
                 let lanes = lanes.min((width - x) * channels);
-                store_lanes::<V>(result, output.add(x * channels), lanes);
+                V::store_first(result, output.add(x * channels), lanes);
                 x += pixels;
             }
         }
@@ -324,17 +332,17 @@ impl Rows<'_> {
         // SAFETY: taps and parameters of the block exist; the packing put only
         // such taps together as `dot1` takes.
         unsafe {
-            let start = filters.initial.as_ptr().add(block * BYTES);
+            let start = filters.initial.as_ptr().add(block * V::BYTES);
             let mut initial = [V::load_sums(start); VECTORS];
             for j in 1..VECTORS {
-                initial[j] = V::load_sums(start.add(j * SUMS));
+                initial[j] = V::load_sums(start.add(j * V::SUMS));
             }
             let mut sums = [initial; TX];
             let mut weights = filters
                 .weights
                 .as_bytes()
                 .as_ptr()
-                .add(block * groups * VECTORS * BYTES);
+                .add(block * groups * VECTORS * V::BYTES);
             for g in 0..groups {
                 let offsets = filters.offsets.get_unchecked(g);
                 for t in 0..TX {
@@ -348,43 +356,25 @@ impl Rows<'_> {
                     ]);
                     for j in 0..VECTORS {
                         sums[t][j] =
-                            V::dot1(sums[t][j], [taps[j], V::load(weights.add(j * BYTES))]);
+                            V::dot1(sums[t][j], [taps[j], V::load(weights.add(j * V::BYTES))]);
                     }
                 }
-                weights = weights.add(VECTORS * BYTES);
+                weights = weights.add(VECTORS * V::BYTES);
             }
-            let multiplier = filters.multiplier.as_slice().as_ptr().add(block * BYTES);
-            let offset = filters.offset.as_slice().as_ptr().add(block * BYTES);
+            let multiplier = filters.multiplier.as_slice().as_ptr().add(block * V::BYTES);
+            let offset = filters.offset.as_slice().as_ptr().add(block * V::BYTES);
             let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
             let mut results = [at_least; TX];
             for t in 0..TX {
                 let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
                 for j in 0..VECTORS {
-                    let multiplier = <V::Floats as Vector>::load(multiplier.add(j * SUMS));
-                    let offset = <V::Floats as Vector>::load(offset.add(j * SUMS));
+                    let multiplier = <V::Floats as Vector>::load(multiplier.add(j * V::SUMS));
+                    let offset = <V::Floats as Vector>::load(offset.add(j * V::SUMS));
                     values[j] = V::to_floats(sums[t][j]).mul(multiplier).add(offset);
                 }
                 results[t] = V::min(V::max(V::pack(values), at_least), at_most);
             }
             results
         }
-    }
-}
-
-/// Writes the first `lanes` bytes.
-///
-/// # Safety
-///
-/// `to` is valid for writing them.
-#[inline(always)]
-unsafe fn store_lanes<V: Int8>(bytes: V::Bytes, to: *mut u8, lanes: usize) {
-    let mut all = [0u8; BYTES];
-    // SAFETY: the caller's promise; `all` holds 32.
-    unsafe {
-        if lanes == BYTES {
-            return V::store(bytes, to);
-        }
-        V::store(bytes, all.as_mut_ptr());
-        core::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes);
     }
 }

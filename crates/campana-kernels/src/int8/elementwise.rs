@@ -1,8 +1,8 @@
 //! Operations on codes that keep channels apart: conversions, sums, pools, borders.
 
-use super::dense::{Output, load_codes, store_codes};
+use super::dense::Output;
 use super::requantize::Affine;
-use super::vector::{BYTES, Int8, SUMS};
+use super::vector::{Int8, MAX_BYTES};
 use crate::depthwise::Sliding;
 use crate::level::{Int8Kernel, Level};
 use crate::pool::ThreadPool;
@@ -16,7 +16,7 @@ const MIN_LEN_PER_THREAD: usize = 1 << 15;
 fn chunk_len(len: usize, pool: &ThreadPool) -> usize {
     len.div_ceil(pool.threads())
         .max(MIN_LEN_PER_THREAD)
-        .next_multiple_of(BYTES)
+        .next_multiple_of(MAX_BYTES)
 }
 
 /// `min(max(factor a [+ factor' b] + offset, at_least), at_most)` over codes or floats.
@@ -47,46 +47,49 @@ impl Int8Kernel for Combine<'_> {
             Source::Codes(codes) => codes.len(),
             Source::Floats(floats) => floats.len(),
         };
-        let whole = len - len % SUMS;
+        let whole = len - len % V::SUMS;
         // SAFETY: what is written ends at the slices' length.
         unsafe {
-            for at in (0..whole).step_by(SUMS) {
-                self.eight::<V, true>(at, SUMS);
+            for at in (0..whole).step_by(V::SUMS) {
+                self.some::<V, true>(at, V::SUMS);
             }
             if whole < len {
-                self.eight::<V, false>(whole, len - whole);
+                self.some::<V, false>(whole, len - whole);
             }
         }
     }
 }
 
 impl Combine<'_> {
-    /// `count` elements, eight where `ALL`.
+    /// `count` elements, a vector of sums where `ALL`.
     ///
     /// # Safety
     ///
     /// `at + count` is within every slice.
     #[inline(always)]
-    unsafe fn eight<V: Int8, const ALL: bool>(&mut self, at: usize, count: usize) {
-        let count = if ALL { SUMS } else { count };
+    unsafe fn some<V: Int8, const ALL: bool>(&mut self, at: usize, count: usize) {
+        let count = if ALL { V::SUMS } else { count };
         let splat = <V::Floats as Vector>::splat;
         // SAFETY: the caller's promise.
         unsafe {
             let a = match self.a {
-                Source::Codes(codes) => load_codes::<V>(codes.as_ptr().add(at), count),
+                Source::Codes(codes) => V::load_first_floats(codes.as_ptr().add(at), count),
                 Source::Floats(floats) if ALL => Vector::load(floats.as_ptr().add(at)),
                 Source::Floats(floats) => Vector::load_first(floats.as_ptr().add(at), count),
             };
             let mut value = a.mul(splat(self.factor));
             if let Some((b, factor)) = self.b {
-                value = value.add(load_codes::<V>(b.as_ptr().add(at), count).mul(splat(factor)));
+                value =
+                    value.add(V::load_first_floats(b.as_ptr().add(at), count).mul(splat(factor)));
             }
             let value = value.add(splat(self.offset));
             let value = value
                 .at_least(splat(self.bounds[0]))
                 .at_most(splat(self.bounds[1]));
             match &mut self.output {
-                Output::Codes(codes) => store_codes::<V>(value, codes.as_mut_ptr().add(at), count),
+                Output::Codes(codes) => {
+                    V::store_first_floats(value, codes.as_mut_ptr().add(at), count)
+                }
                 Output::Floats(floats) if ALL => value.store(floats.as_mut_ptr().add(at)),
                 Output::Floats(floats) => value.store_first(floats.as_mut_ptr().add(at), count),
             }
@@ -336,16 +339,16 @@ impl Int8Kernel for MaxPool<'_> {
         for (i, output) in output.chunks_exact_mut(channels).enumerate() {
             let pixels = windows.pixels(i / width, i % width);
             let mut channel = 0;
-            while channel + BYTES <= channels {
+            while channel + V::BYTES <= channels {
                 let mut max = V::splat(0);
                 for pixel in pixels.clone() {
-                    let codes = &windows.input[pixel + channel..][..BYTES];
-                    // SAFETY: 32 codes.
+                    let codes = &windows.input[pixel + channel..][..V::BYTES];
+                    // SAFETY: a vector of codes.
                     max = V::max(max, unsafe { V::load(codes.as_ptr()) });
                 }
-                // SAFETY: 32 channels are left.
-                unsafe { V::store(max, output[channel..][..BYTES].as_mut_ptr()) };
-                channel += BYTES;
+                // SAFETY: as many channels are left.
+                unsafe { V::store(max, output[channel..][..V::BYTES].as_mut_ptr()) };
+                channel += V::BYTES;
             }
             output[channel..].fill(0);
             for pixel in pixels {
@@ -416,7 +419,7 @@ impl Int8Kernel for AveragePool<'_> {
             let zeros = splat(inside as f32 * f32::from(self.from.zero_point));
             let mut channel = 0;
             while channel < channels {
-                let len = SUMS.min(channels - channel);
+                let len = V::SUMS.min(channels - channel);
                 let mut sum = splat(0.0);
                 // SAFETY: `len` channels of a pixel inside the image; the
                 // output holds as many of this pixel.
@@ -424,14 +427,14 @@ impl Int8Kernel for AveragePool<'_> {
                     for pixel in pixels.clone() {
                         let codes = &windows.input[pixel + channel..][..len];
                         // Exact: sums of codes below 2^24.
-                        sum = sum.add(load_codes::<V>(codes.as_ptr(), len));
+                        sum = sum.add(V::load_first_floats(codes.as_ptr(), len));
                     }
                     let value = sum.sub(zeros).mul(factor).add(offset);
                     let at = i * channels + channel;
                     match &mut self.output {
                         Output::Codes(codes) => {
                             let value = value.at_least(splat(0.0)).at_most(splat(255.0));
-                            store_codes::<V>(value, codes.as_mut_ptr().add(at), len);
+                            V::store_first_floats(value, codes.as_mut_ptr().add(at), len);
                         }
                         Output::Floats(floats) => {
                             value.store_first(floats.as_mut_ptr().add(at), len);

@@ -1,18 +1,20 @@
 //! Weights in the order in which the product kernel reads them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use super::vector::{MAX_PAIR_SUM, VectorShape};
 use crate::aligned::AlignedBuffer;
-use crate::int8::vector::{BYTES, MAX_PAIR_SUM, SUMS};
+use crate::level::Level;
 
 /// Input values that one 32-bit sum takes at once.
 pub(crate) const GROUP: usize = 4;
 
-/// Vectors of columns in the widest panel.
-pub(crate) const MAX_PANEL_VECTORS: usize = 2;
-
 /// Groups that a group is tried with before it stays alone.
 const MAX_TRIES: usize = 64;
+
+/// Bytes of a panel's group where groups are paired.
+const PAIRED_BYTES: usize = 64;
 
 /// A matrix `[columns, rows]`, of whole numbers or of codes into a table of them.
 #[derive(Clone, Copy, Debug)]
@@ -48,28 +50,59 @@ impl StoredWeights<'_> {
         }
     }
 
-    fn weight(&self, at: usize) -> i8 {
+    /// The weights `at..at + len`, up to four of them, and zeros behind them.
+    fn weights(&self, at: usize, len: usize) -> [i8; GROUP] {
+        let mut weights = [0; GROUP];
         match self {
-            Self::Int8(numbers) => numbers[at],
-            Self::Codes { table, codes, .. } => table[usize::from(codes[at] & 15)],
+            Self::Int8(numbers) => weights[..len].copy_from_slice(&numbers[at..at + len]),
+            Self::Codes { table, codes, .. } => {
+                for (weight, code) in weights.iter_mut().zip(&codes[at..at + len]) {
+                    *weight = table[usize::from(code & 15)];
+                }
+            }
+        }
+        weights
+    }
+
+    /// The sum of each column's weights.
+    fn sums(&self, rows: usize, columns: usize) -> Vec<i32> {
+        if rows == 0 {
+            return vec![0; columns];
+        }
+        match self {
+            Self::Int8(numbers) => numbers
+                .chunks_exact(rows)
+                .map(|column| column.iter().map(|&number| i32::from(number)).sum())
+                .collect(),
+            Self::Codes { table, codes, .. } => codes
+                .chunks_exact(rows)
+                .map(|column| {
+                    let numbers = column.iter().map(|code| table[usize::from(code & 15)]);
+                    numbers.map(i32::from).sum()
+                })
+                .collect(),
         }
     }
 }
 
-/// A right-hand matrix `[rows, columns]` of whole numbers.
+/// A right-hand matrix `[rows, columns]` of whole numbers, laid out for a level.
 ///
 /// The left-hand rows lie in memory as runs (see [`gemm`](crate::gemm)); four
 /// consecutive values of a run are a *group*, one step of a 32-bit sum. Columns
-/// are cut into panels of 16, the last of 8 where that is enough. In each panel
-/// groups are put together two by two such that no input can overflow the sum
-/// of both in 16 bits; those that fit nowhere stay apart, and those too large
-/// by themselves are split into two halves of each weight.
+/// are cut into panels of as many vectors as the level's kernels take at once.
 ///
-/// A step holds two groups, for each vector of 8 columns 32 bytes each; with
-/// 4-bit codes the two share the halves of 32 bytes, with 2-bit codes two
-/// steps share 32 bytes.
+/// A step holds two groups, for each vector of columns its bytes each; with
+/// 4-bit codes the two share the halves of bytes, with 2-bit codes two steps
+/// share bytes.
+///
+/// Where a level sums four products in 32 bits, groups are in their order.
+/// Elsewhere they are put together two by two, in each panel, such that no
+/// input can overflow the sum of both in 16 bits; those that fit nowhere stay
+/// apart, and those too large by themselves are split into two halves of each
+/// weight.
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
+    level: Level,
     rows: usize,
     columns: usize,
     bits: u8,
@@ -109,43 +142,67 @@ pub(crate) struct Panel {
     pub(crate) apart: usize,
 }
 
-/// A group of one panel and its weights `[columns, 4]`.
-struct Part {
-    group: usize,
-    weights: [i8; BYTES * MAX_PANEL_VECTORS],
-    /// Sums of the positive, and of the negative, weights of each two.
-    bounds: [u8; BYTES * MAX_PANEL_VECTORS],
-    max_bound: u8,
+/// What of a group's weights is summed in one step; both halves one after the
+/// other where the whole could overflow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Share {
+    Whole,
+    Low,
+    High,
 }
 
-impl Part {
-    fn new(group: usize, weights: [i8; BYTES * MAX_PANEL_VECTORS]) -> Self {
-        let mut bounds = [0; BYTES * MAX_PANEL_VECTORS];
-        let (positive, negative) = bounds.split_at_mut(BYTES);
-        let signs = positive.iter_mut().zip(negative);
-        for ((positive, negative), pair) in signs.zip(weights.chunks_exact(2)) {
-            let (a, b) = (i16::from(pair[0]), i16::from(pair[1]));
-            *positive = (a.max(0) + b.max(0)) as u8;
-            *negative = (-(a.min(0) + b.min(0))).min(255) as u8;
+impl Share {
+    fn of(self, weight: i8) -> i8 {
+        match self {
+            Self::Whole => weight,
+            Self::Low => weight >> 1,
+            Self::High => weight - (weight >> 1),
         }
+    }
+}
+
+/// A group, or half of each of its weights.
+type Slot = (usize, Share);
+
+/// The groups of a panel in the order in which they are summed, two for each step.
+struct Order {
+    /// `None` fills up the last step.
+    slots: Vec<Option<Slot>>,
+    /// Steps whose groups are summed together.
+    joined: usize,
+}
+
+/// How the rows of a matrix are cut into groups.
+#[derive(Clone, Copy)]
+struct Groups {
+    runs: usize,
+    run_len: usize,
+    in_run: usize,
+}
+
+impl Groups {
+    fn new(runs: usize, run_len: usize) -> Self {
+        let in_run = run_len.div_ceil(GROUP);
         Self {
-            group,
-            weights,
-            max_bound: bounds.iter().fold(0, |max, &bound| max.max(bound)),
-            bounds,
+            runs,
+            run_len,
+            in_run,
         }
     }
 
-    fn fits(&self, other: &Self) -> bool {
-        let sums = self.bounds.iter().zip(&other.bounds);
-        sums.fold(0, |max: u8, (a, b)| max.max(a.saturating_add(*b))) <= MAX_PAIR_SUM as u8
+    fn count(self) -> usize {
+        self.runs * self.in_run
     }
 
-    /// Two parts with half of each weight.
-    fn halves(&self) -> [Self; 2] {
-        let low = self.weights.map(|w| w >> 1);
-        let high = core::array::from_fn(|i| self.weights[i] - low[i]);
-        [low, high].map(|weights| Self::new(self.group, weights))
+    /// Run, and place in the run.
+    fn place(self, group: usize) -> [usize; 2] {
+        [group / self.in_run, group % self.in_run * GROUP]
+    }
+
+    /// Where a group's rows start, and how many there are.
+    fn rows(self, group: usize) -> (usize, usize) {
+        let [run, place] = self.place(group);
+        (run * self.run_len + place, GROUP.min(self.run_len - place))
     }
 }
 
@@ -160,141 +217,153 @@ impl PackedWeights {
     /// # Panics
     ///
     /// Where there are 2^32 rows or more, or not as many weights as rows and columns say.
-    pub fn pack(runs: usize, run_len: usize, columns: usize, stored: StoredWeights<'_>) -> Self {
-        let groups_in_run = run_len.div_ceil(GROUP);
-        let groups = runs * groups_in_run;
+    pub fn pack(
+        level: Level,
+        runs: usize,
+        run_len: usize,
+        columns: usize,
+        stored: StoredWeights<'_>,
+    ) -> Self {
         assert!(
             u32::try_from(runs * run_len).is_ok(),
             "rows that can be numbered"
         );
         let rows = runs * run_len;
         assert_eq!(stored.len(), rows * columns, "weights of each column");
-        let whole = run_len.is_multiple_of(GROUP);
-        let mut bits = match stored {
-            StoredWeights::Codes { bits, .. } if whole || stored.zero().is_some() => bits,
+        let shape = VectorShape::of(level);
+        let groups = Groups::new(runs, run_len);
+        let panels = panels(columns, shape);
+        let orders: Vec<Order> = if shape.exact {
+            vec![in_order(groups.count())]
+        } else {
+            let order = |&(column, vectors): &(usize, usize)| {
+                let end = columns.min(column + vectors * shape.sums);
+                paired(parts(column..end, groups, stored))
+            };
+            panels.iter().map(order).collect()
+        };
+        let bits = match stored {
+            StoredWeights::Codes { bits, .. } if fits_codes(&orders, groups, stored) => bits,
             _ => 8,
         };
         let mut result = Self {
+            level,
             rows,
             columns,
             bits,
             table: match stored {
+                StoredWeights::Codes { bits: 2, table, .. } => {
+                    core::array::from_fn(|i| table[i % 4].cast_unsigned())
+                }
                 StoredWeights::Codes { table, .. } => table.map(i8::cast_unsigned),
                 StoredWeights::Int8(_) => [0; 16],
             },
-            panels: Vec::new(),
+            panels: Vec::with_capacity(panels.len()),
             places: Vec::new(),
             runs,
             data: AlignedBuffer::default(),
-            sums: vec![0; columns],
+            sums: stored.sums(rows, columns),
         };
-        let mut steps_of_panels = Vec::new();
-        let mut column = 0;
-        while column < columns {
-            let vectors = MAX_PANEL_VECTORS.min((columns - column).div_ceil(SUMS));
-            let width = vectors * SUMS;
-            let mut parts = Vec::with_capacity(groups);
-            for group in 0..groups {
-                let (run, place) = (group / groups_in_run, group % groups_in_run * GROUP);
-                let mut weights = [0; BYTES * MAX_PANEL_VECTORS];
-                for c in 0..width.min(columns - column) {
-                    for i in 0..GROUP.min(run_len - place) {
-                        let row = run * run_len + place + i;
-                        let weight = stored.weight((column + c) * rows + row);
-                        weights[c * GROUP + i] = weight;
-                        result.sums[column + c] += i32::from(weight);
-                    }
-                }
-                let part = Part::new(group, weights);
-                if i32::from(part.max_bound) > MAX_PAIR_SUM {
-                    bits = 8;
-                    parts.extend(part.halves());
-                } else {
-                    parts.push(part);
-                }
-            }
-            // What fills up the last step must be zero.
-            if parts.len() % 2 == 1 && stored.zero().is_none() {
-                bits = 8;
-            }
-            steps_of_panels.push((column, vectors, steps(parts)));
-            column += width;
+        for order in &orders {
+            // What fills up the last step has weights of zero.
+            let slots = order.slots.iter();
+            let place = |slot: &Option<Slot>| groups.place(slot.map_or(0, |(group, _)| group));
+            let places = slots.map(|slot| place(slot).map(|n| n as u32));
+            result.places.extend(places);
         }
-        result.bits = bits;
-        result.lay_out(&steps_of_panels, run_len, groups_in_run, stored);
+        result.lay_out(&panels, &orders, shape, groups, stored);
         result
     }
 
     fn lay_out(
         &mut self,
-        panels: &[(usize, usize, Steps)],
-        run_len: usize,
-        groups_in_run: usize,
+        panels: &[(usize, usize)],
+        orders: &[Order],
+        shape: VectorShape,
+        groups: Groups,
         stored: StoredWeights<'_>,
     ) {
-        let step_bytes = |vectors: usize| 2 * vectors * BYTES;
-        let panel_bytes = |vectors: usize, steps: usize| match self.bits {
-            8 => steps * step_bytes(vectors),
-            4 => steps * step_bytes(vectors) / 2,
-            _ => steps.div_ceil(2) * step_bytes(vectors) / 2,
-        };
-        let len: usize = panels
-            .iter()
-            .map(|(_, vectors, steps)| panel_bytes(*vectors, steps.len()))
-            .sum();
+        // Groups that share bytes.
+        let fields = usize::from(8 / self.bits);
+        let units = |order: &Order| order.slots.len().div_ceil(fields);
+        let order_of = |panel: usize| &orders[panel.min(orders.len() - 1)];
+        let panel_bytes = |panel: usize| units(order_of(panel)) * panels[panel].1 * shape.bytes;
+        let len: usize = (0..panels.len()).map(panel_bytes).sum();
         let mut data = AlignedBuffer::zeros(len.div_ceil(size_of::<f32>()));
-        let mut start = 0;
-        for (column, vectors, steps) in panels {
-            let width = vectors * SUMS;
-            let bytes = &mut data.as_mut_bytes()[start..start + panel_bytes(*vectors, steps.len())];
-            let zero = stored.zero().unwrap_or(0);
-            let code = |part: Option<&Part>, lane: usize| -> u8 {
-                let (StoredWeights::Codes { codes, .. }, Some(part)) = (stored, part) else {
-                    return zero;
-                };
-                let run = part.group / groups_in_run;
-                let place = part.group % groups_in_run * GROUP + lane % GROUP;
-                let column = column + lane / GROUP;
-                if column >= self.columns || place >= run_len {
-                    return zero;
-                }
-                codes[column * self.rows + run * run_len + place]
-            };
-            for (s, step) in steps.all().enumerate() {
-                for (half, part) in step.iter().enumerate() {
-                    for lane in 0..width * GROUP {
-                        match self.bits {
-                            8 => {
-                                bytes[s * step_bytes(*vectors) + half * width * GROUP + lane] =
-                                    part.map_or(0, |part| part.weights[lane].cast_unsigned());
-                            }
-                            4 => bytes[s * width * GROUP + lane] |= code(*part, lane) << (4 * half),
-                            _ => {
-                                let field = 2 * (s % 2) + half;
-                                bytes[s / 2 * width * GROUP + lane] |=
-                                    code(*part, lane) << (2 * field);
-                            }
+        let filling = [stored.zero().unwrap_or(0); GROUP];
+        let (mut start, mut offsets) = (0, 0);
+        for (p, &(column, vectors)) in panels.iter().enumerate() {
+            let order = order_of(p);
+            let bytes = &mut data.as_mut_bytes()[start..start + panel_bytes(p)];
+            let width = vectors * shape.sums;
+            // Blocks small enough for what is read and written to stay in the nearest cache.
+            for (b, block) in bytes.chunks_mut(UNITS_AT_ONCE * width * GROUP).enumerate() {
+                let slots = &order.slots[b * UNITS_AT_ONCE * fields..];
+                for c in 0..width {
+                    let column = Some(column + c).filter(|&column| column < self.columns);
+                    let units = block.chunks_exact_mut(width * GROUP);
+                    for (unit, slots) in units.zip(slots.chunks(fields)) {
+                        let mut word = 0;
+                        for field in 0..fields {
+                            let slot = slots.get(field).copied().flatten();
+                            let four = match (slot, column) {
+                                (Some(slot), Some(column)) => {
+                                    self.four(slot, column, groups, stored)
+                                }
+                                _ if self.bits == 8 => [0; GROUP],
+                                _ => filling,
+                            };
+                            let shift = usize::from(self.bits) * field;
+                            word |= u32::from_le_bytes(four) << shift;
                         }
+                        unit[c * GROUP..][..GROUP].copy_from_slice(&word.to_le_bytes());
                     }
                 }
             }
+            let steps = order.slots.len() / 2;
             self.panels.push(Panel {
-                column: *column,
-                vectors: *vectors,
+                column,
+                vectors,
                 start,
-                offsets: self.places.len(),
-                joined: steps.joined.len(),
-                apart: steps.apart.len(),
+                offsets,
+                joined: order.joined,
+                apart: steps - order.joined,
             });
-            for part in steps.all().flatten() {
-                // What fills up the last step has weights of zero.
-                let group = part.map_or(0, |part| part.group);
-                let place = [group / groups_in_run, group % groups_in_run * GROUP];
-                self.places.push(place.map(|n| n as u32));
-            }
             start += bytes.len();
+            if orders.len() > 1 {
+                offsets += order.slots.len();
+            }
         }
         self.data = data;
+    }
+
+    /// The weights, or codes, of a group in a column.
+    #[inline]
+    fn four(
+        &self,
+        (group, share): Slot,
+        column: usize,
+        groups: Groups,
+        stored: StoredWeights<'_>,
+    ) -> [u8; GROUP] {
+        let (row, len) = groups.rows(group);
+        let at = column * self.rows + row;
+        match stored {
+            StoredWeights::Codes { codes, .. } if self.bits != 8 => {
+                let mut four = [stored.zero().unwrap_or(0); GROUP];
+                four[..len].copy_from_slice(&codes[at..at + len]);
+                four
+            }
+            _ => stored
+                .weights(at, len)
+                .map(|weight| share.of(weight).cast_unsigned()),
+        }
+    }
+
+    /// The level that it is laid out for.
+    #[inline]
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Number of rows.
@@ -374,27 +443,101 @@ impl PackedWeights {
     }
 }
 
-/// The groups of a panel, two by two.
-struct Steps {
-    parts: Vec<Part>,
-    joined: Vec<[usize; 2]>,
-    apart: Vec<[Option<usize>; 2]>,
+/// Units of a panel, each of as many groups as share bytes, that are laid out at once.
+const UNITS_AT_ONCE: usize = 16;
+
+/// First column, and vectors, of each panel: as few panels as there may be, of like width.
+fn panels(columns: usize, shape: VectorShape) -> Vec<(usize, usize)> {
+    let mut vectors = columns.div_ceil(shape.sums);
+    let mut panels = Vec::new();
+    let mut column = 0;
+    while vectors > 0 {
+        let width = vectors.div_ceil(vectors.div_ceil(shape.panel_vectors));
+        panels.push((column, width));
+        column += width * shape.sums;
+        vectors -= width;
+    }
+    panels
 }
 
-impl Steps {
-    fn len(&self) -> usize {
-        self.joined.len() + self.apart.len()
+/// Whether weights can stay codes: no weight is split, and there is a code of
+/// zero where something must be filled up.
+fn fits_codes(orders: &[Order], groups: Groups, stored: StoredWeights<'_>) -> bool {
+    let mut slots = orders.iter().flat_map(|order| &order.slots);
+    let split = slots
+        .clone()
+        .flatten()
+        .any(|&(_, share)| share != Share::Whole);
+    let filled = !groups.run_len.is_multiple_of(GROUP) || slots.any(Option::is_none);
+    !split && (!filled || stored.zero().is_some())
+}
+
+/// All groups one after the other.
+fn in_order(groups: usize) -> Order {
+    let mut slots: Vec<_> = (0..groups)
+        .map(|group| Some((group, Share::Whole)))
+        .collect();
+    slots.resize(groups.next_multiple_of(2), None);
+    Order {
+        joined: slots.len() / 2,
+        slots,
+    }
+}
+
+/// What a panel has of a group, where groups are paired.
+struct Part {
+    slot: Slot,
+    /// Sums of the positive, and of the negative, weights of each two.
+    bounds: [u8; PAIRED_BYTES],
+    max_bound: u8,
+}
+
+impl Part {
+    fn new(slot: Slot, weights: &[i8; PAIRED_BYTES]) -> Self {
+        let mut bounds = [0; PAIRED_BYTES];
+        let (positive, negative) = bounds.split_at_mut(PAIRED_BYTES / 2);
+        let signs = positive.iter_mut().zip(negative);
+        for ((positive, negative), pair) in signs.zip(weights.chunks_exact(2)) {
+            let (a, b) = (i16::from(slot.1.of(pair[0])), i16::from(slot.1.of(pair[1])));
+            *positive = (a.max(0) + b.max(0)) as u8;
+            *negative = (-(a.min(0) + b.min(0))).min(255) as u8;
+        }
+        Self {
+            slot,
+            max_bound: bounds.iter().fold(0, |max, &bound| max.max(bound)),
+            bounds,
+        }
     }
 
-    fn all(&self) -> impl Iterator<Item = [Option<&Part>; 2]> {
-        let joined = self.joined.iter().map(|pair| pair.map(Some));
-        let all = joined.chain(self.apart.iter().copied());
-        all.map(|pair| pair.map(|part| part.map(|part| &self.parts[part])))
+    fn fits(&self, other: &Self) -> bool {
+        let sums = self.bounds.iter().zip(&other.bounds);
+        sums.fold(0, |max: u8, (a, b)| max.max(a.saturating_add(*b))) <= MAX_PAIR_SUM as u8
     }
+}
+
+/// The groups of these columns, those too large in halves.
+fn parts(columns: Range<usize>, groups: Groups, stored: StoredWeights<'_>) -> Vec<Part> {
+    let rows = groups.runs * groups.run_len;
+    let mut parts = Vec::with_capacity(groups.count());
+    for group in 0..groups.count() {
+        let mut weights = [0; PAIRED_BYTES];
+        let (row, len) = groups.rows(group);
+        for (column, weights) in columns.clone().zip(weights.chunks_exact_mut(GROUP)) {
+            weights.copy_from_slice(&stored.weights(column * rows + row, len));
+        }
+        let part = Part::new((group, Share::Whole), &weights);
+        if i32::from(part.max_bound) > MAX_PAIR_SUM {
+            let halves = [Share::Low, Share::High];
+            parts.extend(halves.map(|half| Part::new((group, half), &weights)));
+        } else {
+            parts.push(part);
+        }
+    }
+    parts
 }
 
 /// Puts parts together; neighbours where all fit all, which keeps the reads in order.
-fn steps(parts: Vec<Part>) -> Steps {
+fn paired(parts: Vec<Part>) -> Order {
     let largest = parts.iter().map(|part| part.max_bound).max().unwrap_or(0);
     let mut joined = Vec::with_capacity(parts.len() / 2);
     let mut alone = Vec::new();
@@ -418,13 +561,11 @@ fn steps(parts: Vec<Part>) -> Steps {
         joined.sort_unstable();
         alone.sort_unstable();
     }
-    let apart = alone
-        .chunks(2)
-        .map(|pair| [pair.first().copied(), pair.get(1).copied()])
-        .collect();
-    Steps {
-        parts,
-        joined,
-        apart,
+    let all = joined.iter().flatten().chain(&alone);
+    let mut slots: Vec<_> = all.map(|&part| Some(parts[part].slot)).collect();
+    slots.resize(slots.len().next_multiple_of(2), None);
+    Order {
+        slots,
+        joined: joined.len(),
     }
 }

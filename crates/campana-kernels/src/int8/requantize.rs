@@ -26,7 +26,7 @@ impl Affine {
 }
 
 /// Columns that parameters are padded to a multiple of: the widest panel.
-pub(crate) const PARAMETER_MULTIPLE: usize = 32;
+pub(crate) const PARAMETER_MULTIPLE: usize = 64;
 
 /// What is done with the sum of each output channel:
 /// `min(max(multiplier (initial + sum) + offset [+ factor residual], at_least), at_most)`,

@@ -9,7 +9,7 @@ use crate::reference::ConvShape;
 use crate::{Level, ThreadPool};
 
 /// Bytes behind a row that kernels may read.
-const SLACK: usize = 32;
+const SLACK: usize = 64;
 
 struct Noise(u32);
 
@@ -77,7 +77,6 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
             codes: &codes,
         },
     };
-    let packed = PackedWeights::pack(1, depth, columns, stored);
     let shape = ConvShape {
         batch: 1,
         channels: stride,
@@ -105,6 +104,7 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
     for residual in [None, Some((residual.as_slice(), 0.25))] {
         let expected = reference_codes(&sums, &requantize, residual);
         for (level, pool) in everywhere() {
+            let packed = PackedWeights::pack(level, 1, depth, columns, stored);
             let mut output = vec![0; expected.len()];
             multiply(
                 level,
@@ -143,9 +143,12 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
 
 #[test]
 fn products_equal_the_reference_at_every_level() {
-    for rows in [1, 2, 3, 5, 9, 33] {
+    for rows in [1, 2, 3, 5, 7, 9, 33] {
         for (depth, columns) in [
             (1, 1),
+            (24, 64),
+            (12, 100),
+            (8, 150),
             (4, 8),
             (20, 17),
             (64, 16),
@@ -188,9 +191,11 @@ fn codes_stay_packed() {
             table,
             codes: &codes,
         };
-        let packed = PackedWeights::pack(1, 512, 64, stored);
-        let bytes = 512 * 64 * usize::from(bits) / 8;
-        assert_eq!((packed.bits(), packed.bytes().len()), (bits, bytes));
+        for level in Level::available() {
+            let packed = PackedWeights::pack(level, 1, 512, 64, stored);
+            let bytes = 512 * 64 * usize::from(bits) / 8;
+            assert_eq!((packed.bits(), packed.bytes().len()), (bits, bytes));
+        }
     }
 }
 
@@ -218,13 +223,14 @@ proptest! {
             let (filter, row) = (at / (taps * channels), at % (taps * channels));
             weights[(filter * channels + row % channels) * taps + row / channels]
         }).collect();
-        let packed = PackedWeights::pack(window, window * channels, filters, StoredWeights::Int8(&turned));
         let [out_height, out_width] = shape.output();
         let grid = Grid {
             start: 0, height: out_height, width: out_width,
             row_stride: stride * width * channels, pixel_stride: stride * channels,
         };
         for (level, pool) in everywhere() {
+            let stored = StoredWeights::Int8(&turned);
+            let packed = PackedWeights::pack(level, window, window * channels, filters, stored);
             let mut output = vec![0; expected.len()];
             multiply(level, &pool, &input, grid, &packed, &packed.offsets(&runs), &requantize, None,
                 Output::Codes(&mut output), Grid::image(out_height, out_width, filters));
@@ -269,8 +275,6 @@ fn depthwise_equals_the_reference_at_every_level() {
                     .map(|tap| (tap / window * 17 + tap % window) * dilation * channels)
                     .collect();
                 let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
-                let filters = PackedTaps::pack(&taps, channels, weight, &requantize, stride == 1);
-                input.resize(input.len() + filters.reach(), 7);
                 let grid = Grid {
                     start: 0,
                     height,
@@ -279,6 +283,10 @@ fn depthwise_equals_the_reference_at_every_level() {
                     pixel_stride: stride * channels,
                 };
                 for (level, pool) in everywhere() {
+                    let dense = stride == 1;
+                    let filters =
+                        PackedTaps::pack(level, &taps, channels, weight, &requantize, dense);
+                    input.resize(15 * 17 * channels + filters.reach(), 7);
                     let mut output = vec![0; expected.len()];
                     depthwise(level, &pool, &input, grid, &filters, &mut output);
                     assert_eq!(output, expected, "{level:?} {shape:?}");

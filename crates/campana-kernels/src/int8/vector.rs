@@ -1,19 +1,24 @@
 //! Bytes and 32-bit sums, whatever the instruction set.
 
+use crate::level::{Int8Kernel, Level};
 use crate::vector::{Portable, Vector};
 
-/// Bytes in a vector, at every level.
-pub(crate) const BYTES: usize = 32;
+/// Bytes in the longest vector of any level.
+pub(crate) const MAX_BYTES: usize = 64;
 
-/// 32-bit sums in a vector: one for four bytes.
-pub(crate) const SUMS: usize = 8;
+/// 32-bit sums in the longest vector of any level: one for four bytes.
+pub(crate) const MAX_SUMS: usize = MAX_BYTES / 4;
+
+/// Vectors of columns in the widest panel of any level.
+pub(crate) const MAX_PANEL_VECTORS: usize = 4;
 
 /// The greatest sum of weights of one sign that may meet in a 16-bit sum:
 /// 255 times it stays below 2^15.
 pub(crate) const MAX_PAIR_SUM: i32 = 128;
 
-/// The channel in lane `lane` of vector `vector` of 32 interleaved channels:
-/// what unpacking gives where registers are pairs of 16 bytes.
+/// The channel in lane `lane` of vector `vector` of four that hold the channels
+/// of one vector of bytes interleaved: what unpacking gives where it works on
+/// 16 bytes at a time.
 pub(crate) const fn channel_of(vector: usize, lane: usize) -> usize {
     4 * vector + lane % 4 + 16 * (lane / 4)
 }
@@ -24,76 +29,111 @@ pub(crate) const fn channel_of(vector: usize, lane: usize) -> usize {
 /// whose caller has proven that the processor has the instructions; that is
 /// why the arithmetic is safe to call.
 pub(crate) trait Int8: Copy {
-    /// Thirty-two bytes.
+    /// Bytes in a vector, 32 or 64.
+    const BYTES: usize;
+
+    /// 32-bit sums in a vector: one for four bytes.
+    const SUMS: usize = Self::BYTES / 4;
+
+    /// Whether four products are summed in 32 bits, so that any weights may
+    /// meet in [`dot2`](Self::dot2).
+    const EXACT: bool;
+
+    /// Rows that a panel of one, two, .. vectors of columns takes at once; 0
+    /// where panels are not that wide.
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS];
+
+    /// A vector of bytes.
     type Bytes: Copy;
-    /// Eight 32-bit integers.
+    /// A vector of 32-bit integers.
     type Sums: Copy;
-    /// Eight floats.
+    /// As many floats.
     type Floats: Vector;
 
-    /// Reads 32 bytes, at any alignment.
+    /// Reads a vector of bytes, at any alignment.
     ///
     /// # Safety
     ///
     /// `from` is valid for reading them.
     unsafe fn load(from: *const u8) -> Self::Bytes;
 
-    /// Writes 32 bytes, at any alignment.
+    /// Writes a vector of bytes, at any alignment.
     ///
     /// # Safety
     ///
     /// `to` is valid for writing them.
     unsafe fn store(bytes: Self::Bytes, to: *mut u8);
 
-    /// Eight times the four bytes at `from`.
+    /// Writes the first `len` bytes.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing them; they are no more than a vector has.
+    #[inline(always)]
+    unsafe fn store_first(bytes: Self::Bytes, to: *mut u8, len: usize) {
+        let mut all = [0u8; MAX_BYTES];
+        // SAFETY: the caller's promise; `all` holds the longest vector.
+        unsafe {
+            if len == Self::BYTES {
+                return Self::store(bytes, to);
+            }
+            Self::store(bytes, all.as_mut_ptr());
+            core::ptr::copy_nonoverlapping(all.as_ptr(), to, len);
+        }
+    }
+
+    /// The four bytes at `from` over and over.
     ///
     /// # Safety
     ///
     /// `from` is valid for reading four bytes.
     unsafe fn broadcast4(from: *const u8) -> Self::Bytes;
 
-    /// Twice the 16 bytes at `from`.
+    /// The 16 bytes at `from` over and over.
     ///
     /// # Safety
     ///
     /// `from` is valid for reading 16 bytes.
     unsafe fn table(from: *const u8) -> Self::Bytes;
 
-    /// The table's byte for each byte's low four bits shifted down by `SHIFT`
-    /// and masked with `MASK` (3 or 15).
+    /// The table's byte for each byte's low bits, shifted down by `SHIFT` and
+    /// masked with `MASK` (3 or 15). With a mask of 3 the table repeats itself
+    /// every four bytes.
     fn lookup<const SHIFT: i32, const MASK: u8>(
         table: Self::Bytes,
         codes: Self::Bytes,
     ) -> Self::Bytes;
 
-    /// Reads eight integers.
+    /// Reads a vector of integers.
     ///
     /// # Safety
     ///
     /// `from` is valid for reading them.
     unsafe fn load_sums(from: *const i32) -> Self::Sums;
 
+    /// Writes a vector of integers.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing them.
+    unsafe fn store_sums(sums: Self::Sums, to: *mut i32);
+
     /// `sums[i] + Σ a[4 i + b] w[4 i + b] + Σ a'[..] w'[..]` with unsigned `a`
     /// and signed `w`.
     ///
-    /// The weights of both products that meet in the first, and in the last,
-    /// two of four bytes sum up to at most [`MAX_PAIR_SUM`] for each sign.
-    fn dot2(sums: Self::Sums, first: [Self::Bytes; 2], second: [Self::Bytes; 2]) -> Self::Sums;
+    /// Unless the level is [`EXACT`](Self::EXACT), the weights of both products
+    /// that meet in the first, and in the last, two of four bytes sum up to at
+    /// most [`MAX_PAIR_SUM`] for each sign.
+    #[inline(always)]
+    fn dot2(sums: Self::Sums, first: [Self::Bytes; 2], second: [Self::Bytes; 2]) -> Self::Sums {
+        Self::dot1(Self::dot1(sums, first), second)
+    }
 
     /// `sums[i] + Σ a[4 i + b] w[4 i + b]`; the weights as in [`dot2`](Self::dot2).
     fn dot1(sums: Self::Sums, product: [Self::Bytes; 2]) -> Self::Sums;
 
-    /// The same for two products whose weights may not meet in a 16-bit sum.
-    #[inline(always)]
-    fn dot2_apart(
-        sums: Self::Sums,
-        first: [Self::Bytes; 2],
-        second: [Self::Bytes; 2],
-    ) -> Self::Sums {
-        Self::dot1(Self::dot1(sums, first), second)
-    }
-
-    /// Four vectors of four bytes a channel, out of four rows of 32 channels:
+    /// Four vectors of four bytes a channel, out of four rows of as many
+    /// channels as a vector has bytes:
     /// `result[i][4 l + r] = rows[r][channel_of(i, l)]`.
     fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
 
@@ -106,42 +146,128 @@ pub(crate) trait Int8: Copy {
     /// The lesser of each two unsigned bytes.
     fn min(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
 
-    /// 32 times this byte.
+    /// This byte over and over.
     fn splat(byte: u8) -> Self::Bytes;
 
     /// Floats of interleaved channels as bytes in the channels' order: rounded
     /// to nearest, ties to even, and held to 0 to 255.
     fn pack(values: [Self::Floats; 4]) -> Self::Bytes;
 
-    /// Writes sixteen floats as bytes: rounded to nearest, ties to even, and
-    /// held to 0 to 255 and to the bounds.
+    /// Writes the first `len` of two vectors of floats as bytes: rounded to
+    /// nearest, ties to even, and held to 0 to 255 and to the bounds.
     ///
     /// # Safety
     ///
-    /// `to` is valid for writing 16 bytes.
-    unsafe fn store_pair(values: [Self::Floats; 2], bounds: [Self::Bytes; 2], to: *mut u8);
+    /// `to` is valid for writing `len` bytes, at most two vectors' floats.
+    unsafe fn store_pair(
+        values: [Self::Floats; 2],
+        bounds: [Self::Bytes; 2],
+        to: *mut u8,
+        len: usize,
+    );
 
-    /// Eight bytes as floats.
+    /// Bytes as a vector of floats.
     ///
     /// # Safety
     ///
-    /// `from` is valid for reading eight bytes.
+    /// `from` is valid for reading as many bytes.
     unsafe fn load_floats(from: *const u8) -> Self::Floats;
 
-    /// Writes eight floats as bytes: rounded to nearest, ties to even. They
-    /// are within 0 and 255; NaN gives some byte.
+    /// The first `len` bytes as floats, zeros beyond them.
     ///
     /// # Safety
     ///
-    /// `to` is valid for writing eight bytes.
+    /// `from` is valid for reading `len` bytes, at most as many as floats in a vector.
+    #[inline(always)]
+    unsafe fn load_first_floats(from: *const u8, len: usize) -> Self::Floats {
+        let mut lanes = [0u8; MAX_SUMS];
+        // SAFETY: the caller's promise; `lanes` holds the longest vector's.
+        unsafe {
+            if len == Self::SUMS {
+                return Self::load_floats(from);
+            }
+            core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
+            Self::load_floats(lanes.as_ptr())
+        }
+    }
+
+    /// Writes floats as bytes: rounded to nearest, ties to even. They are
+    /// within 0 and 255; NaN gives some byte.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing a byte for each float.
     unsafe fn store_floats(values: Self::Floats, to: *mut u8);
+
+    /// Writes the first `len` floats as bytes; as [`store_floats`](Self::store_floats).
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writing `len` bytes, at most as many as floats in a vector.
+    #[inline(always)]
+    unsafe fn store_first_floats(values: Self::Floats, to: *mut u8, len: usize) {
+        let mut lanes = [0u8; MAX_SUMS];
+        // SAFETY: the caller's promise; `lanes` holds the longest vector's.
+        unsafe {
+            if len == Self::SUMS {
+                return Self::store_floats(values, to);
+            }
+            Self::store_floats(values, lanes.as_mut_ptr());
+            core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
+        }
+    }
 }
+
+/// What of a level's vectors decides how weights are laid out for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VectorShape {
+    /// As [`Int8::BYTES`].
+    pub(crate) bytes: usize,
+    /// As [`Int8::SUMS`].
+    pub(crate) sums: usize,
+    /// As [`Int8::EXACT`].
+    pub(crate) exact: bool,
+    /// Vectors of columns in the widest panel.
+    pub(crate) panel_vectors: usize,
+}
+
+impl VectorShape {
+    /// The shape of a level's vectors.
+    pub(crate) fn of(level: Level) -> Self {
+        struct Ask;
+        impl Int8Kernel for Ask {
+            type Output = VectorShape;
+
+            #[inline(always)]
+            unsafe fn run<V: Int8>(self) -> VectorShape {
+                VectorShape {
+                    bytes: V::BYTES,
+                    sums: V::SUMS,
+                    exact: V::EXACT,
+                    panel_vectors: V::TILE_ROWS.iter().filter(|&&rows| rows > 0).count(),
+                }
+            }
+        }
+        // SAFETY: the kernel reads constants.
+        unsafe { level.run_int8(Ask) }
+    }
+}
+
+/// Bytes in a vector of plain Rust.
+const BYTES: usize = 32;
+
+/// Sums in a vector of plain Rust.
+const SUMS: usize = BYTES / 4;
 
 /// Plain Rust.
 #[derive(Clone, Copy)]
 pub(crate) struct PortableInt8;
 
 impl Int8 for PortableInt8 {
+    const BYTES: usize = BYTES;
+    const EXACT: bool = false;
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
+
     type Bytes = [u8; BYTES];
     type Sums = [i32; SUMS];
     type Floats = Portable;
@@ -187,18 +313,9 @@ impl Int8 for PortableInt8 {
     }
 
     #[inline(always)]
-    fn dot2(
-        mut sums: Self::Sums,
-        [a, w]: [Self::Bytes; 2],
-        [b, v]: [Self::Bytes; 2],
-    ) -> Self::Sums {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            for j in 4 * i..4 * i + 4 {
-                *sum += i32::from(a[j]) * i32::from(w[j].cast_signed())
-                    + i32::from(b[j]) * i32::from(v[j].cast_signed());
-            }
-        }
-        sums
+    unsafe fn store_sums(sums: Self::Sums, to: *mut i32) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<Self::Sums>().write_unaligned(sums) }
     }
 
     #[inline(always)]
@@ -248,7 +365,12 @@ impl Int8 for PortableInt8 {
     }
 
     #[inline(always)]
-    unsafe fn store_pair(values: [Self::Floats; 2], bounds: [Self::Bytes; 2], to: *mut u8) {
+    unsafe fn store_pair(
+        values: [Self::Floats; 2],
+        bounds: [Self::Bytes; 2],
+        to: *mut u8,
+        len: usize,
+    ) {
         let mut bytes = [0; 2 * SUMS];
         for (i, byte) in bytes.iter_mut().enumerate() {
             let value = values[i / SUMS].to_array()[i % SUMS];
@@ -256,7 +378,7 @@ impl Int8 for PortableInt8 {
             *byte = code.max(bounds[0][i]).min(bounds[1][i]);
         }
         // SAFETY: the caller's promise.
-        unsafe { to.cast::<[u8; 2 * SUMS]>().write_unaligned(bytes) }
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) }
     }
 
     #[inline(always)]

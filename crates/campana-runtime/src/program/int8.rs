@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use campana_kernels::Level;
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::Grid;
 use campana_kernels::int8::{Affine, GroupOffsets, PackedTaps, Requantize};
@@ -350,7 +351,14 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
             let dense = sliding.strides[1] == 1;
             Int8Action::Depthwise(Box::new(Int8Depthwise {
                 batch: geometry.batch,
-                filters: PackedTaps::pack(&taps, channels, number, &requantize, dense),
+                filters: PackedTaps::pack(
+                    Level::detect(),
+                    &taps,
+                    channels,
+                    number,
+                    &requantize,
+                    dense,
+                ),
                 taps: kh * kw,
                 fill: layer.input.zero_point,
                 border,

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use campana_codebook::QuantizedTensor;
+use campana_kernels::Level;
 use campana_kernels::int8::{Affine, PackedWeights, StoredWeights};
 use campana_tensor::{Tensor, TensorData};
 
@@ -207,7 +208,13 @@ fn pack_matrix(runs: usize, run_len: usize, columns: usize, numbers: &[i8]) -> P
         }
     }
     if levels > table.len() {
-        return PackedWeights::pack(runs, run_len, columns, StoredWeights::Int8(numbers));
+        return PackedWeights::pack(
+            Level::detect(),
+            runs,
+            run_len,
+            columns,
+            StoredWeights::Int8(numbers),
+        );
     }
     let place = |number: &i8| places[usize::from(number.cast_unsigned())].unwrap_or(0);
     let codes: Vec<u8> = numbers.iter().map(place).collect();
@@ -216,7 +223,7 @@ fn pack_matrix(runs: usize, run_len: usize, columns: usize, numbers: &[i8]) -> P
         table,
         codes: &codes,
     };
-    PackedWeights::pack(runs, run_len, columns, stored)
+    PackedWeights::pack(Level::detect(), runs, run_len, columns, stored)
 }
 
 /// Rows of this length of a tensor whose levels are small whole numbers

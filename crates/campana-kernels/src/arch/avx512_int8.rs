@@ -1,0 +1,301 @@
+//! Bytes and sums in AVX-512 registers.
+//!
+//! `vpdpbusd` sums four products in 32 bits, so weights need no pairing, and
+//! `vpermb` looks up codes by their low six bits: a table that repeats itself
+//! needs no mask. 32 registers hold the sums of 6 rows and 64 columns.
+
+use core::arch::x86_64::{
+    __m512, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8,
+    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_max_epu8,
+    _mm256_min_epu8, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_broadcast_i32x4,
+    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epu8, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
+    _mm512_permutexvar_epi32, _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
+    _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+};
+
+use crate::int8::vector::{Int8, MAX_PANEL_VECTORS};
+use crate::level::Int8Kernel;
+use crate::vector::Vector;
+
+/// Compiles a kernel with AVX-512, and runs it.
+///
+/// # Safety
+///
+/// The processor has what is enabled here, and what the kernel requires of its
+/// fields holds.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
+pub(crate) unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+/// The integer vectors of AVX-512 with byte, VBMI and VNNI instructions.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// Calls intrinsics that need nothing but their instruction.
+macro_rules! instruction {
+    ($($call:tt)*) => {
+        // SAFETY: methods of `Avx512` run only below `run`, whose caller promised the instructions.
+        unsafe { $($call)* }
+    };
+}
+
+/// The mask of the first `len` of up to 64 lanes.
+#[inline(always)]
+fn first(len: usize) -> u64 {
+    if len == 0 { 0 } else { u64::MAX >> (64 - len) }
+}
+
+impl Int8 for Avx512 {
+    const BYTES: usize = 64;
+    const EXACT: bool = true;
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [14, 12, 8, 6];
+
+    type Bytes = __m512i;
+    type Sums = __m512i;
+    type Floats = F32x16;
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(bytes: __m512i, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_si512(to.cast(), bytes) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(bytes: __m512i, to: *mut u8, len: usize) {
+        // SAFETY: the caller's promise; lanes beyond the mask are not written.
+        unsafe { _mm512_mask_storeu_epi8(to.cast(), first(len), bytes) }
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast4(from: *const u8) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn table(from: *const u8) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    fn lookup<const SHIFT: i32, const MASK: u8>(table: __m512i, codes: __m512i) -> __m512i {
+        instruction!({
+            let codes = _mm512_srl_epi16(codes, _mm_cvtsi32_si128(SHIFT));
+            _mm512_permutexvar_epi8(codes, table)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_sums(from: *const i32) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_sums(sums: __m512i, to: *mut i32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_si512(to.cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn dot1(sums: __m512i, [a, w]: [__m512i; 2]) -> __m512i {
+        instruction!(_mm512_dpbusd_epi32(sums, a, w))
+    }
+
+    #[inline(always)]
+    fn interleave(rows: [__m512i; 4]) -> [__m512i; 4] {
+        instruction!({
+            let low = _mm512_unpacklo_epi8(rows[0], rows[1]);
+            let high = _mm512_unpackhi_epi8(rows[0], rows[1]);
+            let low2 = _mm512_unpacklo_epi8(rows[2], rows[3]);
+            let high2 = _mm512_unpackhi_epi8(rows[2], rows[3]);
+            [
+                _mm512_unpacklo_epi16(low, low2),
+                _mm512_unpackhi_epi16(low, low2),
+                _mm512_unpacklo_epi16(high, high2),
+                _mm512_unpackhi_epi16(high, high2),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn to_floats(sums: __m512i) -> F32x16 {
+        F32x16(instruction!(_mm512_cvtepi32_ps(sums)))
+    }
+
+    #[inline(always)]
+    fn max(a: __m512i, b: __m512i) -> __m512i {
+        instruction!(_mm512_max_epu8(a, b))
+    }
+
+    #[inline(always)]
+    fn min(a: __m512i, b: __m512i) -> __m512i {
+        instruction!(_mm512_min_epu8(a, b))
+    }
+
+    #[inline(always)]
+    fn splat(byte: u8) -> __m512i {
+        instruction!(_mm512_set1_epi8(byte.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn pack([a, b, c, d]: [F32x16; 4]) -> __m512i {
+        instruction!({
+            let [a, b] = [_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0)];
+            let [c, d] = [_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0)];
+            _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_pair([a, b]: [F32x16; 2], [low, high]: [__m512i; 2], to: *mut u8, len: usize) {
+        // SAFETY: the caller's promise; lanes beyond the mask are not written.
+        unsafe {
+            let words = _mm512_packs_epi32(_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
+            // In each 16 bytes four of a, four of b, and both again.
+            let bytes = _mm512_packus_epi16(words, words);
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13);
+            let bytes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
+            let bytes = _mm256_max_epu8(bytes, _mm512_castsi512_si256(low));
+            let bytes = _mm256_min_epu8(bytes, _mm512_castsi512_si256(high));
+            if len == 32 {
+                _mm256_storeu_si256(to.cast(), bytes);
+            } else {
+                _mm256_mask_storeu_epi8(to.cast(), first(len) as u32, bytes);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_floats(from: *const u8) -> F32x16 {
+        // SAFETY: the caller's promise.
+        let wide = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) };
+        F32x16(instruction!(_mm512_cvtepi32_ps(wide)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_first_floats(from: *const u8, len: usize) -> F32x16 {
+        // SAFETY: the caller's promise; lanes beyond the mask are not read.
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(first(len) as u16, from.cast());
+            F32x16(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_floats(values: F32x16, to: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values.0));
+            _mm_storeu_si128(to.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first_floats(values: F32x16, to: *mut u8, len: usize) {
+        // SAFETY: the caller's promise; lanes beyond the mask are not written.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values.0));
+            _mm_mask_storeu_epi8(to.cast(), first(len) as u16, bytes);
+        }
+    }
+}
+
+/// Sixteen floats in a 512-bit register.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m512);
+
+impl Vector for F32x16 {
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, len: usize) -> Self {
+        // SAFETY: the caller's promise; lanes beyond the mask are not read.
+        Self(unsafe { _mm512_maskz_loadu_ps(first(len) as u16, from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, len: usize) {
+        // SAFETY: the caller's promise; lanes beyond the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(to, first(len) as u16, self.0) }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(instruction!(_mm512_set1_ps(value)))
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(instruction!(_mm512_add_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(instruction!(_mm512_sub_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(instruction!(_mm512_mul_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(instruction!(_mm512_div_ps(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(instruction!(_mm512_fmadd_ps(self.0, factor.0, addend.0)))
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: Self) -> Self {
+        // The instruction gives its second operand where either is NaN.
+        Self(instruction!(_mm512_max_ps(bound.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> Self {
+        Self(instruction!(_mm512_min_ps(bound.0, self.0)))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(instruction!(_mm512_roundscale_ps::<0>(self.0)))
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self) -> Self {
+        Self(instruction!({
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }))
+    }
+}
