@@ -7,15 +7,15 @@
 //! four.
 
 use core::arch::x86_64::{
-    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_max_epu8, _mm_min_epu8,
-    _mm_packs_epi32, _mm_packus_epi16, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi16,
-    _mm256_add_epi32, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32, _mm256_extracti128_si256,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8,
-    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16,
-    _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
+    __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16,
+    _mm_storel_epi64, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpacklo_epi8,
+    _mm256_unpacklo_epi16,
 };
 
 use crate::arch::avx2::F32x8;
@@ -27,6 +27,7 @@ use crate::level::Int8Kernel;
 /// # Safety
 ///
 /// The processor has both, and what the kernel requires of its fields holds.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's promise.
@@ -49,6 +50,12 @@ impl Int8 for Avx2 {
     const BYTES: usize = 32;
     const EXACT: bool = false;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
+
+    #[inline(always)]
+    unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise; whoever calls proved the instructions.
+        unsafe { run(kernel) }
+    }
 
     type Bytes = __m256i;
     type Sums = __m256i;
@@ -164,24 +171,11 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_pair([a, b]: [F32x8; 2], [low, high]: [__m256i; 2], to: *mut u8, len: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(b.0));
-            // Four bytes each of a, b, again a and b; then the high halves of both.
-            let bytes = _mm256_packus_epi16(words, words);
-            let order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-            let bytes = _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
-            let bytes = _mm_max_epu8(bytes, _mm256_castsi256_si128(low));
-            let bytes = _mm_min_epu8(bytes, _mm256_castsi256_si128(high));
-            if len == 16 {
-                _mm_storeu_si128(to.cast(), bytes);
-            } else {
-                let mut all = [0u8; 16];
-                _mm_storeu_si128(all.as_mut_ptr().cast(), bytes);
-                core::ptr::copy_nonoverlapping(all.as_ptr(), to, len);
-            }
-        }
+    fn in_order(packed: __m256i) -> __m256i {
+        instruction!(_mm256_permutevar8x32_epi32(
+            packed,
+            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)
+        ))
     }
 
     #[inline(always)]

@@ -6,9 +6,8 @@
 
 use core::arch::x86_64::{
     __m512, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8,
-    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_max_epu8,
-    _mm256_min_epu8, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_broadcast_i32x4,
-    _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_broadcast_i32x4, _mm512_castsi512_ps, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mask_storeu_ps,
     _mm512_maskz_loadu_ps, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epu8, _mm512_min_ps,
@@ -29,6 +28,7 @@ use crate::vector::Vector;
 ///
 /// The processor has what is enabled here, and what the kernel requires of its
 /// fields holds.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni")]
 pub(crate) unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
     // SAFETY: the caller's promise.
@@ -57,6 +57,12 @@ impl Int8 for Avx512 {
     const BYTES: usize = 64;
     const EXACT: bool = true;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [14, 12, 8, 6];
+
+    #[inline(always)]
+    unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise; whoever calls proved the instructions.
+        unsafe { run(kernel) }
+    }
 
     type Bytes = __m512i;
     type Sums = __m512i;
@@ -163,22 +169,11 @@ impl Int8 for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_pair([a, b]: [F32x16; 2], [low, high]: [__m512i; 2], to: *mut u8, len: usize) {
-        // SAFETY: the caller's promise; lanes beyond the mask are not written.
-        unsafe {
-            let words = _mm512_packs_epi32(_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0));
-            // In each 16 bytes four of a, four of b, and both again.
-            let bytes = _mm512_packus_epi16(words, words);
-            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13);
-            let bytes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
-            let bytes = _mm256_max_epu8(bytes, _mm512_castsi512_si256(low));
-            let bytes = _mm256_min_epu8(bytes, _mm512_castsi512_si256(high));
-            if len == 32 {
-                _mm256_storeu_si256(to.cast(), bytes);
-            } else {
-                _mm256_mask_storeu_epi8(to.cast(), first(len) as u32, bytes);
-            }
-        }
+    fn in_order(packed: __m512i) -> __m512i {
+        instruction!({
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_permutexvar_epi32(order, packed)
+        })
     }
 
     #[inline(always)]

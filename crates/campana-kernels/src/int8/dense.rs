@@ -41,8 +41,12 @@ const TILE_ROWS: usize = 4;
 /// Most rows that a panel takes at once, at any level.
 const MAX_TILE_ROWS: usize = 14;
 
-/// Most sums of a tile, at any level.
-const MAX_TILE_SUMS: usize = 24 * MAX_SUMS;
+/// Most vectors of sums of a tile, at any level, and what is read behind them.
+const MAX_TILE_VECTORS: usize = 24 + MAX_PANEL_VECTORS;
+
+/// Bytes of a panel's weights that stay in the nearest cache while all rows
+/// are multiplied with them; deeper panels are taken in parts.
+const PART_BYTES: usize = 40 << 10;
 
 /// Up to this many rows weights are decoded where they are used; for more, once into memory.
 const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
@@ -173,8 +177,16 @@ struct Product<'a> {
 }
 
 thread_local! {
-    /// A panel's weights in 8 bits.
-    static DECODED: RefCell<AlignedBuffer> = RefCell::default();
+    /// Weights in 8 bits, and sums of a panel.
+    static SCRATCH: RefCell<[AlignedBuffer; 2]> = RefCell::default();
+}
+
+/// Floats of memory, at least `len` of them.
+fn reserve(buffer: &mut AlignedBuffer, len: usize) -> *mut u8 {
+    if buffer.as_slice().len() < len {
+        *buffer = AlignedBuffer::zeros(len);
+    }
+    buffer.as_mut_bytes().as_mut_ptr()
 }
 
 impl Int8Kernel for Product<'_> {
@@ -220,45 +232,64 @@ impl Product<'_> {
         }
         let stored = self.weights.bytes()[panel.start..].as_ptr();
         let bits = self.weights.bits();
-        if bits != 8 && end - begin <= MAX_ROWS_DECODED_IN_PLACE {
-            // SAFETY: the caller's promise.
-            unsafe {
-                match bits {
-                    4 => self.rows_of::<V, NV, 4>(panel, stored, begin, end),
-                    _ => self.rows_of::<V, NV, 2>(panel, stored, begin, end),
-                }
-            }
-            return;
-        }
+        let step_bytes = 2 * NV * V::BYTES;
+        let steps = panel.joined + panel.apart;
+        let in_place = bits != 8 && end - begin <= MAX_ROWS_DECODED_IN_PLACE;
+        let parts = match in_place {
+            true => 1,
+            false => (steps * step_bytes).div_ceil(PART_BYTES).max(1),
+        };
         // Taken out, because a closure would be compiled without the level's instructions.
-        let mut decoded = AlignedBuffer::default();
-        let mut bytes = stored;
-        if bits != 8 {
-            decoded = DECODED.take();
-            let steps = panel.joined + panel.apart;
-            let len = (steps + 1) * 2 * NV * V::BYTES / size_of::<f32>();
-            if decoded.as_slice().len() < len {
-                decoded = AlignedBuffer::zeros(len);
-            }
-            let start = decoded.as_mut_bytes().as_mut_ptr();
-            // SAFETY: the caller's promise; `decoded` holds the panel's steps and one more.
+        let [mut decoded, mut sums] = SCRATCH.take();
+        // One tile's sums, or those of all rows until the last part is added.
+        let vectors = match parts {
+            1 => MAX_TILE_VECTORS,
+            _ => (end - begin) * NV + MAX_TILE_VECTORS,
+        };
+        let sums_at = reserve(&mut sums, vectors * V::SUMS).cast();
+        // Even, so that parts of 2-bit codes start at whole bytes.
+        let len = steps.div_ceil(parts).next_multiple_of(2);
+        let mut from = 0;
+        loop {
+            let to = steps.min(from + len);
+            let part = Part {
+                panel,
+                offsets: panel.offsets + 2 * from,
+                joined: panel.joined.min(to) - panel.joined.min(from),
+                apart: to.max(panel.joined) - from.max(panel.joined),
+                is_first: from == 0,
+                is_last: to == steps,
+                sums: sums_at,
+                sums_stride: if parts == 1 { 0 } else { NV * V::SUMS },
+            };
+            // SAFETY: the caller's promise; the buffers hold what is written there.
             unsafe {
-                match bits {
-                    4 => self.decode::<V, NV, 4>(stored, steps, start),
-                    _ => self.decode::<V, NV, 2>(stored, steps, start),
+                let bytes = stored.add(from * step_bytes * usize::from(bits) / 8);
+                match (bits, in_place) {
+                    (8, _) => self.rows_of::<V, NV, 8>(part, bytes, begin, end),
+                    (4, true) => self.rows_of::<V, NV, 4>(part, bytes, begin, end),
+                    (_, true) => self.rows_of::<V, NV, 2>(part, bytes, begin, end),
+                    _ => {
+                        let numbers = (len + 1) * step_bytes / size_of::<f32>();
+                        let numbers = reserve(&mut decoded, numbers);
+                        if bits == 4 {
+                            self.decode::<V, NV, 4>(bytes, to - from, numbers);
+                        } else {
+                            self.decode::<V, NV, 2>(bytes, to - from, numbers);
+                        }
+                        self.rows_of::<V, NV, 8>(part, numbers, begin, end);
+                    }
                 }
             }
-            bytes = start;
+            from = to;
+            if from == steps {
+                break;
+            }
         }
-        // One call for all widths: everything below is compiled into it.
-        // SAFETY: the caller's promise.
-        unsafe { self.rows_of::<V, NV, 8>(panel, bytes, begin, end) };
-        if bits != 8 {
-            DECODED.set(decoded);
-        }
+        SCRATCH.set([decoded, sums]);
     }
 
-    /// A panel's weights as 8-bit numbers.
+    /// Weights of one panel as 8-bit numbers.
     ///
     /// # Safety
     ///
@@ -293,7 +324,7 @@ impl Product<'_> {
         }
     }
 
-    /// The rows of one panel whose weights are at `bytes` in `BITS` bits.
+    /// The rows `begin..end` of one part, whose weights are at `bytes` in `BITS` bits.
     ///
     /// # Safety
     ///
@@ -301,76 +332,124 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn rows_of<V: Int8, const NV: usize, const BITS: u8>(
         &self,
-        panel: Panel,
+        part: Part,
         bytes: *const u8,
         begin: usize,
         end: usize,
     ) {
-        let mut cursors = [
-            GridCursor::new(self.input_grid, begin),
-            GridCursor::new(self.output_grid, begin),
-        ];
+        let mut input = GridCursor::new(self.input_grid, begin);
+        let mut output = GridCursor::new(self.output_grid, begin);
         let mut inputs = [self.input; MAX_TILE_ROWS];
-        let mut sums = Sums([0; MAX_TILE_SUMS]);
-        let to = sums.0.as_mut_ptr();
-        let mut left = end - begin;
-        while left > 0 {
+        let mut row = begin;
+        while row < end {
             // Tiles of like height: the last is not much lower than the others.
+            let left = end - row;
             let height = left.div_ceil(left.div_ceil(V::TILE_ROWS[NV - 1]));
-            left -= height;
             // SAFETY: the caller's promise; rows start inside the input.
             unsafe {
-                for input in inputs.iter_mut().take(height) {
-                    *input = self.input.add(cursors[0].next());
+                for start in inputs.iter_mut().take(height) {
+                    *start = self.input.add(input.next());
                 }
+                let to = part.sums.add((row - begin) * part.sums_stride);
+                let initial = self.requantize.initial().as_ptr();
+                let (from, from_stride) = match part.is_first {
+                    true => (initial.add(part.panel.column), 0),
+                    false => (to.cast_const(), NV * V::SUMS),
+                };
                 macro_rules! tile {
                     ($($rows:literal)*) => {
                         match height {
-                            $($rows => self.tile::<V, $rows, NV, BITS>(panel, bytes, &inputs, to),)*
+                            $($rows if $rows <= V::TILE_ROWS[NV - 1]
+                                && (BITS == 8 || $rows <= MAX_ROWS_DECODED_IN_PLACE) =>
+                            {
+                                V::run(Tile::<$rows, NV, BITS> {
+                                    inputs: &inputs,
+                                    offsets: self.offsets.as_ptr().add(part.offsets),
+                                    bytes,
+                                    table: self.weights.table().as_ptr(),
+                                    joined: part.joined,
+                                    apart: part.apart,
+                                    from,
+                                    from_stride,
+                                    to,
+                                });
+                            })*
                             _ => {}
                         }
                     };
                 }
                 tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-                for i in 0..height {
-                    let output = cursors[1].next() + panel.column;
-                    self.finish::<V, NV>(panel, output, to.add(i * NV * V::SUMS));
+                if part.is_last {
+                    V::run(Finish::<NV> {
+                        product: self,
+                        panel: part.panel,
+                        height,
+                        output: &mut output,
+                        sums: to,
+                    });
                 }
             }
+            row += height;
         }
     }
+}
 
-    /// The sums of `MR` rows of one panel, to `to`.
-    ///
+/// Steps of a panel that are taken at once.
+#[derive(Clone, Copy)]
+struct Part {
+    panel: Panel,
+    /// Where its groups start.
+    offsets: usize,
+    joined: usize,
+    apart: usize,
+    is_first: bool,
+    is_last: bool,
+    /// The rows' sums.
+    sums: *mut i32,
+    /// From one row's sums to the next; 0 where each tile's take the place of the last's.
+    sums_stride: usize,
+}
+
+/// The sums of `MR` rows and `NV` vectors of columns, over some steps.
+struct Tile<'a, const MR: usize, const NV: usize, const BITS: u8> {
+    /// Where rows start.
+    inputs: &'a [*const u8; MAX_TILE_ROWS],
+    /// Of the steps' groups.
+    offsets: *const u32,
+    bytes: *const u8,
+    table: *const u8,
+    joined: usize,
+    apart: usize,
+    /// What the sums start with, and from one row's to the next.
+    from: *const i32,
+    from_stride: usize,
+    to: *mut i32,
+}
+
+impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, MR, NV, BITS> {
+    type Output = ();
+
     /// # Safety
     ///
-    /// As for `rows_of`; rows start at `inputs`, and `to` holds the sums.
+    /// Offsets from `inputs`, weights and sums are where the fields say; the
+    /// packing put only such groups together as `dot2` takes.
     #[inline(always)]
-    unsafe fn tile<V: Int8, const MR: usize, const NV: usize, const BITS: u8>(
-        &self,
-        panel: Panel,
-        bytes: *const u8,
-        inputs: &[*const u8; MAX_TILE_ROWS],
-        to: *mut i32,
-    ) {
-        if MR > V::TILE_ROWS[NV - 1] || BITS != 8 && MR > MAX_ROWS_DECODED_IN_PLACE {
-            return;
-        }
-        // SAFETY: offsets and weights of the panel's steps exist; the packing
-        // put only such groups together as `dot2` takes.
+    unsafe fn run<V: Int8>(self) {
+        let inputs = self.inputs;
+        // SAFETY: the caller's promise.
         unsafe {
+            let table = V::table(self.table);
             // Loops rather than `array::from_fn`, here and below: closures are
             // compiled without the level's instructions unless they are inlined,
             // and the larger ones were not.
-            let start = self.requantize.initial().as_ptr().add(panel.column);
-            let mut initial = [V::load_sums(start); NV];
-            for j in 1..NV {
-                initial[j] = V::load_sums(start.add(j * V::SUMS));
+            let mut sums = [[V::load_sums(self.from); NV]; MR];
+            for i in 0..MR {
+                for j in 0..NV {
+                    let from = self.from.add(i * self.from_stride + j * V::SUMS);
+                    sums[i][j] = V::load_sums(from);
+                }
             }
-            let mut sums = [initial; MR];
-            let mut offsets = self.offsets.as_ptr().add(panel.offsets);
-            let mut bytes = bytes;
-            let table = V::table(self.weights.table().as_ptr());
+            let (mut offsets, mut bytes) = (self.offsets, self.bytes);
             // Weights of a step's group `$g`; codes shifted by `$shift`.
             macro_rules! weights {
                 ($g:literal, $shift:literal, $mask:literal) => {{
@@ -420,37 +499,37 @@ impl Product<'_> {
             }
             match BITS {
                 8 => {
-                    for _ in 0..panel.joined {
+                    for _ in 0..self.joined {
                         step!(true, 0, 0, 15);
                         bytes = bytes.add(2 * NV * V::BYTES);
                     }
-                    for _ in 0..panel.apart {
+                    for _ in 0..self.apart {
                         step!(false, 0, 0, 15);
                         bytes = bytes.add(2 * NV * V::BYTES);
                     }
                 }
                 4 => {
-                    for _ in 0..panel.joined {
+                    for _ in 0..self.joined {
                         step!(true, 0, 4, 15);
                         bytes = bytes.add(NV * V::BYTES);
                     }
-                    for _ in 0..panel.apart {
+                    for _ in 0..self.apart {
                         step!(false, 0, 4, 15);
                         bytes = bytes.add(NV * V::BYTES);
                     }
                 }
                 _ => {
-                    for _ in 0..panel.joined / 2 {
+                    for _ in 0..self.joined / 2 {
                         step!(true, 0, 2, 3);
                         step!(true, 4, 6, 3);
                         bytes = bytes.add(NV * V::BYTES);
                     }
                     let mut high = false;
-                    if panel.joined % 2 == 1 {
+                    if self.joined % 2 == 1 {
                         step!(true, 0, 2, 3);
                         high = true;
                     }
-                    for _ in 0..panel.apart {
+                    for _ in 0..self.apart {
                         if high {
                             step!(false, 4, 6, 3);
                             bytes = bytes.add(NV * V::BYTES);
@@ -463,92 +542,132 @@ impl Product<'_> {
             }
             for i in 0..MR {
                 for j in 0..NV {
-                    V::store_sums(sums[i][j], to.add((i * NV + j) * V::SUMS));
-                }
-            }
-        }
-    }
-
-    /// The results of one row of one panel.
-    ///
-    /// # Safety
-    ///
-    /// As for `rows_of`; `output` is where the panel's part of the row starts,
-    /// and `sums` holds its sums.
-    #[inline(always)]
-    unsafe fn finish<V: Int8, const NV: usize>(
-        &self,
-        panel: Panel,
-        output: usize,
-        sums: *const i32,
-    ) {
-        let columns = self.weights.columns() - panel.column;
-        // SAFETY: parameters are padded to whole panels; columns below the
-        // matrix's are inside the output and the residual.
-        unsafe {
-            // The value of vector `$j`, whose first `$len` columns there are.
-            macro_rules! value {
-                ($j:expr, $len:expr) => {{
-                    let at = $j * V::SUMS;
-                    let parameter = panel.column + at;
-                    let multiplier = self.requantize.multiplier().as_ptr().add(parameter);
-                    let offset = self.requantize.offset().as_ptr().add(parameter);
-                    let value = V::to_floats(V::load_sums(sums.add(at)))
-                        .mul(Vector::load(multiplier))
-                        .add(Vector::load(offset));
-                    match self.residual {
-                        Some((residual, factor)) => {
-                            let residual = residual.add(output + at);
-                            let residual = V::load_first_floats(residual, $len);
-                            value.add(residual.mul(Vector::splat(factor)))
-                        }
-                        None => value,
-                    }
-                }};
-            }
-            match self.target {
-                Target::Codes(codes) => {
-                    let bounds = [
-                        V::splat(self.requantize.at_least as u8),
-                        V::splat(self.requantize.at_most as u8),
-                    ];
-                    for j in (0..NV).step_by(2) {
-                        let at = j * V::SUMS;
-                        let len = columns.saturating_sub(at).min(2 * V::SUMS);
-                        let first = value!(j, len.min(V::SUMS));
-                        let second = if j + 1 < NV && len > V::SUMS {
-                            value!(j + 1, len - V::SUMS)
-                        } else {
-                            first
-                        };
-                        let to = codes.get().add(output + at);
-                        // The second branch for a length that is known where it is used.
-                        if len == 2 * V::SUMS && j + 1 < NV {
-                            V::store_pair([first, second], bounds, to, 2 * V::SUMS);
-                        } else {
-                            V::store_pair([first, second], bounds, to, len.min((NV - j) * V::SUMS));
-                        }
-                    }
-                }
-                Target::Floats(floats) => {
-                    for j in 0..NV {
-                        let at = j * V::SUMS;
-                        let len = columns.saturating_sub(at).min(V::SUMS);
-                        if len > 0 {
-                            value!(j, len)
-                                .at_least(Vector::splat(self.requantize.at_least))
-                                .at_most(Vector::splat(self.requantize.at_most))
-                                .store_first(floats.get().add(output + at), len);
-                        }
-                    }
+                    V::store_sums(sums[i][j], self.to.add((i * NV + j) * V::SUMS));
                 }
             }
         }
     }
 }
 
-/// The sums of a tile, `[rows, columns]`.
-#[repr(align(64))]
-struct Sums([i32; MAX_TILE_SUMS]);
+/// The results of a tile of `NV` vectors of columns.
+struct Finish<'a, const NV: usize> {
+    product: &'a Product<'a>,
+    panel: Panel,
+    height: usize,
+    /// Where the rows go.
+    output: &'a mut GridCursor,
+    sums: *const i32,
+}
+
+/// Vectors of sums whose results make one vector of bytes.
+const QUAD: usize = 4;
+
+impl<const NV: usize> Int8Kernel for Finish<'_, NV> {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// Parameters are padded to whole panels; the panel's columns below the
+    /// matrix's are inside the output and the residual, and `sums` holds the
+    /// rows' sums and may be read three vectors beyond them.
+    #[inline(always)]
+    unsafe fn run<V: Int8>(self) {
+        let Product {
+            requantize,
+            weights,
+            residual,
+            target,
+            output_grid,
+            ..
+        } = self.product;
+        let column = self.panel.column;
+        let columns = (weights.columns() - column).min(NV * V::SUMS);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let splat = <V::Floats as Vector>::splat;
+            let mut multiplier = [splat(0.0); QUAD];
+            let mut offset = [splat(0.0); QUAD];
+            for j in 0..QUAD {
+                let at = column + j % NV * V::SUMS;
+                multiplier[j] = Vector::load(requantize.multiplier().as_ptr().add(at));
+                offset[j] = Vector::load(requantize.offset().as_ptr().add(at));
+            }
+            // The values of `$vectors` vectors of sums at `$sums` that go to `$output`.
+            macro_rules! values {
+                ($vectors:expr, $sums:expr, $output:expr, $len:expr) => {{
+                    let mut values = [splat(0.0); QUAD];
+                    for j in 0..$vectors {
+                        let sums = V::load_sums($sums.add(j * V::SUMS));
+                        values[j] = V::to_floats(sums).mul(multiplier[j]).add(offset[j]);
+                    }
+                    if let Some((residual, factor)) = *residual {
+                        for j in 0..$vectors {
+                            let at = j * V::SUMS;
+                            let len = V::SUMS.min($len.saturating_sub(at));
+                            let codes = V::load_first_floats(residual.add($output + at), len);
+                            values[j] = values[j].add(codes.mul(splat(factor)));
+                        }
+                    }
+                    values
+                }};
+            }
+            let codes = match target {
+                Target::Codes(codes) => codes.get(),
+                Target::Floats(floats) => {
+                    for i in 0..self.height {
+                        let output = self.output.next() + column;
+                        let values = values!(NV, self.sums.add(i * NV * V::SUMS), output, columns);
+                        for j in 0..NV {
+                            let at = j * V::SUMS;
+                            values[j]
+                                .at_least(splat(requantize.at_least))
+                                .at_most(splat(requantize.at_most))
+                                .store_first(
+                                    floats.get().add(output + at),
+                                    V::SUMS.min(columns.saturating_sub(at)),
+                                );
+                        }
+                    }
+                    return;
+                }
+            };
+            let at_least = V::splat(requantize.at_least as u8);
+            let at_most = V::splat(requantize.at_most as u8);
+            macro_rules! store {
+                ($values:expr, $output:expr, $len:expr) => {
+                    let bytes = V::in_order(V::pack($values));
+                    let bytes = V::min(V::max(bytes, at_least), at_most);
+                    V::store_first(bytes, codes.add($output), $len);
+                };
+            }
+            let is_one_line = output_grid.height == 1 && output_grid.pixel_stride == columns;
+            if QUAD % NV == 0 && columns == NV * V::SUMS && is_one_line {
+                // Rows follow each other without gaps.
+                let output = output_grid.start + self.output.skip(self.height) * columns;
+                let vectors = self.height * NV;
+                let whole = vectors - vectors % QUAD;
+                for i in (0..whole).step_by(QUAD) {
+                    let output = output + i * V::SUMS;
+                    let values = values!(QUAD, self.sums.add(i * V::SUMS), output, V::BYTES);
+                    store!(values, output, V::BYTES);
+                }
+                if whole < vectors {
+                    let (output, len) = (output + whole * V::SUMS, (vectors - whole) * V::SUMS);
+                    let values = values!(QUAD, self.sums.add(whole * V::SUMS), output, len);
+                    store!(values, output, len);
+                }
+                return;
+            }
+            for i in 0..self.height {
+                let output = self.output.next() + column;
+                let mut values = values!(NV, self.sums.add(i * NV * V::SUMS), output, columns);
+                for j in NV..QUAD {
+                    values[j] = values[0];
+                }
+                store!(values, output, columns);
+            }
+        }
+    }
+}
 
 const _: () = assert!(PARAMETER_MULTIPLE.is_multiple_of(MAX_PANEL_VECTORS * MAX_SUMS));

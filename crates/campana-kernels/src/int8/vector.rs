@@ -43,6 +43,13 @@ pub(crate) trait Int8: Copy {
     /// where panels are not that wide.
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS];
 
+    /// Runs a kernel in a function of its own, which keeps the caller small.
+    ///
+    /// # Safety
+    ///
+    /// What the kernel requires of its fields holds.
+    unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output;
+
     /// A vector of bytes.
     type Bytes: Copy;
     /// A vector of 32-bit integers.
@@ -153,18 +160,9 @@ pub(crate) trait Int8: Copy {
     /// to nearest, ties to even, and held to 0 to 255.
     fn pack(values: [Self::Floats; 4]) -> Self::Bytes;
 
-    /// Writes the first `len` of two vectors of floats as bytes: rounded to
-    /// nearest, ties to even, and held to 0 to 255 and to the bounds.
-    ///
-    /// # Safety
-    ///
-    /// `to` is valid for writing `len` bytes, at most two vectors' floats.
-    unsafe fn store_pair(
-        values: [Self::Floats; 2],
-        bounds: [Self::Bytes; 2],
-        to: *mut u8,
-        len: usize,
-    );
+    /// What [`pack`](Self::pack) gave, each vector's bytes after those of the
+    /// vector before.
+    fn in_order(packed: Self::Bytes) -> Self::Bytes;
 
     /// Bytes as a vector of floats.
     ///
@@ -268,6 +266,12 @@ impl Int8 for PortableInt8 {
     const EXACT: bool = false;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
 
+    #[inline(never)]
+    unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise.
+        unsafe { kernel.run::<Self>() }
+    }
+
     type Bytes = [u8; BYTES];
     type Sums = [i32; SUMS];
     type Floats = Portable;
@@ -365,20 +369,8 @@ impl Int8 for PortableInt8 {
     }
 
     #[inline(always)]
-    unsafe fn store_pair(
-        values: [Self::Floats; 2],
-        bounds: [Self::Bytes; 2],
-        to: *mut u8,
-        len: usize,
-    ) {
-        let mut bytes = [0; 2 * SUMS];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            let value = values[i / SUMS].to_array()[i % SUMS];
-            let code = value.round_ties_even().clamp(0.0, 255.0) as u8;
-            *byte = code.max(bounds[0][i]).min(bounds[1][i]);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, len) }
+    fn in_order(packed: Self::Bytes) -> Self::Bytes {
+        core::array::from_fn(|i| packed[channel_of(i / SUMS, i % SUMS)])
     }
 
     #[inline(always)]
