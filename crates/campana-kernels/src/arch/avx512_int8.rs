@@ -124,6 +124,12 @@ impl Int8 for Avx512 {
     }
 
     #[inline(always)]
+    fn hold_loads() {
+        // SAFETY: no instruction; for the compiler it may write to memory.
+        unsafe { core::arch::asm!("", options(nostack, preserves_flags)) }
+    }
+
+    #[inline(always)]
     fn interleave(rows: [__m512i; 4]) -> [__m512i; 4] {
         instruction!({
             let low = _mm512_unpacklo_epi8(rows[0], rows[1]);

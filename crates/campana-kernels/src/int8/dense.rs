@@ -485,6 +485,7 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
                             for j in 0..NV {
                                 sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
                             }
+                            V::hold_loads();
                         }
                         let w = weights!(1, $t, $mask);
                         for i in 0..MR {
@@ -492,6 +493,7 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
                             for j in 0..NV {
                                 sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
                             }
+                            V::hold_loads();
                         }
                     }
                     offsets = offsets.add(2);

@@ -139,6 +139,11 @@ pub(crate) trait Int8: Copy {
     /// `sums[i] + Σ a[4 i + b] w[4 i + b]`; the weights as in [`dot2`](Self::dot2).
     fn dot1(sums: Self::Sums, product: [Self::Bytes; 2]) -> Self::Sums;
 
+    /// Keeps the compiler from reading ahead what comes behind, until there are
+    /// more vectors than registers.
+    #[inline(always)]
+    fn hold_loads() {}
+
     /// Four vectors of four bytes a channel, out of four rows of as many
     /// channels as a vector has bytes:
     /// `result[i][4 l + r] = rows[r][channel_of(i, l)]`.
