@@ -26,7 +26,7 @@ pub(crate) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
 
 /// Sixteen floats in a 512-bit register.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x16(__m512);
+pub(crate) struct F32x16(pub(crate) __m512);
 
 /// Calls an intrinsic that needs nothing but its instruction.
 macro_rules! instruction {

@@ -5,22 +5,18 @@
 //! needs no mask. 32 registers hold the sums of 6 rows and 64 columns.
 
 use core::arch::x86_64::{
-    __m512, __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8,
-    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_broadcast_i32x4, _mm512_castsi512_ps, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_max_epu8, _mm512_max_ps, _mm512_min_epu8, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
-    _mm512_permutexvar_epi32, _mm512_roundscale_ps, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setr_epi32, _mm512_slli_epi32, _mm512_srl_epi16, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
-    _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8, _mm_maskz_loadu_epi8,
+    _mm_storeu_si128, _mm512_broadcast_i32x4, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+    _mm512_mask_storeu_epi8, _mm512_max_epu8, _mm512_min_epu8, _mm512_packs_epi32,
+    _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_setr_epi32, _mm512_srl_epi16, _mm512_storeu_si512,
+    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
 };
 
+use crate::arch::avx512::F32x16;
 use crate::int8::vector::{Int8, MAX_PANEL_VECTORS};
 use crate::level::Int8Kernel;
-use crate::vector::Vector;
 
 /// Compiles a kernel with AVX-512, and runs it.
 ///
@@ -214,89 +210,5 @@ impl Int8 for Avx512 {
             let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(values.0));
             _mm_mask_storeu_epi8(to.cast(), first(len) as u16, bytes);
         }
-    }
-}
-
-/// Sixteen floats in a 512-bit register.
-#[derive(Clone, Copy)]
-pub(crate) struct F32x16(__m512);
-
-impl Vector for F32x16 {
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { _mm512_loadu_ps(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_ps(to, self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_first(from: *const f32, len: usize) -> Self {
-        // SAFETY: the caller's promise; lanes beyond the mask are not read.
-        Self(unsafe { _mm512_maskz_loadu_ps(first(len) as u16, from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store_first(self, to: *mut f32, len: usize) {
-        // SAFETY: the caller's promise; lanes beyond the mask are not written.
-        unsafe { _mm512_mask_storeu_ps(to, first(len) as u16, self.0) }
-    }
-
-    #[inline(always)]
-    fn splat(value: f32) -> Self {
-        Self(instruction!(_mm512_set1_ps(value)))
-    }
-
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self(instruction!(_mm512_add_ps(self.0, other.0)))
-    }
-
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self(instruction!(_mm512_sub_ps(self.0, other.0)))
-    }
-
-    #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        Self(instruction!(_mm512_mul_ps(self.0, other.0)))
-    }
-
-    #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        Self(instruction!(_mm512_div_ps(self.0, other.0)))
-    }
-
-    #[inline(always)]
-    fn mul_add(self, factor: Self, addend: Self) -> Self {
-        Self(instruction!(_mm512_fmadd_ps(self.0, factor.0, addend.0)))
-    }
-
-    #[inline(always)]
-    fn at_least(self, bound: Self) -> Self {
-        // The instruction gives its second operand where either is NaN.
-        Self(instruction!(_mm512_max_ps(bound.0, self.0)))
-    }
-
-    #[inline(always)]
-    fn at_most(self, bound: Self) -> Self {
-        Self(instruction!(_mm512_min_ps(bound.0, self.0)))
-    }
-
-    #[inline(always)]
-    fn round(self) -> Self {
-        Self(instruction!(_mm512_roundscale_ps::<0>(self.0)))
-    }
-
-    #[inline(always)]
-    fn exp2_whole(self) -> Self {
-        Self(instruction!({
-            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
-        }))
     }
 }
