@@ -40,6 +40,14 @@ pub enum Budget<'a> {
 pub type OutputLen<'a> = dyn Fn(&QuantizedModel<'_>) -> Result<u64, Error> + 'a;
 
 impl Budget<'_> {
+    /// Bits that a weight may take on average, of all that are free.
+    fn bits_per_weight(&self, weights: usize) -> f64 {
+        match self {
+            Self::BitsPerWeight(bits) => *bits,
+            Self::OutputBytes { most, .. } => 8.0 * *most as f64 / weights.max(1) as f64,
+        }
+    }
+
     /// Bytes that a model takes, and those that it may take.
     fn taken_and_allowed(&self, model: &QuantizedModel<'_>) -> Result<[f64; 2], Error> {
         match self {
@@ -83,6 +91,8 @@ struct Slot<'m> {
     tensor: ModelTensor<'m>,
     /// Why it stays float, whatever the budget.
     kept: Option<String>,
+    /// Whether it gets no fewer bits than tensors have on average.
+    is_underrated: bool,
     /// Ascending by bits; empty for what stays float.
     choices: Vec<Choice>,
     /// By bits and the logarithm of the price of a byte.
@@ -101,6 +111,17 @@ struct Choice {
 }
 
 impl Choice {
+    /// What is minimized where measured divergences are trusted so far, for a
+    /// tensor that should have at least so many bits.
+    fn cost(&self, trust: f64, fewest: f64) -> f64 {
+        let cost = self.divergence.powf(trust) * error(self.bits).powf(1.0 - trust);
+        if f64::from(self.bits) < fewest {
+            TOO_FEW * cost
+        } else {
+            cost
+        }
+    }
+
     /// The logarithm to base 2 of the price of a byte, in relative squared
     /// error of the weights, that agrees with this price in costs.
     fn log_price(&self, price: f64) -> i32 {
@@ -108,6 +129,9 @@ impl Choice {
         price.log2().round().clamp(-99.0, 0.0) as i32
     }
 }
+
+/// What makes bits for a tensor worth more than those for any other.
+const TOO_FEW: f64 = 1e9;
 
 /// Relative squared error of weights quantized to so many bits.
 fn error(bits: u8) -> f64 {
@@ -149,7 +173,9 @@ impl<'m> Allocator<'m> {
     /// with the relative squared error of the weights: with a trust of 1 the
     /// measured divergence, with 0 the same for all tensors. Divergences are
     /// measured one tensor at a time in a network that is float behind it, and
-    /// do not know what layers behind it undo.
+    /// do not know what layers behind it undo. A tensor whose divergence is
+    /// [underrated](Sensitivity::is_underrated) gets no fewer bits than the
+    /// budget gives tensors on average, rounded down.
     ///
     /// # Errors
     ///
@@ -161,10 +187,14 @@ impl<'m> Allocator<'m> {
         trust: f64,
         progress: &dyn Progress,
     ) -> Result<Allocation<'m>, Error> {
-        for choice in self.slots.iter_mut().flat_map(|slot| &mut slot.choices) {
-            choice.cost = choice.divergence.powf(trust) * error(choice.bits).powf(1.0 - trust);
-        }
         let weights: usize = self.free().map(|slot| count(&slot.tensor)).sum();
+        let average = budget.bits_per_weight(weights).floor();
+        for slot in &mut self.slots {
+            let fewest = if slot.is_underrated { average } else { 0.0 };
+            for choice in &mut slot.choices {
+                choice.cost = choice.cost(trust, fewest);
+            }
+        }
         let mut room = match budget {
             Budget::BitsPerWeight(bits) => bits * weights as f64 / 8.0,
             Budget::OutputBytes { most, .. } => {
@@ -335,6 +365,7 @@ impl<'m> Slot<'m> {
     ) -> Result<Self, Error> {
         let kept = kept_beforehand(&tensor, options);
         let mut choices = Vec::new();
+        let mut is_underrated = false;
         if kept.is_none() {
             let sensitivity = sensitivities.iter().find(|s| s.name == tensor.name);
             let Some(sensitivity) = sensitivity else {
@@ -343,6 +374,7 @@ impl<'m> Slot<'m> {
                     format!("the sensitivity of tensor '{}' is not known", tensor.name),
                 ));
             };
+            is_underrated = sensitivity.is_underrated;
             choices = (1..)
                 .zip(sensitivity.divergence)
                 .map(|(bits, divergence)| Choice {
@@ -359,6 +391,7 @@ impl<'m> Slot<'m> {
         Ok(Self {
             tensor,
             kept,
+            is_underrated,
             choices,
             quantized: BTreeMap::new(),
         })
@@ -558,6 +591,25 @@ mod tests {
             7usize.saturating_sub(picks[0]).min(3)
         );
         assert!(picks[0] >= picks[2] + 2, "{picks:?}");
+    }
+
+    #[test]
+    fn underrated_tensors_get_the_average_where_there_is_room() {
+        let choices_with = |fewest| {
+            let mut choices = choices(64_000.0, 1e-6);
+            for choice in &mut choices {
+                choice.cost = choice.cost(1.0, fewest);
+            }
+            choices
+        };
+        let other = choices(64_000.0, 1.0);
+        let bits = |average: f64, fewest: f64| {
+            let last = choices_with(fewest);
+            let (picks, _) = choose(&[&other, &last], average * 128_000.0 / 8.0);
+            [other[picks[0]].bits, last[picks[1]].bits]
+        };
+        assert_eq!(bits(3.9, 0.0), [6, 1]);
+        assert_eq!(bits(3.9, 3.0), [4, 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What quantizing one tensor alone does to a network's outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use campana_design::{Family, lloyd_max};
 use campana_kernels::ThreadPool;
@@ -39,6 +39,10 @@ pub struct Sensitivity {
     /// Divergence of the network's outputs with this tensor alone quantized,
     /// at 1 to 8 bits.
     pub divergence: [f64; 8],
+    /// Whether photographs would show more: for a layer that no other follows,
+    /// on synthetic images. Networks are unsure of these, and what errors of the
+    /// last layer do to a sure answer is not seen.
+    pub is_underrated: bool,
 }
 
 impl Sensitivity {
@@ -65,6 +69,7 @@ impl Sensitivity {
         Self {
             name: name.to_owned(),
             divergence,
+            is_underrated: false,
         }
     }
 }
@@ -91,7 +96,8 @@ pub fn sensitivities(
     let input = graph.inputs[0].name.clone();
     let images = batches.iter().map(|batch| batch.shape()[0]).sum();
     let start = Frontier::at_input(&input, batches);
-    if matches!(samples, Samples::Synthetic { .. }) {
+    let is_synthetic = matches!(samples, Samples::Synthetic { .. });
+    if is_synthetic {
         align(&mut graph, start.clone(), threads)?;
     }
     let tensors: BTreeMap<&str, Weights> = constant_tensors(model)
@@ -128,13 +134,34 @@ pub fn sensitivities(
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
             if !found.iter().any(|found| found.name == *name) {
-                found.push(trial.sensitivity(node, name, weights)?);
+                let is_last =
+                    || is_last(&trial.graph.nodes[i..], |name| tensors.contains_key(name));
+                let is_underrated = is_synthetic && is_last();
+                found.push(Sensitivity {
+                    is_underrated,
+                    ..trial.sensitivity(node, name, weights)?
+                });
                 progress.tensor_done(name, weights.values.len() as u64);
             }
         }
         pass(&mut trial.front, &trial.graph, i, threads)?;
     }
     Ok(found)
+}
+
+/// Whether nothing with weights is computed from what the first node gives.
+fn is_last(nodes: &[Node], is_weight: impl Fn(&str) -> bool) -> bool {
+    let mut reached: HashSet<&str> = HashSet::new();
+    for (i, node) in nodes.iter().enumerate() {
+        let is_reached = node.inputs.iter().any(|name| reached.contains(&**name));
+        if is_reached && node.inputs.iter().any(|name| is_weight(name)) {
+            return false;
+        }
+        if i == 0 || is_reached {
+            reached.extend(node.outputs.iter().map(|name| &**name));
+        }
+    }
+    true
 }
 
 /// Sensitivities where a network cannot be run: the divergence is taken to be
@@ -416,5 +443,22 @@ mod tests {
     fn a_tensor_without_effect_has_no_sensitivity() {
         let sensitivity = Sensitivity::from_tried("w", [0.0; 3]);
         assert!(sensitivity.divergence.iter().all(|&d| d < 1e-300));
+    }
+    #[test]
+    fn the_last_layer_is_the_one_that_no_other_follows() {
+        let node = |inputs: &[&str], output: &str| Node {
+            inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
+            outputs: vec![output.to_owned()],
+            ..Node::default()
+        };
+        let nodes = [
+            node(&["x", "w1"], "a"),
+            node(&["a"], "b"),
+            node(&["x", "w2"], "side"),
+            node(&["b", "w3"], "y"),
+            node(&["y"], "z"),
+        ];
+        let is_last = |i: usize| is_last(&nodes[i..], |name| name.starts_with('w'));
+        assert_eq!([0, 2, 3].map(is_last), [false, true, true]);
     }
 }
