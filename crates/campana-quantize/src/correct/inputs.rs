@@ -5,6 +5,7 @@ use campana_kernels::{Level, ThreadPool};
 use campana_model::graph::{Attribute, Node};
 use campana_rounding::SecondMoment;
 use campana_tensor::Tensor;
+use rayon::prelude::*;
 
 use crate::Error;
 use crate::correct::images::Random;
@@ -315,10 +316,10 @@ impl InputMoments {
             })
             .collect();
         let count = places.len();
-        let mut gathered = Vec::with_capacity(groups);
-        for group in 0..groups {
+        let gather = |group: usize| {
             let mut columns = vec![0f32; row_len * count];
-            for (at, column) in columns.chunks_exact_mut(count.max(1)).enumerate() {
+            let parts = columns.par_chunks_exact_mut(count.max(1)).enumerate();
+            parts.for_each(|(at, column)| {
                 let channel = group * own + at / (kernel[0] * kernel[1]);
                 let offset = [
                     at / kernel[1] % kernel[0] * dilations[0],
@@ -331,16 +332,15 @@ impl InputMoments {
                         *value = values[((image * channels + channel) * height + y) * width + x];
                     }
                 }
-            }
-            let places = places.clone();
-            gathered.push(Gathered {
+            });
+            Gathered {
                 count,
                 columns,
-                places,
+                places: places.clone(),
                 extent,
-            });
-        }
-        Ok(gathered)
+            }
+        };
+        Ok((0..groups).into_par_iter().map(gather).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mean and variance of each channel of a value.
 
 use campana_tensor::Tensor;
+use rayon::prelude::*;
 
 use crate::Error;
 use crate::correct::walk::{floats, unsupported};
@@ -26,14 +27,19 @@ impl ChannelStatistics {
         self.sums.resize(channels, 0.0);
         self.squares.resize(channels, 0.0);
         let inner: usize = shape[axis + 1..].iter().product();
-        for (i, run) in values.chunks_exact(inner.max(1)).enumerate() {
-            let (sum, squares) = run.iter().fold((0.0, 0.0), |(sum, squares), &value| {
-                let value = f64::from(value);
-                (sum + value, squares + value * value)
-            });
-            self.sums[i % channels] += sum;
-            self.squares[i % channels] += squares;
-        }
+        let inner = inner.max(1);
+        let sums = self.sums.par_iter_mut().zip(&mut self.squares);
+        sums.enumerate().for_each(|(channel, (sums, squares))| {
+            for start in (channel * inner..values.len()).step_by(channels * inner) {
+                let run = values[start..].iter().take(inner);
+                let [sum, square] = run.fold([0.0; 2], |[sum, square], &value| {
+                    let value = f64::from(value);
+                    [sum + value, square + value * value]
+                });
+                *sums += sum;
+                *squares += square;
+            }
+        });
         self.count += values.len() / channels.max(1);
         Ok(())
     }

@@ -280,9 +280,10 @@ fn act<'a>(
             columns,
         } => {
             let (input, len) = (operand(0)?, rows * columns);
-            for n in 0..*batch {
-                let range = n * len..(n + 1) * len;
-                transpose(&input[range.clone()], *rows, *columns, &mut output[range]);
+            if *batch > 0 && len > 0 {
+                pool.for_chunks(&mut output[..batch * len], len, |n, output| {
+                    transpose(&input[n * len..][..len], *rows, *columns, output);
+                });
             }
         }
         Action::Int8(action) => {
