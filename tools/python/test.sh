@@ -1,24 +1,35 @@
 #!/bin/sh
-# Builds the Python package, puts it into `.venv-python` of the repository root
-# with what its tests need, and runs them.
+# Builds the Python package in the tests' profile and runs its tests.
 #
 # usage: tools/python/test.sh [PYTEST ARGUMENTS]
 #
+# The crates are built together with the workspace's tests: built alone, as `pip
+# install` does, they get other features of shared dependencies, and all would be
+# compiled once more. `tools/python/wheel.sh` builds what is installed.
+#
 # PYTHON names the interpreter that makes the environment (default: python3),
-# VENV another environment, which must have maturin, numpy, pytest and onnx. Exits
-# with 3 where no environment can be made.
+# VENV another environment, which must have numpy, pytest and onnx. Exits with 3
+# where no environment can be made.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv=${VENV:-$root/.venv-python}
 if [ ! -x "$venv/bin/python" ]; then
     if ! "${PYTHON:-python3}" -m venv "$venv" ||
-        ! "$venv/bin/pip" install --quiet 'maturin>=1.7,<2' numpy pytest onnx; then
+        ! "$venv/bin/pip" install --quiet numpy pytest onnx; then
         rm -rf "$venv"
         exit 3
     fi
 fi
-PATH=$venv/bin:$PATH
-# The tests' profile: what `cargo test` has built is not built again.
-MATURIN_PEP517_ARGS='--profile dev' \
-    pip install --quiet --no-build-isolation --no-deps --force-reinstall "$root"
-python -m pytest --quiet "$root/crates/campana-python/tests" "$@"
+target=${CARGO_TARGET_DIR:-$root/target}
+package=$target/python
+cd "$root"
+cargo build --quiet --workspace --lib --tests
+rm -rf "$package"
+mkdir -p "$package"
+cp -R crates/campana-python/python/campana "$package"
+for library in "$target"/debug/lib_campana.so "$target"/debug/lib_campana.dylib; do
+    if [ -e "$library" ]; then
+        cp "$library" "$package/campana/_campana.abi3.so"
+    fi
+done
+PYTHONPATH=$package "$venv/bin/python" -m pytest --quiet crates/campana-python/tests "$@"
