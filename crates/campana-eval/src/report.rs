@@ -20,6 +20,7 @@ mod tensor;
 pub use compare::{CompareReport, compare_page};
 pub use demo::{DemoReport, DemoRow, demo_page};
 pub use inspect::inspect_page;
+pub use page::thousands;
 pub use quantize::quantize_page;
 
 #[cfg(test)]

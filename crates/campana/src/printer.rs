@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use campana_eval::report::thousands;
 use campana_pipeline::{PackReport, SYNTHETIC_IMAGES};
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
 use campana_quantize::{AllocationReport, DropReport, QuantizeReport, TensorReport};
@@ -126,14 +127,9 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
     for line in kept_lines(&kept) {
         anstream::println!("{DIM}{line}{DIM:#}");
     }
-    let share = report.output_bytes as f64 / report.input_bytes as f64;
-    anstream::println!(
-        "{BOLD}{}{BOLD:#} {} bytes -> {BOLD}{}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
-        report.input,
-        thousands(report.input_bytes),
-        report.output,
-        thousands(report.output_bytes),
-        percent(share),
+    print_sizes(
+        [&report.input, &report.output],
+        [report.input_bytes, report.output_bytes],
     );
     if !quantized.is_empty() {
         anstream::println!(
@@ -195,14 +191,19 @@ fn drop_line(drop: &DropReport) -> String {
 
 /// What became of a file's size.
 pub(crate) fn print_packed(report: &PackReport) {
-    let share = report.output_bytes as f64 / report.input_bytes as f64;
+    print_sizes(
+        [&report.input, &report.output],
+        [report.input_bytes, report.output_bytes],
+    );
+}
+
+/// Names and sizes of an input and an output.
+fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
     anstream::println!(
-        "{BOLD}{}{BOLD:#} {} bytes -> {BOLD}{}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
-        report.input,
-        thousands(report.input_bytes),
-        report.output,
-        thousands(report.output_bytes),
-        percent(share),
+        "{BOLD}{input}{BOLD:#} {} bytes -> {BOLD}{output}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
+        thousands(before),
+        thousands(after),
+        percent(after as f64 / before as f64),
     );
 }
 
@@ -278,30 +279,4 @@ pub(crate) fn decibels(value: f64) -> String {
 
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
-}
-
-/// A number with thin groups of three digits.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_grouped_from_the_right() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(thousands),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-    }
 }

@@ -143,7 +143,7 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// A number with a comma before each group of three digits.
-pub(super) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (position, digit) in digits.chars().enumerate() {
@@ -300,6 +300,9 @@ mod tests {
             (bytes(999), "999 bytes"),
             (bytes(46_123), "46.1\u{a0}kB"),
             (bytes(999_700), "1.00\u{a0}MB"),
+            (thousands(0), "0"),
+            (thousands(999), "999"),
+            (thousands(1000), "1,000"),
             (thousands(1_234_567), "1,234,567"),
         ];
         for (found, expected) in cases {

@@ -5,13 +5,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use campana_eval::report::thousands;
 use campana_eval::{Network, NodeTime, Preprocessing};
 use campana_pipeline::sidecar;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Bench, Global};
 use crate::interrupt;
-use crate::printer::{self, thousands};
+use crate::printer;
 
 /// Runs before the timed ones.
 const WARM_UP: usize = 5;

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::report::{CompareReport, compare_page};
+use campana_eval::report::{CompareReport, compare_page, thousands};
 use campana_eval::{
     BatchOptions, CompareRow, Correction, Dataset, DatasetOptions, Design, Experiment, Journal,
     compare_csv, compare_markdown, pareto_front,
@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::args::{Compare, Global, Methods};
 use crate::interrupt;
-use crate::printer::{self, decibels, thousands};
+use crate::printer::{self, decibels};
 use crate::progress::Bar;
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use campana_eval::report::{DemoReport, DemoRow, demo_page};
+use campana_eval::report::{DemoReport, DemoRow, demo_page, thousands};
 use campana_eval::{BatchOptions, Candidate, Dataset, DatasetOptions, Network, Sidecar, evaluate};
 use campana_onnx::Model;
 use campana_pipeline::{Overwrite, QuantizeJob, quantize_file, write_file};
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::args::{Demo, Global};
 use crate::interrupt;
-use crate::printer::{self, decibels, percent, thousands};
+use crate::printer::{self, decibels, percent};
 use crate::progress::Bar;
 
 /// ResNet-8 for CIFAR-10, trained for this project by tools/fixture.

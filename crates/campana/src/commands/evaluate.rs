@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use campana_eval::Proportion;
+use campana_eval::report::thousands;
 use campana_pipeline::{EvaluateJob, EvaluateOutcome, evaluate_files};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
-use crate::printer::{self, thousands};
+use crate::printer;
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     let job = EvaluateJob {

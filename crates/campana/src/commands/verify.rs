@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::{Context, Result};
 use campana_eval::Sidecar;
+use campana_eval::report::thousands;
 use campana_pipeline::{Monitor, sample_images};
 use campana_quantize::Samples;
 use campana_verify::{Inputs, Python, Row, Subject, Verdict, Verification, declared_shape, verify};
@@ -11,7 +12,7 @@ use indicatif::ProgressBar;
 
 use crate::args::{Global, Verify, VerifyWorker};
 use crate::interrupt;
-use crate::printer::{self, percent, thousands};
+use crate::printer::{self, percent};
 use crate::progress::Bar;
 
 /// Answers what `run` asks; started by it, once for each model.
