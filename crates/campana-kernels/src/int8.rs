@@ -15,16 +15,16 @@ mod dense;
 mod depthwise;
 mod elementwise;
 mod pack;
+mod pooling;
 pub mod reference;
 mod requantize;
 pub(crate) mod vector;
 
 pub use dense::{Output, multiply};
 pub use depthwise::{PackedTaps, depthwise};
-pub use elementwise::{
-    add, average_pool, dequantize, max_pool, pad, quantize, quantize_channels_last, requantize,
-};
+pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
 pub use pack::{GroupOffsets, PackedWeights, StoredWeights};
+pub use pooling::{average_pool, max_pool};
 pub use requantize::{Affine, Requantize};
 
 #[cfg(test)]

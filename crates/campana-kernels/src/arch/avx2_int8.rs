@@ -8,7 +8,7 @@
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16,
-    _mm_storel_epi64, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm_setr_epi8, _mm_storel_epi64, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
     _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
     _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
     _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32,
@@ -167,6 +167,15 @@ impl Int8 for Avx2 {
             let [a, b] = [_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(b.0)];
             let [c, d] = [_mm256_cvtps_epi32(c.0), _mm256_cvtps_epi32(d.0)];
             _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d))
+        })
+    }
+
+    #[inline(always)]
+    fn triples(packed: __m256i) -> __m256i {
+        instruction!({
+            let turn = _mm_setr_epi8(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, -1, -1, -1, -1);
+            let triples = _mm256_shuffle_epi8(packed, _mm256_broadcastsi128_si256(turn));
+            _mm256_permutevar8x32_epi32(triples, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 3))
         })
     }
 

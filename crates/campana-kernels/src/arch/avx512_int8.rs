@@ -6,12 +6,13 @@
 
 use core::arch::x86_64::{
     __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8, _mm_maskz_loadu_epi8,
-    _mm_storeu_si128, _mm512_broadcast_i32x4, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512,
-    _mm512_mask_storeu_epi8, _mm512_max_epu8, _mm512_min_epu8, _mm512_packs_epi32,
-    _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_setr_epi32, _mm512_srl_epi16, _mm512_storeu_si512,
-    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    _mm_setr_epi8, _mm_storeu_si128, _mm512_broadcast_i32x4, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
+    _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_max_epu8,
+    _mm512_min_epu8, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
+    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32,
+    _mm512_shuffle_epi8, _mm512_srl_epi16, _mm512_storeu_si512, _mm512_unpackhi_epi8,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
 };
 
 use crate::arch::avx512::F32x16;
@@ -68,6 +69,12 @@ impl Int8 for Avx512 {
     unsafe fn load(from: *const u8) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const u8, len: usize) -> __m512i {
+        // SAFETY: the caller's promise; lanes beyond the mask are not read.
+        unsafe { _mm512_maskz_loadu_epi8(first(len), from.cast()) }
     }
 
     #[inline(always)]
@@ -167,6 +174,16 @@ impl Int8 for Avx512 {
             let [a, b] = [_mm512_cvtps_epi32(a.0), _mm512_cvtps_epi32(b.0)];
             let [c, d] = [_mm512_cvtps_epi32(c.0), _mm512_cvtps_epi32(d.0)];
             _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d))
+        })
+    }
+
+    #[inline(always)]
+    fn triples(packed: __m512i) -> __m512i {
+        instruction!({
+            let turn = _mm_setr_epi8(0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11, -1, -1, -1, -1);
+            let triples = _mm512_shuffle_epi8(packed, _mm512_broadcast_i32x4(turn));
+            let order = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 3, 3, 3, 3);
+            _mm512_permutexvar_epi32(order, triples)
         })
     }
 

@@ -1,12 +1,10 @@
-//! Operations on codes that keep channels apart: conversions, sums, pools, borders.
+//! Operations on codes that keep channels apart: conversions, sums, borders.
 
 use super::dense::Output;
 use super::requantize::Affine;
 use super::vector::{Int8, MAX_BYTES};
-use crate::depthwise::Sliding;
 use crate::level::{Int8Kernel, Level};
 use crate::pool::ThreadPool;
-use crate::pooling::Pooling;
 use crate::vector::Vector;
 
 /// Elements below which waking another thread costs more than it gives.
@@ -141,40 +139,81 @@ pub fn quantize_channels_last(
         return;
     };
     assert_eq!(pixels * channels, input.len(), "whole pixels");
+    if channels == 3 {
+        let chunk = 3 * chunk_len(pixels, pool);
+        pool.for_chunks(output, chunk, |i, output| {
+            let (first, count) = (i * chunk / 3, output.len() / 3);
+            let plane = |channel: usize| &input[channel * pixels + first..][..count];
+            // SAFETY: a byte of output for each float.
+            unsafe {
+                level.run_int8(QuantizePictures {
+                    planes: [plane(0), plane(1), plane(2)],
+                    to,
+                    output,
+                });
+            }
+        });
+        return;
+    }
     let chunk = TURNED * channels;
     pool.for_chunks(output, chunk, |i, output| {
         let count = output.len() / channels;
-        let plane = |channel: usize| {
-            let start = channel * pixels + i * TURNED;
-            let mut codes = [0; TURNED];
-            let floats = &input[start..start + count];
-            quantize(
-                level,
-                &ThreadPool::serial(),
-                floats,
-                to,
-                &mut codes[..count],
-            );
-            codes
-        };
-        if channels == 3 {
-            // Pictures: one pass over the output instead of three.
-            let (first, second, third) = (plane(0), plane(1), plane(2));
-            let codes = first.iter().zip(&second).zip(&third);
-            for (pixel, ((a, b), c)) in output.chunks_exact_mut(3).zip(codes) {
-                pixel[0] = *a;
-                pixel[1] = *b;
-                pixel[2] = *c;
-            }
-            return;
-        }
         for channel in 0..channels {
+            let start = channel * pixels + i * TURNED;
+            let (floats, mut codes) = (&input[start..start + count], [0; TURNED]);
+            let codes = &mut codes[..count];
+            quantize(level, &ThreadPool::serial(), floats, to, codes);
             let places = output[channel..].iter_mut().step_by(channels);
-            for (place, code) in places.zip(plane(channel)) {
-                *place = code;
+            for (place, code) in places.zip(codes) {
+                *place = *code;
             }
         }
     });
+}
+
+/// The codes of three planes, a pixel's after those of the pixel before.
+struct QuantizePictures<'a> {
+    planes: [&'a [f32]; 3],
+    to: Affine,
+    output: &'a mut [u8],
+}
+
+impl Int8Kernel for QuantizePictures<'_> {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// Planes are of one length, and the output is as long as the three.
+    #[inline(always)]
+    unsafe fn run<V: Int8>(self) {
+        let splat = <V::Floats as Vector>::splat;
+        let (factor, offset) = (1.0 / self.to.scale, f32::from(self.to.zero_point));
+        let pixels = self.planes[0].len();
+        let mut at = 0;
+        while at < pixels {
+            let count = V::SUMS.min(pixels - at);
+            let mut values = [splat(0.0); 4];
+            // SAFETY: `count` pixels are left.
+            unsafe {
+                for channel in 0..3 {
+                    let from = self.planes[channel].as_ptr().add(at);
+                    let floats: V::Floats = if count == V::SUMS {
+                        Vector::load(from)
+                    } else {
+                        Vector::load_first(from, count)
+                    };
+                    values[channel] = floats
+                        .mul(splat(factor))
+                        .add(splat(offset))
+                        .at_least(splat(0.0))
+                        .at_most(splat(255.0));
+                }
+                let bytes = V::triples(V::pack(values));
+                V::store_first(bytes, self.output.as_mut_ptr().add(3 * at), 3 * count);
+            }
+            at += count;
+        }
+    }
 }
 
 /// The values of codes.
@@ -277,219 +316,6 @@ fn combine(
             });
         }
     });
-}
-
-/// Windows over one image of codes `[height, width, channels]`.
-struct Windows<'a> {
-    input: &'a [u8],
-    channels: usize,
-    window: [usize; 2],
-    sliding: Sliding,
-}
-
-impl Windows<'_> {
-    fn check(&self, output_len: usize) {
-        let [height, width] = self.sliding.output;
-        let input_len = self.sliding.input[0] * self.sliding.input[1] * self.channels;
-        assert!(
-            self.sliding.is_sound(self.window, self.channels),
-            "extents that can be counted"
-        );
-        assert_eq!(self.input.len(), input_len, "input's length");
-        assert_eq!(
-            output_len,
-            height * width * self.channels,
-            "output's length"
-        );
-        let geometry = [self.sliding.strides, self.sliding.dilations, self.window];
-        assert!(
-            geometry.iter().flatten().all(|&n| n > 0),
-            "strides, dilations and window"
-        );
-    }
-
-    /// Where the pixels under the window of output `(y, x)` start that are inside the image.
-    #[inline(always)]
-    fn pixels(&self, y: usize, x: usize) -> impl Iterator<Item = usize> + Clone {
-        let sliding = self.sliding;
-        let (window, channels) = (self.window, self.channels);
-        sliding.taps(0, window[0], y).flat_map(move |ky| {
-            let row = y * sliding.strides[0] + ky * sliding.dilations[0] - sliding.pads_begin[0];
-            sliding.taps(1, window[1], x).map(move |kx| {
-                let column =
-                    x * sliding.strides[1] + kx * sliding.dilations[1] - sliding.pads_begin[1];
-                (row * sliding.input[1] + column) * channels
-            })
-        })
-    }
-}
-
-struct MaxPool<'a>(Windows<'a>, &'a mut [u8]);
-
-impl Int8Kernel for MaxPool<'_> {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// The windows were checked against the output.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) {
-        let Self(windows, output) = self;
-        let (channels, width) = (windows.channels, windows.sliding.output[1]);
-        for (i, output) in output.chunks_exact_mut(channels).enumerate() {
-            let pixels = windows.pixels(i / width, i % width);
-            let mut channel = 0;
-            while channel + V::BYTES <= channels {
-                let mut max = V::splat(0);
-                for pixel in pixels.clone() {
-                    let codes = &windows.input[pixel + channel..][..V::BYTES];
-                    // SAFETY: a vector of codes.
-                    max = V::max(max, unsafe { V::load(codes.as_ptr()) });
-                }
-                // SAFETY: as many channels are left.
-                unsafe { V::store(max, output[channel..][..V::BYTES].as_mut_ptr()) };
-                channel += V::BYTES;
-            }
-            output[channel..].fill(0);
-            for pixel in pixels {
-                for c in channel..channels {
-                    output[c] = output[c].max(windows.input[pixel + c]);
-                }
-            }
-        }
-    }
-}
-
-/// The greatest code under each window of one image; 0 where none is.
-///
-/// # Panics
-///
-/// Where a slice is not as long as its shape, or a stride, a dilation or the window is zero.
-pub fn max_pool(
-    level: Level,
-    input: &[u8],
-    channels: usize,
-    window: [usize; 2],
-    sliding: Sliding,
-    output: &mut [u8],
-) {
-    let windows = Windows {
-        input,
-        channels,
-        window,
-        sliding,
-    };
-    windows.check(output.len());
-    if channels > 0 {
-        // SAFETY: checked.
-        unsafe { level.run_int8(MaxPool(windows, output)) };
-    }
-}
-
-struct AveragePool<'a> {
-    windows: Windows<'a>,
-    pooling: Pooling,
-    from: Affine,
-    to: Option<Affine>,
-    output: Output<'a>,
-}
-
-impl Int8Kernel for AveragePool<'_> {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// The windows were checked against the output.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(mut self) {
-        let windows = &self.windows;
-        let channels = windows.channels;
-        let [height, width] = windows.sliding.output;
-        let splat = <V::Floats as Vector>::splat;
-        let to_scale = self.to.map_or(1.0, |to| to.scale);
-        let offset = splat(self.to.map_or(0.0, |to| f32::from(to.zero_point)));
-        for i in 0..height * width {
-            let pixels = windows.pixels(i / width, i % width);
-            let inside = pixels.clone().count();
-            let count = match self.pooling {
-                Pooling::AverageWithPadding => windows.window[0] * windows.window[1],
-                _ => inside.max(1),
-            };
-            let factor = splat(self.from.scale / (count as f32 * to_scale));
-            let zeros = splat(inside as f32 * f32::from(self.from.zero_point));
-            let mut channel = 0;
-            while channel < channels {
-                let len = V::SUMS.min(channels - channel);
-                let mut sum = splat(0.0);
-                // SAFETY: `len` channels of a pixel inside the image; the
-                // output holds as many of this pixel.
-                unsafe {
-                    for pixel in pixels.clone() {
-                        let codes = &windows.input[pixel + channel..][..len];
-                        // Exact: sums of codes below 2^24.
-                        sum = sum.add(V::load_first_floats(codes.as_ptr(), len));
-                    }
-                    let value = sum.sub(zeros).mul(factor).add(offset);
-                    let at = i * channels + channel;
-                    match &mut self.output {
-                        Output::Codes(codes) => {
-                            let value = value.at_least(splat(0.0)).at_most(splat(255.0));
-                            V::store_first_floats(value, codes.as_mut_ptr().add(at), len);
-                        }
-                        Output::Floats(floats) => {
-                            value.store_first(floats.as_mut_ptr().add(at), len);
-                        }
-                    }
-                }
-                channel += len;
-            }
-        }
-    }
-}
-
-/// The mean under each window of one image, as floats or, where `to` is given, as codes.
-///
-/// # Panics
-///
-/// Where a slice is not as long as its shape, a stride, a dilation or the
-/// window is zero, or the output is not of the kind that `to` says.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a pool and the scales on both sides"
-)]
-pub fn average_pool(
-    level: Level,
-    pooling: Pooling,
-    input: &[u8],
-    from: Affine,
-    channels: usize,
-    window: [usize; 2],
-    sliding: Sliding,
-    to: Option<Affine>,
-    output: Output<'_>,
-) {
-    assert_eq!(
-        to.is_some(),
-        matches!(output, Output::Codes(_)),
-        "codes have a scale"
-    );
-    let windows = Windows {
-        input,
-        channels,
-        window,
-        sliding,
-    };
-    windows.check(output.len());
-    // SAFETY: checked.
-    unsafe {
-        level.run_int8(AveragePool {
-            windows,
-            pooling,
-            from,
-            to,
-            output,
-        });
-    }
 }
 
 /// Bytes below which copying on another thread costs more than it gives.

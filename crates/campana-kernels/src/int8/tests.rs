@@ -383,7 +383,7 @@ fn sums_and_pools_equal_their_definitions_at_every_level() {
         );
         assert_eq!(sum, portable);
         let mut max = vec![0; 4 * 5 * channels];
-        max_pool(level, &image, channels, [3, 3], sliding, &mut max);
+        max_pool(level, &pool, &image, channels, [3, 3], sliding, &mut max);
         let mut mean = vec![0.0; max.len()];
         average_pool(
             level,

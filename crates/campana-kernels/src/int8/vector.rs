@@ -64,6 +64,24 @@ pub(crate) trait Int8: Copy {
     /// `from` is valid for reading them.
     unsafe fn load(from: *const u8) -> Self::Bytes;
 
+    /// Reads the first `len` bytes; what is behind them may be anything.
+    ///
+    /// # Safety
+    ///
+    /// `from` is valid for reading them; they are no more than a vector has.
+    #[inline(always)]
+    unsafe fn load_first(from: *const u8, len: usize) -> Self::Bytes {
+        let mut all = [0u8; MAX_BYTES];
+        // SAFETY: the caller's promise; `all` holds the longest vector.
+        unsafe {
+            if len == Self::BYTES {
+                return Self::load(from);
+            }
+            core::ptr::copy_nonoverlapping(from, all.as_mut_ptr(), len);
+            Self::load(all.as_ptr())
+        }
+    }
+
     /// Writes a vector of bytes, at any alignment.
     ///
     /// # Safety
@@ -168,6 +186,10 @@ pub(crate) trait Int8: Copy {
     /// What [`pack`](Self::pack) gave, each vector's bytes after those of the
     /// vector before.
     fn in_order(packed: Self::Bytes) -> Self::Bytes;
+
+    /// What [`pack`](Self::pack) gave of three vectors (the fourth is left out),
+    /// byte by byte one of each: three quarters of a vector.
+    fn triples(packed: Self::Bytes) -> Self::Bytes;
 
     /// Bytes as a vector of floats.
     ///
@@ -371,6 +393,11 @@ impl Int8 for PortableInt8 {
             }
         }
         bytes
+    }
+
+    #[inline(always)]
+    fn triples(packed: Self::Bytes) -> Self::Bytes {
+        core::array::from_fn(|i| packed[channel_of(i % 3, i / 3 % SUMS)])
     }
 
     #[inline(always)]

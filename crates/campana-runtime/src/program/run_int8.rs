@@ -92,17 +92,18 @@ pub(super) fn act<'a>(
             let input = bytes_of(operand(0)?);
             let [input_len, output_len] = lens(extents);
             let output = &mut bytes_of_mut(output)[..extents.batch * output_len];
-            pool.for_chunks(output, output_len.max(1), |n, output| {
+            for (n, output) in output.chunks_exact_mut(output_len.max(1)).enumerate() {
                 let image = &input[n * input_len..(n + 1) * input_len];
                 int8::max_pool(
                     level,
+                    pool,
                     image,
                     extents.channels,
                     extents.window,
                     extents.sliding,
                     output,
                 );
-            });
+            }
         }
         Int8Action::AveragePool {
             extents,
