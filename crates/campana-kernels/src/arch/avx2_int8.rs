@@ -8,10 +8,10 @@
 
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16,
-    _mm_setr_epi8, _mm_storel_epi64, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
-    _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32,
+    _mm_setr_epi8, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi16, _mm256_add_epi32,
+    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps,
+    _mm256_cvtepu8_epi32, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32,
     _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16,
     _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srli_epi16,
     _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpacklo_epi8,
@@ -74,6 +74,23 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn store_first(bytes: __m256i, to: *mut u8, len: usize) {
+        let mut all = [0u8; 32];
+        // SAFETY: the caller's promise; `all` holds a vector.
+        unsafe {
+            match len {
+                32 => Self::store(bytes, to),
+                16 => _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes)),
+                8 => _mm_storel_epi64(to.cast(), _mm256_castsi256_si128(bytes)),
+                _ => {
+                    Self::store(bytes, all.as_mut_ptr());
+                    core::ptr::copy_nonoverlapping(all.as_ptr(), to, len);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn broadcast4(from: *const u8) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
@@ -127,6 +144,14 @@ impl Int8 for Avx2 {
     #[inline(always)]
     fn interleave(rows: [__m256i; 4]) -> [__m256i; 4] {
         instruction!({
+            // In the order that unpacking halves turns into that of the rows.
+            let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+            let rows = [
+                _mm256_permutevar8x32_epi32(rows[0], order),
+                _mm256_permutevar8x32_epi32(rows[1], order),
+                _mm256_permutevar8x32_epi32(rows[2], order),
+                _mm256_permutevar8x32_epi32(rows[3], order),
+            ];
             let low = _mm256_unpacklo_epi8(rows[0], rows[1]);
             let high = _mm256_unpackhi_epi8(rows[0], rows[1]);
             let low2 = _mm256_unpacklo_epi8(rows[2], rows[3]);

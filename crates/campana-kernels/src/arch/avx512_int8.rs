@@ -135,6 +135,14 @@ impl Int8 for Avx512 {
     #[inline(always)]
     fn interleave(rows: [__m512i; 4]) -> [__m512i; 4] {
         instruction!({
+            // In the order that unpacking quarters turns into that of the rows.
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let rows = [
+                _mm512_permutexvar_epi32(order, rows[0]),
+                _mm512_permutexvar_epi32(order, rows[1]),
+                _mm512_permutexvar_epi32(order, rows[2]),
+                _mm512_permutexvar_epi32(order, rows[3]),
+            ];
             let low = _mm512_unpacklo_epi8(rows[0], rows[1]);
             let high = _mm512_unpackhi_epi8(rows[0], rows[1]);
             let low2 = _mm512_unpacklo_epi8(rows[2], rows[3]);

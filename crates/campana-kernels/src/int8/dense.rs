@@ -340,11 +340,12 @@ impl Product<'_> {
         let mut input = GridCursor::new(self.input_grid, begin);
         let mut output = GridCursor::new(self.output_grid, begin);
         let mut inputs = [self.input; MAX_TILE_ROWS];
+        // Tiles of like height: the last are at most one row lower.
+        let tiles = (end - begin).div_ceil(V::TILE_ROWS[NV - 1]);
+        let (least, higher) = ((end - begin) / tiles, (end - begin) % tiles);
         let mut row = begin;
-        while row < end {
-            // Tiles of like height: the last is not much lower than the others.
-            let left = end - row;
-            let height = left.div_ceil(left.div_ceil(V::TILE_ROWS[NV - 1]));
+        for tile in 0..tiles {
+            let height = least + usize::from(tile < higher);
             // SAFETY: the caller's promise; rows start inside the input.
             unsafe {
                 for start in inputs.iter_mut().take(height) {

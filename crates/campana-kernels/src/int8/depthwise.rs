@@ -1,60 +1,77 @@
 //! Depthwise convolution of codes: every channel has its own small filter.
 //!
-//! The taps of a window are taken four by four: four inputs of each channel
-//! are interleaved, so that a four-way dot product sums within a
-//! channel. Three dot products make a 3x3 window, seven a 5x5 one. Where an
-//! image has few channels, a vector holds those of several neighbouring pixels.
+//! Rows of the image are interleaved four by four, once for all columns: four
+//! codes of a channel, one below the other, lie side by side, and a four-way
+//! dot product sums four taps of a column of the window. Where the rows that
+//! were interleaved hold the windows of two rows of outputs, each column is
+//! multiplied with the weights of both.
 
+use std::cell::RefCell;
+
+use super::pack::Share;
 use super::requantize::Requantize;
-use super::vector::{Int8, MAX_PAIR_SUM, VectorShape, channel_of};
+use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, VectorShape};
 use crate::aligned::AlignedBuffer;
-use crate::gemm::Grid;
+use crate::depthwise::Sliding;
 use crate::level::{Int8Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::Vector;
 
-/// Taps of one dot product.
+/// Rows that are interleaved.
 const GROUP: usize = 4;
 
 /// Vectors of sums of as many channels as a vector has bytes.
 const VECTORS: usize = 4;
+
+/// Rows of outputs whose windows share interleaved rows: 2 where the second
+/// needs no more groups of rows than the first alone.
+fn rows_at_once(window: [usize; 2], sliding: &Sliding) -> usize {
+    let shares = sliding.output[0] > 1
+        && sliding.dilations[0] == 1
+        && sliding.strides[0] + window[0] <= window[0].next_multiple_of(GROUP);
+    if shares { 2 } else { 1 }
+}
 
 /// Filters `[taps, channels]` in the order in which the kernel reads them, and
 /// what is done with the sums.
 #[derive(Clone, Debug)]
 pub struct PackedTaps {
     level: Level,
+    window: [usize; 2],
+    sliding: Sliding,
     channels: usize,
-    /// Offsets in the input of the four taps of each dot product.
-    offsets: Vec<[usize; GROUP]>,
-    /// For each block, channels of a vector of bytes, and each dot product 4 vectors of weights.
+    /// Rows of outputs that are computed together.
+    rows: usize,
+    /// Lanes from one unit of a row to the next: pixels, or several of them
+    /// where they have few channels and lie side by side.
+    unit: usize,
+    /// For each dot product the group of rows that it takes and the bytes in it
+    /// from the first tap to its own.
+    places: Vec<[usize; 2]>,
+    /// For each [`VECTORS`] vectors of a unit, each dot product and each row of
+    /// outputs as many vectors of weights.
     weights: AlignedBuffer,
-    /// For each block its values in the order of the sums.
+    /// For each lane of a unit.
     initial: Vec<i32>,
     multiplier: AlignedBuffer,
     offset: AlignedBuffer,
     bounds: [u8; 2],
-    /// Neighbouring pixels in a vector.
-    pixels: usize,
 }
 
 impl PackedTaps {
-    /// Lays out the filters: `weight(tap, channel)`, with the tap's input at
-    /// `taps[tap]` behind that of the first.
-    ///
-    /// Where `dense` says that the windows of neighbouring outputs are
-    /// neighbours, vectors may span pixels.
+    /// Lays out the filters: `weight(tap, channel)`, the taps row by row.
     ///
     /// # Panics
     ///
-    /// Where `requantize` is for another number of channels, or its bounds are not codes.
+    /// Where `requantize` is for another number of channels, its bounds are
+    /// not codes, or a stride, a dilation or the window is zero.
     pub fn pack(
         level: Level,
-        taps: &[usize],
+        window: [usize; 2],
+        sliding: Sliding,
         channels: usize,
         weight: impl Fn(usize, usize) -> i8,
         requantize: &Requantize,
-        dense: bool,
     ) -> Self {
         assert_eq!(
             requantize.channels(),
@@ -65,87 +82,95 @@ impl PackedTaps {
             requantize.at_least >= 0.0 && requantize.at_most <= 255.0,
             "bounds that are codes"
         );
-        let VectorShape {
-            bytes, sums, exact, ..
-        } = VectorShape::of(level);
-        let pixels = if dense && channels > 0 && bytes.is_multiple_of(channels) {
-            bytes / channels
-        } else {
-            1
+        let geometry = [sliding.strides, sliding.dilations, window];
+        assert!(
+            geometry.iter().flatten().all(|&n| n > 0) && sliding.is_sound(window, channels),
+            "strides, dilations and window"
+        );
+        let shape = VectorShape::of(level);
+        let [height, width] = window;
+        let unit = match sliding.strides[1] == 1 && channels > 0 && channels < shape.bytes {
+            true => least_common_multiple(channels, shape.bytes),
+            false => channels,
         };
-        let lanes = (channels * pixels).next_multiple_of(bytes);
-        // The channel in a lane, where there is one.
-        let channel_in = |lane: usize| (lane < channels * pixels).then(|| lane % channels);
-        let mut groups: Vec<Vec<(usize, Part)>> = (0..taps.len())
-            .step_by(GROUP)
-            .map(|first| {
-                (first..taps.len().min(first + GROUP))
-                    .map(|tap| (tap, Part::Whole))
-                    .collect()
-            })
-            .collect();
-        let overflows = !exact
-            && (0..channels).any(|channel| {
-                groups.iter().flat_map(|group| group.chunks(2)).any(|pair| {
-                    let sum = |sign: i32| -> i32 {
-                        let weights = pair
-                            .iter()
-                            .map(|&(tap, _)| sign * i32::from(weight(tap, channel)));
-                        weights.map(|weight| weight.max(0)).sum()
-                    };
-                    sum(1).max(sum(-1)) > MAX_PAIR_SUM
-                })
-            });
-        if overflows {
-            let half = |part| {
-                move |group: &Vec<(usize, Part)>| {
-                    group.iter().map(|&(tap, _)| (tap, part)).collect()
+        let lanes = unit.next_multiple_of(shape.sums);
+        let rows = rows_at_once(window, &sliding);
+        // The weights of four interleaved rows of a column of the window of output row `r`.
+        let four = |group: usize, column: usize, r: usize, channel: usize| -> [i8; GROUP] {
+            core::array::from_fn(|i| {
+                let row = (group * GROUP + i).checked_sub(r * sliding.strides[0]);
+                match row.filter(|&row| row < height) {
+                    Some(row) => weight(row * width + column, channel),
+                    None => 0,
                 }
-            };
-            groups = groups
+            })
+        };
+        let groups = height.div_ceil(GROUP);
+        let mut dots: Vec<(usize, usize, Share)> = (0..groups)
+            .flat_map(|group| (0..width).map(move |column| (group, column, Share::Whole)))
+            .collect();
+        let overflows = |&(group, column, _): &(usize, usize, Share)| {
+            let channels = (0..channels).flat_map(|channel| (0..rows).map(move |r| (r, channel)));
+            let mut pairs = channels.flat_map(|(r, channel)| {
+                let [a, b, c, d] = four(group, column, r, channel).map(i32::from);
+                [[a, b], [c, d]]
+            });
+            pairs.any(|[a, b]| (a.max(0) + b.max(0)).max(-a.min(0) - b.min(0)) > MAX_PAIR_SUM)
+        };
+        if !shape.exact && dots.iter().any(overflows) {
+            let halves = [Share::Low, Share::High];
+            dots = halves
                 .iter()
-                .map(half(Part::Low))
-                .chain(groups.iter().map(half(Part::High)))
+                .flat_map(|&share| {
+                    dots.iter()
+                        .map(move |&(group, column, _)| (group, column, share))
+                })
                 .collect();
         }
-        let mut weights = AlignedBuffer::zeros(lanes * GROUP * groups.len() / size_of::<f32>());
-        let mut initial = vec![0; lanes];
-        let mut multiplier = AlignedBuffer::zeros(lanes);
-        let mut offset = AlignedBuffer::zeros(lanes);
-        for block in 0..lanes / bytes {
-            for vector in 0..VECTORS {
-                for lane in 0..sums {
-                    let Some(channel) = channel_in(block * bytes + channel_of(vector, lane)) else {
-                        continue;
-                    };
-                    let at = block * bytes + vector * sums + lane;
-                    initial[at] = requantize.initial()[channel];
-                    multiplier.as_mut_slice()[at] = requantize.multiplier()[channel];
-                    offset.as_mut_slice()[at] = requantize.offset()[channel];
-                    for (g, group) in groups.iter().enumerate() {
-                        let start = ((block * groups.len() + g) * VECTORS + vector) * bytes;
-                        for (i, &(tap, part)) in group.iter().enumerate() {
-                            weights.as_mut_bytes()[start + lane * GROUP + i] =
-                                part.of(weight(tap, channel)).cast_unsigned();
+        let vectors = lanes / shape.sums;
+        let mut weights =
+            AlignedBuffer::zeros(vectors * dots.len() * rows * shape.bytes / size_of::<f32>());
+        let bytes = weights.as_mut_bytes();
+        let mut at = 0;
+        for first in (0..vectors).step_by(VECTORS) {
+            for &(group, column, share) in &dots {
+                for r in 0..rows {
+                    for lane in first * shape.sums..lanes.min((first + VECTORS) * shape.sums) {
+                        if lane < unit {
+                            let four = four(group, column, r, lane % channels);
+                            let four = four.map(|weight| share.of(weight).cast_unsigned());
+                            bytes[at..at + GROUP].copy_from_slice(&four);
                         }
+                        at += GROUP;
                     }
                 }
             }
         }
-        let offsets = groups.iter().map(|group| {
-            // Taps that are not there have weights of zero.
-            core::array::from_fn(|i| taps[group.get(i).unwrap_or(&group[0]).0])
-        });
+        let mut initial = vec![0; lanes];
+        let mut multiplier = AlignedBuffer::zeros(lanes);
+        let mut offset = AlignedBuffer::zeros(lanes);
+        for lane in 0..unit {
+            let channel = lane % channels;
+            initial[lane] = requantize.initial()[channel];
+            multiplier.as_mut_slice()[lane] = requantize.multiplier()[channel];
+            offset.as_mut_slice()[lane] = requantize.offset()[channel];
+        }
+        let places = dots
+            .iter()
+            .map(|&(group, column, _)| [group, column * sliding.dilations[1] * channels]);
         Self {
             level,
+            window,
+            sliding,
             channels,
-            offsets: offsets.collect(),
+            rows,
+            unit,
+            places: places.collect(),
             weights,
             initial,
             multiplier,
             offset,
             bounds: [requantize.at_least, requantize.at_most].map(|bound| bound as u8),
-            pixels,
         }
     }
 
@@ -162,219 +187,312 @@ impl PackedTaps {
             + size_of_val(self.initial.as_slice())
     }
 
-    /// Bytes that are read behind the start of a window, what is not used included.
-    pub fn reach(&self) -> usize {
-        let last = self.offsets.iter().flatten().max().copied().unwrap_or(0);
-        last + self.initial.len()
+    /// Columns of the image with its border that windows reach over.
+    fn columns(&self) -> usize {
+        let last = self.sliding.output[1].saturating_sub(1) * self.sliding.strides[1];
+        last + (self.window[1] - 1) * self.sliding.dilations[1] + 1
     }
 }
 
-/// What of a weight a dot product takes; both halves where the whole could overflow.
-#[derive(Clone, Copy)]
-enum Part {
-    Whole,
-    Low,
-    High,
-}
-
-impl Part {
-    fn of(self, weight: i8) -> i8 {
-        match self {
-            Self::Whole => weight,
-            Self::Low => weight >> 1,
-            Self::High => weight - (weight >> 1),
-        }
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
     }
+    a / divisor * b
 }
 
 /// Products below which waking another thread costs more than it gives.
 const MIN_PRODUCTS_PER_THREAD: usize = 60_000;
 
-/// The depthwise convolution of an image that has its border already: output
-/// pixel `i` has its window at the `i`-th place of `input_grid`. The output
-/// `[height, width, channels]` has no gaps.
+/// The depthwise convolution of an image `[height, width, channels]` with a
+/// border of the code `fill`. The output has the same form.
 ///
 /// # Panics
 ///
-/// Where the filters are laid out for another level, or a slice is too short: the input must hold [`PackedTaps::reach`] bytes
-/// behind the last window's start.
+/// Where the filters are laid out for another level, or a slice is not as long as its shape.
 pub fn depthwise(
     level: Level,
     pool: &ThreadPool,
     input: &[u8],
-    input_grid: Grid,
+    fill: u8,
     filters: &PackedTaps,
     output: &mut [u8],
 ) {
+    let len = |[height, width]: [usize; 2]| height * width * filters.channels;
+    let sliding = &filters.sliding;
     assert_eq!(filters.level, level, "filters laid out for this level");
-    assert!(
-        input_grid.fits(filters.reach(), input.len()),
-        "input too short"
-    );
-    assert_eq!(
-        output.len(),
-        input_grid.len() * filters.channels,
-        "output's length"
-    );
+    assert_eq!(input.len(), len(sliding.input), "input's length");
+    assert_eq!(output.len(), len(sliding.output), "output's length");
     if output.is_empty() {
         return;
     }
-    let products = output.len() * filters.offsets.len() * GROUP;
+    let products = output.len() * filters.places.len() * GROUP;
+    let strips = sliding.output[0].div_ceil(filters.rows);
     let jobs = match pool.threads().min(products / MIN_PRODUCTS_PER_THREAD) {
         0 | 1 => 1,
-        threads => (threads * 2).min(input_grid.height),
+        threads => (threads * 2).min(strips),
     };
     let start = SendPtr(output.as_mut_ptr());
-    let height = input_grid.height;
     pool.run(jobs, |job| {
         // SAFETY: the lengths are checked above; jobs write different rows.
         unsafe {
-            level.run_int8(Rows {
+            level.run_int8(Strips {
                 input: input.as_ptr(),
-                grid: input_grid,
+                fill,
                 filters,
-                rows: height * job / jobs..height * (job + 1) / jobs,
+                strips: strips * job / jobs..strips * (job + 1) / jobs,
                 output: start.get(),
             });
         }
     });
 }
 
-struct Rows<'a> {
+thread_local! {
+    /// Interleaved rows.
+    static INTERLEAVED: RefCell<AlignedBuffer> = RefCell::default();
+}
+
+/// Rows of outputs, as many as are computed together in each strip.
+struct Strips<'a> {
     input: *const u8,
-    grid: Grid,
+    fill: u8,
     filters: &'a PackedTaps,
-    rows: std::ops::Range<usize>,
+    strips: std::ops::Range<usize>,
     output: *mut u8,
 }
 
-impl Int8Kernel for Rows<'_> {
+impl Int8Kernel for Strips<'_> {
     type Output = ();
 
     /// # Safety
     ///
-    /// Input and output are as long as the grid says, and nothing else touches these rows.
+    /// Input and output are as long as the windows say, and nothing else
+    /// touches these rows of the output.
     #[inline(always)]
     unsafe fn run<V: Int8>(self) {
-        let filters = self.filters;
-        let span = filters.channels * filters.pixels;
-        for y in self.rows.clone() {
-            for block in 0..filters.initial.len() / V::BYTES {
-                let lanes = V::BYTES.min(span - block * V::BYTES);
-                let input = self.grid.start + y * self.grid.row_stride + block * V::BYTES;
-                let output = y * self.grid.width * filters.channels + block * V::BYTES;
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let (input, output) = (self.input.add(input), self.output.add(output));
-                    match filters.offsets.len() {
-                        3 => self.row::<V, 3>(block, lanes, input, output),
-                        7 => self.row::<V, 7>(block, lanes, input, output),
-                        _ => self.row::<V, 0>(block, lanes, input, output),
+        let (filters, channels) = (self.filters, self.filters.channels);
+        let sliding = &filters.sliding;
+        let [height, width] = sliding.input;
+        let groups = filters.window[0].div_ceil(GROUP);
+        // What lies left of the image, in it, and right of it.
+        let columns = filters.columns();
+        let left = columns.min(sliding.pads_begin[1]) * channels;
+        let inside = width.min(columns.saturating_sub(sliding.pads_begin[1])) * channels;
+        let right = columns * channels - left - inside;
+        // Vectors of lanes that are not stored reach over the end.
+        let group_len = (columns * channels + filters.unit + V::BYTES) * GROUP;
+        // Taken out, because a closure would be compiled without the level's instructions.
+        let mut interleaved = INTERLEAVED.take();
+        let len = groups * group_len + MAX_BYTES + inside;
+        if interleaved.as_bytes().len() < len {
+            interleaved = AlignedBuffer::zeros(len.div_ceil(size_of::<f32>()));
+        }
+        let scratch = interleaved.as_mut_bytes().as_mut_ptr();
+        // SAFETY: the buffer ends with a row of the border.
+        let border = unsafe {
+            let border = scratch.add(groups * group_len + MAX_BYTES);
+            border.write_bytes(self.fill, inside);
+            border.cast_const()
+        };
+        for strip in self.strips.clone() {
+            let y = strip * filters.rows;
+            let rows = filters.rows.min(sliding.output[0] - y);
+            // SAFETY: the caller's promise; rows that no window takes have
+            // weights of zero, or those of outputs that are not there.
+            unsafe {
+                for group in 0..groups {
+                    let mut rows = [border; GROUP];
+                    for i in 0..GROUP {
+                        let tap = (group * GROUP + i) * sliding.dilations[0];
+                        let row = (y * sliding.strides[0] + tap).checked_sub(sliding.pads_begin[0]);
+                        if let Some(row) = row.filter(|&row| row < height) {
+                            rows[i] = self.input.add(row * width * channels);
+                        }
                     }
+                    let to = scratch.add(group * group_len);
+                    to.write_bytes(self.fill, left * GROUP);
+                    V::run(Interleave {
+                        rows,
+                        len: inside,
+                        to: to.add(left * GROUP),
+                    });
+                    to.add((left + inside) * GROUP)
+                        .write_bytes(self.fill, right * GROUP);
+                }
+                let output = self.output.add(y * sliding.output[1] * channels);
+                let vectors = filters.initial.len() / V::SUMS;
+                for first in (0..vectors).step_by(VECTORS) {
+                    let count = VECTORS.min(vectors - first);
+                    macro_rules! strip {
+                        ($($rows:literal $vectors:literal $exact:literal $units:literal;)*) => {
+                            $(if (filters.rows, count, V::EXACT) == ($rows, $vectors, $exact) {
+                                V::run(Strip::<$rows, $vectors, $units> {
+                                    filters,
+                                    first,
+                                    rows,
+                                    interleaved: scratch,
+                                    group_len,
+                                    output,
+                                });
+                            })*
+                        };
+                    }
+                    strip!(
+                        1 1 true 4; 1 2 true 4; 1 3 true 4; 1 4 true 4;
+                        2 1 true 2; 2 2 true 2; 2 3 true 2; 2 4 true 2;
+                        1 1 false 2; 1 2 false 2; 1 3 false 2; 1 4 false 2;
+                        2 1 false 1; 2 2 false 1; 2 3 false 1; 2 4 false 1;
+                    );
+                }
+            }
+        }
+        INTERLEAVED.set(interleaved);
+    }
+}
+
+/// Four rows of `len` bytes: the four first, the four second, ..
+struct Interleave {
+    rows: [*const u8; GROUP],
+    len: usize,
+    to: *mut u8,
+}
+
+impl Int8Kernel for Interleave {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// Rows may be read, and `to` written up to the next whole vector.
+    #[inline(always)]
+    unsafe fn run<V: Int8>(self) {
+        for at in (0..self.len).step_by(V::BYTES) {
+            let len = V::BYTES.min(self.len - at);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let mut rows = [V::splat(0); GROUP];
+                for i in 0..GROUP {
+                    rows[i] = V::load_first(self.rows[i].add(at), len);
+                }
+                let interleaved = V::interleave(rows);
+                for j in 0..VECTORS {
+                    V::store(interleaved[j], self.to.add(GROUP * at + j * V::BYTES));
                 }
             }
         }
     }
 }
 
-impl Rows<'_> {
-    /// One row of a block, of `GROUPS` dot products or any number where that is 0.
-    ///
+/// `NV` vectors of each unit of `R` rows of outputs, `U` units at a time.
+struct Strip<'a, const R: usize, const NV: usize, const U: usize> {
+    filters: &'a PackedTaps,
+    /// The first of the vectors.
+    first: usize,
+    /// Rows that there are.
+    rows: usize,
+    interleaved: *const u8,
+    /// From one group of interleaved rows to the next.
+    group_len: usize,
+    output: *mut u8,
+}
+
+impl<const R: usize, const NV: usize, const U: usize> Int8Kernel for Strip<'_, R, NV, U> {
+    type Output = ();
+
     /// # Safety
     ///
-    /// As for `run`; `input` and `output` are where the row starts.
+    /// The interleaved rows hold the windows of these outputs.
     #[inline(always)]
-    unsafe fn row<V: Int8, const GROUPS: usize>(
-        &self,
-        block: usize,
-        lanes: usize,
-        input: *const u8,
-        output: *mut u8,
-    ) {
-        let (pixels, channels) = (self.filters.pixels, self.filters.channels);
-        let (width, stride) = (self.grid.width, self.grid.pixel_stride);
+    unsafe fn run<V: Int8>(self) {
+        let filters = self.filters;
+        let (channels, unit) = (filters.channels, filters.unit);
+        let width = filters.sliding.output[1];
+        let lane = self.first * V::SUMS;
+        let pixels = unit / channels;
+        let (whole, units) = (width / pixels, width.div_ceil(pixels));
+        let len = (NV * V::SUMS).min(unit - lane);
         let mut x = 0;
-        // SAFETY: the caller's promise; a lane more than a row has is not stored.
+        // SAFETY: the caller's promise.
         unsafe {
-            while x + 2 * pixels <= width {
-                let [first, second] = self.outputs::<V, GROUPS, 2>(block, input.add(x * stride));
-                V::store_first(first, output.add(x * channels), lanes);
-                V::store_first(second, output.add((x + pixels) * channels), lanes);
-                x += 2 * pixels;
+            while x + U <= whole {
+                self.units::<V, U>(x, len);
+                x += U;
             }
-            while x < width {
-                let [result] = self.outputs::<V, GROUPS, 1>(block, input.add(x * stride));
-                let lanes = lanes.min((width - x) * channels);
-                V::store_first(result, output.add(x * channels), lanes);
-                x += pixels;
+            while x < units {
+                let left = width * channels - x * unit;
+                if left > lane {
+                    self.units::<V, 1>(x, len.min(left - lane));
+                }
+                x += 1;
             }
         }
     }
+}
 
-    /// `TX` neighbouring vectors of outputs.
+impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
+    /// `N` units from unit `x` on, `len` lanes of each.
     ///
     /// # Safety
     ///
-    /// As for `row`.
+    /// As for `run`.
     #[inline(always)]
-    unsafe fn outputs<V: Int8, const GROUPS: usize, const TX: usize>(
-        &self,
-        block: usize,
-        input: *const u8,
-    ) -> [V::Bytes; TX] {
+    unsafe fn units<V: Int8, const N: usize>(&self, x: usize, len: usize) {
         let filters = self.filters;
-        let groups = if GROUPS == 0 {
-            filters.offsets.len()
-        } else {
-            GROUPS
-        };
-        let step = filters.pixels * self.grid.pixel_stride;
-        // SAFETY: taps and parameters of the block exist; the packing put only
-        // such taps together as `dot1` takes.
+        let (channels, unit, sliding) = (filters.channels, filters.unit, &filters.sliding);
+        let lane = self.first * V::SUMS;
+        // Bytes of the input from one unit to the next.
+        let step = unit * sliding.strides[1];
+        // SAFETY: the caller's promise; parameters are padded to whole vectors.
         unsafe {
-            let start = filters.initial.as_ptr().add(block * V::BYTES);
-            let mut initial = [V::load_sums(start); VECTORS];
-            for j in 1..VECTORS {
-                initial[j] = V::load_sums(start.add(j * V::SUMS));
-            }
-            let mut sums = [initial; TX];
-            let mut weights = filters
-                .weights
-                .as_bytes()
-                .as_ptr()
-                .add(block * groups * VECTORS * V::BYTES);
-            for g in 0..groups {
-                let offsets = filters.offsets.get_unchecked(g);
-                for t in 0..TX {
-                    let input = input.add(t * step);
-                    // Not `map`: its closure would be compiled without the level's instructions.
-                    let taps = V::interleave([
-                        V::load(input.add(offsets[0])),
-                        V::load(input.add(offsets[1])),
-                        V::load(input.add(offsets[2])),
-                        V::load(input.add(offsets[3])),
-                    ]);
-                    for j in 0..VECTORS {
-                        sums[t][j] =
-                            V::dot1(sums[t][j], [taps[j], V::load(weights.add(j * V::BYTES))]);
+            let initial = filters.initial.as_ptr().add(lane);
+            let mut sums = [[[V::load_sums(initial); NV]; N]; R];
+            for r in 0..R {
+                for i in 0..N {
+                    for j in 0..NV {
+                        sums[r][i][j] = V::load_sums(initial.add(j * V::SUMS));
                     }
                 }
-                weights = weights.add(VECTORS * V::BYTES);
             }
-            let multiplier = filters.multiplier.as_slice().as_ptr().add(block * V::BYTES);
-            let offset = filters.offset.as_slice().as_ptr().add(block * V::BYTES);
-            let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
-            let mut results = [at_least; TX];
-            for t in 0..TX {
-                let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
-                for j in 0..VECTORS {
-                    let multiplier = <V::Floats as Vector>::load(multiplier.add(j * V::SUMS));
-                    let offset = <V::Floats as Vector>::load(offset.add(j * V::SUMS));
-                    values[j] = V::to_floats(sums[t][j]).mul(multiplier).add(offset);
+            let vectors = self.first * filters.places.len() * R;
+            let weights = filters.weights.as_bytes().as_ptr();
+            let mut weights = weights.add(vectors * V::BYTES);
+            let start = self.interleaved.add(GROUP * (x * step + lane));
+            for &[group, offset] in &filters.places {
+                let taps = start.add(group * self.group_len + GROUP * offset);
+                for j in 0..NV {
+                    for i in 0..N {
+                        let taps = V::load(taps.add(GROUP * i * step + j * V::BYTES));
+                        for r in 0..R {
+                            let weights = V::load(weights.add((r * NV + j) * V::BYTES));
+                            sums[r][i][j] = V::dot1(sums[r][i][j], [taps, weights]);
+                        }
+                    }
                 }
-                results[t] = V::min(V::max(V::pack(values), at_least), at_most);
+                weights = weights.add(R * NV * V::BYTES);
             }
-            results
+            let multiplier = filters.multiplier.as_slice().as_ptr().add(lane);
+            let offset = filters.offset.as_slice().as_ptr().add(lane);
+            let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
+            for r in 0..R {
+                if r >= self.rows {
+                    return;
+                }
+                for i in 0..N {
+                    let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
+                    for j in 0..NV {
+                        let multiplier = Vector::load(multiplier.add(j * V::SUMS));
+                        let offset = Vector::load(offset.add(j * V::SUMS));
+                        values[j] = V::to_floats(sums[r][i][j]).mul(multiplier).add(offset);
+                    }
+                    for j in NV..VECTORS {
+                        values[j] = values[0];
+                    }
+                    let bytes = V::in_order(V::pack(values));
+                    let bytes = V::min(V::max(bytes, at_least), at_most);
+                    let output = r * sliding.output[1] * channels + (x + i) * unit + lane;
+                    V::store_first(bytes, self.output.add(output), len);
+                }
+            }
         }
     }
 }

@@ -142,17 +142,17 @@ pub(crate) struct Panel {
     pub(crate) apart: usize,
 }
 
-/// What of a group's weights is summed in one step; both halves one after the
+/// What of weights is summed in one step; both halves one after the
 /// other where the whole could overflow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Share {
+pub(crate) enum Share {
     Whole,
     Low,
     High,
 }
 
 impl Share {
-    fn of(self, weight: i8) -> i8 {
+    pub(crate) fn of(self, weight: i8) -> i8 {
         match self {
             Self::Whole => weight,
             Self::Low => weight >> 1,

@@ -251,7 +251,7 @@ fn depthwise_equals_the_reference_at_every_level() {
         (7, 1, 1),
     ] {
         for channels in [1, 3, 8, 16, 24, 32, 40, 96] {
-            for largest in [40, 64, 127] {
+            for (largest, pads) in [(40, [0, 0]), (64, [1, 2]), (127, [2, 1])] {
                 let mut noise = Noise((window * channels) as u32);
                 let shape = ConvShape {
                     batch: 1,
@@ -261,34 +261,34 @@ fn depthwise_equals_the_reference_at_every_level() {
                     window: [window; 2],
                     strides: [stride; 2],
                     dilations: [dilation; 2],
-                    pads_begin: [0, 0],
-                    pads_end: [0, 0],
+                    pads_begin: pads,
+                    pads_end: [pads[0], pads[1] + 1],
                     groups: channels,
                 };
-                let [height, width] = shape.output();
-                let mut input = noise.codes(15 * 17 * channels);
+                let input = noise.codes(15 * 17 * channels);
                 let weights = noise.weights(window * window * channels, largest);
-                let sums = reference_conv_sums(&shape, &input, &weights, 0);
+                let sums = reference_conv_sums(&shape, &input, &weights, 77);
                 let requantize = noise.requantize(channels, window * window * 4);
                 let expected = reference_codes(&sums, &requantize, None);
-                let taps: Vec<usize> = (0..window * window)
-                    .map(|tap| (tap / window * 17 + tap % window) * dilation * channels)
-                    .collect();
                 let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
-                let grid = Grid {
-                    start: 0,
-                    height,
-                    width,
-                    row_stride: stride * 17 * channels,
-                    pixel_stride: stride * channels,
+                let sliding = Sliding {
+                    input: shape.input,
+                    output: shape.output(),
+                    strides: shape.strides,
+                    dilations: shape.dilations,
+                    pads_begin: pads,
                 };
                 for (level, pool) in everywhere() {
-                    let dense = stride == 1;
-                    let filters =
-                        PackedTaps::pack(level, &taps, channels, weight, &requantize, dense);
-                    input.resize(15 * 17 * channels + filters.reach(), 7);
+                    let filters = PackedTaps::pack(
+                        level,
+                        [window; 2],
+                        sliding,
+                        channels,
+                        weight,
+                        &requantize,
+                    );
                     let mut output = vec![0; expected.len()];
-                    depthwise(level, &pool, &input, grid, &filters, &mut output);
+                    depthwise(level, &pool, &input, 77, &filters, &mut output);
                     assert_eq!(output, expected, "{level:?} {shape:?}");
                 }
             }

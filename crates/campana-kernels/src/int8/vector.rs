@@ -16,10 +16,9 @@ pub(crate) const MAX_PANEL_VECTORS: usize = 4;
 /// 255 times it stays below 2^15.
 pub(crate) const MAX_PAIR_SUM: i32 = 128;
 
-/// The channel in lane `lane` of vector `vector` of four that hold the channels
-/// of one vector of bytes interleaved: what unpacking gives where it works on
-/// 16 bytes at a time.
-pub(crate) const fn channel_of(vector: usize, lane: usize) -> usize {
+/// Where lane `lane` of vector `vector` of four goes where they are packed into
+/// one vector of bytes, 16 bytes at a time.
+pub(crate) const fn place_of(vector: usize, lane: usize) -> usize {
     4 * vector + lane % 4 + 16 * (lane / 4)
 }
 
@@ -164,7 +163,7 @@ pub(crate) trait Int8: Copy {
 
     /// Four vectors of four bytes a channel, out of four rows of as many
     /// channels as a vector has bytes:
-    /// `result[i][4 l + r] = rows[r][channel_of(i, l)]`.
+    /// `result[i][4 l + r] = rows[r][SUMS i + l]`.
     fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
 
     /// The sums as floats, rounded to nearest.
@@ -179,7 +178,7 @@ pub(crate) trait Int8: Copy {
     /// This byte over and over.
     fn splat(byte: u8) -> Self::Bytes;
 
-    /// Floats of interleaved channels as bytes in the channels' order: rounded
+    /// Four vectors of floats as bytes, each where [`place_of`] says: rounded
     /// to nearest, ties to even, and held to 0 to 255.
     fn pack(values: [Self::Floats; 4]) -> Self::Bytes;
 
@@ -361,7 +360,7 @@ impl Int8 for PortableInt8 {
 
     #[inline(always)]
     fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
-        core::array::from_fn(|i| core::array::from_fn(|j| rows[j % 4][channel_of(i, j / 4)]))
+        core::array::from_fn(|i| core::array::from_fn(|j| rows[j % 4][SUMS * i + j / 4]))
     }
 
     #[inline(always)]
@@ -389,7 +388,7 @@ impl Int8 for PortableInt8 {
         let mut bytes = [0; BYTES];
         for (i, values) in values.into_iter().enumerate() {
             for (lane, value) in values.to_array().into_iter().enumerate() {
-                bytes[channel_of(i, lane)] = value.round_ties_even().clamp(0.0, 255.0) as u8;
+                bytes[place_of(i, lane)] = value.round_ties_even().clamp(0.0, 255.0) as u8;
             }
         }
         bytes
@@ -397,12 +396,12 @@ impl Int8 for PortableInt8 {
 
     #[inline(always)]
     fn triples(packed: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| packed[channel_of(i % 3, i / 3 % SUMS)])
+        core::array::from_fn(|i| packed[place_of(i % 3, i / 3 % SUMS)])
     }
 
     #[inline(always)]
     fn in_order(packed: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| packed[channel_of(i / SUMS, i % SUMS)])
+        core::array::from_fn(|i| packed[place_of(i / SUMS, i % SUMS)])
     }
 
     #[inline(always)]

@@ -116,9 +116,7 @@ pub(crate) struct Int8Depthwise {
     /// Weights of each channel.
     pub(crate) taps: usize,
     pub(crate) fill: u8,
-    pub(crate) border: Option<Border>,
     pub(crate) input_len: usize,
-    pub(crate) input_grid: Grid,
     pub(crate) output_len: usize,
 }
 
@@ -320,13 +318,15 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
     let row = padded[1] * channels;
     let [kh, kw] = windows.window;
     let [dy, dx] = sliding.dilations;
-    let border = has_padding.then_some(Border {
+    // Depthwise convolutions put the border around what they read themselves.
+    let has_border = has_padding && !is_depthwise;
+    let border = has_border.then_some(Border {
         planes: 1,
         size: [sliding.input[0], sliding.input[1], channels],
         before: sliding.pads_begin,
         after: windows.pads_end,
     });
-    let scratch = has_padding.then(|| c.buffer(buffer_len(padded[0] * row)));
+    let scratch = has_border.then(|| c.buffer(buffer_len(padded[0] * row)));
     let input_grid = Grid {
         start: 0,
         height: sliding.output[0],
@@ -348,22 +348,13 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                 .collect();
             let requantize = requantize(layer, 0, &sums, None, bounds, to);
             let number = |tap: usize, channel: usize| numbers[channel * kh * kw + tap];
-            let dense = sliding.strides[1] == 1;
+            let level = Level::detect();
             Int8Action::Depthwise(Box::new(Int8Depthwise {
                 batch: geometry.batch,
-                filters: PackedTaps::pack(
-                    Level::detect(),
-                    &taps,
-                    channels,
-                    number,
-                    &requantize,
-                    dense,
-                ),
+                filters: PackedTaps::pack(level, [kh, kw], sliding, channels, number, &requantize),
                 taps: kh * kw,
                 fill: layer.input.zero_point,
-                border,
                 input_len,
-                input_grid,
                 output_len: output.iter().product(),
             }))
         }

@@ -80,13 +80,7 @@ pub(super) fn act<'a>(
         }
         Int8Action::Depthwise(conv) => {
             let input = bytes_of(operand(0)?);
-            run_depthwise(
-                conv,
-                input,
-                bytes_of_mut(output),
-                bytes_of_mut(scratch),
-                machine,
-            );
+            run_depthwise(conv, input, bytes_of_mut(output), machine);
         }
         Int8Action::MaxPool(extents) => {
             let input = bytes_of(operand(0)?);
@@ -226,24 +220,11 @@ fn run_conv(
     }
 }
 
-fn run_depthwise(
-    conv: &Int8Depthwise,
-    input: &[u8],
-    output: &mut [u8],
-    scratch: &mut [u8],
-    machine: &Machine<'_>,
-) {
+fn run_depthwise(conv: &Int8Depthwise, input: &[u8], output: &mut [u8], machine: &Machine<'_>) {
+    let (level, pool) = (machine.level, machine.pool);
     for n in 0..conv.batch {
-        let image = bordered(
-            conv.border,
-            conv.fill,
-            &input[n * conv.input_len..],
-            conv.input_len,
-            scratch,
-            machine,
-        );
+        let image = &input[n * conv.input_len..(n + 1) * conv.input_len];
         let output = &mut output[n * conv.output_len..(n + 1) * conv.output_len];
-        let (level, pool) = (machine.level, machine.pool);
-        int8::depthwise(level, pool, image, conv.input_grid, &conv.filters, output);
+        int8::depthwise(level, pool, image, conv.fill, &conv.filters, output);
     }
 }
