@@ -159,11 +159,7 @@ impl Packing {
         assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
         match self {
             Self::Digits { per_byte, .. } => {
-                let table = self.byte_table();
-                let mut codes = Vec::with_capacity(packed.len() * per_byte);
-                for &byte in packed {
-                    codes.extend_from_slice(&table[usize::from(byte) * per_byte..][..per_byte]);
-                }
+                let mut codes = look_up_rows(&self.byte_table(), per_byte, packed);
                 codes.truncate(count);
                 codes
             }
@@ -178,6 +174,29 @@ impl Packing {
                 codes
             }
         }
+    }
+
+    /// The greatest code in packed bytes, what is left of the last byte included.
+    ///
+    /// # Panics
+    ///
+    /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
+    pub fn max_code(self, packed: &[u8], count: usize) -> u8 {
+        let Self::Digits { per_byte, .. } = self else {
+            return self.unpack(packed, count).into_iter().max().unwrap_or(0);
+        };
+        assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
+        let mut occurs = [false; 256];
+        for &byte in packed {
+            occurs[usize::from(byte)] = true;
+        }
+        let table = self.byte_table();
+        let held = table.chunks_exact(per_byte).zip(occurs);
+        let held = held.filter(|(_, occurs)| *occurs);
+        held.flat_map(|(codes, _)| codes)
+            .copied()
+            .max()
+            .unwrap_or(0)
     }
 
     /// What each byte value holds, shape `[256, codes_per_byte]`: codes for
@@ -200,6 +219,36 @@ impl Packing {
             }
         }
         table
+    }
+}
+
+/// The rows of a table `[rows, row_len]` at these positions, one after another.
+///
+/// # Panics
+///
+/// Where there is no row at a position.
+pub fn look_up_rows(table: &[u8], row_len: usize, positions: &[u8]) -> Vec<u8> {
+    // Rows of a known length are copied in one instruction.
+    fn of_len<const N: usize>(table: &[u8], positions: &[u8]) -> Vec<u8> {
+        let (rows, _) = table.as_chunks::<N>();
+        let mut values = vec![0; positions.len() * N];
+        let (places, _) = values.as_chunks_mut::<N>();
+        for (place, &position) in places.iter_mut().zip(positions) {
+            *place = rows[usize::from(position)];
+        }
+        values
+    }
+    match row_len {
+        1 => of_len::<1>(table, positions),
+        2 => of_len::<2>(table, positions),
+        3 => of_len::<3>(table, positions),
+        4 => of_len::<4>(table, positions),
+        5 => of_len::<5>(table, positions),
+        8 => of_len::<8>(table, positions),
+        _ => {
+            let row = |&position: &u8| &table[usize::from(position) * row_len..][..row_len];
+            positions.iter().flat_map(row).copied().collect()
+        }
     }
 }
 

@@ -636,10 +636,13 @@ impl<const NV: usize> Int8Kernel for Finish<'_, NV> {
             };
             let at_least = V::splat(requantize.at_least as u8);
             let at_most = V::splat(requantize.at_most as u8);
+            let is_bounded = requantize.at_least > 0.0 || requantize.at_most < 255.0;
             macro_rules! store {
                 ($values:expr, $output:expr, $len:expr) => {
-                    let bytes = V::in_order(V::pack($values));
-                    let bytes = V::min(V::max(bytes, at_least), at_most);
+                    let mut bytes = V::in_order(V::pack($values));
+                    if is_bounded {
+                        bytes = V::min(V::max(bytes, at_least), at_most);
+                    }
                     V::store_first(bytes, codes.add($output), $len);
                 };
             }

@@ -487,8 +487,10 @@ impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
                     for j in NV..VECTORS {
                         values[j] = values[0];
                     }
-                    let bytes = V::in_order(V::pack(values));
-                    let bytes = V::min(V::max(bytes, at_least), at_most);
+                    let mut bytes = V::in_order(V::pack(values));
+                    if filters.bounds != [0, 255] {
+                        bytes = V::min(V::max(bytes, at_least), at_most);
+                    }
                     let output = r * sliding.output[1] * channels + (x + i) * unit + lane;
                     V::store_first(bytes, self.output.add(output), len);
                 }

@@ -54,6 +54,11 @@ impl StoredWeights<'_> {
     fn weights(&self, at: usize, len: usize) -> [i8; GROUP] {
         let mut weights = [0; GROUP];
         match self {
+            Self::Int8(numbers) if len == GROUP => {
+                if let Some(four) = numbers[at..].first_chunk() {
+                    weights = *four;
+                }
+            }
             Self::Int8(numbers) => weights[..len].copy_from_slice(&numbers[at..at + len]),
             Self::Codes { table, codes, .. } => {
                 for (weight, code) in weights.iter_mut().zip(&codes[at..at + len]) {
@@ -163,6 +168,14 @@ impl Share {
 
 /// A group, or half of each of its weights.
 type Slot = (usize, Share);
+
+/// Where a group's weights are in a column, and what of them is meant.
+#[derive(Clone, Copy)]
+struct Piece {
+    row: usize,
+    len: usize,
+    share: Share,
+}
 
 /// The groups of a panel in the order in which they are summed, two for each step.
 struct Order {
@@ -292,26 +305,34 @@ impl PackedWeights {
         let mut data = AlignedBuffer::zeros(len.div_ceil(size_of::<f32>()));
         let filling = [stored.zero().unwrap_or(0); GROUP];
         let (mut start, mut offsets) = (0, 0);
+        let mut pieces = Vec::new();
         for (p, &(column, vectors)) in panels.iter().enumerate() {
             let order = order_of(p);
+            if p < orders.len() {
+                let piece = |slot: &Option<Slot>| {
+                    slot.map(|(group, share)| {
+                        let (row, len) = groups.rows(group);
+                        Piece { row, len, share }
+                    })
+                };
+                pieces = order.slots.iter().map(piece).collect();
+            }
             let bytes = &mut data.as_mut_bytes()[start..start + panel_bytes(p)];
             let width = vectors * shape.sums;
             // Blocks small enough for what is read and written to stay in the nearest cache.
             for (b, block) in bytes.chunks_mut(UNITS_AT_ONCE * width * GROUP).enumerate() {
-                let slots = &order.slots[b * UNITS_AT_ONCE * fields..];
+                let pieces = &pieces[b * UNITS_AT_ONCE * fields..];
                 for c in 0..width {
-                    let column = Some(column + c).filter(|&column| column < self.columns);
+                    let column = column + c;
                     let units = block.chunks_exact_mut(width * GROUP);
-                    for (unit, slots) in units.zip(slots.chunks(fields)) {
+                    for (unit, pieces) in units.zip(pieces.chunks(fields)) {
                         let mut word = 0;
                         for field in 0..fields {
-                            let slot = slots.get(field).copied().flatten();
-                            let four = match (slot, column) {
-                                (Some(slot), Some(column)) => {
-                                    self.four(slot, column, groups, stored)
-                                }
-                                _ if self.bits == 8 => [0; GROUP],
-                                _ => filling,
+                            let piece = pieces.get(field).copied().flatten();
+                            let four = match piece.filter(|_| column < self.columns) {
+                                Some(piece) => self.four(piece, column, filling, stored),
+                                None if self.bits == 8 => [0; GROUP],
+                                None => filling,
                             };
                             let shift = usize::from(self.bits) * field;
                             word |= u32::from_le_bytes(four) << shift;
@@ -341,18 +362,22 @@ impl PackedWeights {
     #[inline]
     fn four(
         &self,
-        (group, share): Slot,
+        Piece { row, len, share }: Piece,
         column: usize,
-        groups: Groups,
+        filling: [u8; GROUP],
         stored: StoredWeights<'_>,
     ) -> [u8; GROUP] {
-        let (row, len) = groups.rows(group);
         let at = column * self.rows + row;
         match stored {
             StoredWeights::Codes { codes, .. } if self.bits != 8 => {
-                let mut four = [stored.zero().unwrap_or(0); GROUP];
-                four[..len].copy_from_slice(&codes[at..at + len]);
-                four
+                match codes[at..].first_chunk() {
+                    Some(four) if len == GROUP => *four,
+                    _ => {
+                        let mut four = filling;
+                        four[..len].copy_from_slice(&codes[at..at + len]);
+                        four
+                    }
+                }
             }
             _ => stored
                 .weights(at, len)

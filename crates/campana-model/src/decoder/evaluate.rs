@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use campana_codebook::Storage;
+use campana_codebook::{Storage, look_up_rows};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::form::{Bytes, Floats, Form, Ints, Weights};
@@ -187,11 +187,7 @@ fn looked_up(dims: &[usize], table: &[u8], positions: &Bytes) -> Option<Vec<u8>>
     if count > positions.max_len || !positions.values.iter().all(in_range) {
         return None;
     }
-    let mut values = Vec::with_capacity(count);
-    for &position in positions.values.iter() {
-        values.extend_from_slice(&table[usize::from(position) * len..][..len]);
-    }
-    Some(values)
+    Some(look_up_rows(table, len, &positions.values))
 }
 
 /// A lookup of several levels for each byte.

@@ -133,15 +133,16 @@ fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Wei
         false => (taps, channels),
     };
     // Channels last, as the inputs lie.
-    let mut turned = vec![0; numbers.len()];
-    let (from, to) = (
-        numbers.chunks_exact(channels * taps),
-        turned.chunks_exact_mut(channels * taps),
-    );
-    for (from, to) in from.zip(to) {
-        for (channel, from) in from.chunks_exact(taps).enumerate() {
-            for (tap, number) in from.iter().enumerate() {
-                to[tap * channels + channel] = *number;
+    let mut turned = numbers;
+    if taps > 1 {
+        let mut filter = vec![0; channels * taps];
+        for numbers in turned.chunks_exact_mut(channels * taps) {
+            filter.copy_from_slice(numbers);
+            for (tap, numbers) in numbers.chunks_exact_mut(channels).enumerate() {
+                let of_tap = filter[tap..].iter().step_by(taps);
+                for (to, number) in numbers.iter_mut().zip(of_tap) {
+                    *to = *number;
+                }
             }
         }
     }
@@ -194,30 +195,26 @@ fn dense(
 
 /// A matrix `[columns, runs, run_len]` in as few bits as its numbers need.
 fn pack_matrix(runs: usize, run_len: usize, columns: usize, numbers: &[i8]) -> PackedWeights {
-    let mut places = [None; 256];
-    let mut table = [0i8; 16];
-    let mut levels = 0;
+    let mut occurs = [false; 256];
     for &number in numbers {
-        let place = &mut places[usize::from(number.cast_unsigned())];
-        if place.is_none() {
-            if levels < table.len() {
-                table[levels] = number;
-            }
-            *place = Some(levels as u8);
-            levels += 1;
-        }
+        occurs[usize::from(number.cast_unsigned())] = true;
     }
+    let levels = occurs.iter().filter(|&&occurs| occurs).count();
+    let mut table = [0i8; 16];
     if levels > table.len() {
-        return PackedWeights::pack(
-            Level::detect(),
-            runs,
-            run_len,
-            columns,
-            StoredWeights::Int8(numbers),
-        );
+        let stored = StoredWeights::Int8(numbers);
+        return PackedWeights::pack(Level::detect(), runs, run_len, columns, stored);
     }
-    let place = |number: &i8| places[usize::from(number.cast_unsigned())].unwrap_or(0);
-    let codes: Vec<u8> = numbers.iter().map(place).collect();
+    let mut code_of = [0u8; 256];
+    let found = (0..=255u8).filter(|&byte| occurs[usize::from(byte)]);
+    for (code, byte) in found.enumerate() {
+        table[code] = byte.cast_signed();
+        code_of[usize::from(byte)] = code as u8;
+    }
+    let codes: Vec<u8> = numbers
+        .iter()
+        .map(|number| code_of[usize::from(number.cast_unsigned())])
+        .collect();
     let stored = StoredWeights::Codes {
         bits: if levels <= 4 { 2 } else { 4 },
         table,
@@ -244,9 +241,12 @@ fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(Vec<i8>, Vec<f3
         let table = tensor.tables.table(tensor.group_table(group)).iter();
         let table: Option<Vec<i8>> = table.map(|level| small_whole(level + shift)).collect();
         let table = table.filter(|_| scale.is_finite())?;
-        for &code in codes {
-            numbers.push(*table.get(usize::from(code))?);
+        if codes.iter().any(|&code| usize::from(code) >= table.len()) {
+            return None;
         }
+        let mut number_of = [0; 256];
+        number_of[..table.len()].copy_from_slice(&table);
+        numbers.extend(codes.iter().map(|&code| number_of[usize::from(code)]));
         scales.push(scale);
     }
     Some((numbers, scales))
