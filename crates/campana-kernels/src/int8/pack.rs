@@ -51,6 +51,7 @@ impl StoredWeights<'_> {
     }
 
     /// The weights `at..at + len`, up to four of them, and zeros behind them.
+    #[inline(always)]
     fn weights(&self, at: usize, len: usize) -> [i8; GROUP] {
         let mut weights = [0; GROUP];
         match self {
@@ -359,7 +360,7 @@ impl PackedWeights {
     }
 
     /// The weights, or codes, of a group in a column.
-    #[inline]
+    #[inline(always)]
     fn four(
         &self,
         Piece { row, len, share }: Piece,
@@ -379,9 +380,13 @@ impl PackedWeights {
                     }
                 }
             }
-            _ => stored
-                .weights(at, len)
-                .map(|weight| share.of(weight).cast_unsigned()),
+            _ => {
+                let (weights, mut four) = (stored.weights(at, len), [0; GROUP]);
+                for i in 0..GROUP {
+                    four[i] = share.of(weights[i]).cast_unsigned();
+                }
+                four
+            }
         }
     }
 
