@@ -38,40 +38,28 @@ impl Windows<'_> {
         );
     }
 
-    /// The pixels under the window of output `(y, x)` that are inside the image.
-    #[inline(always)]
-    fn patch(&self, y: usize, x: usize) -> Patch {
+    /// The pixels of an axis under the window of an output on it that are
+    /// inside the image.
+    fn taps(&self, axis: usize, output: usize) -> Taps {
         let sliding = self.sliding;
-        let taps = [
-            sliding.taps(0, self.window[0], y),
-            sliding.taps(1, self.window[1], x),
-        ];
-        // The first tap inside, from the image's edge; whatever where none is.
-        let first = |axis: usize, output: usize| {
-            let at = output * sliding.strides[axis] + taps[axis].start * sliding.dilations[axis];
-            at.wrapping_sub(sliding.pads_begin[axis])
-        };
-        let row = sliding.input[1] * self.channels;
-        Patch {
-            start: (first(0, y).wrapping_mul(row))
-                .wrapping_add(first(1, x).wrapping_mul(self.channels)),
-            rows: taps[0].len(),
-            columns: taps[1].len(),
-            row_step: sliding.dilations[0] * row,
-            column_step: sliding.dilations[1] * self.channels,
+        let taps = sliding.taps(axis, self.window[axis], output);
+        let pixel = [sliding.input[1] * self.channels, self.channels][axis];
+        let first = output * sliding.strides[axis] + taps.start * sliding.dilations[axis];
+        Taps {
+            // Whatever, where none is inside.
+            start: (first.wrapping_sub(sliding.pads_begin[axis])).wrapping_mul(pixel),
+            count: taps.len(),
+            step: sliding.dilations[axis] * pixel,
         }
     }
 }
 
-/// Pixels of an image, in rows.
+/// Pixels on an axis, as offsets in the image.
 #[derive(Clone, Copy)]
-struct Patch {
+struct Taps {
     start: usize,
-    rows: usize,
-    columns: usize,
-    /// From one row, and from one pixel, to the next.
-    row_step: usize,
-    column_step: usize,
+    count: usize,
+    step: usize,
 }
 
 /// Operations below which waking another thread costs more than it gives.
@@ -102,18 +90,24 @@ impl Int8Kernel for MaxPool<'_> {
     unsafe fn run<V: Int8>(self) {
         let windows = self.windows;
         let (channels, width) = (windows.channels, windows.sliding.output[1]);
+        let across: Vec<Taps> = (0..width).map(|x| windows.taps(1, x)).collect();
+        let mut down = windows.taps(0, self.first);
         for (i, output) in self.output.chunks_exact_mut(channels).enumerate() {
-            let patch = windows.patch(self.first + i / width, i % width);
+            if i % width == 0 {
+                down = windows.taps(0, self.first + i / width);
+            }
+            let across = across[i % width];
+            let start = down.start.wrapping_add(across.start);
             let mut channel = 0;
             while channel < channels {
                 let len = V::BYTES.min(channels - channel);
                 let mut max = V::splat(0);
                 // SAFETY: `len` channels are left of pixels inside the image.
                 unsafe {
-                    let start = windows.input.as_ptr().wrapping_add(patch.start + channel);
-                    for row in 0..patch.rows {
-                        for column in 0..patch.columns {
-                            let offset = row * patch.row_step + column * patch.column_step;
+                    let start = windows.input.as_ptr().wrapping_add(start + channel);
+                    for row in 0..down.count {
+                        for column in 0..across.count {
+                            let offset = row * down.step + column * across.step;
                             max = V::max(max, V::load_first(start.wrapping_add(offset), len));
                         }
                     }
@@ -186,8 +180,9 @@ impl Int8Kernel for AveragePool<'_> {
         let to_scale = self.to.map_or(1.0, |to| to.scale);
         let offset = splat(self.to.map_or(0.0, |to| f32::from(to.zero_point)));
         for i in 0..height * width {
-            let patch = windows.patch(i / width, i % width);
-            let inside = patch.rows * patch.columns;
+            let (down, across) = (windows.taps(0, i / width), windows.taps(1, i % width));
+            let start = down.start.wrapping_add(across.start);
+            let inside = down.count * across.count;
             let count = match self.pooling {
                 Pooling::AverageWithPadding => windows.window[0] * windows.window[1],
                 _ => inside.max(1),
@@ -201,10 +196,10 @@ impl Int8Kernel for AveragePool<'_> {
                 // SAFETY: `len` channels of a pixel inside the image; the
                 // output holds as many of this pixel.
                 unsafe {
-                    let start = windows.input.as_ptr().wrapping_add(patch.start + channel);
-                    for row in 0..patch.rows {
-                        for column in 0..patch.columns {
-                            let offset = row * patch.row_step + column * patch.column_step;
+                    let start = windows.input.as_ptr().wrapping_add(start + channel);
+                    for row in 0..down.count {
+                        for column in 0..across.count {
+                            let offset = row * down.step + column * across.step;
                             let codes = start.wrapping_add(offset);
                             // Exact: sums of codes below 2^24.
                             sum = sum.add(V::load_first_floats(codes, len));
