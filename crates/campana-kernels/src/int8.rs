@@ -7,9 +7,9 @@
 //! [`Requantize`] turns the sums into codes or floats.
 //!
 //! Processors without a four-way dot product multiply bytes into 16-bit pairs
-//! that saturate. [`PackedWeights`] therefore arranges what is summed in 16
+//! that saturate. For them [`PackedWeights`] arranges what is summed in 16
 //! bits such that no input can overflow it; the kernels rely on that and need
-//! no slower variant.
+//! no slower variant. Weights are therefore laid out for a level, which runs them.
 
 mod dense;
 mod depthwise;

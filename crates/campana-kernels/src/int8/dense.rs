@@ -647,7 +647,7 @@ impl<const NV: usize> Int8Kernel for Finish<'_, NV> {
                 };
             }
             let is_one_line = output_grid.height == 1 && output_grid.pixel_stride == columns;
-            if QUAD % NV == 0 && columns == NV * V::SUMS && is_one_line {
+            if QUAD.is_multiple_of(NV) && columns == NV * V::SUMS && is_one_line {
                 // Rows follow each other without gaps.
                 let output = output_grid.start + self.output.skip(self.height) * columns;
                 let vectors = self.height * NV;

@@ -86,7 +86,7 @@ impl Combine<'_> {
                 .at_most(splat(self.bounds[1]));
             match &mut self.output {
                 Output::Codes(codes) => {
-                    V::store_first_floats(value, codes.as_mut_ptr().add(at), count)
+                    V::store_first_floats(value, codes.as_mut_ptr().add(at), count);
                 }
                 Output::Floats(floats) if ALL => value.store(floats.as_mut_ptr().add(at)),
                 Output::Floats(floats) => value.store_first(floats.as_mut_ptr().add(at), count),
