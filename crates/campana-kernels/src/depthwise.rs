@@ -1,15 +1,18 @@
 //! Depthwise convolution: every channel has its own small filter.
 //!
-//! Channels-last, so a vector is eight channels of one pixel and nothing ever
-//! crosses lanes. Four neighbouring outputs times two vectors are summed at
-//! once: eight independent sums hide the latency of multiply-add, and a loaded
-//! value serves every output whose window covers it.
+//! Channels-last, so a vector is some channels of one pixel and nothing ever
+//! crosses lanes. Up to eight neighbouring outputs are summed at once, one or
+//! two vectors each: a row of the filter stays in registers, and a loaded value
+//! serves every output whose window covers it. All rows are done for as many
+//! channels as keep their filters in the first cache before the next channels.
+
+use std::ops::Range;
 
 use crate::aligned::AlignedBuffer;
 use crate::codes::{CodedMatrix, Decoding, give_back, take_buffer};
 use crate::level::{Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
-use crate::vector::{MIN_LANES, Vector};
+use crate::vector::{MAX_LANES, MIN_LANES, Vector};
 
 /// Filters `[window height, window width, channels]` and a bias for each channel.
 #[derive(Clone, Debug)]
@@ -156,7 +159,7 @@ impl Sliding {
     }
 
     /// The window's taps that fall inside the image, for one output position on an axis.
-    pub(crate) fn taps(&self, axis: usize, window: usize, output: usize) -> std::ops::Range<usize> {
+    pub(crate) fn taps(&self, axis: usize, window: usize, output: usize) -> Range<usize> {
         let start = output * self.strides[axis];
         let (pad, dilation) = (self.pads_begin[axis], self.dilations[axis]);
         let first = pad.saturating_sub(start).div_ceil(dilation).min(window);
@@ -166,19 +169,13 @@ impl Sliding {
             .min(window);
         first..end.max(first)
     }
-
-    /// The output positions on an axis whose whole window is inside the image.
-    pub(crate) fn interior(&self, axis: usize, window: usize) -> std::ops::Range<usize> {
-        let (pad, stride) = (self.pads_begin[axis], self.strides[axis]);
-        let reach = (window - 1) * self.dilations[axis] + 1;
-        let first = pad.div_ceil(stride).min(self.output[axis]);
-        let end = (self.input[axis] + pad)
-            .checked_sub(reach)
-            .map_or(0, |last| last / stride + 1)
-            .min(self.output[axis]);
-        first..end.max(first)
-    }
 }
+
+/// Bytes of weights that stay in the first cache beside the rows they meet.
+const WEIGHT_BLOCK_BYTES: usize = 8 << 10;
+
+/// Channels of a block are a multiple of this, four of the widest vectors.
+const CHANNEL_STEP: usize = 4 * MAX_LANES;
 
 /// Products below which waking another thread costs more than it gives.
 const MIN_PRODUCTS_PER_THREAD: usize = 30_000;
@@ -224,10 +221,17 @@ pub fn depthwise(
     if output.is_empty() {
         return;
     }
-    let products = output.len() * filters.window[0] * filters.window[1];
-    let jobs = match pool.threads().min(products / MIN_PRODUCTS_PER_THREAD) {
-        0 | 1 => 1,
-        threads => (threads * 2).min(out_height),
+    let taps = filters.window[0] * filters.window[1];
+    let block = (WEIGHT_BLOCK_BYTES / (taps * size_of::<f32>()) / CHANNEL_STEP).max(1);
+    let block = block * CHANNEL_STEP;
+    let blocks = channels.div_ceil(block);
+    let threads = pool.threads();
+    let threads = threads.min(output.len() * taps / MIN_PRODUCTS_PER_THREAD);
+    // Few rows are too uneven parts.
+    let (row_jobs, channel_jobs) = match threads {
+        0 | 1 => (1, 1),
+        _ if out_height < 4 * threads && blocks >= threads => (1, (2 * threads).min(blocks)),
+        _ => ((2 * threads).min(out_height), 1),
     };
     let start = SendPtr(output.as_mut_ptr());
     let mut decoded = None;
@@ -240,15 +244,20 @@ pub fn depthwise(
             buffer.as_slice()
         }
     };
-    pool.run(jobs, |job| {
-        // SAFETY: the lengths are checked above; jobs write different rows.
+    pool.run(row_jobs * channel_jobs, |job| {
+        let (row_job, channel_job) = (job / channel_jobs, job % channel_jobs);
+        let first_block = blocks * channel_job / channel_jobs;
+        let end_block = blocks * (channel_job + 1) / channel_jobs;
+        // SAFETY: the lengths are checked above; jobs write different rows or channels.
         unsafe {
             level.run(Rows {
                 input: input.as_ptr(),
                 filters,
                 weights,
                 sliding: &sliding,
-                rows: out_height * job / jobs..out_height * (job + 1) / jobs,
+                rows: out_height * row_job / row_jobs..out_height * (row_job + 1) / row_jobs,
+                channels: first_block * block..channels.min(end_block * block),
+                block,
                 at_least,
                 at_most,
                 output: start.get(),
@@ -266,7 +275,10 @@ struct Rows<'a> {
     /// The filters' values, decoded.
     weights: &'a [f32],
     sliding: &'a Sliding,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
+    channels: Range<usize>,
+    /// Channels that all rows are done for before the next.
+    block: usize,
     at_least: f32,
     at_most: f32,
     output: *mut f32,
@@ -277,7 +289,8 @@ impl Kernel for Rows<'_> {
 
     /// # Safety
     ///
-    /// Input, weights and output are as long as their shapes, and nothing else touches these rows.
+    /// Input, weights and output are as long as their shapes, and nothing else
+    /// touches these channels of these rows.
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let dense = self.sliding.dilations[1] == 1;
@@ -294,8 +307,19 @@ impl Kernel for Rows<'_> {
     }
 }
 
-/// Outputs that the fast path sums at once.
-const TILE: usize = 4;
+/// Outputs in a row below which each is summed by itself.
+const MIN_TILE: usize = 4;
+
+/// How many of the outputs left in a row are summed at once: 8, 7 or
+/// [`MIN_TILE`], which may be more than are left.
+fn tile_width(left: usize) -> usize {
+    match left {
+        // Most networks' images have sides of a multiple of 7.
+        _ if left.is_multiple_of(7) => 7,
+        8.. => 8,
+        _ => MIN_TILE,
+    }
+}
 
 impl Rows<'_> {
     /// All rows; `KW` is the window's width and `SX` its step, or `KW` is 0
@@ -307,29 +331,28 @@ impl Rows<'_> {
     #[inline(always)]
     unsafe fn rows<V: Vector, const KW: usize, const SX: usize>(&self) {
         let width = self.sliding.output[1];
-        let interior = match KW {
-            0 => 0..0,
-            _ => self.sliding.interior(1, KW),
-        };
-        for y in self.rows.clone() {
-            let mut x = 0;
-            while x < width {
-                // SAFETY: the caller's promise; in the interior every tap is inside the row.
-                unsafe {
-                    if KW > 0 && interior.contains(&x) {
-                        if x + TILE <= interior.end {
-                            self.tile::<V, KW, SX, TILE>(y, x);
-                            x += TILE;
-                        } else if x + 2 <= interior.end {
-                            self.tile::<V, KW, SX, 2>(y, x);
-                            x += 2;
-                        } else {
-                            self.tile::<V, KW, SX, 1>(y, x);
+        for first in self.channels.clone().step_by(self.block) {
+            let block = first..self.channels.end.min(first + self.block);
+            for y in self.rows.clone() {
+                let mut x = 0;
+                while x < width {
+                    let block = block.clone();
+                    // SAFETY: the caller's promise; tiles end inside the row.
+                    unsafe {
+                        if KW == 0 || width < MIN_TILE {
+                            self.pixel::<V>(y, x, block);
                             x += 1;
+                            continue;
                         }
-                    } else {
-                        self.pixel::<V>(y, x);
-                        x += 1;
+                        // The last tile may begin before the end of the one before.
+                        let tile = tile_width(width - x);
+                        x = x.min(width - tile);
+                        match tile {
+                            8 => self.tile::<V, KW, SX, 8>(y, x, block),
+                            7 => self.tile::<V, KW, SX, 7>(y, x, block),
+                            _ => self.tile::<V, KW, SX, MIN_TILE>(y, x, block),
+                        }
+                        x += tile;
                     }
                 }
             }
@@ -345,7 +368,7 @@ impl Rows<'_> {
             * self.filters.channels
     }
 
-    /// `TX` neighbouring outputs whose windows are inside their rows.
+    /// `TX` neighbouring outputs.
     ///
     /// # Safety
     ///
@@ -355,12 +378,16 @@ impl Rows<'_> {
         &self,
         y: usize,
         x: usize,
+        channels: Range<usize>,
     ) {
-        let channels = self.filters.channels;
-        let mut channel = 0;
+        let Range {
+            start: mut channel,
+            end: channels,
+        } = channels;
         // SAFETY: as for the caller.
         unsafe {
-            while channel + 2 * V::LANES <= channels {
+            // Sums and a row of weights fill the registers.
+            while V::REGISTERS >= 32 && channel + 2 * V::LANES <= channels {
                 self.tile_channels::<V, KW, SX, TX, 2>(y, x, channel);
                 channel += 2 * V::LANES;
             }
@@ -398,32 +425,58 @@ impl Rows<'_> {
         x: usize,
         channel: usize,
     ) {
+        static OUTSIDE: [f32; 2 * MAX_LANES] = [0.0; 2 * MAX_LANES];
         let channels = self.filters.channels;
         let padded = channels.next_multiple_of(MIN_LANES);
-        let first_column = x * SX - self.sliding.pads_begin[1];
-        // SAFETY: as for `tile`.
+        // Before the row, where the window begins there.
+        let first_column = (x * SX).wrapping_sub(self.sliding.pads_begin[1]);
+        // SAFETY: as for `tile`; columns outside the row are read from zeros.
         unsafe {
-            let bias = self.filters.bias.as_slice().as_ptr().add(channel);
-            let bias: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+            let mut bias = [V::splat(0.0); NV];
+            for j in 0..NV {
+                let from = self.filters.bias.as_slice().as_ptr();
+                bias[j] = V::load(from.add(channel + j * V::LANES));
+            }
             let mut sums = [bias; TX];
             for ky in self.sliding.taps(0, self.filters.window[0], y) {
-                let row = self
-                    .input
-                    .add(self.row_start(y, ky) + first_column * channels + channel);
-                let weights = self.weights.as_ptr().add(ky * KW * padded + channel);
+                let row = self.input.add(self.row_start(y, ky) + channel);
+                let from = self.weights.as_ptr().add(ky * KW * padded + channel);
+                let mut weights = [bias; KW];
                 for kx in 0..KW {
                     for j in 0..NV {
-                        let weight = V::load(weights.add(kx * padded + j * V::LANES));
-                        for t in 0..TX {
-                            let value = V::load(row.add((t * SX + kx) * channels + j * V::LANES));
-                            sums[t][j] = value.mul_add(weight, sums[t][j]);
-                        }
+                        weights[kx][j] = V::load(from.add(kx * padded + j * V::LANES));
                     }
                 }
+                // Written out, here and below, so that the sums stay in registers.
+                macro_rules! add_columns {
+                    ($($column:literal)*) => {
+                        $(if $column < (TX - 1) * SX + KW {
+                            let column = first_column.wrapping_add($column);
+                            let from = if column < self.sliding.input[1] {
+                                row.add(column * channels)
+                            } else {
+                                OUTSIDE.as_ptr()
+                            };
+                            for j in 0..NV {
+                                let value = V::load(from.add(j * V::LANES));
+                                for kx in 0..KW {
+                                    // The output whose tap this is, if there is one.
+                                    if $column >= kx
+                                        && ($column - kx) % SX == 0
+                                        && ($column - kx) / SX < TX
+                                    {
+                                        let sum = &mut sums[($column - kx) / SX][j];
+                                        *sum = value.mul_add(weights[kx][j], *sum);
+                                    }
+                                }
+                            }
+                        })*
+                    };
+                }
+                add_columns!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
             }
             let at = (y * self.sliding.output[1] + x) * channels + channel;
-            // Written out so that the sums stay in registers, as in `gemm`.
-            macro_rules! finish {
+            macro_rules! store {
                 ($($t:literal)*) => {
                     $(if $t < TX {
                         for j in 0..NV {
@@ -433,7 +486,7 @@ impl Rows<'_> {
                     })*
                 };
             }
-            finish!(0 1 2 3);
+            store!(0 1 2 3 4 5 6 7);
         }
     }
 
@@ -450,9 +503,11 @@ impl Rows<'_> {
     ///
     /// As for `run`.
     #[inline(always)]
-    unsafe fn pixel<V: Vector>(&self, y: usize, x: usize) {
-        let channels = self.filters.channels;
-        let mut channel = 0;
+    unsafe fn pixel<V: Vector>(&self, y: usize, x: usize, channels: Range<usize>) {
+        let Range {
+            start: mut channel,
+            end: channels,
+        } = channels;
         // SAFETY: as for the caller.
         unsafe {
             while channel + 4 * V::LANES <= channels {
@@ -492,7 +547,10 @@ impl Rows<'_> {
         // SAFETY: `taps` gives only taps inside the image.
         unsafe {
             let bias = self.filters.bias.as_slice().as_ptr().add(channel);
-            let mut sums: [V; NV] = std::array::from_fn(|j| V::load(bias.add(j * V::LANES)));
+            let mut sums = [V::splat(0.0); NV];
+            for j in 0..NV {
+                sums[j] = V::load(bias.add(j * V::LANES));
+            }
             for ky in self.sliding.taps(0, kh, y) {
                 let row = self.row_start(y, ky) + channel;
                 let weights = self.weights.as_ptr().add(ky * kw * padded + channel);
@@ -500,25 +558,25 @@ impl Rows<'_> {
                     let column = x * self.sliding.strides[1] + kx * self.sliding.dilations[1]
                         - self.sliding.pads_begin[1];
                     let input = self.input.add(row + column * channels);
-                    for (j, sum) in sums.iter_mut().enumerate() {
+                    for j in 0..NV {
                         let value = if lanes == V::LANES {
                             V::load(input.add(j * V::LANES))
                         } else {
                             V::load_first(input, lanes)
                         };
                         let weight = V::load(weights.add(kx * padded + j * V::LANES));
-                        *sum = value.mul_add(weight, *sum);
+                        sums[j] = value.mul_add(weight, sums[j]);
                     }
                 }
             }
             let to = self
                 .output
                 .add((y * self.sliding.output[1] + x) * channels + channel);
-            for (j, sum) in sums.into_iter().enumerate() {
+            for j in 0..NV {
                 if lanes == V::LANES {
-                    self.bounded(sum).store(to.add(j * V::LANES));
+                    self.bounded(sums[j]).store(to.add(j * V::LANES));
                 } else {
-                    self.bounded(sum).store_first(to, lanes);
+                    self.bounded(sums[j]).store_first(to, lanes);
                 }
             }
         }
@@ -558,8 +616,8 @@ mod tests {
         ];
         let pools = [ThreadPool::serial(), ThreadPool::new(2)];
         for (window, strides, dilations, pads_begin, pads_end) in geometries {
-            for input in [[7, 7], [1, 1], [9, 14], [3, 5]] {
-                for channels in [1, 7, 8, 16, 24, 35, 40] {
+            for input in [[7, 7], [1, 1], [9, 14], [3, 5], [2, 19]] {
+                for channels in [1, 7, 8, 16, 24, 35, 40, 72] {
                     let shape = ConvShape {
                         batch: 1,
                         channels,

@@ -87,22 +87,46 @@ impl Kernel for Map<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let values = self.values;
+        // Not a closure, which would be compiled without the level's instructions.
+        macro_rules! each {
+            ($x:ident => $result:expr) => {
+                for at in (0..values.len()).step_by(V::LANES) {
+                    let len = V::LANES.min(values.len() - at);
+                    // SAFETY: `len` floats from `at` are inside the slice.
+                    unsafe {
+                        let place = values.as_mut_ptr().add(at);
+                        let $x = if len == V::LANES {
+                            V::load(place)
+                        } else {
+                            V::load_first(place, len)
+                        };
+                        let result: V = $result;
+                        if len == V::LANES {
+                            result.store(place);
+                        } else {
+                            result.store_first(place, len);
+                        }
+                    }
+                }
+            };
+        }
+        let (zero, one) = (V::splat(0.0), V::splat(1.0));
         match self.op {
             Unary::Clamp { at_least, at_most } => {
                 let (at_least, at_most) = (V::splat(at_least), V::splat(at_most));
-                each(values, |x: V| x.at_least(at_least).at_most(at_most));
+                each!(x => x.at_least(at_least).at_most(at_most));
             }
-            Unary::Exp => each(values, |x: V| exp(x)),
-            Unary::Sigmoid => each(values, |x: V| sigmoid(x)),
-            Unary::Silu => each(values, |x: V| x.mul(sigmoid(x))),
-            Unary::HardSigmoid { alpha, beta } => each(values, |x: V| {
-                let line = x.mul_add(V::splat(alpha), V::splat(beta));
-                line.at_least(V::splat(0.0)).at_most(V::splat(1.0))
-            }),
-            Unary::HardSwish => each(values, |x: V| {
-                let line = x.mul_add(V::splat(1.0 / 6.0), V::splat(0.5));
-                x.mul(line.at_least(V::splat(0.0)).at_most(V::splat(1.0)))
-            }),
+            Unary::Exp => each!(x => exp(x)),
+            Unary::Sigmoid => each!(x => sigmoid(x)),
+            Unary::Silu => each!(x => x.mul(sigmoid(x))),
+            Unary::HardSigmoid { alpha, beta } => {
+                let (alpha, beta) = (V::splat(alpha), V::splat(beta));
+                each!(x => x.mul_add(alpha, beta).at_least(zero).at_most(one));
+            }
+            Unary::HardSwish => {
+                let (alpha, beta) = (V::splat(1.0 / 6.0), V::splat(0.5));
+                each!(x => x.mul(x.mul_add(alpha, beta).at_least(zero).at_most(one)));
+            }
             Unary::QuantizeDequantize {
                 scale,
                 zero_point,
@@ -111,32 +135,15 @@ impl Kernel for Map<'_> {
             } => {
                 let (scale, zero_point) = (V::splat(scale), V::splat(zero_point));
                 let (low, high) = (V::splat(low), V::splat(high));
-                each(values, |x: V| {
+                each!(x => {
                     let code = x.div(scale).round().add(zero_point);
                     code.at_least(low).at_most(high).sub(zero_point).mul(scale)
                 });
             }
-            Unary::LeakyRelu { alpha } => each(values, |x: V| {
-                let negative = x.at_most(V::splat(0.0));
-                x.at_least(V::splat(0.0)).add(negative.mul(V::splat(alpha)))
-            }),
-        }
-    }
-}
-
-#[inline(always)]
-fn each<V: Vector>(values: &mut [f32], function: impl Fn(V) -> V) {
-    let mut chunks = values.chunks_exact_mut(V::LANES);
-    for chunk in &mut chunks {
-        // SAFETY: the chunk holds a vector.
-        unsafe { function(V::load(chunk.as_ptr())).store(chunk.as_mut_ptr()) }
-    }
-    let rest = chunks.into_remainder();
-    if !rest.is_empty() {
-        // SAFETY: less than a vector is read and written, as much as there is.
-        unsafe {
-            let result = function(V::load_first(rest.as_ptr(), rest.len()));
-            result.store_first(rest.as_mut_ptr(), rest.len());
+            Unary::LeakyRelu { alpha } => {
+                let alpha = V::splat(alpha);
+                each!(x => x.at_least(zero).add(x.at_most(zero).mul(alpha)));
+            }
         }
     }
 }
@@ -372,7 +379,7 @@ mod tests {
     #[test]
     fn two_operands_of_every_length_are_combined() {
         for level in Level::available() {
-            for len in [0, 1, 7, 8, 9, 40] {
+            for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
                 let left: Vec<f32> = (0..len).map(|i| i as f32 + 1.0).collect();
                 let right: Vec<f32> = left.iter().map(|v| v * 0.5 + 2.0).collect();
                 let mut output = vec![0.0; len];

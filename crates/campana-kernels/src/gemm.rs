@@ -479,7 +479,10 @@ impl Product<'_> {
         let (row_step, vector_step) = (Self::row_step::<V, NV>(), self.vector_step::<V>());
         // SAFETY: the columns' values and biases are `NV` vectors.
         unsafe {
-            let first: [V; NV] = std::array::from_fn(|j| self.first_sum(columns, j));
+            let mut first = [V::splat(0.0); NV];
+            for j in 0..NV {
+                first[j] = self.first_sum(columns, j);
+            }
             let mut sums = [first; MR];
             for &offset in self.runs.offsets {
                 for k in offset..offset + self.runs.len {
@@ -563,11 +566,12 @@ impl Product<'_> {
             for &offset in self.runs.offsets {
                 let mut k = 0;
                 while k + STEPS <= self.runs.len {
-                    for (step, sums) in sums.iter_mut().enumerate() {
+                    for step in 0..STEPS {
                         let value = V::splat(*input.add(offset + k + step));
-                        for (j, sum) in sums.iter_mut().enumerate() {
+                        for j in 0..NV {
                             let at = step * row_step + j * vector_step;
-                            *sum = value.mul_add(V::load(weights.add(at)), *sum);
+                            let weight = V::load(weights.add(at));
+                            sums[step][j] = value.mul_add(weight, sums[step][j]);
                         }
                     }
                     weights = weights.add(STEPS * row_step);
@@ -575,17 +579,19 @@ impl Product<'_> {
                 }
                 while k < self.runs.len {
                     let value = V::splat(*input.add(offset + k));
-                    for (j, sum) in sums[0].iter_mut().enumerate() {
-                        *sum = value.mul_add(V::load(weights.add(j * vector_step)), *sum);
+                    for j in 0..NV {
+                        let weight = V::load(weights.add(j * vector_step));
+                        sums[0][j] = value.mul_add(weight, sums[0][j]);
                     }
                     weights = weights.add(row_step);
                     k += 1;
                 }
             }
-            let sums = std::array::from_fn(|j| {
-                (sums[0][j].add(sums[1][j])).add(sums[2][j].add(sums[3][j]))
-            });
-            self.finish::<V, NV>(columns.first, output + columns.first, sums);
+            let mut sum = sums[0];
+            for j in 0..NV {
+                sum[j] = (sum[j].add(sums[1][j])).add(sums[2][j].add(sums[3][j]));
+            }
+            self.finish::<V, NV>(columns.first, output + columns.first, sum);
         }
     }
 
@@ -633,9 +639,9 @@ impl Product<'_> {
         unsafe {
             if let Some(scale) = &self.weights.scale {
                 let scale = scale.as_slice().as_ptr().add(first_column);
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum =
-                        sum.mul_add(V::load(scale.add(j * V::LANES)), self.bias(first_column, j));
+                for j in 0..NV {
+                    let scale = V::load(scale.add(j * V::LANES));
+                    sums[j] = sums[j].mul_add(scale, self.bias(first_column, j));
                 }
             }
             let to = self.output.add(output);
@@ -654,7 +660,8 @@ impl Product<'_> {
                 }
                 return;
             }
-            for (j, mut sum) in sums.into_iter().enumerate() {
+            for j in 0..NV {
+                let mut sum = sums[j];
                 let len = columns.saturating_sub(j * V::LANES).min(V::LANES);
                 if len > 0 {
                     if let Some(residual) = self.epilogue.residual {
