@@ -1,7 +1,7 @@
 //! Depthwise convolution: every channel has its own small filter.
 //!
 //! Channels-last, so a vector is some channels of one pixel and nothing ever
-//! crosses lanes. Up to eight neighbouring outputs are summed at once, one or
+//! crosses lanes. Up to seven neighbouring outputs are summed at once, one or
 //! two vectors each: a row of the filter stays in registers, and a loaded value
 //! serves every output whose window covers it. All rows are done for as many
 //! channels as keep their filters in the first cache before the next channels.
@@ -307,19 +307,12 @@ impl Kernel for Rows<'_> {
     }
 }
 
-/// Outputs in a row below which each is summed by itself.
-const MIN_TILE: usize = 4;
+/// Outputs in a row that are summed at once: most networks' images have sides
+/// of a multiple of 7.
+const WIDE_TILE: usize = 7;
 
-/// How many of the outputs left in a row are summed at once: 8, 7 or
-/// [`MIN_TILE`], which may be more than are left.
-fn tile_width(left: usize) -> usize {
-    match left {
-        // Most networks' images have sides of a multiple of 7.
-        _ if left.is_multiple_of(7) => 7,
-        8.. => 8,
-        _ => MIN_TILE,
-    }
-}
+/// The same where fewer are left. Shorter rows are summed output by output.
+const TILE: usize = 4;
 
 impl Rows<'_> {
     /// All rows; `KW` is the window's width and `SX` its step, or `KW` is 0
@@ -339,20 +332,21 @@ impl Rows<'_> {
                     let block = block.clone();
                     // SAFETY: the caller's promise; tiles end inside the row.
                     unsafe {
-                        if KW == 0 || width < MIN_TILE {
+                        if KW == 0 || width < TILE {
                             self.pixel::<V>(y, x, block);
                             x += 1;
                             continue;
                         }
-                        // The last tile may begin before the end of the one before.
-                        let tile = tile_width(width - x);
-                        x = x.min(width - tile);
-                        match tile {
-                            8 => self.tile::<V, KW, SX, 8>(y, x, block),
-                            7 => self.tile::<V, KW, SX, 7>(y, x, block),
-                            _ => self.tile::<V, KW, SX, MIN_TILE>(y, x, block),
+                        let left = width - x;
+                        if left == WIDE_TILE || left >= 2 * TILE + 1 {
+                            self.tile::<V, KW, SX, WIDE_TILE>(y, x, block);
+                            x += WIDE_TILE;
+                        } else {
+                            // The last tile may begin before the end of the one before.
+                            x = x.min(width - TILE);
+                            self.tile::<V, KW, SX, TILE>(y, x, block);
+                            x += TILE;
                         }
-                        x += tile;
                     }
                 }
             }
@@ -473,7 +467,7 @@ impl Rows<'_> {
                         })*
                     };
                 }
-                add_columns!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18);
+                add_columns!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16);
             }
             let at = (y * self.sliding.output[1] + x) * channels + channel;
             macro_rules! store {
@@ -486,7 +480,7 @@ impl Rows<'_> {
                     })*
                 };
             }
-            store!(0 1 2 3 4 5 6 7);
+            store!(0 1 2 3 4 5 6);
         }
     }
 
