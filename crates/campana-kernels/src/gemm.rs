@@ -499,50 +499,36 @@ impl Product<'_> {
                     weights = weights.add(row_step);
                 }
             }
-            // The sums go where they belong, or to memory that the rest of the
-            // epilogue reads.
-            let plain = self.is_plain(columns.first, NV * V::LANES);
-            let [at_least, at_most] = if plain {
-                [self.epilogue.at_least, self.epilogue.at_most]
-            } else {
-                [f32::NEG_INFINITY, f32::INFINITY]
-            };
-            let (at_least, at_most) = (V::splat(at_least), V::splat(at_most));
-            let mut kept = MaybeUninit::<[[V; NV]; MR]>::uninit();
-            let kept_row = kept.as_mut_ptr().cast::<[V; NV]>();
             // Written out, because a loop here would keep the sums in memory
             // throughout the loop above.
-            macro_rules! store_row {
-                ($($i:literal)*) => {
-                    $(if $i < MR {
-                        let to = if plain {
-                            self.output.add(outputs[$i % MR])
-                        } else {
-                            kept_row.add($i).cast()
-                        };
-                        for j in 0..NV {
-                            let sum = sums[$i % MR][j].at_least(at_least).at_most(at_most);
-                            sum.store(to.add(j * V::LANES));
-                        }
+            macro_rules! each_row {
+                ($i:ident => $work:expr) => {
+                    each_row!($i => $work; 0 1 2 3 4 5 6 7 8 9 10 11)
+                };
+                ($i:ident => $work:expr; $($row:literal)*) => {
+                    $(if $row < MR {
+                        let $i = $row % MR;
+                        $work;
                     })*
                 };
             }
-            store_row!(0 1 2 3 4 5 6 7 8 9 10 11);
-            if !plain {
-                for i in 0..MR {
-                    self.finish::<V, NV>(columns.first, outputs[i], *kept_row.add(i));
+            if self.weights.scale.is_some() {
+                each_row!(i => sums[i] = self.scaled(columns.first, sums[i]));
+            }
+            if columns.first + NV * V::LANES <= self.weights.columns {
+                if self.epilogue.residual.is_some() {
+                    each_row!(i => sums[i] = self.with_residual(outputs[i], sums[i]));
                 }
+                each_row!(i => self.store_whole(outputs[i], sums[i]));
+                return;
+            }
+            let mut kept = MaybeUninit::<[[V; NV]; MR]>::uninit();
+            let kept = kept.as_mut_ptr().cast::<[V; NV]>();
+            each_row!(i => kept.add(i).write(sums[i]));
+            for i in 0..MR {
+                self.store_part(columns.first, outputs[i], *kept.add(i));
             }
         }
-    }
-
-    /// Whether sums need only be held to the bounds, and all these columns are
-    /// the matrix's.
-    #[inline(always)]
-    fn is_plain(&self, first_column: usize, width: usize) -> bool {
-        self.weights.scale.is_none()
-            && self.epilogue.residual.is_none()
-            && first_column + width <= self.weights.columns
     }
 
     /// One row of some columns: four sums for each vector, so that none waits for the last.
@@ -591,7 +577,17 @@ impl Product<'_> {
             for j in 0..NV {
                 sum[j] = (sum[j].add(sums[1][j])).add(sums[2][j].add(sums[3][j]));
             }
-            self.finish::<V, NV>(columns.first, output + columns.first, sum);
+            let output = output + columns.first;
+            if self.weights.scale.is_some() {
+                sum = self.scaled(columns.first, sum);
+            }
+            if columns.first + NV * V::LANES > self.weights.columns {
+                return self.store_part(columns.first, output, sum);
+            }
+            if self.epilogue.residual.is_some() {
+                sum = self.with_residual(output, sum);
+            }
+            self.store_whole(output, sum);
         }
     }
 
@@ -620,57 +616,97 @@ impl Product<'_> {
         unsafe { V::load(bias.add(first_column + j * V::LANES)) }
     }
 
-    /// The epilogue of one row of the columns from `first_column` on.
+    /// Sums times their columns' factors, plus their biases.
     ///
     /// # Safety
     ///
-    /// As for `tile`; `output` is where the columns' part of the row starts.
+    /// As for `tile`; the weights have factors.
     #[inline(always)]
-    unsafe fn finish<V: Vector, const NV: usize>(
+    unsafe fn scaled<V: Vector, const NV: usize>(
         &self,
         first_column: usize,
-        output: usize,
         mut sums: [V; NV],
-    ) {
-        let at_least = V::splat(self.epilogue.at_least);
-        let at_most = V::splat(self.epilogue.at_most);
-        let columns = self.weights.columns - first_column;
-        // SAFETY: those of the columns that the matrix has are inside the output and the residual.
-        unsafe {
-            if let Some(scale) = &self.weights.scale {
+    ) -> [V; NV] {
+        if let Some(scale) = &self.weights.scale {
+            // SAFETY: factors are as long as all panels together.
+            unsafe {
                 let scale = scale.as_slice().as_ptr().add(first_column);
                 for j in 0..NV {
                     let scale = V::load(scale.add(j * V::LANES));
                     sums[j] = sums[j].mul_add(scale, self.bias(first_column, j));
                 }
             }
-            let to = self.output.add(output);
-            if columns >= NV * V::LANES {
-                if let Some(residual) = self.epilogue.residual {
-                    let residual = residual.as_ptr().add(output);
-                    for j in 0..NV {
-                        sums[j] = sums[j].add(V::load(residual.add(j * V::LANES)));
-                    }
-                }
-                for j in 0..NV {
-                    sums[j]
-                        .at_least(at_least)
-                        .at_most(at_most)
-                        .store(to.add(j * V::LANES));
-                }
+        }
+        sums
+    }
+
+    /// Sums plus what is added to them.
+    ///
+    /// # Safety
+    ///
+    /// As for `tile`; all the columns are the matrix's, and `output` is where
+    /// their part of the row starts.
+    #[inline(always)]
+    unsafe fn with_residual<V: Vector, const NV: usize>(
+        &self,
+        output: usize,
+        mut sums: [V; NV],
+    ) -> [V; NV] {
+        if let Some(residual) = self.epilogue.residual {
+            for j in 0..NV {
+                // SAFETY: the residual is as long as the output.
+                let residual = unsafe { V::load(residual.as_ptr().add(output + j * V::LANES)) };
+                sums[j] = sums[j].add(residual);
+            }
+        }
+        sums
+    }
+
+    /// Writes sums, held to the bounds.
+    ///
+    /// # Safety
+    ///
+    /// As for `with_residual`.
+    #[inline(always)]
+    unsafe fn store_whole<V: Vector, const NV: usize>(&self, output: usize, sums: [V; NV]) {
+        let at_least = V::splat(self.epilogue.at_least);
+        let at_most = V::splat(self.epilogue.at_most);
+        for j in 0..NV {
+            let sum = sums[j].at_least(at_least).at_most(at_most);
+            // SAFETY: the columns are inside the output.
+            unsafe { sum.store(self.output.add(output + j * V::LANES)) };
+        }
+    }
+
+    /// Writes sums as `with_residual` and `store_whole` do, those whose columns
+    /// the matrix has.
+    ///
+    /// # Safety
+    ///
+    /// As for `tile`; `output` is where the columns' part of the row starts.
+    #[inline(always)]
+    unsafe fn store_part<V: Vector, const NV: usize>(
+        &self,
+        first_column: usize,
+        output: usize,
+        sums: [V; NV],
+    ) {
+        let columns = self.weights.columns - first_column;
+        for j in 0..NV {
+            let len = columns.saturating_sub(j * V::LANES).min(V::LANES);
+            if len == 0 {
                 return;
             }
-            for j in 0..NV {
-                let mut sum = sums[j];
-                let len = columns.saturating_sub(j * V::LANES).min(V::LANES);
-                if len > 0 {
-                    if let Some(residual) = self.epilogue.residual {
-                        let from = residual.as_ptr().add(output + j * V::LANES);
-                        sum = sum.add(V::load_first(from, len));
-                    }
-                    let sum = sum.at_least(at_least).at_most(at_most);
-                    sum.store_first(to.add(j * V::LANES), len);
+            let mut sum = sums[j];
+            // SAFETY: `len` columns are inside the output and the residual.
+            unsafe {
+                let at = output + j * V::LANES;
+                if let Some(residual) = self.epilogue.residual {
+                    sum = sum.add(V::load_first(residual.as_ptr().add(at), len));
                 }
+                sum.at_least(V::splat(self.epilogue.at_least))
+                    .at_most(V::splat(self.epilogue.at_most))
+                    .store_first(self.output.add(at), len);
             }
         }
     }

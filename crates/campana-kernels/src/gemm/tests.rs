@@ -27,7 +27,7 @@ fn products_of_every_size_equal_the_reference_at_every_level() {
     for level in Level::available() {
         for rows in [0, 1, 2, 3, 5, 6, 7, 13, 25, 160] {
             for depth in [0, 1, 3, 4, 9, 50] {
-                for columns in [0, 1, 7, 8, 9, 16, 17, 24, 31, 40, 100] {
+                for columns in [0, 1, 7, 8, 9, 16, 17, 24, 31, 40, 48, 100] {
                     // An odd start makes every access unaligned.
                     let a = noise(1 + rows * depth, 1);
                     let b = noise(depth * columns, 2);
@@ -58,7 +58,7 @@ fn products_of_every_size_equal_the_reference_at_every_level() {
 #[test]
 fn bias_residual_and_bounds_are_applied_in_this_order() {
     for level in Level::available() {
-        for columns in [3, 8, 21] {
+        for columns in [3, 8, 16, 21, 56, 90] {
             let bias: Vec<f32> = (0..columns).map(|c| c as f32).collect();
             let packed = PackedMatrix::pack(1, columns, |_, c| c as f32).with_bias(&bias);
             let residual = vec![-5.0; 2 * columns];
