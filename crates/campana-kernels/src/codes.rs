@@ -18,8 +18,8 @@ use crate::vector::{MIN_LANES, Vector};
 /// Codes in a line.
 const LINE: usize = 2 * MIN_LANES;
 
-/// Levels that one vector lookup can tell apart.
-const MAX_SMALL_LEVELS: usize = 16;
+/// Bits of codes that the shorter vector lookup takes.
+const SHORT_BITS: usize = 4;
 
 /// Level tables, one after another.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +84,9 @@ pub(crate) struct CodedMatrix {
     decoding: Decoding,
     /// Columns of a row in the lists of `decoding`.
     padded: usize,
-    /// The one table, where a vector lookup does.
-    small: Option<AlignedBuffer>,
+    /// Where all columns use one table: its levels as floats, as many as the
+    /// vector lookup reads.
+    table: Option<AlignedBuffer>,
 }
 
 impl CodedMatrix {
@@ -125,14 +126,14 @@ impl CodedMatrix {
         pad_columns(&mut decoding.table_of, blocks, columns, padded);
         pad_columns(&mut decoding.shift, blocks, columns, padded);
         pad_columns(&mut decoding.scale, blocks, columns, padded);
-        let small = (levels <= MAX_SMALL_LEVELS && decoding.table_of.is_empty()).then(|| {
-            let mut table = AlignedBuffer::zeros(MAX_SMALL_LEVELS);
+        let bits = (usize::BITS - (levels - 1).leading_zeros()).max(1) as usize;
+        let table = decoding.table_of.is_empty().then(|| {
+            let mut table = AlignedBuffer::zeros(1 << bits.max(SHORT_BITS));
             for (at, level) in table.as_mut_slice()[..levels].iter_mut().enumerate() {
                 *level = decoding.tables.get(at);
             }
             table
         });
-        let bits = (usize::BITS - (levels - 1).leading_zeros()).max(1) as usize;
         let count = lines_before(rows, padded);
         let len = count
             .checked_mul(2 * bits)
@@ -162,7 +163,7 @@ impl CodedMatrix {
             lines,
             decoding,
             padded,
-            small,
+            table,
         }
     }
 
@@ -175,7 +176,7 @@ impl CodedMatrix {
             + size_of_val(decoding.table_of.as_slice())
             + size_of_val(decoding.shift.as_slice())
             + size_of_val(decoding.scale.as_slice())
-            + self.small.as_ref().map_or(0, AlignedBuffer::len_bytes)
+            + self.table.as_ref().map_or(0, AlignedBuffer::len_bytes)
     }
 
     /// The scale of each column, given up; `None` where rows differ in it.
@@ -301,23 +302,26 @@ fn push_line(codes: &[u8; LINE], bits: usize, lines: &mut Vec<u8>) {
     }
 }
 
-/// The codes of a line, one a byte.
+/// The codes of a line, one a byte, from the low bits up.
 ///
 /// # Safety
 ///
 /// `line` is valid for reading `2 * BITS` bytes.
 #[inline(always)]
-unsafe fn unpack_line<const BITS: usize>(line: *const u8) -> [u8; LINE] {
+unsafe fn unpack_line<const BITS: usize>(line: *const u8) -> [u64; 2] {
     const NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
     const PAIRS: u64 = 0x0303_0303_0303_0303;
-    const ONES: u64 = 0x0101;
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Copies a word's half bytes four times, each a bit further down.
+    const SPREAD: u64 = 1 | 1 << 15 | 1 << 30 | 1 << 45;
     let (mut low, mut high) = (0u64, 0u64);
     let mut at = line;
-    let [(first, _), (two, two_at), (one, one_at)] = fields(BITS);
+    let [(first, _), (two, two_at), (one, one_at)] = const { fields(BITS) };
     // SAFETY: the fields together are `2 * BITS` bytes.
     unsafe {
         if first == 8 {
-            return at.cast::<[u8; LINE]>().read_unaligned();
+            let [low, high] = at.cast::<[[u8; 8]; 2]>().read_unaligned();
+            return [u64::from_le_bytes(low), u64::from_le_bytes(high)];
         }
         if first == 4 {
             let word = u64::from_le_bytes(at.cast::<[u8; 8]>().read_unaligned());
@@ -333,16 +337,11 @@ unsafe fn unpack_line<const BITS: usize>(line: *const u8) -> [u8; LINE] {
         }
         if one == 1 {
             let word = u64::from(u16::from_le_bytes(at.cast::<[u8; 2]>().read_unaligned()));
-            for t in 0..4 {
-                low |= (word >> t & ONES) << (16 * t + one_at);
-                high |= (word >> (t + 4) & ONES) << (16 * t + one_at);
-            }
+            low |= ((word & NIBBLES) * SPREAD & ONES) << one_at;
+            high |= ((word >> 4 & NIBBLES) * SPREAD & ONES) << one_at;
         }
     }
-    let mut codes = [0; LINE];
-    codes[..8].copy_from_slice(&low.to_le_bytes());
-    codes[8..].copy_from_slice(&high.to_le_bytes());
-    codes
+    [low, high]
 }
 
 /// One panel to decode.
@@ -393,13 +392,18 @@ impl Panel<'_> {
             unsafe {
                 let codes = unpack_line::<BITS>(bytes.as_ptr());
                 let to = self.to.add(line * LINE);
-                if let Some(table) = &matrix.small {
+                if let Some(table) = &matrix.table {
                     let table = table.as_slice().as_ptr();
                     for at in (0..LINE).step_by(V::LANES) {
-                        V::look_up(table, codes.as_ptr().add(at)).store(to.add(at));
+                        let values = if BITS <= SHORT_BITS {
+                            V::look_up(table, codes, at)
+                        } else {
+                            V::look_up_long::<BITS>(table, codes, at)
+                        };
+                        values.store(to.add(at));
                     }
                 } else {
-                    let values = self.look_up(line, &codes);
+                    let values = self.look_up(line, codes);
                     for at in (0..LINE).step_by(V::LANES) {
                         V::load(values.as_ptr().add(at)).store(to.add(at));
                     }
@@ -424,19 +428,19 @@ impl Panel<'_> {
         block * self.matrix.padded + self.column + slot % self.width
     }
 
-    /// The levels of a line's codes in tables of any number and length.
+    /// The levels of a line's codes in tables that differ by column.
     #[inline(always)]
-    fn look_up(&self, line: usize, codes: &[u8; LINE]) -> [f32; LINE] {
+    fn look_up(&self, line: usize, codes: [u64; 2]) -> [f32; LINE] {
         let decoding = &self.matrix.decoding;
         let mut values = [0.0; LINE];
         for half in 0..2 {
             let at = self.parameters_at(line, half);
             let tables = decoding.table_of.get(at..at + MIN_LANES);
+            let codes = codes[half].to_le_bytes();
             for lane in 0..MIN_LANES {
-                let slot = half * MIN_LANES + lane;
                 let table = tables.map_or(0, |tables| usize::from(tables[lane]));
-                let at = table * decoding.levels + usize::from(codes[slot]);
-                values[slot] = decoding.tables.get(at);
+                let at = table * decoding.levels + usize::from(codes[lane]);
+                values[half * MIN_LANES + lane] = decoding.tables.get(at);
             }
         }
         values

@@ -66,13 +66,36 @@ pub(crate) trait Vector: Copy {
     /// 2 to this power, for whole numbers of -126 to 127.
     fn exp2_whole(self) -> Self;
 
-    /// The floats of a table of 16 at the positions that as many bytes as
-    /// [`LANES`](Self::LANES) say, each below 16.
+    /// The floats of a table of 16 at positions below 16: those of
+    /// [`LANES`](Self::LANES) lanes from `first_lane` on, out of 16 bytes.
     ///
     /// # Safety
     ///
-    /// `table` is valid for reading 16 floats, `positions` for the bytes.
-    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self;
+    /// `table` is valid for reading 16 floats; the lanes are among the bytes'.
+    unsafe fn look_up(table: *const f32, positions: [u64; 2], first_lane: usize) -> Self;
+
+    /// The same for a table of `2^BITS` floats, which are 32 to 256.
+    ///
+    /// # Safety
+    ///
+    /// `table` is valid for reading its floats, and all positions are in it; the
+    /// lanes are among the bytes'.
+    #[inline(always)]
+    unsafe fn look_up_long<const BITS: usize>(
+        table: *const f32,
+        positions: [u64; 2],
+        first_lane: usize,
+    ) -> Self {
+        let mut lanes = [0.0f32; MAX_LANES];
+        // SAFETY: the caller's promise; `lanes` holds a vector.
+        unsafe {
+            for lane in 0..Self::LANES {
+                let position = positions[(first_lane + lane) / 8] >> ((first_lane + lane) % 8 * 8);
+                lanes[lane] = *table.add(usize::from(position as u8));
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
 
     /// Reads the first `len` floats, zeros beyond them.
     ///
@@ -144,13 +167,10 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+    unsafe fn look_up(table: *const f32, positions: [u64; 2], first_lane: usize) -> Self {
+        let positions = positions[first_lane / 8].to_le_bytes();
         // SAFETY: the caller's promise; the mask holds positions to the table.
-        unsafe {
-            Self(core::array::from_fn(|lane| {
-                *table.add(usize::from(*positions.add(lane) & 15))
-            }))
-        }
+        Self(positions.map(|position| unsafe { *table.add(usize::from(position & 15)) }))
     }
 
     #[inline(always)]

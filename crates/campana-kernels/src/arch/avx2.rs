@@ -1,7 +1,7 @@
 //! AVX2 with fused multiply-add.
 
 use core::arch::x86_64::{
-    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadl_epi64, _mm256_add_epi32,
+    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi64_si128, _mm256_add_epi32,
     _mm256_add_ps, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32,
     _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps,
     _mm256_permutevar8x32_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
@@ -52,10 +52,11 @@ impl Vector for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+    unsafe fn look_up(table: *const f32, positions: [u64; 2], first_lane: usize) -> Self {
         // SAFETY: the caller's promise; the instructions are there.
         unsafe {
-            let positions = _mm256_cvtepu8_epi32(_mm_loadl_epi64(positions.cast()));
+            let positions = _mm_cvtsi64_si128(positions[first_lane / 8].cast_signed());
+            let positions = _mm256_cvtepu8_epi32(positions);
             // The permutation reads the low three bits, the blend the sign,
             // where bit 3 is moved.
             let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), positions);

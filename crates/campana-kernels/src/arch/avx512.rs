@@ -1,11 +1,13 @@
 //! AVX-512.
 
 use core::arch::x86_64::{
-    __m512, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_div_ps,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_roundscale_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+    __m512, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_set_epi64x,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cmpeq_epi32_mask,
+    _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_mov_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_permutex2var_ps, _mm512_permutexvar_ps, _mm512_roundscale_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use crate::arch::avx2::F32x8;
@@ -42,6 +44,13 @@ fn first(len: usize) -> u16 {
     ((1u32 << len) - 1) as u16
 }
 
+/// Sixteen bytes, one a lane.
+#[inline(always)]
+fn lanes([low, high]: [u64; 2]) -> __m512i {
+    let bytes = instruction!(_mm_set_epi64x(high.cast_signed(), low.cast_signed()));
+    instruction!(_mm512_cvtepu8_epi32(bytes))
+}
+
 impl Vector for F32x16 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
@@ -60,11 +69,37 @@ impl Vector for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn look_up(table: *const f32, positions: *const u8) -> Self {
+    unsafe fn look_up(table: *const f32, positions: [u64; 2], _first_lane: usize) -> Self {
         // SAFETY: the caller's promise; the instructions are there.
         unsafe {
-            let positions = _mm512_cvtepu8_epi32(_mm_loadu_si128(positions.cast()));
-            Self(_mm512_permutexvar_ps(positions, _mm512_loadu_ps(table)))
+            Self(_mm512_permutexvar_ps(
+                lanes(positions),
+                _mm512_loadu_ps(table),
+            ))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_long<const BITS: usize>(
+        table: *const f32,
+        positions: [u64; 2],
+        _first_lane: usize,
+    ) -> Self {
+        // SAFETY: the caller's promise; the instructions are there.
+        unsafe {
+            let positions = lanes(positions);
+            let part_of = _mm512_srli_epi32::<5>(positions);
+            let mut found = _mm512_setzero_ps();
+            // The permutation reads the low five bits. A gather would take as
+            // long, and many times as long where it must not leak data.
+            for part in 0..1 << (BITS - 5) {
+                let from = table.add(32 * part);
+                let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
+                let values = _mm512_permutex2var_ps(low, positions, high);
+                let is_here = _mm512_cmpeq_epi32_mask(part_of, _mm512_set1_epi32(part as i32));
+                found = _mm512_mask_mov_ps(found, is_here, values);
+            }
+            Self(found)
         }
     }
 
