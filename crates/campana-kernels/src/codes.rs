@@ -337,8 +337,8 @@ unsafe fn unpack_line<const BITS: usize>(line: *const u8) -> [u64; 2] {
         }
         if one == 1 {
             let word = u64::from(u16::from_le_bytes(at.cast::<[u8; 2]>().read_unaligned()));
-            low |= ((word & NIBBLES) * SPREAD & ONES) << one_at;
-            high |= ((word >> 4 & NIBBLES) * SPREAD & ONES) << one_at;
+            low |= (((word & NIBBLES) * SPREAD) & ONES) << one_at;
+            high |= ((((word >> 4) & NIBBLES) * SPREAD) & ONES) << one_at;
         }
     }
     [low, high]

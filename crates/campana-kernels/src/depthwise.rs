@@ -338,7 +338,7 @@ impl Rows<'_> {
                             continue;
                         }
                         let left = width - x;
-                        if left == WIDE_TILE || left >= 2 * TILE + 1 {
+                        if left == WIDE_TILE || left > 2 * TILE {
                             self.tile::<V, KW, SX, WIDE_TILE>(y, x, block);
                             x += WIDE_TILE;
                         } else {

@@ -90,8 +90,8 @@ impl Vector for F32x16 {
             let positions = lanes(positions);
             let part_of = _mm512_srli_epi32::<5>(positions);
             let mut found = _mm512_setzero_ps();
-            // The permutation reads the low five bits. A gather would take as
-            // long, and many times as long where it must not leak data.
+            // The permutation reads the low five bits. Not a gather: that is many
+            // times slower on processors that must keep it from leaking data.
             for part in 0..1 << (BITS - 5) {
                 let from = table.add(32 * part);
                 let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
