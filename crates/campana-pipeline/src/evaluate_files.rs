@@ -14,9 +14,11 @@ use crate::{Error, ErrorKind, sidecar};
 /// Models and the labelled images that they answer.
 #[derive(Clone, Copy, Debug)]
 pub struct EvaluateJob<'a> {
-    /// The models, at least one; each with its sidecar beside it.
+    /// The models, at least one; each with its sidecar beside it or, where the
+    /// reference has one, without.
     pub models: &'a [PathBuf],
-    /// The model whose answers the others are compared with.
+    /// The model whose answers the others are compared with. Its sidecar
+    /// serves models that have none.
     pub reference: Option<&'a Path>,
     /// A dataset of any form that campana knows.
     pub data: &'a Path,
@@ -86,7 +88,7 @@ pub fn evaluate_files(
     let sidecars: Vec<Sidecar> = job
         .models
         .iter()
-        .map(|model| sidecar(model))
+        .map(|model| sidecar_or(model, job.reference))
         .collect::<Result<_, _>>()?;
     let Some(Sidecar { labels, .. }) = sidecars.first() else {
         return Err(Error::new(
@@ -131,6 +133,15 @@ pub fn evaluate_files(
             .collect(),
         comparison,
     })
+}
+
+/// The model's own sidecar or, where there is none, the reference's.
+fn sidecar_or(model: &Path, reference: Option<&Path>) -> Result<Sidecar, Error> {
+    if let Some(own) = Sidecar::beside(model)? {
+        return Ok(own);
+    }
+    let reference = reference.map(Sidecar::beside).transpose()?;
+    reference.flatten().map_or_else(|| sidecar(model), Ok)
 }
 
 impl EvaluateOutcome {

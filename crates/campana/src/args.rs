@@ -192,7 +192,7 @@ pub(crate) struct Evaluate {
     /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv
     #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
-    /// Model whose answers the others are compared with (agreement)
+    /// Model whose answers the others are compared with (agreement); its sidecar serves those without
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
     /// Evaluate the first N images only

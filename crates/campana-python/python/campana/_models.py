@@ -175,7 +175,8 @@ def inspect(model, *, html=None, bits=4, force=False, threads=None, progress=Non
 def evaluate(models, data, *, reference=None, limit=None, batch=16, threads=None, progress=None):
     """How often models are right on labelled images.
 
-    ``models`` is a path or several, each with its sidecar ``MODEL.json`` beside it; ``data`` the path of what
+    ``models`` is a path or several, each with its sidecar ``MODEL.json`` beside it (the reference's
+    serves those without); ``data`` the path of what
     ``campana evaluate --data`` takes. ``reference`` is a model whose answers the others are compared with, ``limit``
     the number of images to look at, ``batch`` how many go through a network at once.
 

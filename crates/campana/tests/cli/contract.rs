@@ -234,6 +234,24 @@ fn evaluate_and_bench_print_the_keys_of_the_contract() {
     );
 }
 
+#[test]
+fn the_sidecar_of_the_reference_serves_models_without_one() {
+    let path = fixture();
+    let images = path.with_file_name("cifar10_test_500.bin");
+    let [model, data] = [&path, &images].map(|path| path.to_str().unwrap());
+    let folder = Folder::with_model(std::fs::read(&path).unwrap());
+    let evaluate = ["evaluate", "model.onnx", "--data", data, "--limit=20"];
+    folder.run(&evaluate).is_refusal(&["model.json"]);
+    let report = folder
+        .run(&[&evaluate[..], &["--reference", model, "--json"]].concat())
+        .json();
+    assert_eq!(report["models"][0]["agreement"], 1.0, "{report}");
+    // A damaged one is no missing one.
+    folder.write("model.json", b"{");
+    let refused = folder.run(&[&evaluate[..], &["--reference", model]].concat());
+    refused.is_refusal(&["model.json"]);
+}
+
 #[track_caller]
 fn has_keys(object: &Value, keys: &[&str]) {
     for key in keys {
