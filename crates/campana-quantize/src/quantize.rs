@@ -142,7 +142,13 @@ pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
 }
 
 pub(crate) fn count(tensor: &ModelTensor<'_>) -> usize {
-    shape(tensor)
+    count_in(&shape(tensor))
+}
+
+/// Elements of a tensor of this shape. Extents that overflow are refused when
+/// the data is read.
+pub(crate) fn count_in(shape: &[usize]) -> usize {
+    shape
         .iter()
         .fold(1, |product, &dim| product.saturating_mul(dim))
 }

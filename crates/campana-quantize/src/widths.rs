@@ -18,6 +18,7 @@
 use campana_design::lloyd_max::MAX_BITS;
 
 use crate::options::TensorChoice;
+use crate::quantize::count_in;
 use crate::{MethodChoice, Options, Target};
 
 /// Bits of depthwise filters of a `w4a8` model.
@@ -64,8 +65,9 @@ impl Widths {
         {
             return same;
         }
-        let counts: Vec<usize> = shapes.iter().map(|shape| shape.iter().product()).collect();
-        let room = MAX_GROWTH * f64::from(bits) * counts.iter().sum::<usize>() as f64;
+        let counts: Vec<usize> = shapes.iter().map(|shape| count_in(shape)).collect();
+        let room =
+            MAX_GROWTH * f64::from(bits) * counts.iter().map(|&count| count as f64).sum::<f64>();
         let taken = |widths: &Self| -> f64 {
             let more = |&count: &usize| count as f64 * f64::from(widths.by_size(count) - bits);
             counts.iter().map(more).sum()
@@ -92,7 +94,7 @@ impl Widths {
         let bits = if options.target == Target::W4a8 && is_depthwise(shape) {
             DEPTHWISE_BITS
         } else {
-            self.by_size(shape.iter().product())
+            self.by_size(count_in(shape))
         };
         TensorChoice {
             bits: Some(bits),
