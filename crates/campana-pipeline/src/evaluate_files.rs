@@ -9,7 +9,7 @@ use campana_eval::{
 use serde::Serialize;
 
 use crate::error::Context;
-use crate::{Error, ErrorKind, sidecar};
+use crate::{Error, ErrorKind, sidecar_or};
 
 /// Models and the labelled images that they answer.
 #[derive(Clone, Copy, Debug)]
@@ -133,15 +133,6 @@ pub fn evaluate_files(
             .collect(),
         comparison,
     })
-}
-
-/// The model's own sidecar or, where there is none, the reference's.
-fn sidecar_or(model: &Path, reference: Option<&Path>) -> Result<Sidecar, Error> {
-    if let Some(own) = Sidecar::beside(model)? {
-        return Ok(own);
-    }
-    let reference = reference.map(Sidecar::beside).transpose()?;
-    reference.flatten().map_or_else(|| sidecar(model), Ok)
 }
 
 impl EvaluateOutcome {

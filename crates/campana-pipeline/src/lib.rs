@@ -47,4 +47,4 @@ pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
 pub use plan_file::read_plan;
 pub use quantity::{parse_percent, parse_size};
 pub use quantize_file::{QuantizeJob, quantize_file};
-pub use sidecar::sidecar;
+pub use sidecar::{sidecar, sidecar_or};

@@ -24,3 +24,17 @@ pub fn sidecar(model: &Path) -> Result<Sidecar, Error> {
         )
     })
 }
+
+/// The model's own sidecar or, where there is none, that of the model that it
+/// is compared with.
+///
+/// # Errors
+///
+/// Where there is neither, or the one that is there is damaged.
+pub fn sidecar_or(model: &Path, reference: Option<&Path>) -> Result<Sidecar, Error> {
+    if let Some(own) = Sidecar::beside(model)? {
+        return Ok(own);
+    }
+    let reference = reference.map(Sidecar::beside).transpose()?;
+    reference.flatten().map_or_else(|| sidecar(model), Ok)
+}

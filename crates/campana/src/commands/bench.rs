@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use campana_eval::report::thousands;
 use campana_eval::{Network, NodeTime, Preprocessing};
-use campana_pipeline::sidecar;
+use campana_pipeline::sidecar_or;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{Bench, Global};
@@ -17,7 +17,8 @@ use crate::printer;
 /// Runs before the timed ones.
 const WARM_UP: usize = 5;
 
-/// Set for the process that measures the memory of one model alone.
+/// Set for the process that measures the memory of one model alone, to the
+/// model whose sidecar serves it too.
 const ALONE: &str = "CAMPANA_BENCH_ALONE";
 
 #[derive(Serialize, Deserialize)]
@@ -64,12 +65,14 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
         .flatten()
         .map(std::path::PathBuf::as_path)
         .collect();
-    let alone = std::env::var_os(ALONE).is_some();
+    let alone = std::env::var_os(ALONE);
+    let reference = alone.as_deref().map(Path::new);
+    let reference = reference.or(args.reference.as_deref());
     let threads = global.thread_count();
     let mut networks = Vec::new();
     let mut load_times = Vec::new();
     for path in &paths {
-        let settings = sidecar(path)?.preprocessing;
+        let settings = sidecar_or(path, reference)?.preprocessing;
         let start = Instant::now();
         let network = Network::open(path, threads)?;
         load_times.push(milliseconds_since(start));
@@ -90,7 +93,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
             min_ms: at(0.0),
             load_ms: load_times[i],
             first_ms,
-            peak_rss_bytes: if alone {
+            peak_rss_bytes: if alone.is_some() {
                 own_peak()
             } else {
                 peak_alone(paths[i], args, threads)?
@@ -196,7 +199,7 @@ fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>>
         .args(["--json", "--runs", "3"])
         .args(["--batch", &args.batch.to_string()])
         .args(["--threads", &threads.to_string()])
-        .env(ALONE, "1")
+        .env(ALONE, args.reference.as_ref().unwrap_or(&args.model))
         .output()
         .context("cannot start a process to measure memory")?;
     if !output.status.success() {

@@ -246,6 +246,10 @@ fn the_sidecar_of_the_reference_serves_models_without_one() {
         .run(&[&evaluate[..], &["--reference", model, "--json"]].concat())
         .json();
     assert_eq!(report["models"][0]["agreement"], 1.0, "{report}");
+    let bench = ["bench", "model.onnx", "--runs=2", "--json"];
+    folder
+        .run(&[&bench[..], &["--reference", model]].concat())
+        .json();
     // A damaged one is no missing one.
     folder.write("model.json", b"{");
     let refused = folder.run(&[&evaluate[..], &["--reference", model]].concat());
