@@ -553,11 +553,7 @@ impl Rows<'_> {
                         - self.sliding.pads_begin[1];
                     let input = self.input.add(row + column * channels);
                     for j in 0..NV {
-                        let value = if lanes == V::LANES {
-                            V::load(input.add(j * V::LANES))
-                        } else {
-                            V::load_first(input, lanes)
-                        };
+                        let value = V::load_first(input.add(j * V::LANES), lanes);
                         let weight = V::load(weights.add(kx * padded + j * V::LANES));
                         sums[j] = value.mul_add(weight, sums[j]);
                     }
@@ -567,11 +563,8 @@ impl Rows<'_> {
                 .output
                 .add((y * self.sliding.output[1] + x) * channels + channel);
             for j in 0..NV {
-                if lanes == V::LANES {
-                    self.bounded(sums[j]).store(to.add(j * V::LANES));
-                } else {
-                    self.bounded(sums[j]).store_first(to, lanes);
-                }
+                self.bounded(sums[j])
+                    .store_first(to.add(j * V::LANES), lanes);
             }
         }
     }

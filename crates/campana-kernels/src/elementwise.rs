@@ -95,17 +95,9 @@ impl Kernel for Map<'_> {
                     // SAFETY: `len` floats from `at` are inside the slice.
                     unsafe {
                         let place = values.as_mut_ptr().add(at);
-                        let $x = if len == V::LANES {
-                            V::load(place)
-                        } else {
-                            V::load_first(place, len)
-                        };
+                        let $x = V::load_first(place, len);
                         let result: V = $result;
-                        if len == V::LANES {
-                            result.store(place);
-                        } else {
-                            result.store_first(place, len);
-                        }
+                        result.store_first(place, len);
                     }
                 }
             };
@@ -262,25 +254,13 @@ impl Zip<'_> {
             let lanes = V::LANES.min(len - at);
             // SAFETY: `lanes` elements from `at` are inside all three slices.
             unsafe {
-                let read = |slice: &[f32]| {
-                    let from = slice.as_ptr().add(at);
-                    if lanes == V::LANES {
-                        V::load(from)
-                    } else {
-                        V::load_first(from, lanes)
-                    }
-                };
+                let read = |slice: &[f32]| V::load_first(slice.as_ptr().add(at), lanes);
                 let right = match self.right {
                     Right::Slice(right) => read(right),
                     Right::Scalar(right) => V::splat(right),
                 };
                 let result = op(read(self.left), right);
-                let to = self.output.as_mut_ptr().add(at);
-                if lanes == V::LANES {
-                    result.store(to);
-                } else {
-                    result.store_first(to, lanes);
-                }
+                result.store_first(self.output.as_mut_ptr().add(at), lanes);
             }
             at += V::LANES;
         }

@@ -118,23 +118,13 @@ impl Kernel for Gather<'_> {
                     self.input.as_ptr().add(at),
                     self.output.as_mut_ptr().add(at),
                 );
-                if lanes == V::LANES {
-                    let (value, sum) = (V::load(from), V::load(to));
-                    if self.max {
-                        value.at_least(sum)
-                    } else {
-                        sum.add(value)
-                    }
-                    .store(to);
+                let (value, sum) = (V::load_first(from, lanes), V::load_first(to, lanes));
+                if self.max {
+                    value.at_least(sum)
                 } else {
-                    let (value, sum) = (V::load_first(from, lanes), V::load_first(to, lanes));
-                    if self.max {
-                        value.at_least(sum)
-                    } else {
-                        sum.add(value)
-                    }
-                    .store_first(to, lanes);
+                    sum.add(value)
                 }
+                .store_first(to, lanes);
             }
             at += V::LANES;
         }

@@ -97,7 +97,7 @@ pub(crate) trait Vector: Copy {
         }
     }
 
-    /// Reads the first `len` floats, zeros beyond them.
+    /// Reads the first `len` floats, or all; zeros beyond them.
     ///
     /// # Safety
     ///
@@ -107,12 +107,15 @@ pub(crate) trait Vector: Copy {
         let mut lanes = [0.0f32; MAX_LANES];
         // SAFETY: the caller's promise; `lanes` holds a vector.
         unsafe {
+            if len == Self::LANES {
+                return Self::load(from);
+            }
             core::ptr::copy_nonoverlapping(from, lanes.as_mut_ptr(), len);
             Self::load(lanes.as_ptr())
         }
     }
 
-    /// Writes the first `len` floats.
+    /// Writes the first `len` floats, or all.
     ///
     /// # Safety
     ///
@@ -122,6 +125,9 @@ pub(crate) trait Vector: Copy {
         let mut lanes = [0.0f32; MAX_LANES];
         // SAFETY: the caller's promise; `lanes` holds a vector.
         unsafe {
+            if len == Self::LANES {
+                return self.store(to);
+            }
             self.store(lanes.as_mut_ptr());
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
         }

@@ -106,13 +106,23 @@ impl Vector for F32x16 {
     #[inline(always)]
     unsafe fn load_first(from: *const f32, len: usize) -> Self {
         // SAFETY: the caller's promise; lanes beyond the mask are not read.
-        Self(unsafe { _mm512_maskz_loadu_ps(first(len), from) })
+        unsafe {
+            if len == Self::LANES {
+                return Self::load(from);
+            }
+            Self(_mm512_maskz_loadu_ps(first(len), from))
+        }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, len: usize) {
         // SAFETY: the caller's promise; lanes beyond the mask are not written.
-        unsafe { _mm512_mask_storeu_ps(to, first(len), self.0) }
+        unsafe {
+            if len == Self::LANES {
+                return self.store(to);
+            }
+            _mm512_mask_storeu_ps(to, first(len), self.0);
+        }
     }
 
     #[inline(always)]

@@ -72,7 +72,6 @@ impl Combine<'_> {
         unsafe {
             let a = match self.a {
                 Source::Codes(codes) => V::load_first_floats(codes.as_ptr().add(at), count),
-                Source::Floats(floats) if ALL => Vector::load(floats.as_ptr().add(at)),
                 Source::Floats(floats) => Vector::load_first(floats.as_ptr().add(at), count),
             };
             let mut value = a.mul(splat(self.factor));
@@ -88,7 +87,6 @@ impl Combine<'_> {
                 Output::Codes(codes) => {
                     V::store_first_floats(value, codes.as_mut_ptr().add(at), count);
                 }
-                Output::Floats(floats) if ALL => value.store(floats.as_mut_ptr().add(at)),
                 Output::Floats(floats) => value.store_first(floats.as_mut_ptr().add(at), count),
             }
         }
@@ -197,11 +195,7 @@ impl Int8Kernel for QuantizePictures<'_> {
             unsafe {
                 for channel in 0..3 {
                     let from = self.planes[channel].as_ptr().add(at);
-                    let floats: V::Floats = if count == V::SUMS {
-                        Vector::load(from)
-                    } else {
-                        Vector::load_first(from, count)
-                    };
+                    let floats: V::Floats = Vector::load_first(from, count);
                     values[channel] = floats
                         .mul(splat(factor))
                         .add(splat(offset))
