@@ -17,25 +17,37 @@ struct Windows<'a> {
     sliding: Sliding,
 }
 
-impl Windows<'_> {
-    fn check(&self, output_len: usize) {
-        let [height, width] = self.sliding.output;
-        let input_len = self.sliding.input[0] * self.sliding.input[1] * self.channels;
+impl<'a> Windows<'a> {
+    /// # Panics
+    ///
+    /// Where a length is not that of the shape, or a stride, a dilation or the
+    /// window is zero.
+    fn new(
+        input: &'a [u8],
+        channels: usize,
+        window: [usize; 2],
+        sliding: Sliding,
+        output_len: usize,
+    ) -> Self {
+        let [height, width] = sliding.output;
+        let input_len = sliding.input[0] * sliding.input[1] * channels;
         assert!(
-            self.sliding.is_sound(self.window, self.channels),
+            sliding.is_sound(window, channels),
             "extents that can be counted"
         );
-        assert_eq!(self.input.len(), input_len, "input's length");
-        assert_eq!(
-            output_len,
-            height * width * self.channels,
-            "output's length"
-        );
-        let geometry = [self.sliding.strides, self.sliding.dilations, self.window];
+        assert_eq!(input.len(), input_len, "input's length");
+        assert_eq!(output_len, height * width * channels, "output's length");
+        let geometry = [sliding.strides, sliding.dilations, window];
         assert!(
             geometry.iter().flatten().all(|&n| n > 0),
             "strides, dilations and window"
         );
+        Self {
+            input,
+            channels,
+            window,
+            sliding,
+        }
     }
 
     /// The pixels of an axis under the window of an output on it that are
@@ -133,13 +145,7 @@ pub fn max_pool(
     sliding: Sliding,
     output: &mut [u8],
 ) {
-    let windows = Windows {
-        input,
-        channels,
-        window,
-        sliding,
-    };
-    windows.check(output.len());
+    let windows = Windows::new(input, channels, window, sliding, output.len());
     let row = sliding.output[1] * channels;
     if row == 0 {
         return;
@@ -249,13 +255,7 @@ pub fn average_pool(
         matches!(output, Output::Codes(_)),
         "codes have a scale"
     );
-    let windows = Windows {
-        input,
-        channels,
-        window,
-        sliding,
-    };
-    windows.check(output.len());
+    let windows = Windows::new(input, channels, window, sliding, output.len());
     // SAFETY: checked.
     unsafe {
         level.run_int8(AveragePool {
