@@ -36,7 +36,7 @@ const MIN_PRODUCTS_PER_THREAD: usize = 100_000;
 const ROW_BLOCK_BYTES: usize = 192 << 10;
 
 /// Rows that the work is cut into multiples of.
-const TILE_ROWS: usize = 4;
+const ROW_MULTIPLE: usize = 4;
 
 /// Most rows that a panel takes at once, at any level.
 const MAX_TILE_ROWS: usize = 14;
@@ -150,11 +150,11 @@ fn split(
     // Threads that share rows read and decode all weights each.
     let heavy_weights = weights.len_bytes() > rows * pixel_stride;
     if panels >= threads
-        && (rows < threads * 4 * TILE_ROWS || heavy_weights && panels.is_multiple_of(threads))
+        && (rows < threads * 4 * ROW_MULTIPLE || heavy_weights && panels.is_multiple_of(threads))
     {
         return (1, (panels / threads / 2).clamp(1, 4) * threads);
     }
-    let jobs = (rows / (threads * 8 * TILE_ROWS)).clamp(1, 4) * threads;
+    let jobs = (rows / (threads * 8 * ROW_MULTIPLE)).clamp(1, 4) * threads;
     (jobs.min(rows), 1)
 }
 
@@ -199,7 +199,7 @@ impl Int8Kernel for Product<'_> {
     #[inline(always)]
     unsafe fn run<V: Int8>(self) {
         let row_bytes = self.input_grid.pixel_stride.max(1);
-        let block = (ROW_BLOCK_BYTES / row_bytes).max(8 * TILE_ROWS);
+        let block = (ROW_BLOCK_BYTES / row_bytes).max(8 * ROW_MULTIPLE);
         let mut begin = self.rows.start;
         while begin < self.rows.end {
             let end = self.rows.end.min(begin + block);
@@ -465,6 +465,19 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
                     w
                 }};
             }
+            // One group of all rows.
+            macro_rules! group {
+                ($offset:ident, $weights:expr) => {
+                    let w = $weights;
+                    for i in 0..MR {
+                        let a = V::broadcast4(inputs[i].add($offset));
+                        for j in 0..NV {
+                            sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
+                        }
+                        V::hold_loads();
+                    }
+                };
+            }
             // One step of all rows. A level that need not sum both groups
             // together takes one after the other: fewer registers.
             macro_rules! step {
@@ -480,22 +493,8 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
                             }
                         }
                     } else {
-                        let w = weights!(0, $s, $mask);
-                        for i in 0..MR {
-                            let a = V::broadcast4(inputs[i].add(first));
-                            for j in 0..NV {
-                                sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
-                            }
-                            V::hold_loads();
-                        }
-                        let w = weights!(1, $t, $mask);
-                        for i in 0..MR {
-                            let a = V::broadcast4(inputs[i].add(second));
-                            for j in 0..NV {
-                                sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
-                            }
-                            V::hold_loads();
-                        }
+                        group!(first, weights!(0, $s, $mask));
+                        group!(second, weights!(1, $t, $mask));
                     }
                     offsets = offsets.add(2);
                 };
