@@ -446,13 +446,6 @@ impl PackedWeights {
             + size_of_val(self.sums.as_slice())
     }
 
-    /// Share of the steps whose groups had to stay apart.
-    pub fn apart_share(&self) -> f64 {
-        let apart: usize = self.panels.iter().map(|panel| panel.apart).sum();
-        let joined: usize = self.panels.iter().map(|panel| panel.joined).sum();
-        apart as f64 / (apart + joined).max(1) as f64
-    }
-
     pub(crate) fn group_count(&self) -> usize {
         self.places.len()
     }
