@@ -7,6 +7,7 @@ use std::sync::Arc;
 use campana_codebook::QuantizedTensor;
 use campana_kernels::Level;
 use campana_kernels::int8::{Affine, PackedWeights, StoredWeights};
+use campana_kernels::layout::transpose;
 use campana_tensor::{Tensor, TensorData};
 
 use super::{Int8Layer, Int8Weights};
@@ -138,12 +139,7 @@ fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Wei
         let mut filter = vec![0; channels * taps];
         for numbers in turned.chunks_exact_mut(channels * taps) {
             filter.copy_from_slice(numbers);
-            for (tap, numbers) in numbers.chunks_exact_mut(channels).enumerate() {
-                let of_tap = filter[tap..].iter().step_by(taps);
-                for (to, number) in numbers.iter_mut().zip(of_tap) {
-                    *to = *number;
-                }
-            }
+            transpose(&filter, channels, taps, numbers);
         }
     }
     let per_group = filters / groups;
@@ -180,7 +176,7 @@ fn dense(
     } else {
         let values = stored.to_floats();
         let mut columns_first = vec![0.0; values.len()];
-        campana_kernels::layout::transpose(&values, rows, columns, &mut columns_first);
+        transpose(&values, rows, columns, &mut columns_first);
         (rows, columns, whole_rows(&columns_first, rows)?)
     };
     let (numbers, mut scales) = found;
