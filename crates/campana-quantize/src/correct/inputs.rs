@@ -1,5 +1,7 @@
 //! Second moments of what a layer's weights are multiplied with.
 
+use std::sync::Arc;
+
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_kernels::{Level, ThreadPool};
 use campana_model::graph::{Attribute, Node};
@@ -308,7 +310,7 @@ impl InputMoments {
             WINDOWS.max(WINDOWS_PER_WEIGHT * row_len)
         };
         let per_image = wanted.div_ceil(self.images).min(extent[0] * extent[1]);
-        let places: Vec<[usize; 3]> = (0..images)
+        let places: Arc<[[usize; 3]]> = (0..images)
             .flat_map(|image| (0..per_image).map(move |_| image))
             .map(|image| {
                 let place = self.random.next() as usize % (extent[0] * extent[1]).max(1);
@@ -325,7 +327,7 @@ impl InputMoments {
                     at / kernel[1] % kernel[0] * dilations[0],
                     at % kernel[1] * dilations[1],
                 ];
-                for (value, &[image, y, x]) in column.iter_mut().zip(&places) {
+                for (value, &[image, y, x]) in column.iter_mut().zip(&*places) {
                     let y = (y * strides[0] + offset[0]).wrapping_sub(before[0]);
                     let x = (x * strides[1] + offset[1]).wrapping_sub(before[1]);
                     if y < height && x < width {
@@ -357,7 +359,7 @@ fn gather_rows(values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> 
     Ok(vec![Gathered {
         count,
         columns,
-        places: Vec::new(),
+        places: Arc::default(),
         extent: [0; 2],
     }])
 }
@@ -382,7 +384,7 @@ fn lack_at(
     let (float, quantized) = (floats(float)?, floats(quantized)?);
     let mut lack = vec![0f32; channels * places.len()];
     for (channel, lack) in lack.chunks_exact_mut(places.len().max(1)).enumerate() {
-        for (lack, &[image, y, x]) in lack.iter_mut().zip(places) {
+        for (lack, &[image, y, x]) in lack.iter_mut().zip(places.iter()) {
             let at = ((image * channels + channel) * height + y) * width + x;
             *lack = float[at] - quantized[at];
         }
@@ -397,8 +399,8 @@ fn lack_at(
 struct Gathered {
     count: usize,
     columns: Vec<f32>,
-    /// Image, row and column of each output.
-    places: Vec<[usize; 3]>,
+    /// Image, row and column of each output, the same in all groups.
+    places: Arc<[[usize; 3]]>,
     /// Rows and columns of the layer's output.
     extent: [usize; 2],
 }
@@ -493,7 +495,7 @@ mod tests {
         Gathered {
             count: places.len(),
             columns: Vec::new(),
-            places,
+            places: places.into(),
             extent,
         }
     }
