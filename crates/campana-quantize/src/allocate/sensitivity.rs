@@ -134,9 +134,8 @@ pub fn sensitivities(
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
             if !found.iter().any(|found| found.name == *name) {
-                let is_last =
-                    || is_last(&trial.graph.nodes[i..], |name| tensors.contains_key(name));
-                let is_underrated = is_synthetic && is_last();
+                let is_weight = |name: &str| tensors.contains_key(name);
+                let is_underrated = is_synthetic && is_last(&trial.graph.nodes[i..], is_weight);
                 found.push(Sensitivity {
                     is_underrated,
                     ..trial.sensitivity(node, name, weights)?
@@ -444,6 +443,7 @@ mod tests {
         let sensitivity = Sensitivity::from_tried("w", [0.0; 3]);
         assert!(sensitivity.divergence.iter().all(|&d| d < 1e-300));
     }
+
     #[test]
     fn the_last_layer_is_the_one_that_no_other_follows() {
         let node = |inputs: &[&str], output: &str| Node {
