@@ -1,12 +1,13 @@
 //! The node tests of the `onnx` package: models, inputs and expected outputs
 //! of every operator.
 //!
-//! `CAMPANA_ONNX_NODE_TESTS` names the folder `node` that
-//! `python -m onnx.backend.test.cmd_tools generate-data -o FOLDER` makes
-//! (older packages hold it as `onnx/backend/test/data/node`).
+//! They are written by `write_onnx_node_tests.py`, where the peers' Python
+//! environment is there; or `CAMPANA_ONNX_NODE_TESTS` names their folder.
 #![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use campana_model::format::onnx;
 use campana_model::graph::Graph;
@@ -104,12 +105,38 @@ enum Outcome {
     Failed(String),
 }
 
+/// The folder of the cases; `None`, said loudly, where they cannot be had.
+fn folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("CAMPANA_ONNX_NODE_TESTS") {
+        return Some(folder.into());
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = here.join("../../.venv-peers/bin/python");
+    if !python.exists() {
+        // Not eprintln, which the test harness keeps to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: ONNX's node tests; make the Python peers with tools/peers/setup.sh"
+        );
+        return None;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx-node-tests");
+    let output = Command::new(python)
+        .arg(here.join("tests/write_onnx_node_tests.py"))
+        .arg(&folder)
+        .output()
+        .expect("Python runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(folder)
+}
+
 #[test]
 fn node_tests_of_listed_operators_pass() {
-    let Some(folder) = std::env::var_os("CAMPANA_ONNX_NODE_TESTS").map(PathBuf::from) else {
-        eprintln!("SKIPPED: CAMPANA_ONNX_NODE_TESTS names no folder of ONNX node tests");
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let mut cases: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("the folder can be read")
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -156,6 +183,7 @@ fn node_tests_of_listed_operators_pass() {
          {unlisted} are of other operators",
         cases.len() - unlisted,
     );
+    assert!(float_total > 0, "no cases in {}", folder.display());
     assert!(float_passed as f64 >= MIN_PASSED * float_total as f64);
 }
 
