@@ -1,5 +1,6 @@
 //! Reads the material shared beside the repository, for tests that need it.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// A file below the shared folder: `CAMPANA_SHARED`, or `../shared` beside the
@@ -11,7 +12,9 @@ pub(crate) fn shared_file(path: &str) -> Option<PathBuf> {
     );
     let file = folder.join(path);
     if !file.exists() {
-        eprintln!(
+        // Not eprintln, which the test harness keeps to itself.
+        let _ = writeln!(
+            std::io::stderr(),
             "SKIPPED: {} is not there (set CAMPANA_SHARED)",
             file.display()
         );

@@ -1,5 +1,6 @@
 //! The sidecars and datasets that `CAMPANA_SHARED` names (default: `shared` beside the repository).
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use campana_eval::{BatchOptions, Dataset, DatasetFormat, DatasetOptions, Selection, Sidecar};
@@ -12,7 +13,12 @@ fn shared() -> Option<PathBuf> {
     if folder.join("data").is_dir() {
         Some(folder)
     } else {
-        eprintln!("SKIPPED: no data in {}", folder.display());
+        // Not eprintln, which the test harness keeps to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no data in {}",
+            folder.display()
+        );
         None
     }
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{CAMPANA, Folder, fixture, root, with_plain_output};
+use support::{CAMPANA, Folder, fixture, root, skipped, with_plain_output};
 
 /// Programs whose lines are run.
 const RUN: [&str; 3] = ["campana", "cp", "gzip"];
@@ -128,7 +128,7 @@ fn try_page(page: &Path) -> usize {
         let line = match line {
             Line::Run(line) => line,
             Line::Skipped(line, reason) => {
-                eprintln!("SKIPPED in {name}: {line} ({reason})");
+                skipped(&format!("in {name}: {line} ({reason})"));
                 continue;
             }
         };
@@ -165,10 +165,10 @@ fn every_command_of_the_pages_works() {
     let mut run = 0;
     for page in pages {
         if NEEDS_SHARED_DATA.iter().any(|name| page.ends_with(name)) {
-            eprintln!(
-                "SKIPPED {}: its data is not in the repository",
+            skipped(&format!(
+                "{}: its data is not in the repository",
                 page.display()
-            );
+            ));
             continue;
         }
         run += try_page(&page);

@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use support::{Folder, fixture};
+use support::{Folder, fixture, skipped};
 
 /// What Chromium says of a page on its console, and the document once its
 /// script has run; `None` where there is no Chromium.
@@ -26,7 +26,7 @@ fn browse(folder: &Folder, page: &str) -> Option<(Vec<String>, String)> {
         .arg(format!("file://{}", folder.path(page).display()))
         .output();
     let Ok(output) = output else {
-        eprintln!("SKIPPED: there is no chromium to look at {page}");
+        skipped(&format!("there is no chromium to look at {page}"));
         return None;
     };
     assert!(output.status.success(), "{output:?}");

@@ -12,7 +12,7 @@ use campana_onnx::NewNode;
 use support::models::{
     NewModel, add_conv, conv_model, every_layer, external, little_endian, random_weights,
 };
-use support::{CAMPANA, Folder, fixture, root};
+use support::{CAMPANA, Folder, fixture, root, skipped};
 
 const METHODS: [&str; 14] = [
     "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq",
@@ -26,7 +26,7 @@ const GRANULARITIES: [&str; 3] = ["tensor", "channel", "group=24"];
 fn python() -> Option<PathBuf> {
     let python = root().join(".venv-peers/bin/python");
     if !python.exists() {
-        eprintln!("SKIPPED: no Python peers; make them with tools/peers/setup.sh");
+        skipped("no Python peers; make them with tools/peers/setup.sh");
         return None;
     }
     Some(python)
@@ -228,7 +228,7 @@ fn runtimes_old_and_new_agree_on_the_same_file() {
         if old.exists() {
             args.extend(["--old-python", text(&old)]);
         } else {
-            eprintln!("SKIPPED: no onnxruntime 1.16.3; make it with tools/peers/setup.sh");
+            skipped("no onnxruntime 1.16.3; make it with tools/peers/setup.sh");
         }
         check(&python, "check_runtimes.py", &args);
     }

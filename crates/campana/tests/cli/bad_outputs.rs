@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::support::models::{conv_model, long_model};
-use crate::support::{CAMPANA, Folder, Outcome, with_plain_output};
+use crate::support::{CAMPANA, Folder, Outcome, skipped, with_plain_output};
 
 fn folder() -> Folder {
     Folder::with_model(conv_model().into_bytes())
@@ -86,7 +86,7 @@ fn a_folder_without_write_permission_is_named() {
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(locked.join("probe"), "").is_ok() {
-        eprintln!("SKIPPED: this user writes to folders without permission");
+        skipped("this user writes to folders without permission");
         return;
     }
     let args = ["quantize", "model.onnx", "-o", "locked/out.onnx"];
@@ -125,7 +125,7 @@ fn a_full_disk_leaves_nothing_behind() {
     let outcome = match command.output() {
         Ok(output) if ![Some(77), Some(1)].contains(&output.status.code()) => Outcome::of(output),
         _ => {
-            eprintln!("SKIPPED: this user cannot mount a file system");
+            skipped("this user cannot mount a file system");
             return;
         }
     };

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Folder, Outcome, fixture, root};
+use crate::support::{Folder, Outcome, fixture, root, skipped};
 
 /// The fixture, and its 4-bit form.
 fn folder() -> Folder {
@@ -108,7 +108,7 @@ fn what_is_no_model_is_refused() {
 fn runtimes_give_campanas_answers() {
     let python = root().join(".venv-peers/bin/python");
     if !python.exists() {
-        eprintln!("SKIPPED: no Python peers; make them with tools/peers/setup.sh");
+        skipped("no Python peers; make them with tools/peers/setup.sh");
         return;
     }
     let folder = folder();

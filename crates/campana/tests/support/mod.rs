@@ -10,6 +10,7 @@ pub mod models;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -25,6 +26,12 @@ pub fn fixture() -> PathBuf {
 pub fn root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.canonicalize().expect("the crate lies in a repository")
+}
+
+/// Says that something is not tested here, past the test harness, which keeps
+/// what passing tests print to itself.
+pub fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 
 /// A temporary folder in which the command runs.
