@@ -56,7 +56,7 @@ impl Empirical {
                 .map(|ties| (f64::from(weight(ties[0])), ties.len() as f64));
             Self::from_atoms(atoms.collect())
         } else {
-            Self::bucketed(weights)
+            Self::bucketed(weights, BUCKETS)
         }
     }
 
@@ -121,15 +121,23 @@ impl Empirical {
         }
     }
 
-    fn bucketed(weights: &[f32]) -> Self {
+    /// Summarizes weights in this many equal buckets over 16 standard deviations,
+    /// however few they are: without sorting, and less exactly. NaN and infinities
+    /// are left out.
+    ///
+    /// # Panics
+    ///
+    /// Where there are no buckets.
+    pub fn bucketed(weights: &[f32], buckets: usize) -> Self {
+        assert!(buckets > 0, "weights fall into buckets");
         let moments = crate::Moments::of(weights);
         let centre = moments.mean;
         let low = centre - BUCKET_DEVIATIONS * moments.std();
-        let width = 2.0 * BUCKET_DEVIATIONS * moments.std() / BUCKETS as f64;
-        let mut total = Counts::empty();
+        let width = 2.0 * BUCKET_DEVIATIONS * moments.std() / buckets as f64;
+        let mut total = Counts::empty(buckets);
         for counts in weights
             .par_chunks(TASK)
-            .map(|task| Counts::of(task, low, width, centre))
+            .map(|task| Counts::of(task, buckets, low, width, centre))
             .collect::<Vec<_>>()
         {
             total.merge(&counts);
@@ -310,19 +318,19 @@ struct Counts {
 }
 
 impl Counts {
-    fn empty() -> Self {
+    fn empty(buckets: usize) -> Self {
         Self {
-            buckets: vec![(0, 0.0); BUCKETS],
+            buckets: vec![(0, 0.0); buckets],
             outside: Vec::new(),
         }
     }
 
-    fn of(weights: &[f32], low: f64, width: f64, centre: f64) -> Self {
-        let mut counts = Self::empty();
+    fn of(weights: &[f32], buckets: usize, low: f64, width: f64, centre: f64) -> Self {
+        let mut counts = Self::empty(buckets);
         let buckets_per_unit = 1.0 / width;
         for &weight in weights {
             let position = (f64::from(weight) - low) * buckets_per_unit;
-            if position >= 0.0 && position < BUCKETS as f64 {
+            if position >= 0.0 && position < buckets as f64 {
                 let bucket = &mut counts.buckets[position as usize];
                 bucket.0 += 1;
                 bucket.1 += f64::from(weight) - centre;
@@ -399,7 +407,7 @@ mod tests {
     fn buckets_raise_the_squared_error_within_the_stated_bound() {
         let weights = draw(Shape::Outliers, 50_000, 3);
         let exact = Empirical::of(&weights);
-        let bucketed = Empirical::bucketed(&weights);
+        let bucketed = Empirical::bucketed(&weights, BUCKETS);
         assert!(bucketed.bucket_width > 0.0);
         for count in [2, 16, 64] {
             let levels: Vec<f64> = (0..count)

@@ -37,14 +37,13 @@ use crate::Empirical;
 /// tried: about 20 ms.
 const MAX_EXACT_STEPS: usize = 1 << 23;
 
-/// Positions for each level in the first stage at least, spread by number and
-/// by value alike.
-const MIN_COARSE_POSITIONS_PER_LEVEL: usize = 12;
-
 /// How far and finely the stages look.
 struct Effort {
     /// Steps of the first stage, which decide how many positions it tries.
     coarse_steps: usize,
+    /// Positions for each level in the first stage at least, spread by number and
+    /// by value alike.
+    min_coarse_positions_per_level: usize,
     /// How many positions of the first stage a cut may move in the second.
     coarse_reach: usize,
     /// How many steps of one later stage a cut may move in the next.
@@ -65,15 +64,22 @@ struct Effort {
 /// for 256 levels.
 const THOROUGH: Effort = Effort {
     coarse_steps: 1 << 22,
+    min_coarse_positions_per_level: 12,
     coarse_reach: 384,
     step_reach: 512,
 };
 
-/// As few positions as there can be, and a cell to either side.
+/// Buckets of the weights for the quick way.
+const BUCKETS_PER_LEVEL: usize = 128;
+
+/// Few positions, and a cell to either side: half a thousandth above the optimum
+/// at 4 to 64 levels of 4,096 Gaussian or Laplace weights. Four times as many
+/// positions and reach gain nearly all of it back and take twice as long.
 const NEARLY: Effort = Effort {
     coarse_steps: 0,
-    coarse_reach: 24,
-    step_reach: 8,
+    min_coarse_positions_per_level: 3,
+    coarse_reach: 6,
+    step_reach: 2,
 };
 
 /// Positions in the band of a cut, for each step that it may move in the next
@@ -138,18 +144,19 @@ pub fn kmeans(empirical: &Empirical, levels: usize) -> KMeans {
 }
 
 /// Levels of nearly the least squared error, in a fraction of the time that
-/// [`kmeans`] takes for some thousand weights: cuts are tried at few positions,
-/// and then moved within narrow bands.
+/// [`kmeans`] takes for some thousand weights: these are counted in buckets, cuts
+/// are tried at few positions, and then moved within narrow bands.
 ///
 /// # Panics
 ///
 /// Where `levels` is 0.
-pub fn kmeans_nearly(empirical: &Empirical, levels: usize) -> Vec<f64> {
-    if empirical.len() <= levels {
-        return kmeans(empirical, levels).levels;
-    }
+pub fn kmeans_nearly(weights: &[f32], levels: usize) -> Vec<f64> {
     assert!(levels > 0, "a codebook has levels");
-    Problem::new(empirical, levels).solve_in_stages(&NEARLY).0
+    let empirical = Empirical::bucketed(weights, BUCKETS_PER_LEVEL * levels);
+    if empirical.len() <= levels {
+        return kmeans_levels(weights, levels);
+    }
+    Problem::new(&empirical, levels).solve_in_stages(&NEARLY).0
 }
 
 /// What lies within reach of each cut.
@@ -186,11 +193,12 @@ fn coarse_excess(empirical: &Empirical, positions: &[usize]) -> f64 {
 /// Ascending cut positions, first and last included: some at equal numbers of
 /// atoms, some at equal distances, and single atoms at both ends, where
 /// outliers want cells of their own.
-fn coarse_positions(empirical: &Empirical, levels: usize, steps: usize) -> Vec<usize> {
+fn coarse_positions(empirical: &Empirical, levels: usize, effort: &Effort) -> Vec<usize> {
+    let steps = effort.coarse_steps;
     let atoms = empirical.len();
     // Twice as many positions, of a step for each bit of their number.
     let affordable = steps / (2 * levels * steps.max(2).ilog2() as usize);
-    let each = affordable.max(MIN_COARSE_POSITIONS_PER_LEVEL * levels);
+    let each = affordable.max(effort.min_coarse_positions_per_level * levels);
     let mut positions: Vec<usize> = (0..=each).map(|step| step * atoms / each).collect();
     if let Some((low, high)) = empirical.range() {
         positions.extend((1..each).map(|step| {
@@ -297,7 +305,7 @@ impl<'e> Problem<'e> {
     /// The levels found with coarse cuts and then within bands, and the bound
     /// on the excess.
     fn solve_in_stages(&self, effort: &Effort) -> (Vec<f64>, f64) {
-        let coarse = coarse_positions(self.empirical, self.levels, effort.coarse_steps);
+        let coarse = coarse_positions(self.empirical, self.levels, effort);
         let cuts = self.solve(&self.everywhere(&coarse));
         let range = |cut: &usize| {
             let position = coarse.partition_point(|position| position < cut);

@@ -28,7 +28,7 @@
 //! lowers the error of many weights.
 
 use campana_codebook::QuantizedTensor;
-use campana_design::{Empirical, Levels, kmeans_levels, kmeans_nearly};
+use campana_design::{Levels, kmeans_levels, kmeans_nearly};
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
@@ -155,7 +155,10 @@ pub(crate) fn best_design(
     {
         let channel_len = tensor.channels.group_len();
         let shape = [sample.len() / channel_len, channel_len];
-        let part = Subject::new(&sample, &shape, Some(0), granularity, levels, tables);
+        let part = Subject {
+            is_large: tensor.is_large,
+            ..Subject::new(&sample, &shape, Some(0), granularity, levels, tables)
+        };
         let share = sample.len() as f64 / weights.len() as f64;
         let (design, _) = part.best(prices.of_share(share));
         return tensor.store(design);
@@ -181,6 +184,8 @@ struct Subject<'a> {
     channels: Partition,
     levels: usize,
     tables: Tables,
+    /// Of a tensor that takes long: levels of groups are then nearly the best.
+    is_large: bool,
 }
 
 impl<'a> Subject<'a> {
@@ -199,6 +204,7 @@ impl<'a> Subject<'a> {
             channels: Partition::new(shape, channel_axis, Granularity::PerChannel),
             levels,
             tables,
+            is_large: weights.len() >= MIN_SAMPLED,
         }
     }
 
@@ -221,23 +227,16 @@ impl<'a> Subject<'a> {
         store(weights, shape, partition, &designs, Precision::Coarse)
     }
 
-    /// A codebook for each group: the optimum, or for large tensors nearly so.
+    /// A codebook for each group.
     fn own_levels(&self) -> Vec<Levels> {
-        let &Self {
-            weights,
-            ref groups,
-            levels,
-            ..
-        } = self;
-        let own = |group| {
-            let weights_of_group = gather(weights, groups, group);
-            Levels::Free(if weights.len() < MIN_SAMPLED {
-                kmeans_levels(&weights_of_group, levels)
-            } else {
-                kmeans_nearly(&Empirical::of(&weights_of_group), levels)
-            })
+        let design = if self.is_large {
+            kmeans_nearly
+        } else {
+            kmeans_levels
         };
-        (0..groups.group_count()).into_par_iter().map(own).collect()
+        let own = |group| design(&gather(self.weights, &self.groups, group), self.levels);
+        let groups = (0..self.groups.group_count()).into_par_iter();
+        groups.map(own).map(Levels::Free).collect()
     }
 
     /// The design of least cost, and what it makes of the weights.
@@ -263,12 +262,15 @@ impl<'a> Subject<'a> {
                 designs.push(Design::Shared(GroupParameters::ScaleAndShift));
             }
         }
-        let (least, design, best) = designs
-            .into_iter()
+        let stored: Vec<_> = designs
+            .into_par_iter()
             .map(|design| {
                 let stored = self.store(design);
                 (cost(&stored.tensor), design, stored)
             })
+            .collect();
+        let (least, design, best) = stored
+            .into_iter()
             .min_by(|(a, ..), (b, ..)| a.total_cmp(b))
             .expect("there is at least the design of the whole tensor");
         // A codebook for each group takes long to design: not where its bytes

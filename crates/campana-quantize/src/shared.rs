@@ -3,7 +3,7 @@
 //! few hundredths of a bit a weight.
 
 use campana_codebook::Codebook;
-use campana_design::{Levels, Moments, UnitTable, kmeans_levels};
+use campana_design::{Levels, Moments, UnitTable, kmeans_levels, kmeans_nearly};
 use campana_tensor::Partition;
 use rayon::prelude::*;
 
@@ -13,9 +13,9 @@ const MAX_START_SAMPLE: usize = 1 << 16;
 /// Passes over the weights; fewer where one gains less than `MIN_GAIN`.
 const MAX_PASSES: usize = 24;
 
-/// Of larger tensors the table settles on some of the groups, as many as have
-/// this many weights and no fewer than so many; all groups then find their
-/// scales and shifts in fewer passes.
+/// Of larger tensors the table starts nearly at the best and settles on some of
+/// the groups, as many as have this many weights and no fewer than so many; all
+/// groups then find their scales and shifts in fewer passes.
 const MAX_SETTLED: usize = 1 << 21;
 const SETTLED_SAMPLE: usize = 1 << 18;
 const MIN_SETTLED_GROUPS: usize = 16;
@@ -111,7 +111,11 @@ impl SharedTable {
                 normalized.is_finite().then_some(normalized as f32)
             })
             .collect();
-        let mut table = kmeans_levels(&sample, levels);
+        let mut table = if weights.len() <= MAX_SETTLED {
+            kmeans_levels(&sample, levels)
+        } else {
+            kmeans_nearly(&sample, levels)
+        };
         if table.is_empty() {
             table.push(0.0);
         }

@@ -175,8 +175,9 @@ fn the_quick_way_is_nearly_the_best() {
         for levels in [4, 16, 64] {
             let (mut nearly, mut best) = (0.0, 0.0);
             for seed in 21..25 {
-                let empirical = Empirical::of(&draw(shape, 2000, seed));
-                let found = kmeans_nearly(&empirical, levels);
+                let weights = draw(shape, 2000, seed);
+                let empirical = Empirical::of(&weights);
+                let found = kmeans_nearly(&weights, levels);
                 assert!(found.len() == levels && found.is_sorted());
                 nearly += empirical.sse(&found);
                 best += exact_sse(&empirical, levels);
@@ -187,8 +188,8 @@ fn the_quick_way_is_nearly_the_best() {
             );
         }
     }
-    let few = Empirical::of(&[1.0, 2.0]);
-    assert_eq!(kmeans_nearly(&few, 4), [1.0, 2.0]);
+    assert_eq!(kmeans_nearly(&[1.0, 2.0], 4), [1.0, 2.0]);
+    assert!(kmeans_nearly(&[], 4).is_empty());
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn the_coarse_solution_keeps_its_bound() {
         let empirical = Empirical::of(&weights);
         for levels in [5, 16, 64] {
             let problem = Problem::new(&empirical, levels);
-            let coarse = coarse_positions(&empirical, levels, THOROUGH.coarse_steps);
+            let coarse = coarse_positions(&empirical, levels, &THOROUGH);
             assert!(coarse.len() < empirical.len(), "{shape:?} {levels}");
             let cuts = problem.solve(&problem.everywhere(&coarse));
             let found = empirical.sse(&problem.levels_of(&cuts));
