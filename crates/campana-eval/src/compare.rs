@@ -27,7 +27,7 @@ use crate::{
 mod journal;
 mod markdown;
 
-pub use journal::Journal;
+pub use journal::CompareJournal;
 pub use markdown::compare_markdown;
 
 /// Decoded images are kept in memory up to this many bytes, and decoded again
@@ -294,6 +294,7 @@ impl<'a> Experiment<'a> {
                 samples,
                 design.method.into(),
                 self.threads,
+                None,
                 &stop,
             )
             .map_err(|error| failed("cannot be corrected", error))?;

@@ -41,8 +41,8 @@ mod sidecar;
 
 pub use campana_runtime::NodeTime;
 pub use compare::{
-    CompareRow, Correction, Design, Experiment, Journal, TensorSqnr, compare_csv, compare_markdown,
-    pareto_front,
+    CompareJournal, CompareRow, Correction, Design, Experiment, TensorSqnr, compare_csv,
+    compare_markdown, pareto_front,
 };
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,

@@ -6,10 +6,11 @@ use std::path::Path;
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
 use campana_quantize::{
-    Corrected, QuantizedModel, Rounding, Samples, TensorOutcome, causes, correct,
+    Corrected, FinishedLayers, QuantizedModel, Rounding, Samples, TensorOutcome, causes, correct,
 };
 
 use crate::error::Context;
+use crate::journal::LayerJournal;
 use crate::monitor::check;
 use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
 
@@ -82,7 +83,19 @@ pub(crate) fn correct_model(
         Some(_) => Rounding::AtRate,
         None => job.options.method.into(),
     };
-    match correct(model, quantized, samples, rounding, job.threads, monitor) {
+    let mut journal = job.resume.map(LayerJournal::open).transpose()?;
+    let finished = journal
+        .as_mut()
+        .map(|journal| journal as &mut dyn FinishedLayers);
+    match correct(
+        model,
+        quantized,
+        samples,
+        rounding,
+        job.threads,
+        finished,
+        monitor,
+    ) {
         Ok(corrected) => Ok(Ok(corrected)),
         Err(error)
             if error.kind() == campana_quantize::ErrorKind::Unsupported

@@ -24,6 +24,7 @@ mod correction;
 mod error;
 mod evaluate_files;
 mod inspect_file;
+mod journal;
 mod monitor;
 mod output_file;
 mod plan_file;
@@ -42,6 +43,7 @@ pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
 };
 pub use inspect_file::inspect_file;
+pub use journal::Journal;
 pub use monitor::Monitor;
 pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
 pub use plan_file::read_plan;

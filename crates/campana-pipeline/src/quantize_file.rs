@@ -18,6 +18,7 @@ use campana_quantize::{
 use crate::bound::{Bounded, quantize_within};
 use crate::correction::{JobSamples, SampleChoice, correct_model};
 use crate::error::Context;
+use crate::journal::LayerJournal;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
 use crate::plan_file::plan_of;
@@ -48,6 +49,9 @@ pub struct QuantizeJob<'a> {
     pub best_effort: bool,
     /// Where to write what became of each tensor, to be edited and applied.
     pub save_plan: Option<&'a Path>,
+    /// Journal of the layers that the correction finished: taken from it where
+    /// they follow from the same things, and appended to it.
+    pub resume: Option<&'a Path>,
 }
 
 impl<'a> QuantizeJob<'a> {
@@ -65,6 +69,7 @@ impl<'a> QuantizeJob<'a> {
             bound: None,
             best_effort: false,
             save_plan: None,
+            resume: None,
         }
     }
 }
@@ -101,6 +106,17 @@ pub fn quantize_file(
             ));
         }
         return tensor_file::quantize(job, monitor);
+    }
+    if let Some(journal) = job.resume {
+        let others = [Some(input), Some(output), job.page, job.save_plan];
+        if others.contains(&Some(journal)) {
+            let message = format!(
+                "the journal '{}' is also an input or output; name another file",
+                journal.display()
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        LayerJournal::open(journal)?;
     }
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite, monitor)?;

@@ -14,12 +14,13 @@ import_exception!(campana.errors, OutputExistsError);
 import_exception!(campana.errors, UnsupportedError);
 
 /// What an option of the command line is called here.
-const KEYWORDS: [(&str, &str); 16] = [
+const KEYWORDS: [(&str, &str); 17] = [
     ("--no-correct", "correct=False"),
     ("--force", "force=True"),
     ("--bits-for", "bits_for"),
     ("--calibrate", "calibrate"),
     ("--report", "report"),
+    ("--resume", "resume"),
     ("--activation-ranges", "activation_ranges"),
     ("--best-effort", "best_effort=True"),
     ("--max-size", "max_size"),

@@ -25,6 +25,7 @@ pub(crate) struct Keywords {
     correct: bool,
     calibrate: Option<PathBuf>,
     samples: usize,
+    resume: Option<PathBuf>,
     target: String,
     activation_ranges: String,
     rate: Option<f64>,
@@ -153,6 +154,10 @@ impl Keywords {
                 self.calibrate.is_some() && !self.correct,
                 "calibrate names the images of the correction, which correct=False leaves out",
             ),
+            (
+                self.resume.is_some() && !self.correct,
+                "resume names the journal of the correction, which correct=False leaves out",
+            ),
         ];
         match refusals.into_iter().find(|(is_refused, _)| *is_refused) {
             Some((_, message)) => Err(argument(message)),
@@ -225,6 +230,7 @@ impl Keywords {
             bound: self.bound()?,
             best_effort: self.best_effort,
             save_plan: saved_plan,
+            resume: self.resume.as_deref(),
             ..QuantizeJob::new(input, output, options)
         })
     }

@@ -116,6 +116,14 @@ def test_a_model_proto_becomes_a_model_proto():
         campana.quantize(model, calibrate=IMAGES)
 
 
+def test_a_correction_goes_on_from_its_journal(tmp_path):
+    journal, results = tmp_path / "layers", [tmp_path / name for name in ("first.onnx", "second.onnx")]
+    for result in results:
+        campana.quantize(MODEL, result, bits=2, resume=journal)
+    assert results[0].read_bytes() == results[1].read_bytes()
+    assert len(journal.read_text().splitlines()) == 11
+
+
 def test_a_model_proto_whose_weights_are_elsewhere_is_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
     path = tmp_path / "model.onnx"
@@ -352,7 +360,7 @@ def test_errors_have_classes(tmp_path):
     dict(sparsity=0.5), dict(sparsity="50%", rate=1.6, target="campana"), dict(bits=10**6), dict(method="x"), dict(granularity="x"),
     dict(granularity="group=0"), dict(keep=["nothing"]), dict(keep="[a"), dict(bits_for={"*": 9}), dict(target="x"),
     dict(rate=1.6), dict(rate=99, target="campana"), dict(threads=0), dict(samples=0), dict(sidecar={}),
-    dict(calibrate=IMAGES, correct=False)])
+    dict(calibrate=IMAGES, correct=False), dict(resume="journal", correct=False)])
 def test_arguments_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(campana.ArgumentError, match="|".join(wrong)):
         campana.quantize(MODEL, tmp_path / "out.onnx", **wrong)

@@ -28,6 +28,7 @@
 //! bits that makes the difference between 47.7 % and 54.3 % top-1 (float 59.7).
 
 mod at_rate;
+mod finished;
 mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
@@ -39,6 +40,7 @@ pub(crate) mod walk;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use campana_codebook::QuantizedTensor;
 use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
 use campana_model::graph::{Attribute, Dim, Graph, Node, Value};
@@ -47,6 +49,8 @@ use campana_onnx::Model;
 use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};
 
+pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
+use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::images::dead_leaves;
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
@@ -149,19 +153,21 @@ pub struct Corrected {
 }
 
 /// Corrects a quantized model; see the module. Tensors that a layer reads in
-/// an uncommon way, or several layers share, are left as they are.
+/// an uncommon way, or several layers share, are left as they are. Layers that
+/// `finished` keeps from the same correction are taken from there.
 ///
 /// # Errors
 ///
 /// Of kind `Unsupported` where the network has not one image input, cannot be
 /// run, or computes in other than float32; of kind `Interrupted` where
-/// `progress` says so.
+/// `progress` says so; those of `finished`.
 pub fn correct(
     model: &Model,
     quantized: &mut QuantizedModel<'_>,
     samples: &Samples,
     rounding: Rounding,
     threads: usize,
+    finished: Option<&mut dyn FinishedLayers>,
     progress: &dyn Progress,
 ) -> Result<Corrected, Error> {
     // Before the weights are read for it.
@@ -180,6 +186,12 @@ pub fn correct(
         .sum();
     progress.start(weights as u64);
     let start = Frontier::at_input(&input, batches);
+    let finished = finished.map(|layers| {
+        (
+            key_of_correction(&graph, quantized, samples, rounding),
+            layers,
+        )
+    });
     let mut correction = Correction {
         uses: uses(&graph),
         places: quantized
@@ -198,6 +210,7 @@ pub fn correct(
         believed: 1.0,
         images,
         threads,
+        finished,
         report: CorrectionReport {
             samples: if synthetic { "synthetic" } else { "given" },
             images,
@@ -237,7 +250,7 @@ pub fn quantized_graph(model: &Model, quantized: &QuantizedModel<'_>) -> Result<
 }
 
 /// The state of one walk through a network.
-struct Correction<'q, 'm> {
+struct Correction<'q, 'm, 'f> {
     /// The float network; its normalizations become those of the images where
     /// these are synthetic.
     graph: Graph,
@@ -258,10 +271,12 @@ struct Correction<'q, 'm> {
     believed: f64,
     images: usize,
     threads: usize,
+    /// Layers of the same correction, and its key.
+    finished: Option<(u64, &'f mut dyn FinishedLayers)>,
     report: CorrectionReport,
 }
 
-impl Correction<'_, '_> {
+impl Correction<'_, '_, '_> {
     /// Weights as they are decoded, in the quantized network.
     fn put_codes_into_graph(&mut self) -> Result<(), Error> {
         for outcome in &self.quantized.tensors {
@@ -401,8 +416,39 @@ impl Correction<'_, '_> {
         Ok(())
     }
 
-    /// Codes of least output error.
+    /// Codes of least output error, new or kept from a correction that was
+    /// interrupted.
     fn compensate(&mut self, node: &Node, place: usize, about: About) -> Result<(), Error> {
+        let outcome = &self.quantized.tensors[place];
+        let (Some(before), name) = (&outcome.quantized, outcome.tensor.name) else {
+            return Ok(());
+        };
+        let key = |correction: u64| key_of_layer(correction, name);
+        let kept = self.finished.as_ref().and_then(|(correction, layers)| {
+            let layer = layers.find(key(*correction))?;
+            layer.restore(before)
+        });
+        if let Some((tensor, believed)) = kept {
+            self.believed = believed;
+            return self.take(place, tensor);
+        }
+        let Some(tensor) = self.solve(node, place, about)? else {
+            return Ok(());
+        };
+        if let Some((correction, layers)) = &mut self.finished {
+            layers.keep(FinishedLayer::new(key(*correction), &tensor, self.believed))?;
+        }
+        self.take(place, tensor)
+    }
+
+    /// Codes and levels for the least error of a layer's outputs; `None` where
+    /// the layer is not read in a common way.
+    fn solve(
+        &mut self,
+        node: &Node,
+        place: usize,
+        about: About,
+    ) -> Result<Option<QuantizedTensor>, Error> {
         let outcome = &self.quantized.tensors[place];
         let (
             Some(tensor),
@@ -412,21 +458,21 @@ impl Correction<'_, '_> {
             },
         ) = (&outcome.quantized, &outcome.tensor.role)
         else {
-            return Ok(());
+            return Ok(None);
         };
         let name = outcome.tensor.name;
         let Some(TensorData::F32(weights)) = self.graph.constants.get(name).map(Tensor::data)
         else {
-            return Ok(());
+            return Ok(None);
         };
         let (Some(windows), Some(mut rows)) = (
             Windows::of(node, &tensor.shape),
             Rows::new(weights, tensor, *axis),
         ) else {
-            return Ok(());
+            return Ok(None);
         };
         if node.op_type != "Conv" && tensor.shape.len() != 2 {
-            return Ok(());
+            return Ok(None);
         }
         let groups = windows.groups();
         let pool = ThreadPool::new(self.threads);
@@ -452,7 +498,7 @@ impl Correction<'_, '_> {
                 .iter()
                 .any(|moments| moments.own.inputs() != rows.row_len())
         {
-            return Ok(());
+            return Ok(None);
         }
         let block = match *tensor.shape {
             [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
@@ -482,23 +528,32 @@ impl Correction<'_, '_> {
             .map(|compensation| Compensation::new(&compensation.moment().damped(AIM_DAMPING)))
             .collect();
         rows.aim(&careful, &cross, lack.as_deref());
-        let solved = match self.rounding {
+        Ok(Some(match self.rounding {
             Rounding::AtRate => at_rate::solve(&rows, tensor, &compensations),
             _ => solve(&rows, tensor, &compensations, Precision::Coarse, FITS),
+        }))
+    }
+
+    /// Puts a corrected tensor into the network and its figures into the report.
+    fn take(&mut self, place: usize, tensor: QuantizedTensor) -> Result<(), Error> {
+        let outcome = &mut self.quantized.tensors[place];
+        let name = outcome.tensor.name;
+        let Some(TensorData::F32(weights)) = self.graph.constants.get(name).map(Tensor::data)
+        else {
+            return Ok(());
         };
-        let decoded = solved.dequantize();
+        let decoded = tensor.dequantize();
         let squared_error: f64 = weights
             .iter()
             .zip(&decoded)
             .map(|(weight, decoded)| (f64::from(*decoded) - f64::from(*weight)).powi(2))
             .sum();
-        let outcome = &mut self.quantized.tensors[place];
         outcome.report.mse = Some(squared_error / decoded.len() as f64);
         outcome.report.sqnr_db = Some(sqnr_db(outcome.energy, squared_error));
-        outcome.report.clip = Some(crate::quantize::clip(&solved));
+        outcome.report.clip = Some(crate::quantize::clip(&tensor));
         outcome.squared_error = squared_error;
-        outcome.quantized = Some(solved);
-        replace(&mut self.quantized_graph, outcome.tensor.name, decoded)?;
+        outcome.quantized = Some(tensor);
+        replace(&mut self.quantized_graph, name, decoded)?;
         self.report.compensated += 1;
         Ok(())
     }

@@ -43,7 +43,10 @@ pub use allocate::{
     Sensitivity, assumed_sensitivities, sensitivities,
 };
 pub use auto::Prices;
-pub use correct::{Corrected, CorrectionReport, Rounding, Samples, correct, quantized_graph};
+pub use correct::{
+    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Samples, correct,
+    quantized_graph,
+};
 pub use error::{Error, ErrorKind, causes};
 pub use external::{DataFile, Placement};
 pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};

@@ -156,6 +156,10 @@ pub(crate) struct Quantize {
     /// Images to take from there at most, evenly spread
     #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
     pub(crate) samples: NonZeroUsize,
+    /// Journal of the correction's finished layers: kept as they finish, and taken from it when the
+    /// command is run again
+    #[arg(long, value_name = "FILE", conflicts_with = "no_correct")]
+    pub(crate) resume: Option<PathBuf>,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
     /// runtimes), w4a8 (lut with activations rounded to 8 bits: campana runs it on integers), int8
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),

@@ -7,7 +7,7 @@ use crate::Error;
 
 /// The first line of a journal: what its rows belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journal {
+pub struct CompareJournal {
     /// Version that measured the rows: designs may differ between versions.
     campana_compare: String,
     /// [`Experiment::fingerprint`](super::Experiment::fingerprint) in
@@ -15,7 +15,7 @@ pub struct Journal {
     fingerprint: String,
 }
 
-impl Journal {
+impl CompareJournal {
     /// The journal of an experiment with this fingerprint.
     pub fn new(fingerprint: u64) -> Self {
         Self {
@@ -95,27 +95,29 @@ mod tests {
 
     fn written() -> String {
         let rows = [row("ks", 2, 50, Some(0.1)), row("kmeans", 4, 90, None)];
-        let lines: String = rows.iter().map(Journal::row_line).collect();
-        Journal::new(7).first_line() + &lines
+        let lines: String = rows.iter().map(CompareJournal::row_line).collect();
+        CompareJournal::new(7).first_line() + &lines
     }
 
     #[test]
     fn a_journal_gives_its_rows_back() {
         let text = written();
-        let (rows, len) = Journal::new(7).read(&text).unwrap();
+        let (rows, len) = CompareJournal::new(7).read(&text).unwrap();
         assert_eq!(len, text.len());
         assert_eq!(
             rows,
             [row("ks", 2, 50, Some(0.1)), row("kmeans", 4, 90, None)]
         );
-        assert_eq!(Journal::new(7).read("").unwrap(), (Vec::new(), 0));
+        assert_eq!(CompareJournal::new(7).read("").unwrap(), (Vec::new(), 0));
     }
 
     #[test]
     fn an_interrupted_line_does_not_count() {
         let text = written();
         for cut in 1..20 {
-            let (rows, len) = Journal::new(7).read(&text[..text.len() - cut]).unwrap();
+            let (rows, len) = CompareJournal::new(7)
+                .read(&text[..text.len() - cut])
+                .unwrap();
             assert_eq!(rows.len(), 1);
             assert!(text[..len].ends_with('\n'));
         }
@@ -129,7 +131,7 @@ mod tests {
             ("method,bits\n".to_owned(), "another kind of file"),
             (broken, "line 2"),
         ] {
-            let message = Journal::new(7).read(&text).unwrap_err().to_string();
+            let message = CompareJournal::new(7).read(&text).unwrap_err().to_string();
             assert!(message.contains(said), "{message}");
         }
     }

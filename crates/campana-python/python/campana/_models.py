@@ -47,9 +47,9 @@ def as_file(model, sidecar=None):
 
 def quantize(
     model, output=None, *, bits=None, max_size=None, max_drop=None, data=None, best_effort=False, plan=None,
-    method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256, target="lut",
-    activation_ranges="mse", report=None, rate=None, sparsity=None, sidecar=None, force=False, threads=None,
-    progress=None,
+    method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256, resume=None,
+    target="lut", activation_ranges="mse", report=None, rate=None, sparsity=None, sidecar=None, force=False,
+    threads=None, progress=None,
 ):
     """Makes a model smaller.
 
@@ -80,6 +80,8 @@ def quantize(
     - ``bits_for``: a dict from patterns of names to bits; the last that matches counts.
     - ``correct``: whether to correct what quantization does to activations.
     - ``calibrate``: a path of images to correct on, rather than on synthetic ones; ``samples`` of them at most.
+    - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
+      repeated after an interruption.
     - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"`` or ``"campana"``.
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
@@ -96,7 +98,7 @@ def quantize(
         bits=bits, max_size=max_size, max_drop=max_drop, data=_path(data), best_effort=best_effort, plan=_path(plan),
         method=method, granularity=granularity, keep=[keep] if isinstance(keep, str) else list(keep),
         bits_for=list((bits_for or {}).items()), correct=correct, calibrate=_path(calibrate), samples=samples,
-        target=target, activation_ranges=activation_ranges, report=_path(report), rate=rate, sparsity=sparsity,
+        resume=_path(resume), target=target, activation_ranges=activation_ranges, report=_path(report), rate=rate, sparsity=sparsity,
         force=force)
 
     if is_path(model):
@@ -134,7 +136,7 @@ def _quantize_file(source, result, keywords, threads, progress):
 
 
 def _quantize_state_dict(state, keywords, sidecar, threads, progress):
-    for name in "max_size", "max_drop", "data", "plan", "calibrate", "report", "rate", "sparsity":
+    for name in "max_size", "max_drop", "data", "plan", "calibrate", "resume", "report", "rate", "sparsity":
         if keywords[name] is not None:
             raise ArgumentError(f"{name} needs a model that can run, not a state dict")
     if sidecar is not None or keywords["best_effort"] or isinstance(keywords["bits"], float):

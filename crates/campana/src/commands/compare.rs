@@ -1,17 +1,16 @@
 //! `campana compare`: what each method costs at each width.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::report::{CompareReport, compare_page, thousands};
 use campana_eval::{
-    BatchOptions, CompareRow, Correction, Dataset, DatasetOptions, Design, Experiment, Journal,
-    compare_csv, compare_markdown, pareto_front,
+    BatchOptions, CompareJournal, CompareRow, Correction, Dataset, DatasetOptions, Design,
+    Experiment, compare_csv, compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
-use campana_pipeline::{OutputFile, Overwrite, check_differs, sample_images, sidecar};
+use campana_pipeline::{Journal, OutputFile, Overwrite, check_differs, sample_images, sidecar};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -181,7 +180,7 @@ fn measure(
 #[derive(Default)]
 struct Finished {
     rows: Vec<CompareRow>,
-    journal: Option<(File, String)>,
+    journal: Option<Journal>,
 }
 
 impl Finished {
@@ -197,49 +196,34 @@ impl Finished {
                 bail!("the journal '{name}' is also an output; name another file");
             }
         }
-        let context = || format!("cannot use the journal '{name}'");
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(context),
-        };
-        let header = Journal::new(experiment.fingerprint());
+        let text = Journal::read(path)?;
+        let header = CompareJournal::new(experiment.fingerprint());
         if !text.is_empty() && !text.contains('\n') {
             bail!("'{name}' is no journal of a comparison; name another file");
         }
-        let (rows, len) = header.read(&text).with_context(context)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .with_context(context)?;
-        // A line that was cut off gives way to new ones.
-        file.set_len(len as u64).with_context(context)?;
-        file.seek(SeekFrom::End(0)).with_context(context)?;
-        if len == 0 {
-            file.write_all(header.first_line().as_bytes())
-                .with_context(context)?;
-        }
+        let (rows, len) = header
+            .read(&text)
+            .with_context(|| format!("cannot use the journal '{name}'"))?;
+        let journal = Journal::go_on(path, len, &header.first_line())?;
         Ok(Self {
             rows,
-            journal: Some((file, name)),
+            journal: Some(journal),
         })
     }
 
     fn append(&mut self, row: &CompareRow) -> Result<()> {
-        let Some((file, name)) = &mut self.journal else {
-            return Ok(());
-        };
-        file.write_all(Journal::row_line(row).as_bytes())
-            .with_context(|| format!("cannot write the journal '{name}'"))
+        if let Some(journal) = &mut self.journal {
+            journal.append(&CompareJournal::row_line(row))?;
+        }
+        Ok(())
     }
 
     /// What an interrupted user can do.
     fn explain(&self, error: campana_eval::Error) -> anyhow::Error {
         match (&self.journal, &error) {
-            (Some((_, name)), campana_eval::Error::Interrupted) => anyhow::anyhow!(
-                "interrupted; the same command goes on where it stopped, from the journal '{name}'"
+            (Some(journal), campana_eval::Error::Interrupted) => anyhow::anyhow!(
+                "interrupted; the same command goes on where it stopped, from the journal '{}'",
+                journal.name()
             ),
             _ => error.into(),
         }

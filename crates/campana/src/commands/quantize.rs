@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan};
+use anyhow::{Result, anyhow, bail};
+use campana_pipeline::{
+    Bound, ErrorKind, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan,
+};
 use campana_quantize::{Options, RateGoal, Target};
 
 use crate::args::{Bits, Global, Quantize};
@@ -77,9 +79,16 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         bound,
         best_effort: args.best_effort,
         save_plan: saved.map(PathBuf::as_path),
+        resume: args.resume.as_deref(),
         ..QuantizeJob::new(&args.model, &args.output, &options)
     };
-    let report = quantize_file(&job, &Bar::new())?;
+    let report = quantize_file(&job, &Bar::new()).map_err(|error| match &args.resume {
+        Some(journal) if error.kind() == ErrorKind::Interrupted => anyhow!(
+            "interrupted; the same command goes on where it stopped, from the journal '{}'",
+            journal.display()
+        ),
+        _ => error.into(),
+    })?;
     let is_met = report.allocation.as_ref().is_none_or(|found| found.met);
     let is_written = report.allocation.as_ref().is_none_or(|found| found.written);
     let status = if is_met {

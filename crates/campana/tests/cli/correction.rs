@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Folder, fixture, root};
+use crate::support::{Folder, assert_same_files, fixture, root};
 
 /// The fixture with its sidecar and images.
 fn folder() -> Folder {
@@ -72,6 +72,62 @@ fn the_number_of_threads_changes_nothing() {
         folder.read("out.onnx")
     });
     assert!(outputs[0] == outputs[1]);
+}
+
+#[test]
+fn an_interrupted_correction_goes_on_from_its_journal() {
+    let folder = folder();
+    two_bits(&folder, &[]);
+    let expected = folder.read("out.onnx");
+    let resume = ["--resume", "layers.jsonl"];
+    two_bits(&folder, &resume);
+    assert!(folder.read("out.onnx") == expected);
+
+    // An interruption leaves some layers, the last one in the middle of its line.
+    let whole = String::from_utf8(folder.read("layers.jsonl")).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    assert!(lines.len() > 8, "a header and a line for each layer");
+    let left = lines[..5].concat() + &lines[5][..lines[5].len() / 2];
+    folder.write("layers.jsonl", left);
+    for _ in ["some layers are there", "all are"] {
+        two_bits(&folder, &resume);
+        assert!(folder.read("out.onnx") == expected);
+        assert!(folder.read("layers.jsonl") == whole.as_bytes());
+    }
+
+    // Layers of other images are others.
+    let calibrate = ["--calibrate", "images.bin", "--samples", "50"];
+    two_bits(&folder, &calibrate);
+    let expected = folder.read("out.onnx");
+    two_bits(&folder, &[&calibrate[..], &resume].concat());
+    assert!(folder.read("out.onnx") == expected);
+    let both = String::from_utf8(folder.read("layers.jsonl")).unwrap();
+    assert!(both.starts_with(&whole));
+    assert_eq!(both.lines().count(), 2 * lines.len() - 1);
+}
+
+#[test]
+fn a_journal_of_something_else_is_refused_and_kept() {
+    let folder = folder();
+    folder.write("notes", "no journal\nof mine");
+    let header = format!(
+        "{{\"campana_quantize\":\"{}\"}}\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    folder.write("damaged", header + "{\"key\":1}\n");
+    let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--resume"];
+    for (journal, words) in [
+        ("notes", &["notes", "no journal"][..]),
+        ("damaged", &["damaged", "line 2", "packed"]),
+        ("model.onnx", &["model.onnx", "journal"]),
+        ("out.onnx", &["out.onnx", "also an input or output"]),
+    ] {
+        let before = folder.listing();
+        folder
+            .run(&[&quantize[..], &[journal]].concat())
+            .is_refusal(words);
+        assert_same_files(&before, &folder.listing());
+    }
 }
 
 #[test]
