@@ -39,7 +39,7 @@ mod preprocess;
 pub mod report;
 mod sidecar;
 
-pub use campana_runtime::NodeTime;
+pub use campana_runtime::{NodeTime, Peak};
 pub use compare::{
     CompareJournal, CompareRow, Correction, Design, Experiment, TensorSqnr, compare_csv,
     compare_markdown, pareto_front,

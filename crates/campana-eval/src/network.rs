@@ -4,7 +4,7 @@ use std::path::Path;
 
 use campana_model::format::onnx;
 use campana_model::graph::{Dim, Graph};
-use campana_runtime::{Input, NodeTime, Plan, PlanOptions, Session};
+use campana_runtime::{Input, NodeTime, Peak, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
 use crate::{Error, Preprocessing};
@@ -89,6 +89,12 @@ impl Network {
             declared.join(", ")
         );
         Err(Error::unsuitable_model(&self.name, &message))
+    }
+
+    /// Measures what the network's threads reach at most on this machine, in less
+    /// than half a second; it must not be run meanwhile.
+    pub fn measure_peak(&self) -> Peak {
+        self.session.measure_peak()
     }
 
     /// The time that each node takes on these images, in the order in which they run.

@@ -37,6 +37,7 @@
 mod aligned;
 mod arch;
 mod level;
+mod peak;
 mod vector;
 
 pub mod codes;
@@ -51,4 +52,5 @@ pub mod reference;
 
 pub use aligned::{AlignedBuffer, bytes_of, bytes_of_mut};
 pub use level::Level;
+pub use peak::Peak;
 pub use pool::ThreadPool;

@@ -39,6 +39,7 @@ mod program;
 mod session;
 mod strided;
 
+pub use campana_kernels::Peak;
 pub use error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
 pub use plan::{MOVES_CODES, Plan, PlanOptions};
 pub use session::{Input, NodeTime, Session};

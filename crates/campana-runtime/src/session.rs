@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use campana_kernels::{Level, ThreadPool};
+use campana_kernels::{Level, Peak, ThreadPool};
 use campana_model::graph::Dim;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
@@ -130,6 +130,12 @@ impl Session {
     /// Number of threads that work.
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Measures what the session's threads reach at most on this machine, in
+    /// less than half a second; no run may go on meanwhile.
+    pub fn measure_peak(&self) -> Peak {
+        Peak::measure(self.level, &self.pool)
     }
 
     /// Bytes of weights and other constants in memory.
