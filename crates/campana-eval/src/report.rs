@@ -7,6 +7,7 @@
 //!
 //! Pages are also well-formed XML, which is how the tests read them.
 
+mod bench;
 mod chart;
 mod compare;
 mod demo;
@@ -17,6 +18,7 @@ mod quantize;
 mod stored;
 mod tensor;
 
+pub use bench::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page};
 pub use compare::{CompareReport, compare_page};
 pub use demo::{DemoReport, DemoRow, demo_page};
 pub use inspect::inspect_page;

@@ -195,13 +195,22 @@ pub(super) fn ornament(class: &str, size: (i32, i32), body: &str) -> String {
 
 /// A horizontal bar that fills a share of its room; `class` colours it.
 pub(super) fn bar(share: f64, class: &str) -> String {
-    let width = 100.0
-        * if share.is_nan() {
-            0.0
-        } else {
-            share.clamp(0.0, 1.0)
-        };
-    format!("<span class=\"bar\"><i class=\"{class}\" style=\"width:{width:.1}%\"></i></span>")
+    stacked_bar(&[(share, class)])
+}
+
+/// Parts of a horizontal bar one after another, each a share of its room and
+/// the class that colours it.
+pub(super) fn stacked_bar(parts: &[(f64, impl fmt::Display)]) -> String {
+    let mut drawn = String::new();
+    for (share, class) in parts {
+        let share = if share.is_nan() { 0.0 } else { *share };
+        let width = 100.0 * share.clamp(0.0, 1.0);
+        let _ = write!(
+            drawn,
+            "<i class=\"{class}\" style=\"width:{width:.1}%\"></i>"
+        );
+    }
+    format!("<span class=\"bar\">{drawn}</span>")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The pages as a browser would take them apart: as a tree of elements.
 
+mod bench;
 mod quantize;
 
 use std::collections::HashSet;
