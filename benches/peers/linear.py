@@ -69,7 +69,7 @@ def quantized(args, bits: str, folder: pathlib.Path) -> str:
 def layer_ms(args, model: str, threads: int) -> float:
     command = [args.campana, "bench", model, "--json", "--layers", "--threads", str(threads), "--runs", str(args.runs)]
     output = subprocess.run(command, check=True, capture_output=True).stdout
-    (layer,) = [layer for layer in json.loads(output)["layers"] if layer["node"] == NODE]
+    (layer,) = [layer for layer in json.loads(output)["models"][0]["layers"] if layer["node"] == NODE]
     assert layer["on_codes"], "the layer was computed on floats"
     return layer["median_ms"]
 

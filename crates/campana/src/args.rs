@@ -296,9 +296,16 @@ pub(crate) struct Bench {
     /// Images that go through a network at once
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) batch: NonZeroUsize,
-    /// Also print the time of each layer of the first model
+    /// Also print the time of each layer, its speed and its share of the machine's peak, which is
+    /// measured
     #[arg(long)]
     pub(crate) layers: bool,
+    /// Also write a page with a bar for each layer; implies --layers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Overwrite the page where it exists
+    #[arg(long, requires = "html")]
+    pub(crate) force: bool,
     /// Timed runs of each model
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) runs: NonZeroUsize,

@@ -38,6 +38,11 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the table below is about.
+pub(crate) fn print_heading(text: &str) {
+    anstream::println!("\n{BOLD}{text}{BOLD:#}");
+}
+
 /// The table of `campana inspect`.
 pub(crate) fn print_inspection(inspection: &Inspection) {
     let mut table = new_table(

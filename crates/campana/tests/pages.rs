@@ -76,6 +76,32 @@ fn pages_are_silent_and_their_tables_sort() {
 }
 
 #[test]
+fn the_page_of_a_benchmark_is_silent_and_has_a_bar_for_each_layer() {
+    let folder = Folder::with_model(fs::read(fixture()).expect("the fixture"));
+    let sidecar = fs::read(fixture().with_extension("json")).expect("its sidecar");
+    folder.write("model.json", sidecar);
+    let report = folder
+        .run(&[
+            "bench",
+            "model.onnx",
+            "--runs=2",
+            "--json",
+            "--html",
+            "page.html",
+        ])
+        .json();
+    let layers = report["models"][0]["layers"].as_array().expect("layers");
+    let Some((console, document)) = browse(&folder, "page.html") else {
+        return;
+    };
+    assert!(console.is_empty(), "{console:?}");
+    assert_eq!(
+        document.matches("<span class=\"bar\">").count(),
+        layers.len()
+    );
+}
+
+#[test]
 fn what_a_console_says_is_heard() {
     let folder = Folder::new();
     folder.write("page.html", "<script>console.error('heard')</script>");

@@ -1,18 +1,19 @@
 //! `campana bench`: latency and memory, models in turn.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::report::thousands;
+use campana_eval::report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
 use campana_eval::{Network, NodeTime, Preprocessing};
-use campana_pipeline::sidecar_or;
-use serde::{Deserialize, Serialize};
+use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar_or};
 
 use crate::args::{Bench, Global};
 use crate::interrupt;
-use crate::printer;
+use crate::printer::{self, percent};
+use crate::progress::Bar;
 
 /// Runs before the timed ones.
 const WARM_UP: usize = 5;
@@ -21,50 +22,14 @@ const WARM_UP: usize = 5;
 /// model whose sidecar serves it too.
 const ALONE: &str = "CAMPANA_BENCH_ALONE";
 
-#[derive(Serialize, Deserialize)]
-struct Report {
-    threads: usize,
-    batch: usize,
-    models: Vec<ModelReport>,
-    /// Where asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    layers: Vec<LayerReport>,
-}
-
-/// One node of the first model, and what was fused into it.
-#[derive(Serialize, Deserialize)]
-struct LayerReport {
-    node: String,
-    op: String,
-    median_ms: f64,
-    /// Multiplications and additions a second, in 10^9; null where there are none.
-    gops: Option<f64>,
-    /// Whether it multiplies 8-bit codes.
-    on_codes: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ModelReport {
-    model: String,
-    median_ms: f64,
-    p95_ms: f64,
-    min_ms: f64,
-    /// Reading and planning the model.
-    load_ms: f64,
-    /// The first run, which lays out memory for the shape of its input.
-    first_ms: f64,
-    /// Largest memory of a process that loads and runs this model alone; null
-    /// where the system does not tell.
-    peak_rss_bytes: Option<u64>,
-    weight_bytes: usize,
-}
-
 pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     let paths: Vec<&Path> = [Some(&args.model), args.reference.as_ref()]
         .into_iter()
         .flatten()
         .map(std::path::PathBuf::as_path)
         .collect();
+    let monitor = Bar::new();
+    let page = page_file(args, &paths, &monitor)?;
     let alone = std::env::var_os(ALONE);
     let reference = alone.as_deref().map(Path::new);
     let reference = reference.or(args.reference.as_deref());
@@ -80,13 +45,16 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
         networks.push((network, settings));
     }
     let times = measure(&networks, args.batch.get(), args.runs.get())?;
+    let with_layers = args.layers || args.html.is_some();
+    let peak = with_layers.then(|| BenchPeak::from(networks[0].0.measure_peak()));
     let mut models = Vec::new();
-    for (i, ((network, _), mut times)) in networks.iter().zip(times).enumerate() {
+    for (i, (prepared, mut times)) in networks.iter().zip(times).enumerate() {
+        let (network, _) = prepared;
         let first_ms = times.remove(0);
         times.drain(..WARM_UP - 1);
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-        models.push(ModelReport {
+        models.push(BenchModel {
             model: network.name().to_owned(),
             median_ms: at(0.5),
             p95_ms: at(0.95),
@@ -99,23 +67,44 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
                 peak_alone(paths[i], args, threads)?
             },
             weight_bytes: network.weight_bytes(),
+            layers: match &peak {
+                Some(peak) => layers(prepared, args.batch.get(), args.runs.get(), peak)?,
+                None => Vec::new(),
+            },
         });
     }
-    let report = Report {
+    let report = BenchReport {
         threads,
         batch: args.batch.get(),
+        runs: args.runs.get(),
         models,
-        layers: if args.layers {
-            layers(&networks[0], args.batch.get(), args.runs.get())?
-        } else {
-            Vec::new()
-        },
+        peak,
     };
+    if let Some(mut file) = page {
+        file.write_all(bench_page(&report).as_bytes())?;
+        file.finish()?;
+    }
     if global.json {
         return printer::print_json(&report);
     }
     print(&report);
     Ok(())
+}
+
+/// The page's file, refused before the work where it cannot be written.
+fn page_file<'a>(
+    args: &Bench,
+    models: &[&Path],
+    monitor: &'a Bar,
+) -> Result<Option<OutputFile<'a>>> {
+    let Some(html) = &args.html else {
+        return Ok(None);
+    };
+    for model in models {
+        check_differs(model, html)?;
+    }
+    let overwrite = Overwrite::from_force(args.force);
+    Ok(Some(OutputFile::create(html, overwrite, monitor)?))
 }
 
 /// Times in milliseconds of each network, all in turn, with those of warming up.
@@ -149,7 +138,8 @@ fn layers(
     (network, settings): &(Network, Preprocessing),
     batch: usize,
     runs: usize,
-) -> Result<Vec<LayerReport>> {
+    peak: &BenchPeak,
+) -> Result<Vec<BenchLayer>> {
     let input = pattern(settings.input_len() * batch);
     let mut runs_of_nodes: Vec<(NodeTime, Vec<u64>)> = Vec::new();
     for _ in 0..runs {
@@ -169,12 +159,18 @@ fn layers(
         all.sort_unstable();
         let median_ns = all[all.len() / 2];
         let gops = 2.0 * time.products as f64 / median_ns.max(1) as f64;
-        LayerReport {
+        let gops = (time.products > 0).then_some(gops);
+        let peak_gops = match time.on_codes {
+            true => peak.integer_gops,
+            false => peak.float_gops,
+        };
+        BenchLayer {
             node: time.node,
             op: time.op_type,
             median_ms: median_ns as f64 / 1e6,
-            gops: (time.products > 0).then_some(gops),
+            gops,
             on_codes: time.on_codes,
+            peak_share: gops.map(|gops| gops / peak_gops),
         }
     });
     Ok(reports.collect())
@@ -208,7 +204,7 @@ fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>>
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    let report: Report = serde_json::from_slice(&output.stdout)?;
+    let report: BenchReport = serde_json::from_slice(&output.stdout)?;
     Ok(report.models.first().and_then(|model| model.peak_rss_bytes))
 }
 
@@ -222,10 +218,13 @@ fn own_peak() -> Option<u64> {
     Some(kib * 1024)
 }
 
-fn print_layers(layers: &[LayerReport]) {
+/// The time of each layer of a model, and how far all are from the peak.
+fn print_layers(model: &BenchModel, peak: &BenchPeak) {
+    let layers = &model.layers;
+    printer::print_heading(&model.model);
     let mut table = printer::new_table(
         &["layer", "operator"],
-        &["median ms", "share", "GOPS", "computes on"],
+        &["median ms", "share", "GOPS", "of peak", "computes on"],
     );
     let total: f64 = layers.iter().map(|layer| layer.median_ms).sum();
     for layer in layers {
@@ -233,11 +232,12 @@ fn print_layers(layers: &[LayerReport]) {
             layer.node.clone(),
             layer.op.clone(),
             format!("{:.4}", layer.median_ms),
-            format!("{:.1} %", 100.0 * layer.median_ms / total),
+            percent(layer.median_ms / total),
             layer
                 .gops
                 .map(|gops| format!("{gops:.1}"))
                 .unwrap_or_default(),
+            layer.peak_share.map(percent).unwrap_or_default(),
             match (layer.gops, layer.on_codes) {
                 (None, _) => "",
                 (_, true) => "integers",
@@ -247,9 +247,20 @@ fn print_layers(layers: &[LayerReport]) {
         ]);
     }
     anstream::println!("{table}");
+    let reached = model.peak_share().map_or_else(String::new, |share| {
+        format!(
+            "; convolutions and fully connected layers together reach {} of it",
+            percent(share)
+        )
+    });
+    anstream::println!(
+        "measured peak: {:.1} GOPS on integers, {:.1} on floats{reached}",
+        peak.integer_gops,
+        peak.float_gops,
+    );
 }
 
-fn print(report: &Report) {
+fn print(report: &BenchReport) {
     let mut table = printer::new_table(
         &["model"],
         &[
@@ -271,8 +282,10 @@ fn print(report: &Report) {
         ]);
     }
     anstream::println!("{table}");
-    if !report.layers.is_empty() {
-        print_layers(&report.layers);
+    if let Some(peak) = &report.peak {
+        for model in &report.models {
+            print_layers(model, peak);
+        }
     }
     anstream::println!(
         "batch {}, {} threads; memory in bytes",

@@ -235,6 +235,58 @@ fn evaluate_and_bench_print_the_keys_of_the_contract() {
 }
 
 #[test]
+fn bench_tells_how_far_layers_are_from_the_peak() {
+    let path = fixture();
+    let model = path.to_str().unwrap();
+    let folder = Folder::new();
+    let args = ["bench", model, "--reference", model, "--runs=2", "--layers"];
+    let report = folder.run(&[&args[..], &["--json"]].concat()).json();
+    for key in ["integer_gops", "float_gops"] {
+        assert!(report["peak"][key].as_f64().unwrap() > 0.0, "{report}");
+    }
+    for model in report["models"].as_array().unwrap() {
+        let layers = model["layers"].as_array().unwrap();
+        for layer in layers {
+            has_keys(layer, &["node", "op", "median_ms", "gops", "on_codes"]);
+            assert_eq!(layer["gops"].is_null(), layer["peak_share"].is_null());
+        }
+        assert!(layers.iter().any(|layer| layer["peak_share"].is_f64()));
+    }
+    let plain = folder.run(&["bench", model, "--runs=2", "--json"]).json();
+    assert!(plain.get("peak").is_none() && plain["models"][0].get("layers").is_none());
+    let printed = folder.run(&args).succeeds();
+    assert_eq!(printed.matches("of peak").count(), 2, "{printed}");
+    assert_eq!(printed.matches("measured peak").count(), 2, "{printed}");
+}
+
+#[test]
+fn bench_draws_a_page_and_overwrites_none_by_itself() {
+    let folder = fixture_folder();
+    folder.write(
+        "model.json",
+        std::fs::read(fixture().with_extension("json")).unwrap(),
+    );
+    let args = ["bench", "model.onnx", "--runs=2", "--html", "page.html"];
+    let printed = folder.run(&args).succeeds();
+    assert!(printed.contains("of peak"), "{printed}");
+    let page = String::from_utf8(folder.read("page.html")).unwrap();
+    assert!(page.contains("of peak") && page.contains("GOPS"));
+    assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("src="));
+    folder.refuses(&args, &["'page.html'", "exists", "--force"]);
+    folder
+        .run(&[&args[..], &["--force", "--json"]].concat())
+        .json();
+    for input in ["model.onnx", "other.onnx"] {
+        folder.write("other.onnx", folder.read("model.onnx"));
+        let args = ["bench", "model.onnx", "--reference", "other.onnx"];
+        folder.refuses(
+            &[&args[..], &["--html", input, "--force"]].concat(),
+            &["is the input itself"],
+        );
+    }
+}
+
+#[test]
 fn the_sidecar_of_the_reference_serves_models_without_one() {
     let path = fixture();
     let images = path.with_file_name("cifar10_test_500.bin");
