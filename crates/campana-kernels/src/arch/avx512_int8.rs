@@ -5,14 +5,14 @@
 //! needs no mask. 32 registers hold the sums of 6 rows and 64 columns.
 
 use core::arch::x86_64::{
-    __m512i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8, _mm_maskz_loadu_epi8,
-    _mm_setr_epi8, _mm_storeu_si128, _mm512_broadcast_i32x4, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_max_epu8,
-    _mm512_min_epu8, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8,
-    _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32,
-    _mm512_shuffle_epi8, _mm512_srl_epi16, _mm512_storeu_si512, _mm512_unpackhi_epi8,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    __m512i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8,
+    _mm_maskz_loadu_epi8, _mm_prefetch, _mm_setr_epi8, _mm_storeu_si128, _mm512_broadcast_i32x4,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32,
+    _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
+    _mm512_max_epu8, _mm512_min_epu8, _mm512_packs_epi32, _mm512_packus_epi16,
+    _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_srl_epi16, _mm512_storeu_si512,
+    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
 };
 
 use crate::arch::avx512::F32x16;
@@ -124,6 +124,11 @@ impl Int8 for Avx512 {
     #[inline(always)]
     fn dot1(sums: __m512i, [a, w]: [__m512i; 2]) -> __m512i {
         instruction!(_mm512_dpbusd_epi32(sums, a, w))
+    }
+
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        instruction!(_mm_prefetch::<_MM_HINT_T1>(at.cast()));
     }
 
     #[inline(always)]

@@ -48,6 +48,9 @@ const MAX_TILE_VECTORS: usize = 24 + MAX_PANEL_VECTORS;
 /// are multiplied with them; deeper panels are taken in parts.
 const PART_BYTES: usize = 40 << 10;
 
+/// A line of a cache.
+const LINE_BYTES: usize = 64;
+
 /// Up to this many rows weights are decoded where they are used; for more, once into memory.
 const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
 
@@ -259,6 +262,8 @@ impl Product<'_> {
                 apart: to.max(panel.joined) - from.max(panel.joined),
                 is_first: from == 0,
                 is_last: to == steps,
+                ahead: stored.wrapping_add(to * step_bytes * usize::from(bits) / 8),
+                len_ahead: len * step_bytes * usize::from(bits) / 8,
                 sums: sums_at,
                 sums_stride: if parts == 1 { 0 } else { NV * V::SUMS },
             };
@@ -352,6 +357,12 @@ impl Product<'_> {
                     *start = self.input.add(input.next());
                 }
                 let to = part.sums.add((row - begin) * part.sums_stride);
+                // Each tile has its share of what comes next brought near.
+                let lines = (part.joined + part.apart) * LINE_BYTES;
+                let (ahead, ahead_stride) = match tile * lines < part.len_ahead {
+                    true => (part.ahead.wrapping_add(tile * lines), LINE_BYTES),
+                    false => (bytes, 0),
+                };
                 let initial = self.requantize.initial().as_ptr();
                 let (from, from_stride) = match part.is_first {
                     true => (initial.add(part.panel.column), 0),
@@ -370,6 +381,8 @@ impl Product<'_> {
                                     table: self.weights.table().as_ptr(),
                                     joined: part.joined,
                                     apart: part.apart,
+                                    ahead,
+                                    ahead_stride,
                                     from,
                                     from_stride,
                                     to,
@@ -405,6 +418,10 @@ struct Part {
     apart: usize,
     is_first: bool,
     is_last: bool,
+    /// The weights that come next, as they are stored, and about how many bytes
+    /// they are.
+    ahead: *const u8,
+    len_ahead: usize,
     /// The rows' sums.
     sums: *mut i32,
     /// From one row's sums to the next; 0 where each tile's take the place of the last's.
@@ -421,6 +438,9 @@ struct Tile<'a, const MR: usize, const NV: usize, const BITS: u8> {
     table: *const u8,
     joined: usize,
     apart: usize,
+    /// What is brought near, and from one step's line to the next.
+    ahead: *const u8,
+    ahead_stride: usize,
     /// What the sums start with, and from one row's to the next.
     from: *const i32,
     from_stride: usize,
@@ -501,11 +521,16 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
             }
             match BITS {
                 8 => {
+                    let mut ahead = self.ahead;
                     for _ in 0..self.joined {
+                        V::prefetch(ahead);
+                        ahead = ahead.wrapping_add(self.ahead_stride);
                         step!(true, 0, 0, 15);
                         bytes = bytes.add(2 * NV * V::BYTES);
                     }
                     for _ in 0..self.apart {
+                        V::prefetch(ahead);
+                        ahead = ahead.wrapping_add(self.ahead_stride);
                         step!(false, 0, 0, 15);
                         bytes = bytes.add(2 * NV * V::BYTES);
                     }

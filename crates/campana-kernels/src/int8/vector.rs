@@ -156,6 +156,13 @@ pub(crate) trait Int8: Copy {
     /// `sums[i] + Σ a[4 i + b] w[4 i + b]`; the weights as in [`dot2`](Self::dot2).
     fn dot1(sums: Self::Sums, product: [Self::Bytes; 2]) -> Self::Sums;
 
+    /// Has the line of memory at `at`, which may be any address, brought to a
+    /// near cache: the second, so that what is in use keeps the first.
+    #[inline(always)]
+    fn prefetch(at: *const u8) {
+        let _ = at;
+    }
+
     /// Keeps the compiler from reading ahead what comes behind, until there are
     /// more vectors than registers.
     #[inline(always)]
