@@ -1,6 +1,6 @@
 //! Which images the correction of a quantized model looks at.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
@@ -28,19 +28,26 @@ pub enum SampleChoice<'a> {
     },
 }
 
-/// The images of a job, loaded when they are first needed.
+/// What all corrections of a job share: its images, loaded when they are first
+/// needed, and the layers that are finished.
 pub(crate) struct JobSamples<'a> {
     job: &'a QuantizeJob<'a>,
     monitor: &'a dyn Monitor,
     loaded: OnceCell<Samples>,
+    finished: RefCell<Option<LayerJournal>>,
 }
 
 impl<'a> JobSamples<'a> {
-    pub(crate) fn new(job: &'a QuantizeJob<'a>, monitor: &'a dyn Monitor) -> Self {
+    pub(crate) fn new(
+        job: &'a QuantizeJob<'a>,
+        finished: Option<LayerJournal>,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
         Self {
             job,
             monitor,
             loaded: OnceCell::new(),
+            finished: RefCell::new(finished),
         }
     }
 
@@ -78,15 +85,15 @@ pub(crate) fn correct_model(
     if quantized.tensors.iter().all(is_kept) {
         return Ok(Err("nothing is quantized".to_owned()));
     }
+    let mut finished = samples.finished.borrow_mut();
+    let finished = finished
+        .as_mut()
+        .map(|layers| layers as &mut dyn FinishedLayers);
     let samples = samples.get()?;
     let rounding = match job.options.rate {
         Some(_) => Rounding::AtRate,
         None => job.options.method.into(),
     };
-    let mut journal = job.resume.map(LayerJournal::open).transpose()?;
-    let finished = journal
-        .as_mut()
-        .map(|journal| journal as &mut dyn FinishedLayers);
     match correct(
         model,
         quantized,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use campana_quantize::{FinishedLayer, FinishedLayers};
 use serde::{Deserialize, Serialize};
@@ -83,22 +83,34 @@ struct Header {
     campana_quantize: String,
 }
 
-/// Layers that corrections finished, in a journal.
+impl Header {
+    fn new() -> Self {
+        Self {
+            campana_quantize: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// Layers that corrections finished, in a journal. The file is written to when
+/// the first new layer is finished, and not before.
 pub(crate) struct LayerJournal {
-    journal: Journal,
+    path: PathBuf,
+    /// Bytes of complete lines that were there.
+    complete: usize,
+    journal: Option<Journal>,
     layers: HashMap<u64, FinishedLayer>,
 }
 
 impl LayerJournal {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let header = Header {
-            campana_quantize: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+    /// The layers that earlier corrections left.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         let text = Journal::read(path)?;
         let complete = text.rfind('\n').map_or(0, |end| end + 1);
         let mut lines = text[..complete].lines();
         let is_ours = match lines.next() {
-            Some(first) => serde_json::from_str(first).is_ok_and(|found: Header| found == header),
+            Some(first) => {
+                serde_json::from_str(first).is_ok_and(|found: Header| found == Header::new())
+            }
             None => text.is_empty(),
         };
         if !is_ours {
@@ -120,9 +132,22 @@ impl LayerJournal {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self {
-            journal: Journal::go_on(path, complete, &line(&header))?,
+            path: path.to_owned(),
+            complete,
+            journal: None,
             layers,
         })
+    }
+
+    fn append(&mut self, layer: &FinishedLayer) -> Result<(), Error> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            journal => {
+                let first_line = line(&Header::new());
+                journal.insert(Journal::go_on(&self.path, self.complete, &first_line)?)
+            }
+        };
+        journal.append(&line(layer))
     }
 }
 
@@ -132,7 +157,7 @@ impl FinishedLayers for LayerJournal {
     }
 
     fn keep(&mut self, layer: FinishedLayer) -> Result<(), campana_quantize::Error> {
-        self.journal.append(&line(&layer)).map_err(|error| {
+        self.append(&layer).map_err(|error| {
             campana_quantize::Error::new(
                 campana_quantize::ErrorKind::Io,
                 "a finished layer cannot be kept",

@@ -107,17 +107,8 @@ pub fn quantize_file(
         }
         return tensor_file::quantize(job, monitor);
     }
-    if let Some(journal) = job.resume {
-        let others = [Some(input), Some(output), job.page, job.save_plan];
-        if others.contains(&Some(journal)) {
-            let message = format!(
-                "the journal '{}' is also an input or output; name another file",
-                journal.display()
-            );
-            return Err(Error::new(ErrorKind::InvalidArgument, message));
-        }
-        LayerJournal::open(journal)?;
-    }
+    let finished = job.resume.map(|journal| finished_layers(job, journal));
+    let finished = finished.transpose()?;
     // Refuse what cannot be written before working for it.
     let mut file = OutputFile::create(output, overwrite, monitor)?;
     let page = job.page.map(|page| create_page(job, page, monitor));
@@ -130,7 +121,7 @@ pub fn quantize_file(
         })
         .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
-    let samples = JobSamples::new(job, monitor);
+    let samples = JobSamples::new(job, finished, monitor);
     let Bounded {
         mut quantized,
         correction,
@@ -251,6 +242,19 @@ fn create_page<'a>(
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     OutputFile::create(page, job.overwrite, monitor)
+}
+
+/// The layers that earlier runs of the job finished.
+fn finished_layers(job: &QuantizeJob<'_>, journal: &Path) -> Result<LayerJournal, Error> {
+    let others = [Some(job.input), Some(job.output), job.page, job.save_plan];
+    if others.contains(&Some(journal)) {
+        let message = format!(
+            "the journal '{}' is also an input or output; name another file",
+            journal.display()
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    LayerJournal::read(journal)
 }
 
 fn write_page(

@@ -128,6 +128,12 @@ fn a_journal_of_something_else_is_refused_and_kept() {
             .is_refusal(words);
         assert_same_files(&before, &folder.listing());
     }
+    // Nor does a command that is refused leave a journal.
+    folder.write("out.onnx", "mine");
+    let before = folder.listing();
+    let refused = folder.run(&[&quantize[..], &["new"]].concat());
+    refused.is_refusal(&["out.onnx", "exists", "--force"]);
+    assert_same_files(&before, &folder.listing());
 }
 
 #[test]
