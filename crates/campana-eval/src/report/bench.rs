@@ -185,7 +185,7 @@ fn tiles(report: &BenchReport) -> String {
 }
 
 fn table(models: &[BenchModel]) -> String {
-    let head: String = [
+    let columns = [
         "Median ms",
         "p95 ms",
         "Min ms",
@@ -193,11 +193,8 @@ fn table(models: &[BenchModel]) -> String {
         "First run ms",
         "Peak memory",
         "Weights in memory",
-    ]
-    .map(|name| format!("<th scope=\"col\">{name}</th>"))
-    .concat();
-    let mut body = String::new();
-    for model in models {
+    ];
+    let cells = |model: &BenchModel| {
         let times = [
             model.median_ms,
             model.p95_ms,
@@ -206,25 +203,18 @@ fn table(models: &[BenchModel]) -> String {
             model.first_ms,
         ];
         let mut cells: Vec<String> = times.map(milliseconds).to_vec();
-        cells.push(
-            model
-                .peak_rss_bytes
-                .map_or_else(|| "–".to_owned(), thousands),
-        );
+        let peak = model.peak_rss_bytes.map(thousands);
+        cells.push(peak.unwrap_or_else(|| "–".to_owned()));
         cells.push(thousands(model.weight_bytes as u64));
-        let cells: String = cells
-            .iter()
-            .map(|cell| format!("<td>{cell}</td>"))
-            .collect();
-        body.push_str(&format!(
-            "<tr><th scope=\"row\" class=\"text\">{}</th>{cells}</tr>\n",
-            name(model)
-        ));
-    }
+        cells
+    };
+    let rows: Vec<_> = models
+        .iter()
+        .map(|model| (file_name(&model.model), cells(model)))
+        .collect();
     format!(
-        "<section>\n<h2>Models <small>memory in bytes</small></h2>\n<div class=\"scroll\" role=\"region\" \
-         aria-label=\"Models\" tabindex=\"0\"><table>\n<thead><tr><th scope=\"col\" class=\"text\">Model</th>{head}</tr>\
-         </thead>\n<tbody>\n{body}</tbody>\n</table></div>\n</section>\n"
+        "<section>\n<h2>Models <small>memory in bytes</small></h2>\n{}</section>\n",
+        page::models_table(&columns, &rows)
     )
 }
 

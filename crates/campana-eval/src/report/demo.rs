@@ -129,16 +129,11 @@ fn table(rows: &[DemoRow]) -> String {
         .into_iter()
         .filter(|(_, value)| rows.iter().any(|row| value(row).is_some()))
         .collect();
-    let mut head = String::from("<th scope=\"col\" class=\"text\">Model</th>");
-    let fixed_columns = ["Bytes", "% of float", "Bits a weight", "SQNR dB"];
-    for name in fixed_columns
+    let columns: Vec<&str> = ["Bytes", "% of float", "Bits a weight", "SQNR dB"]
         .into_iter()
         .chain(measured.iter().map(|(name, _)| *name))
-    {
-        head.push_str(&format!("<th scope=\"col\">{name}</th>"));
-    }
-    let mut body = String::new();
-    for row in rows {
+        .collect();
+    let cells = |row: &DemoRow| {
         let mut cells = vec![
             thousands(row.bytes),
             percent(share(row, float)),
@@ -151,19 +146,10 @@ fn table(rows: &[DemoRow]) -> String {
                 .iter()
                 .map(|(_, value)| value(row).unwrap_or_else(|| "–".to_owned())),
         );
-        let cells: String = cells
-            .iter()
-            .map(|cell| format!("<td>{cell}</td>"))
-            .collect();
-        body.push_str(&format!(
-            "<tr><th scope=\"row\" class=\"text\"><bdi>{}</bdi></th>{cells}</tr>\n",
-            escape(&row.name)
-        ));
-    }
-    format!(
-        "<div class=\"scroll\" role=\"region\" aria-label=\"Models\" tabindex=\"0\"><table>\n\
-         <thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
+        cells
+    };
+    let rows: Vec<_> = rows.iter().map(|row| (&*row.name, cells(row))).collect();
+    page::models_table(&columns, &rows)
 }
 
 /// The files' sizes as bars.

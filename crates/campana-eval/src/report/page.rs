@@ -61,6 +61,33 @@ pub(super) fn tile(value: &str, name: &str, note: &str) -> String {
     format!("<div class=\"tile\"><dt>{name}</dt><dd><b>{value}</b><span>{note}</span></dd></div>\n")
 }
 
+/// A table of models: names of the columns with figures, and for each model its
+/// name as text and its figures.
+pub(super) fn models_table(columns: &[&str], rows: &[(&str, Vec<String>)]) -> String {
+    let head: String = columns
+        .iter()
+        .map(|column| format!("<th scope=\"col\">{column}</th>"))
+        .collect();
+    let body: String = rows
+        .iter()
+        .map(|(name, cells)| {
+            let cells: String = cells
+                .iter()
+                .map(|cell| format!("<td>{cell}</td>"))
+                .collect();
+            format!(
+                "<tr><th scope=\"row\" class=\"text\"><bdi>{}</bdi></th>{cells}</tr>\n",
+                escape(name)
+            )
+        })
+        .collect();
+    format!(
+        "<div class=\"scroll\" role=\"region\" aria-label=\"Models\" tabindex=\"0\"><table>\n\
+         <thead><tr><th scope=\"col\" class=\"text\">Model</th>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n\
+         </table></div>\n"
+    )
+}
+
 /// What the words of a page mean, a term and a sentence of markup each.
 pub(super) fn glossary(terms: &[(&str, impl fmt::Display)]) -> String {
     let terms: String = terms
