@@ -771,15 +771,6 @@ impl GridCursor {
         }
     }
 
-    /// The number of the next row in its line, behind which `count` rows are skipped.
-    #[inline(always)]
-    pub(crate) fn skip(&mut self, count: usize) -> usize {
-        let x = self.x;
-        self.x += count;
-        self.at += count * self.grid.pixel_stride;
-        x
-    }
-
     #[inline(always)]
     pub(crate) fn next(&mut self) -> usize {
         let at = self.at;

@@ -18,12 +18,13 @@ mod pack;
 mod pooling;
 pub mod reference;
 mod requantize;
+mod tile;
 pub(crate) mod vector;
 
 pub use dense::{Output, multiply};
 pub use depthwise::{PackedTaps, depthwise};
 pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
-pub use pack::{GroupOffsets, PackedWeights, StoredWeights};
+pub use pack::{GroupOffsets, PackedWeights, StoredWeights, largest_sum};
 pub use pooling::{average_pool, max_pool};
 pub use requantize::{Affine, Requantize};
 

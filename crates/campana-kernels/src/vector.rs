@@ -54,6 +54,12 @@ pub(crate) trait Vector: Copy {
     /// `self * factor + addend`, rounded once or twice.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
 
+    /// `self * factor + addend`, rounded once.
+    #[inline(always)]
+    fn fused(self, factor: Self, addend: Self) -> Self {
+        self.mul_add(factor, addend)
+    }
+
     /// The greater; where `self` is NaN, NaN.
     fn at_least(self, bound: Self) -> Self;
 
@@ -208,6 +214,14 @@ impl Vector for Portable {
     fn mul_add(self, factor: Self, addend: Self) -> Self {
         // Not f32::mul_add: without the instruction it is a slow library call.
         self.mul(factor).add(addend)
+    }
+
+    #[inline(always)]
+    fn fused(self, factor: Self, addend: Self) -> Self {
+        // A library call where the target has no such instruction: levels must agree to the bit.
+        Self(core::array::from_fn(|i| {
+            self.0[i].mul_add(factor.0[i], addend.0[i])
+        }))
     }
 
     #[inline(always)]

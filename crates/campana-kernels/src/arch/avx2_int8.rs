@@ -10,12 +10,13 @@ use core::arch::x86_64::{
     __m128i, __m256i, _MM_HINT_T1, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi32,
     _mm_packus_epi16, _mm_prefetch, _mm_setr_epi8, _mm_storel_epi64, _mm_storeu_si128,
     _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_broadcastsi128_si256,
-    _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32,
-    _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32, _mm256_packus_epi16,
-    _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_si256,
-    _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpacklo_epi8,
+    _mm256_unpacklo_epi16,
 };
 
 use crate::arch::avx2::F32x8;
@@ -157,6 +158,13 @@ impl Int8 for Avx2 {
                 _mm256_permutevar8x32_epi32(rows[2], order),
                 _mm256_permutevar8x32_epi32(rows[3], order),
             ];
+            Self::interleave_quarters(rows)
+        })
+    }
+
+    #[inline(always)]
+    fn interleave_quarters(rows: [__m256i; 4]) -> [__m256i; 4] {
+        instruction!({
             let low = _mm256_unpacklo_epi8(rows[0], rows[1]);
             let high = _mm256_unpackhi_epi8(rows[0], rows[1]);
             let low2 = _mm256_unpacklo_epi8(rows[2], rows[3]);
@@ -173,6 +181,11 @@ impl Int8 for Avx2 {
     #[inline(always)]
     fn to_floats(sums: __m256i) -> F32x8 {
         F32x8(instruction!(_mm256_cvtepi32_ps(sums)))
+    }
+
+    #[inline(always)]
+    fn as_floats(sums: __m256i) -> F32x8 {
+        F32x8(instruction!(_mm256_castsi256_ps(sums)))
     }
 
     #[inline(always)]

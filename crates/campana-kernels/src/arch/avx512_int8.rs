@@ -7,12 +7,13 @@
 use core::arch::x86_64::{
     __m512i, _MM_HINT_T1, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_mask_storeu_epi8,
     _mm_maskz_loadu_epi8, _mm_prefetch, _mm_setr_epi8, _mm_storeu_si128, _mm512_broadcast_i32x4,
-    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32,
-    _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_max_epu8, _mm512_min_epu8, _mm512_packs_epi32, _mm512_packus_epi16,
-    _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_srl_epi16, _mm512_storeu_si512,
-    _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    _mm512_castsi512_ps, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtps_epi32, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_max_epu8, _mm512_min_epu8, _mm512_packs_epi32,
+    _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_permutexvar_epi32, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_setr_epi32, _mm512_shuffle_epi8, _mm512_srl_epi16,
+    _mm512_storeu_si512, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8,
+    _mm512_unpacklo_epi16,
 };
 
 use crate::arch::avx512::F32x16;
@@ -148,6 +149,13 @@ impl Int8 for Avx512 {
                 _mm512_permutexvar_epi32(order, rows[2]),
                 _mm512_permutexvar_epi32(order, rows[3]),
             ];
+            Self::interleave_quarters(rows)
+        })
+    }
+
+    #[inline(always)]
+    fn interleave_quarters(rows: [__m512i; 4]) -> [__m512i; 4] {
+        instruction!({
             let low = _mm512_unpacklo_epi8(rows[0], rows[1]);
             let high = _mm512_unpackhi_epi8(rows[0], rows[1]);
             let low2 = _mm512_unpacklo_epi8(rows[2], rows[3]);
@@ -164,6 +172,11 @@ impl Int8 for Avx512 {
     #[inline(always)]
     fn to_floats(sums: __m512i) -> F32x16 {
         F32x16(instruction!(_mm512_cvtepi32_ps(sums)))
+    }
+
+    #[inline(always)]
+    fn as_floats(sums: __m512i) -> F32x16 {
+        F32x16(instruction!(_mm512_castsi512_ps(sums)))
     }
 
     #[inline(always)]

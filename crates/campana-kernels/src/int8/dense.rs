@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use super::pack::{GroupOffsets, PackedWeights, Panel};
 use super::requantize::{PARAMETER_MULTIPLE, Requantize};
+use super::tile::{Codes, Finish, Groups, MAX_ROWS, Results, Target, Tile};
 use super::vector::{Int8, MAX_PANEL_VECTORS, MAX_SUMS};
 use crate::aligned::AlignedBuffer;
 use crate::gemm::{Grid, GridCursor};
 use crate::level::{Int8Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
-use crate::vector::Vector;
 
 /// Where results go.
 #[derive(Debug)]
@@ -38,11 +38,8 @@ const ROW_BLOCK_BYTES: usize = 192 << 10;
 /// Rows that the work is cut into multiples of.
 const ROW_MULTIPLE: usize = 4;
 
-/// Most rows that a panel takes at once, at any level.
-const MAX_TILE_ROWS: usize = 14;
-
-/// Most vectors of sums of a tile, at any level, and what is read behind them.
-const MAX_TILE_VECTORS: usize = 24 + MAX_PANEL_VECTORS;
+/// Most vectors of sums of a tile, at any level.
+const MAX_TILE_VECTORS: usize = 24;
 
 /// Bytes of a panel's weights that stay in the nearest cache while all rows
 /// are multiplied with them; deeper panels are taken in parts.
@@ -64,7 +61,8 @@ const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
 /// # Panics
 ///
 /// Where the weights are laid out for another level, the grids differ in
-/// length, a row reaches beyond its slice, output rows overlap, or `requantize` is for another number of channels.
+/// length, a row reaches beyond its slice, output rows overlap or lie on more
+/// than one line, or `requantize` is for another number of channels.
 #[expect(
     clippy::too_many_arguments,
     reason = "a matrix product and where its parts lie"
@@ -104,15 +102,23 @@ pub fn multiply(
         return;
     }
     let (input_grid, output_grid) = (input_grid.joined(), output_grid.joined());
+    assert_eq!(output_grid.height, 1, "output rows on one line");
     let threads = pool
         .threads()
         .min(rows * columns * weights.rows() / MIN_PRODUCTS_PER_THREAD)
         .max(1);
     let panels = weights.panels().len();
     let (row_jobs, panel_jobs) = split(threads, rows, panels, weights, input_grid.pixel_stride);
-    let target = match output {
-        Output::Codes(codes) => Target::Codes(SendPtr(codes.as_mut_ptr())),
-        Output::Floats(floats) => Target::Floats(SendPtr(floats.as_mut_ptr())),
+    let finish = Finish {
+        requantize,
+        residual: residual.map(|(codes, factor)| (SendPtr(codes.as_ptr().cast_mut()), factor)),
+        target: match output {
+            Output::Codes(codes) => Target::Codes(SendPtr(codes.as_mut_ptr())),
+            Output::Floats(floats) => Target::Floats(SendPtr(floats.as_mut_ptr())),
+        },
+        start: output_grid.start,
+        stride: output_grid.pixel_stride,
+        columns,
     };
     pool.run(row_jobs * panel_jobs, |job| {
         let part = |parts: usize, part: usize, whole: usize| {
@@ -130,10 +136,7 @@ pub fn multiply(
                 offsets: &offsets.offsets,
                 panels,
                 rows: part(row_jobs, job / panel_jobs, rows),
-                requantize,
-                residual: residual.map(|(codes, factor)| (codes.as_ptr(), factor)),
-                target: &target,
-                output_grid,
+                finish: &finish,
             });
         }
     });
@@ -161,11 +164,6 @@ fn split(
     (jobs.min(rows), 1)
 }
 
-enum Target {
-    Codes(SendPtr<u8>),
-    Floats(SendPtr<f32>),
-}
-
 struct Product<'a> {
     input: *const u8,
     input_grid: Grid,
@@ -173,10 +171,7 @@ struct Product<'a> {
     offsets: &'a [u32],
     panels: &'a [Panel],
     rows: std::ops::Range<usize>,
-    requantize: &'a Requantize,
-    residual: Option<(*const u8, f32)>,
-    target: &'a Target,
-    output_grid: Grid,
+    finish: &'a Finish<'a>,
 }
 
 thread_local! {
@@ -245,9 +240,10 @@ impl Product<'_> {
         // Taken out, because a closure would be compiled without the level's instructions.
         let [mut decoded, mut sums] = SCRATCH.take();
         // One tile's sums, or those of all rows until the last part is added.
-        let vectors = match parts {
-            1 => MAX_TILE_VECTORS,
-            _ => (end - begin) * NV + MAX_TILE_VECTORS,
+        let vectors = if parts == 1 {
+            MAX_TILE_VECTORS
+        } else {
+            (end - begin) * NV
         };
         let sums_at = reserve(&mut sums, vectors * V::SUMS).cast();
         // Even, so that parts of 2-bit codes start at whole bytes.
@@ -265,7 +261,6 @@ impl Product<'_> {
                 ahead: stored.wrapping_add(to * step_bytes * usize::from(bits) / 8),
                 len_ahead: len * step_bytes * usize::from(bits) / 8,
                 sums: sums_at,
-                sums_stride: if parts == 1 { 0 } else { NV * V::SUMS },
             };
             // SAFETY: the caller's promise; the buffers hold what is written there.
             unsafe {
@@ -343,50 +338,93 @@ impl Product<'_> {
         end: usize,
     ) {
         let mut input = GridCursor::new(self.input_grid, begin);
-        let mut output = GridCursor::new(self.output_grid, begin);
-        let mut inputs = [self.input; MAX_TILE_ROWS];
-        // Tiles of like height: the last are at most one row lower.
-        let tiles = (end - begin).div_ceil(V::TILE_ROWS[NV - 1]);
-        let (least, higher) = ((end - begin) / tiles, (end - begin) % tiles);
-        let mut row = begin;
-        for tile in 0..tiles {
-            let height = least + usize::from(tile < higher);
-            // SAFETY: the caller's promise; rows start inside the input.
-            unsafe {
-                for start in inputs.iter_mut().take(height) {
+        let mut inputs = [self.input; MAX_ROWS];
+        let column = part.panel.column;
+        let initial = self.finish.requantize.initial()[column..].as_ptr();
+        // Where the groups of a tile are, of `$height` rows from the cursor's place on.
+        let mut tile = 0;
+        macro_rules! groups {
+            ($height:expr) => {{
+                for start in inputs.iter_mut().take($height) {
                     *start = self.input.add(input.next());
                 }
-                let to = part.sums.add((row - begin) * part.sums_stride);
                 // Each tile has its share of what comes next brought near.
-                let lines = (part.joined + part.apart) * LINE_BYTES;
-                let (ahead, ahead_stride) = match tile * lines < part.len_ahead {
-                    true => (part.ahead.wrapping_add(tile * lines), LINE_BYTES),
+                let lines = tile * (part.joined + part.apart) * LINE_BYTES;
+                tile += 1;
+                let (ahead, ahead_stride) = match lines < part.len_ahead {
+                    true => (part.ahead.wrapping_add(lines), LINE_BYTES),
                     false => (bytes, 0),
                 };
-                let initial = self.requantize.initial().as_ptr();
+                Groups {
+                    inputs: &inputs,
+                    offsets: self.offsets.as_ptr().add(part.offsets),
+                    bytes,
+                    table: self.weights.table().as_ptr(),
+                    joined: part.joined,
+                    apart: part.apart,
+                    ahead,
+                    ahead_stride,
+                }
+            }};
+        }
+        let mut row = begin;
+        if let (8, Some(codes)) = (BITS, self.finish.codes().filter(|_| part.is_whole())) {
+            let height = V::TILE_ROWS[NV - 1];
+            let is_biased = self.finish.requantize.is_biased();
+            let adds = self.finish.residual.is_some();
+            while row + height <= end {
+                // SAFETY: the caller's promise; rows start inside the input.
+                unsafe {
+                    let groups = groups!(height);
+                    macro_rules! codes {
+                        ($($rows:literal $biased:literal $adds:literal;)*) => {
+                            match (height, is_biased, adds) {
+                                $(($rows, $biased, $adds) if $rows == V::TILE_ROWS[NV - 1] => {
+                                    V::run(Codes::<$rows, NV, $biased, $adds> {
+                                        groups,
+                                        finish: self.finish,
+                                        codes,
+                                        row,
+                                        column,
+                                    });
+                                })*
+                                _ => {}
+                            }
+                        };
+                    }
+                    codes!(
+                        4 true true; 4 true false; 4 false true; 4 false false;
+                        6 true true; 6 true false; 6 false true; 6 false false;
+                        8 true true; 8 true false; 8 false true; 8 false false;
+                        12 true true; 12 true false; 12 false true; 12 false false;
+                        14 true true; 14 true false; 14 false true; 14 false false;
+                    );
+                }
+                row += height;
+            }
+        }
+        // Tiles of like height: the last are at most one row lower.
+        let tiles = (end - row).div_ceil(V::TILE_ROWS[NV - 1]);
+        for left in (1..=tiles).rev() {
+            let height = (end - row).div_ceil(left);
+            // SAFETY: the caller's promise; rows start inside the input.
+            unsafe {
+                let to = match part.is_whole() {
+                    true => part.sums,
+                    false => part.sums.add((row - begin) * NV * V::SUMS),
+                };
                 let (from, from_stride) = match part.is_first {
-                    true => (initial.add(part.panel.column), 0),
+                    true => (initial, 0),
                     false => (to.cast_const(), NV * V::SUMS),
                 };
+                let groups = groups!(height);
                 macro_rules! tile {
                     ($($rows:literal)*) => {
                         match height {
                             $($rows if $rows <= V::TILE_ROWS[NV - 1]
                                 && (BITS == 8 || $rows <= MAX_ROWS_DECODED_IN_PLACE) =>
                             {
-                                V::run(Tile::<$rows, NV, BITS> {
-                                    inputs: &inputs,
-                                    offsets: self.offsets.as_ptr().add(part.offsets),
-                                    bytes,
-                                    table: self.weights.table().as_ptr(),
-                                    joined: part.joined,
-                                    apart: part.apart,
-                                    ahead,
-                                    ahead_stride,
-                                    from,
-                                    from_stride,
-                                    to,
-                                });
+                                V::run(Tile::<$rows, NV, BITS> { groups, from, from_stride, to });
                             })*
                             _ => {}
                         }
@@ -394,11 +432,11 @@ impl Product<'_> {
                 }
                 tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
                 if part.is_last {
-                    V::run(Finish::<NV> {
-                        product: self,
-                        panel: part.panel,
+                    V::run(Results::<NV> {
+                        finish: self.finish,
+                        row,
+                        column,
                         height,
-                        output: &mut output,
                         sums: to,
                     });
                 }
@@ -422,281 +460,14 @@ struct Part {
     /// they are.
     ahead: *const u8,
     len_ahead: usize,
-    /// The rows' sums.
+    /// The rows' sums until the last part is added.
     sums: *mut i32,
-    /// From one row's sums to the next; 0 where each tile's take the place of the last's.
-    sums_stride: usize,
 }
 
-/// The sums of `MR` rows and `NV` vectors of columns, over some steps.
-struct Tile<'a, const MR: usize, const NV: usize, const BITS: u8> {
-    /// Where rows start.
-    inputs: &'a [*const u8; MAX_TILE_ROWS],
-    /// Of the steps' groups.
-    offsets: *const u32,
-    bytes: *const u8,
-    table: *const u8,
-    joined: usize,
-    apart: usize,
-    /// What is brought near, and from one step's line to the next.
-    ahead: *const u8,
-    ahead_stride: usize,
-    /// What the sums start with, and from one row's to the next.
-    from: *const i32,
-    from_stride: usize,
-    to: *mut i32,
-}
-
-impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, MR, NV, BITS> {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// Offsets from `inputs`, weights and sums are where the fields say; the
-    /// packing put only such groups together as `dot2` takes.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) {
-        let inputs = self.inputs;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let table = V::table(self.table);
-            // Loops rather than `array::from_fn`, here and below: closures are
-            // compiled without the level's instructions unless they are inlined,
-            // and the larger ones were not.
-            let mut sums = [[V::load_sums(self.from); NV]; MR];
-            for i in 0..MR {
-                for j in 0..NV {
-                    let from = self.from.add(i * self.from_stride + j * V::SUMS);
-                    sums[i][j] = V::load_sums(from);
-                }
-            }
-            let (mut offsets, mut bytes) = (self.offsets, self.bytes);
-            // Weights of a step's group `$g`; codes shifted by `$shift`.
-            macro_rules! weights {
-                ($g:literal, $shift:literal, $mask:literal) => {{
-                    let mut w = [table; NV];
-                    for j in 0..NV {
-                        w[j] = if BITS == 8 {
-                            V::load(bytes.add(($g * NV + j) * V::BYTES))
-                        } else {
-                            V::lookup::<$shift, $mask>(table, V::load(bytes.add(j * V::BYTES)))
-                        };
-                    }
-                    w
-                }};
-            }
-            // One group of all rows.
-            macro_rules! group {
-                ($offset:ident, $weights:expr) => {
-                    let w = $weights;
-                    for i in 0..MR {
-                        let a = V::broadcast4(inputs[i].add($offset));
-                        for j in 0..NV {
-                            sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
-                        }
-                        V::hold_loads();
-                    }
-                };
-            }
-            // One step of all rows. A level that need not sum both groups
-            // together takes one after the other: fewer registers.
-            macro_rules! step {
-                ($together:literal, $s:literal, $t:literal, $mask:literal) => {
-                    let (first, second) = (*offsets as usize, *offsets.add(1) as usize);
-                    if $together && !V::EXACT {
-                        let (w, v) = (weights!(0, $s, $mask), weights!(1, $t, $mask));
-                        for i in 0..MR {
-                            let a = V::broadcast4(inputs[i].add(first));
-                            let b = V::broadcast4(inputs[i].add(second));
-                            for j in 0..NV {
-                                sums[i][j] = V::dot2(sums[i][j], [a, w[j]], [b, v[j]]);
-                            }
-                        }
-                    } else {
-                        group!(first, weights!(0, $s, $mask));
-                        group!(second, weights!(1, $t, $mask));
-                    }
-                    offsets = offsets.add(2);
-                };
-            }
-            match BITS {
-                8 => {
-                    let mut ahead = self.ahead;
-                    for _ in 0..self.joined {
-                        V::prefetch(ahead);
-                        ahead = ahead.wrapping_add(self.ahead_stride);
-                        step!(true, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * V::BYTES);
-                    }
-                    for _ in 0..self.apart {
-                        V::prefetch(ahead);
-                        ahead = ahead.wrapping_add(self.ahead_stride);
-                        step!(false, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * V::BYTES);
-                    }
-                }
-                4 => {
-                    for _ in 0..self.joined {
-                        step!(true, 0, 4, 15);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                    for _ in 0..self.apart {
-                        step!(false, 0, 4, 15);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                }
-                _ => {
-                    for _ in 0..self.joined / 2 {
-                        step!(true, 0, 2, 3);
-                        step!(true, 4, 6, 3);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                    let mut high = false;
-                    if self.joined % 2 == 1 {
-                        step!(true, 0, 2, 3);
-                        high = true;
-                    }
-                    for _ in 0..self.apart {
-                        if high {
-                            step!(false, 4, 6, 3);
-                            bytes = bytes.add(NV * V::BYTES);
-                        } else {
-                            step!(false, 0, 2, 3);
-                        }
-                        high = !high;
-                    }
-                }
-            }
-            for i in 0..MR {
-                for j in 0..NV {
-                    V::store_sums(sums[i][j], self.to.add((i * NV + j) * V::SUMS));
-                }
-            }
-        }
-    }
-}
-
-/// The results of a tile of `NV` vectors of columns.
-struct Finish<'a, const NV: usize> {
-    product: &'a Product<'a>,
-    panel: Panel,
-    height: usize,
-    /// Where the rows go.
-    output: &'a mut GridCursor,
-    sums: *const i32,
-}
-
-/// Vectors of sums whose results make one vector of bytes.
-const QUAD: usize = 4;
-
-impl<const NV: usize> Int8Kernel for Finish<'_, NV> {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// Parameters are padded to whole panels; the panel's columns below the
-    /// matrix's are inside the output and the residual, and `sums` holds the
-    /// rows' sums and may be read three vectors beyond them.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) {
-        let Product {
-            requantize,
-            weights,
-            residual,
-            target,
-            output_grid,
-            ..
-        } = self.product;
-        let column = self.panel.column;
-        let columns = (weights.columns() - column).min(NV * V::SUMS);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let splat = <V::Floats as Vector>::splat;
-            let mut multiplier = [splat(0.0); QUAD];
-            let mut offset = [splat(0.0); QUAD];
-            for j in 0..QUAD {
-                let at = column + j % NV * V::SUMS;
-                multiplier[j] = Vector::load(requantize.multiplier().as_ptr().add(at));
-                offset[j] = Vector::load(requantize.offset().as_ptr().add(at));
-            }
-            // The values of `$vectors` vectors of sums at `$sums` that go to `$output`.
-            macro_rules! values {
-                ($vectors:expr, $sums:expr, $output:expr, $len:expr) => {{
-                    let mut values = [splat(0.0); QUAD];
-                    for j in 0..$vectors {
-                        let sums = V::load_sums($sums.add(j * V::SUMS));
-                        values[j] = V::to_floats(sums).mul(multiplier[j]).add(offset[j]);
-                    }
-                    if let Some((residual, factor)) = *residual {
-                        for j in 0..$vectors {
-                            let at = j * V::SUMS;
-                            let len = V::SUMS.min($len.saturating_sub(at));
-                            let codes = V::load_first_floats(residual.add($output + at), len);
-                            values[j] = values[j].add(codes.mul(splat(factor)));
-                        }
-                    }
-                    values
-                }};
-            }
-            let codes = match target {
-                Target::Codes(codes) => codes.get(),
-                Target::Floats(floats) => {
-                    for i in 0..self.height {
-                        let output = self.output.next() + column;
-                        let values = values!(NV, self.sums.add(i * NV * V::SUMS), output, columns);
-                        for j in 0..NV {
-                            let at = j * V::SUMS;
-                            values[j]
-                                .at_least(splat(requantize.at_least))
-                                .at_most(splat(requantize.at_most))
-                                .store_first(
-                                    floats.get().add(output + at),
-                                    V::SUMS.min(columns.saturating_sub(at)),
-                                );
-                        }
-                    }
-                    return;
-                }
-            };
-            let at_least = V::splat(requantize.at_least as u8);
-            let at_most = V::splat(requantize.at_most as u8);
-            let is_bounded = requantize.at_least > 0.0 || requantize.at_most < 255.0;
-            macro_rules! store {
-                ($values:expr, $output:expr, $len:expr) => {
-                    let mut bytes = V::in_order(V::pack($values));
-                    if is_bounded {
-                        bytes = V::min(V::max(bytes, at_least), at_most);
-                    }
-                    V::store_first(bytes, codes.add($output), $len);
-                };
-            }
-            let is_one_line = output_grid.height == 1 && output_grid.pixel_stride == columns;
-            if QUAD.is_multiple_of(NV) && columns == NV * V::SUMS && is_one_line {
-                // Rows follow each other without gaps.
-                let output = output_grid.start + self.output.skip(self.height) * columns;
-                let vectors = self.height * NV;
-                let whole = vectors - vectors % QUAD;
-                for i in (0..whole).step_by(QUAD) {
-                    let output = output + i * V::SUMS;
-                    let values = values!(QUAD, self.sums.add(i * V::SUMS), output, V::BYTES);
-                    store!(values, output, V::BYTES);
-                }
-                if whole < vectors {
-                    let (output, len) = (output + whole * V::SUMS, (vectors - whole) * V::SUMS);
-                    let values = values!(QUAD, self.sums.add(whole * V::SUMS), output, len);
-                    store!(values, output, len);
-                }
-                return;
-            }
-            for i in 0..self.height {
-                let output = self.output.next() + column;
-                let mut values = values!(NV, self.sums.add(i * NV * V::SUMS), output, columns);
-                for j in NV..QUAD {
-                    values[j] = values[0];
-                }
-                store!(values, output, columns);
-            }
-        }
+impl Part {
+    /// Whether it is the only one.
+    fn is_whole(&self) -> bool {
+        self.is_first && self.is_last
     }
 }
 

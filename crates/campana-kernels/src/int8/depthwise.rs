@@ -5,6 +5,10 @@
 //! dot product sums four taps of a column of the window. Where the rows that
 //! were interleaved hold the windows of two rows of outputs, each column is
 //! multiplied with the weights of both.
+//!
+//! Images of many channels are taken block by block: as many channels as a
+//! vector has bytes, in the order in which interleaving gives them. Of fewer
+//! channels whole rows are interleaved, so that a vector holds several pixels.
 
 use std::cell::RefCell;
 
@@ -42,10 +46,11 @@ pub struct PackedTaps {
     channels: usize,
     /// Rows of outputs that are computed together.
     rows: usize,
-    /// Lanes from one unit of a row to the next: pixels, or several of them
+    /// Codes from one unit of a row to the next: pixels, or several of them
     /// where they have few channels and lie side by side.
     unit: usize,
-    /// For each dot product the group of rows that it takes and the bytes in it
+    order: Order,
+    /// For each dot product the group of rows that it takes and the pixels in it
     /// from the first tap to its own.
     places: Vec<[usize; 2]>,
     /// For each [`VECTORS`] vectors of a unit, each dot product and each row of
@@ -55,7 +60,45 @@ pub struct PackedTaps {
     initial: Vec<i32>,
     multiplier: AlignedBuffer,
     offset: AlignedBuffer,
+    is_biased: bool,
     bounds: [u8; 2],
+}
+
+/// Which codes' sums are in which of [`VECTORS`] vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Those of a vector follow each other in the row.
+    Rows,
+    /// Those of all vectors do, four out of each [`QUARTER`] in a vector:
+    /// interleaving takes them and packing returns them so without further ado.
+    Blocks,
+}
+
+/// Bytes that are interleaved and packed on their own.
+const QUARTER: usize = 16;
+
+/// Where a block of `bytes` channels starts that should start at `at`: the last
+/// one ends with the channels and shares some with the one before.
+#[inline(always)]
+fn first_of(at: usize, channels: usize, bytes: usize) -> usize {
+    at.min(channels - bytes)
+}
+
+impl Order {
+    /// The code whose sum is at a lane, among the `unit` codes of a unit.
+    fn code_of(self, lane: usize, unit: usize, shape: VectorShape) -> usize {
+        match self {
+            Self::Rows => lane,
+            Self::Blocks => {
+                let (block, lane) = (lane / shape.bytes, lane % shape.bytes);
+                let (vector, lane) = (lane / shape.sums, lane % shape.sums);
+                first_of(block * shape.bytes, unit, shape.bytes)
+                    + lane / GROUP * QUARTER
+                    + vector * GROUP
+                    + lane % GROUP
+            }
+        }
+    }
 }
 
 impl PackedTaps {
@@ -89,11 +132,16 @@ impl PackedTaps {
         );
         let shape = VectorShape::of(level);
         let [height, width] = window;
-        let unit = match sliding.strides[1] == 1 && channels > 0 && channels < shape.bytes {
-            true => least_common_multiple(channels, shape.bytes),
-            false => channels,
+        let (order, unit, lanes) = if channels >= shape.bytes {
+            let lanes = channels.next_multiple_of(shape.bytes);
+            (Order::Blocks, channels, lanes)
+        } else {
+            let unit = match sliding.strides[1] == 1 && channels > 0 {
+                true => least_common_multiple(channels, shape.bytes),
+                false => channels,
+            };
+            (Order::Rows, unit, unit.next_multiple_of(shape.sums))
         };
-        let lanes = unit.next_multiple_of(shape.sums);
         let rows = rows_at_once(window, &sliding);
         // The weights of four interleaved rows of a column of the window of output row `r`.
         let four = |group: usize, column: usize, r: usize, channel: usize| -> [i8; GROUP] {
@@ -131,33 +179,49 @@ impl PackedTaps {
         let mut weights =
             AlignedBuffer::zeros(vectors * dots.len() * rows * shape.bytes / size_of::<f32>());
         let bytes = weights.as_mut_bytes();
-        let mut at = 0;
-        for first in (0..vectors).step_by(VECTORS) {
-            for &(group, column, share) in &dots {
-                for r in 0..rows {
-                    for lane in first * shape.sums..lanes.min((first + VECTORS) * shape.sums) {
-                        if lane < unit {
-                            let four = four(group, column, r, lane % channels);
-                            let four = four.map(|weight| share.of(weight).cast_unsigned());
-                            bytes[at..at + GROUP].copy_from_slice(&four);
-                        }
-                        at += GROUP;
-                    }
+        // The channel of each lane that there is, and where its weights of the first dot product are.
+        let channels_of: Vec<(usize, usize, usize)> = (0..lanes)
+            .map(|lane| (lane, order.code_of(lane, unit, shape)))
+            .filter(|&(_, code)| code < unit)
+            .map(|(lane, code)| {
+                let first = lane / (VECTORS * shape.sums) * VECTORS;
+                let start = first * dots.len() * rows * shape.bytes;
+                let step = VECTORS.min(vectors - first) * shape.bytes;
+                (
+                    code % channels,
+                    start + (lane - first * shape.sums) * GROUP,
+                    step,
+                )
+            })
+            .collect();
+        for (d, &(group, column, share)) in dots.iter().enumerate() {
+            for r in 0..rows {
+                let fours = (0..channels).map(|channel| {
+                    four(group, column, r, channel).map(|weight| share.of(weight).cast_unsigned())
+                });
+                let fours: Vec<[u8; GROUP]> = fours.collect();
+                for &(channel, start, step) in &channels_of {
+                    let at = start + (d * rows + r) * step;
+                    bytes[at..at + GROUP].copy_from_slice(&fours[channel]);
                 }
             }
         }
         let mut initial = vec![0; lanes];
         let mut multiplier = AlignedBuffer::zeros(lanes);
         let mut offset = AlignedBuffer::zeros(lanes);
-        for lane in 0..unit {
-            let channel = lane % channels;
+        for lane in 0..lanes {
+            let code = order.code_of(lane, unit, shape);
+            if code >= unit {
+                continue;
+            }
+            let channel = code % channels;
             initial[lane] = requantize.initial()[channel];
             multiplier.as_mut_slice()[lane] = requantize.multiplier()[channel];
             offset.as_mut_slice()[lane] = requantize.offset()[channel];
         }
         let places = dots
             .iter()
-            .map(|&(group, column, _)| [group, column * sliding.dilations[1] * channels]);
+            .map(|&(group, column, _)| [group, column * sliding.dilations[1]]);
         Self {
             level,
             window,
@@ -165,6 +229,8 @@ impl PackedTaps {
             channels,
             rows,
             unit,
+            order,
+            is_biased: requantize.is_biased(),
             places: places.collect(),
             weights,
             initial,
@@ -187,9 +253,9 @@ impl PackedTaps {
             + size_of_val(self.initial.as_slice())
     }
 
-    /// Columns of the image with its border that windows reach over.
-    fn columns(&self) -> usize {
-        let last = self.sliding.output[1].saturating_sub(1) * self.sliding.strides[1];
+    /// Columns of the image with its border that the windows of as many outputs reach over.
+    fn columns(&self, outputs: usize) -> usize {
+        let last = outputs.saturating_sub(1) * self.sliding.strides[1];
         last + (self.window[1] - 1) * self.sliding.dilations[1] + 1
     }
 }
@@ -201,6 +267,13 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     }
     a / divisor * b
 }
+
+/// Bytes of rows of the image and of what is interleaved of them that stay in
+/// the nearest cache from one strip to the next.
+const NEAR_BYTES: usize = 40 << 10;
+
+/// Columns of outputs that are not divided any more.
+const MIN_TILE: usize = 16;
 
 /// Products below which waking another thread costs more than it gives.
 const MIN_PRODUCTS_PER_THREAD: usize = 60_000;
@@ -273,18 +346,25 @@ impl Int8Kernel for Strips<'_> {
     unsafe fn run<V: Int8>(self) {
         let (filters, channels) = (self.filters, self.filters.channels);
         let sliding = &filters.sliding;
-        let [height, width] = sliding.input;
         let groups = filters.window[0].div_ceil(GROUP);
-        // What lies left of the image, in it, and right of it.
-        let columns = filters.columns();
-        let left = columns.min(sliding.pads_begin[1]) * channels;
-        let inside = width.min(columns.saturating_sub(sliding.pads_begin[1])) * channels;
-        let right = columns * channels - left - inside;
+        let pixel = match filters.order {
+            Order::Rows => channels * GROUP,
+            Order::Blocks => V::BYTES * GROUP,
+        };
+        let tile = match filters.order {
+            Order::Rows => sliding.output[1],
+            Order::Blocks => {
+                let near = NEAR_BYTES / (groups * (GROUP * channels + pixel));
+                let tiles = filters.columns(sliding.output[1]).div_ceil(near.max(1));
+                sliding.output[1].div_ceil(tiles).max(MIN_TILE)
+            }
+        };
+        let columns = filters.columns(tile);
         // Vectors of lanes that are not stored reach over the end.
-        let group_len = (columns * channels + filters.unit + V::BYTES) * GROUP;
+        let group_len = columns * pixel + (filters.unit + V::BYTES) * GROUP;
         // Taken out, because a closure would be compiled without the level's instructions.
         let mut interleaved = INTERLEAVED.take();
-        let len = groups * group_len + MAX_BYTES + inside;
+        let len = groups * group_len + MAX_BYTES + columns * channels;
         if interleaved.as_bytes().len() < len {
             interleaved = AlignedBuffer::zeros(len.div_ceil(size_of::<f32>()));
         }
@@ -292,58 +372,23 @@ impl Int8Kernel for Strips<'_> {
         // SAFETY: the buffer ends with a row of the border.
         let border = unsafe {
             let border = scratch.add(groups * group_len + MAX_BYTES);
-            border.write_bytes(self.fill, inside);
+            border.write_bytes(self.fill, columns * channels);
             border.cast_const()
         };
-        for strip in self.strips.clone() {
-            let y = strip * filters.rows;
-            let rows = filters.rows.min(sliding.output[0] - y);
-            // SAFETY: the caller's promise; rows that no window takes have
-            // weights of zero, or those of outputs that are not there.
-            unsafe {
-                for group in 0..groups {
-                    let mut rows = [border; GROUP];
-                    for i in 0..GROUP {
-                        let tap = (group * GROUP + i) * sliding.dilations[0];
-                        let row = (y * sliding.strides[0] + tap).checked_sub(sliding.pads_begin[0]);
-                        if let Some(row) = row.filter(|&row| row < height) {
-                            rows[i] = self.input.add(row * width * channels);
-                        }
-                    }
-                    let to = scratch.add(group * group_len);
-                    to.write_bytes(self.fill, left * GROUP);
-                    V::run(Interleave {
-                        rows,
-                        len: inside,
-                        to: to.add(left * GROUP),
+        for x in (0..sliding.output[1]).step_by(tile) {
+            let width = tile.min(sliding.output[1] - x);
+            for strip in self.strips.clone() {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    self.strip::<V>(Area {
+                        y: strip * filters.rows,
+                        x,
+                        width,
+                        border,
+                        interleaved: scratch,
+                        pixel,
+                        group_len,
                     });
-                    to.add((left + inside) * GROUP)
-                        .write_bytes(self.fill, right * GROUP);
-                }
-                let output = self.output.add(y * sliding.output[1] * channels);
-                let vectors = filters.initial.len() / V::SUMS;
-                for first in (0..vectors).step_by(VECTORS) {
-                    let count = VECTORS.min(vectors - first);
-                    macro_rules! strip {
-                        ($($rows:literal $vectors:literal $exact:literal $units:literal;)*) => {
-                            $(if (filters.rows, count, V::EXACT) == ($rows, $vectors, $exact) {
-                                V::run(Strip::<$rows, $vectors, $units> {
-                                    filters,
-                                    first,
-                                    rows,
-                                    interleaved: scratch,
-                                    group_len,
-                                    output,
-                                });
-                            })*
-                        };
-                    }
-                    strip!(
-                        1 1 true 4; 1 2 true 4; 1 3 true 4; 1 4 true 4;
-                        2 1 true 2; 2 2 true 2; 2 3 true 2; 2 4 true 2;
-                        1 1 false 2; 1 2 false 2; 1 3 false 2; 1 4 false 2;
-                        2 1 false 1; 2 2 false 1; 2 3 false 1; 2 4 false 1;
-                    );
                 }
             }
         }
@@ -351,14 +396,120 @@ impl Int8Kernel for Strips<'_> {
     }
 }
 
+/// Outputs of a strip, and what their windows need.
+#[derive(Clone, Copy)]
+struct Area {
+    y: usize,
+    x: usize,
+    width: usize,
+    /// A row of the border.
+    border: *const u8,
+    /// Where interleaved rows go.
+    interleaved: *mut u8,
+    /// Bytes from one interleaved pixel to the next.
+    pixel: usize,
+    /// From one group of interleaved rows to the next.
+    group_len: usize,
+}
+
+impl Strips<'_> {
+    /// # Safety
+    ///
+    /// As for `run`; the area's memory is as long as its columns need.
+    #[inline(always)]
+    unsafe fn strip<V: Int8>(&self, area: Area) {
+        let (filters, channels) = (self.filters, self.filters.channels);
+        let sliding = &filters.sliding;
+        let pixel = area.pixel;
+        // What lies left of the image, in it, and right of it.
+        let columns = filters.columns(area.width);
+        let begin = area.x * sliding.strides[1];
+        let left = sliding.pads_begin[1].saturating_sub(begin).min(columns);
+        let column = (begin + left).saturating_sub(sliding.pads_begin[1]);
+        let inside = sliding.input[1].saturating_sub(column).min(columns - left);
+        let right = columns - left - inside;
+        let vectors = filters.initial.len() / V::SUMS;
+        let in_blocks = filters.order == Order::Blocks;
+        for first in (0..vectors).step_by(VECTORS) {
+            let groups = match first == 0 || in_blocks {
+                true => filters.window[0].div_ceil(GROUP),
+                false => 0,
+            };
+            // SAFETY: the caller's promise; rows that no window takes have
+            // weights of zero, or those of outputs that are not there.
+            unsafe {
+                for group in 0..groups {
+                    let mut rows = [area.border; GROUP];
+                    for i in 0..GROUP {
+                        let tap = (group * GROUP + i) * sliding.dilations[0];
+                        let row = (area.y * sliding.strides[0] + tap)
+                            .checked_sub(sliding.pads_begin[0])
+                            .filter(|&row| row < sliding.input[0] && inside > 0);
+                        if let Some(row) = row {
+                            let at = (row * sliding.input[1] + column) * channels;
+                            rows[i] = self.input.add(at);
+                        }
+                    }
+                    let to = area.interleaved.add(group * area.group_len);
+                    let image = to.add(left * pixel);
+                    to.write_bytes(self.fill, left * pixel);
+                    if in_blocks {
+                        V::run(InterleaveBlock {
+                            rows,
+                            first: first_of(first * V::SUMS, channels, V::BYTES),
+                            channels,
+                            pixels: inside,
+                            to: image,
+                        });
+                    } else {
+                        V::run(InterleaveRows {
+                            rows,
+                            len: inside * channels,
+                            to: image,
+                        });
+                    }
+                    image
+                        .add(inside * pixel)
+                        .write_bytes(self.fill, right * pixel);
+                }
+                let (count, biased) = (VECTORS.min(vectors - first), filters.is_biased);
+                macro_rules! outputs {
+                    ($($rows:literal $vectors:literal $exact:literal $units:literal;)*) => {
+                        $(if (filters.rows, count, V::EXACT) == ($rows, $vectors, $exact) {
+                            outputs!($rows $vectors $units true);
+                            outputs!($rows $vectors $units false);
+                        })*
+                    };
+                    ($rows:literal $vectors:literal $units:literal $biased:literal) => {
+                        if biased == $biased {
+                            V::run(Outputs::<$rows, $vectors, $units, $biased> {
+                                filters,
+                                first,
+                                area,
+                                output: self.output,
+                            });
+                        }
+                    };
+                }
+                outputs!(
+                    1 1 true 4; 1 2 true 4; 1 3 true 4; 1 4 true 4;
+                    2 1 true 3; 2 2 true 3; 2 3 true 3; 2 4 true 3;
+                    1 1 false 2; 1 2 false 2; 1 3 false 2; 1 4 false 2;
+                    2 1 false 1; 2 2 false 1; 2 3 false 1; 2 4 false 1;
+                );
+            }
+        }
+    }
+}
+
 /// Four rows of `len` bytes: the four first, the four second, ..
-struct Interleave {
+struct InterleaveRows {
     rows: [*const u8; GROUP],
     len: usize,
     to: *mut u8,
 }
 
-impl Int8Kernel for Interleave {
+impl Int8Kernel for InterleaveRows {
     type Output = ();
 
     /// # Safety
@@ -383,20 +534,55 @@ impl Int8Kernel for Interleave {
     }
 }
 
-/// `NV` vectors of each unit of `R` rows of outputs, `U` units at a time.
-struct Strip<'a, const R: usize, const NV: usize, const U: usize> {
+/// One block of the channels of four rows of pixels, [`VECTORS`] vectors for each pixel.
+struct InterleaveBlock {
+    rows: [*const u8; GROUP],
+    /// The block's first channel.
+    first: usize,
+    channels: usize,
+    pixels: usize,
+    to: *mut u8,
+}
+
+impl Int8Kernel for InterleaveBlock {
+    type Output = ();
+
+    /// # Safety
+    ///
+    /// Rows may be read, and `to` written.
+    #[inline(always)]
+    unsafe fn run<V: Int8>(self) {
+        for x in 0..self.pixels {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let mut rows = [V::splat(0); GROUP];
+                for i in 0..GROUP {
+                    let from = self.rows[i].add(x * self.channels + self.first);
+                    rows[i] = V::load(from);
+                }
+                let interleaved = V::interleave_quarters(rows);
+                for j in 0..VECTORS {
+                    let to = self.to.add((VECTORS * x + j) * V::BYTES);
+                    V::store(interleaved[j], to);
+                }
+            }
+        }
+    }
+}
+
+/// `NV` vectors of each unit of `R` rows of outputs, up to `U` units at a time;
+/// `BIASED` as the parameters are.
+struct Outputs<'a, const R: usize, const NV: usize, const U: usize, const BIASED: bool> {
     filters: &'a PackedTaps,
     /// The first of the vectors.
     first: usize,
-    /// Rows that there are.
-    rows: usize,
-    interleaved: *const u8,
-    /// From one group of interleaved rows to the next.
-    group_len: usize,
+    area: Area,
     output: *mut u8,
 }
 
-impl<const R: usize, const NV: usize, const U: usize> Int8Kernel for Strip<'_, R, NV, U> {
+impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool> Int8Kernel
+    for Outputs<'_, R, NV, U, BIASED>
+{
     type Output = ();
 
     /// # Safety
@@ -406,10 +592,14 @@ impl<const R: usize, const NV: usize, const U: usize> Int8Kernel for Strip<'_, R
     unsafe fn run<V: Int8>(self) {
         let filters = self.filters;
         let (channels, unit) = (filters.channels, filters.unit);
-        let width = filters.sliding.output[1];
+        let width = self.area.width;
         let lane = self.first * V::SUMS;
         let pixels = unit / channels;
         let (whole, units) = (width / pixels, width.div_ceil(pixels));
+        let lane = match filters.order {
+            Order::Rows => lane,
+            Order::Blocks => first_of(lane, channels, V::BYTES),
+        };
         let len = (NV * V::SUMS).min(unit - lane);
         let mut x = 0;
         // SAFETY: the caller's promise.
@@ -417,6 +607,10 @@ impl<const R: usize, const NV: usize, const U: usize> Int8Kernel for Strip<'_, R
             while x + U <= whole {
                 self.units::<V, U>(x, len);
                 x += U;
+            }
+            if U > 2 && x + 2 <= whole {
+                self.units::<V, 2>(x, len);
+                x += 2;
             }
             while x < units {
                 let left = width * channels - x * unit;
@@ -429,7 +623,9 @@ impl<const R: usize, const NV: usize, const U: usize> Int8Kernel for Strip<'_, R
     }
 }
 
-impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
+impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
+    Outputs<'_, R, NV, U, BIASED>
+{
     /// `N` units from unit `x` on, `len` lanes of each.
     ///
     /// # Safety
@@ -440,8 +636,8 @@ impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
         let filters = self.filters;
         let (channels, unit, sliding) = (filters.channels, filters.unit, &filters.sliding);
         let lane = self.first * V::SUMS;
-        // Bytes of the input from one unit to the next.
-        let step = unit * sliding.strides[1];
+        // Bytes of the interleaved rows from one unit to the next.
+        let step = unit / channels * sliding.strides[1] * self.area.pixel;
         // SAFETY: the caller's promise; parameters are padded to whole vectors.
         unsafe {
             let initial = filters.initial.as_ptr().add(lane);
@@ -456,12 +652,16 @@ impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
             let vectors = self.first * filters.places.len() * R;
             let weights = filters.weights.as_bytes().as_ptr();
             let mut weights = weights.add(vectors * V::BYTES);
-            let start = self.interleaved.add(GROUP * (x * step + lane));
-            for &[group, offset] in &filters.places {
-                let taps = start.add(group * self.group_len + GROUP * offset);
+            let start = self.area.interleaved.cast_const().add(x * step);
+            let (start, first) = match filters.order {
+                Order::Rows => (start.add(GROUP * lane), lane),
+                Order::Blocks => (start, first_of(lane, channels, V::BYTES)),
+            };
+            for &[group, column] in &filters.places {
+                let taps = start.add(group * self.area.group_len + column * self.area.pixel);
                 for j in 0..NV {
                     for i in 0..N {
-                        let taps = V::load(taps.add(GROUP * i * step + j * V::BYTES));
+                        let taps = V::load(taps.add(i * step + j * V::BYTES));
                         for r in 0..R {
                             let weights = V::load(weights.add((r * NV + j) * V::BYTES));
                             sums[r][i][j] = V::dot1(sums[r][i][j], [taps, weights]);
@@ -474,24 +674,31 @@ impl<const R: usize, const NV: usize, const U: usize> Strip<'_, R, NV, U> {
             let offset = filters.offset.as_slice().as_ptr().add(lane);
             let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
             for r in 0..R {
-                if r >= self.rows {
+                let y = self.area.y + r;
+                if y >= sliding.output[0] {
                     return;
                 }
+                let row = (y * sliding.output[1] + self.area.x) * channels;
                 for i in 0..N {
                     let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
                     for j in 0..NV {
                         let multiplier = Vector::load(multiplier.add(j * V::SUMS));
                         let offset = Vector::load(offset.add(j * V::SUMS));
-                        values[j] = V::to_floats(sums[r][i][j]).mul(multiplier).add(offset);
+                        let sums = match BIASED {
+                            true => V::as_floats(sums[r][i][j]),
+                            false => V::to_floats(sums[r][i][j]),
+                        };
+                        values[j] = sums.fused(multiplier, offset);
                     }
                     for j in NV..VECTORS {
                         values[j] = values[0];
                     }
-                    let mut bytes = V::in_order(V::pack(values));
-                    if filters.bounds != [0, 255] {
-                        bytes = V::min(V::max(bytes, at_least), at_most);
+                    let mut bytes = V::pack(values);
+                    if NV < VECTORS || filters.order == Order::Rows {
+                        bytes = V::in_order(bytes);
                     }
-                    let output = r * sliding.output[1] * channels + (x + i) * unit + lane;
+                    bytes = V::min(V::max(bytes, at_least), at_most);
+                    let output = row + (x + i) * unit + first;
                     V::store_first(bytes, self.output.add(output), len);
                 }
             }

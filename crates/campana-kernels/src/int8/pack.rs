@@ -70,25 +70,40 @@ impl StoredWeights<'_> {
         weights
     }
 
-    /// The sum of each column's weights.
-    fn sums(&self, rows: usize, columns: usize) -> Vec<i32> {
+    /// The sums of each column's weights below and above zero.
+    fn sums(&self, rows: usize, columns: usize) -> Vec<[i32; 2]> {
         if rows == 0 {
-            return vec![0; columns];
+            return vec![[0; 2]; columns];
         }
         match self {
             Self::Int8(numbers) => numbers
                 .chunks_exact(rows)
-                .map(|column| column.iter().map(|&number| i32::from(number)).sum())
+                .map(|column| by_sign(column.iter().copied()))
                 .collect(),
             Self::Codes { table, codes, .. } => codes
                 .chunks_exact(rows)
-                .map(|column| {
-                    let numbers = column.iter().map(|code| table[usize::from(code & 15)]);
-                    numbers.map(i32::from).sum()
-                })
+                .map(|column| by_sign(column.iter().map(|code| table[usize::from(code & 15)])))
                 .collect(),
         }
     }
+}
+
+/// The sums of the numbers below and above zero.
+fn by_sign(numbers: impl Iterator<Item = i8>) -> [i32; 2] {
+    numbers.fold([0; 2], |[below, above], number| {
+        let number = i32::from(number);
+        [below + number.min(0), above + number.max(0)]
+    })
+}
+
+/// The largest magnitude of a sum of these weights, each times a code less one
+/// zero point, whatever the codes and the zero point are.
+pub fn largest_sum(weights: impl Iterator<Item = i8>) -> u64 {
+    largest_of(by_sign(weights))
+}
+
+fn largest_of([below, above]: [i32; 2]) -> u64 {
+    u64::from(u8::MAX) * u64::from(below.unsigned_abs().max(above.unsigned_abs()))
 }
 
 /// A right-hand matrix `[rows, columns]` of whole numbers, laid out for a level.
@@ -119,6 +134,7 @@ pub struct PackedWeights {
     runs: usize,
     data: AlignedBuffer,
     sums: Vec<i32>,
+    largest_sum: u64,
 }
 
 /// Where the groups of [`PackedWeights`] find their inputs, from the start of a row.
@@ -260,6 +276,7 @@ impl PackedWeights {
             StoredWeights::Codes { bits, .. } if fits_codes(&orders, groups, stored) => bits,
             _ => 8,
         };
+        let sums = stored.sums(rows, columns);
         let mut result = Self {
             level,
             rows,
@@ -276,7 +293,8 @@ impl PackedWeights {
             places: Vec::new(),
             runs,
             data: AlignedBuffer::default(),
-            sums: stored.sums(rows, columns),
+            sums: sums.iter().map(|[below, above]| below + above).collect(),
+            largest_sum: sums.iter().copied().map(largest_of).max().unwrap_or(0),
         };
         for order in &orders {
             // What fills up the last step has weights of zero.
@@ -417,6 +435,11 @@ impl PackedWeights {
     /// The sum of each column's weights.
     pub fn column_sums(&self) -> &[i32] {
         &self.sums
+    }
+
+    /// The largest of the columns' [`largest_sum`].
+    pub fn largest_sum(&self) -> u64 {
+        self.largest_sum
     }
 
     /// Where the groups are in rows whose runs start at these offsets.

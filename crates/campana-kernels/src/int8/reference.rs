@@ -63,7 +63,7 @@ pub fn reference_codes(
 ) -> Vec<u8> {
     let channels = requantize.channels();
     let results = sums.iter().enumerate().map(|(i, &sum)| {
-        let residual = residual.map_or(0.0, |(codes, factor)| f32::from(codes[i]) * factor);
+        let residual = residual.map(|(codes, factor)| (codes[i], factor));
         requantize
             .apply(i % channels, sum, residual)
             .round_ties_even() as u8

@@ -28,16 +28,31 @@ impl Affine {
 /// Columns that parameters are padded to a multiple of: the widest panel.
 pub(crate) const PARAMETER_MULTIPLE: usize = 64;
 
+/// Sums that are smaller than this in magnitude need no conversion to floats.
+const LARGEST_BIASED: u64 = 1 << 22;
+
+/// Above this a multiplier makes too much of the bias's rounding.
+const LARGEST_BIASED_MULTIPLIER: f32 = 1.0 / 8.0;
+
+/// `BIAS + sum` has the bits of `BIAS_BITS + sum`, for sums smaller than [`LARGEST_BIASED`].
+const BIAS: f32 = 1.5 * (1 << 23) as f32;
+const BIAS_BITS: i32 = BIAS.to_bits().cast_signed();
+
 /// What is done with the sum of each output channel:
 /// `min(max(multiplier (initial + sum) + offset [+ factor residual], at_least), at_most)`,
-/// each operation rounded. The result is a float, or a code where it is rounded
-/// to a whole number (ties to even) of 0 to 255.
+/// each multiplication and addition rounded together. The result is a float, or
+/// a code where it is rounded to a whole number (ties to even) of 0 to 255.
+///
+/// Where sums are known to be small ([`within`](Self::within)) they start at
+/// the bits of a large float, so that their own are those of a float that is as
+/// much larger, and the offset takes that back: one instruction instead of two.
 #[derive(Clone, Debug)]
 pub struct Requantize {
     channels: usize,
     initial: Vec<i32>,
     multiplier: AlignedBuffer,
     offset: AlignedBuffer,
+    is_biased: bool,
     /// Lower bound of the result.
     pub at_least: f32,
     /// Upper bound of the result.
@@ -60,6 +75,7 @@ impl Requantize {
             initial: vec![0; padded],
             multiplier: AlignedBuffer::zeros(padded),
             offset: AlignedBuffer::zeros(padded),
+            is_biased: false,
             at_least: f32::NEG_INFINITY,
             at_most: f32::INFINITY,
         };
@@ -67,6 +83,24 @@ impl Requantize {
         result.multiplier.as_mut_slice()[..channels].copy_from_slice(multiplier);
         result.offset.as_mut_slice()[..channels].copy_from_slice(offset);
         result
+    }
+
+    /// The same for sums of which no `initial + sum` exceeds `largest` in
+    /// magnitude; results differ by at most half a multiplier.
+    pub fn within(mut self, largest: u64) -> Self {
+        let multiplier = self.multiplier.as_slice();
+        let is_small = |m: &f32| m.abs() <= LARGEST_BIASED_MULTIPLIER;
+        if self.is_biased || largest >= LARGEST_BIASED || !multiplier.iter().all(is_small) {
+            return self;
+        }
+        self.is_biased = true;
+        for initial in &mut self.initial {
+            *initial = initial.wrapping_add(BIAS_BITS);
+        }
+        for (offset, &multiplier) in self.offset.as_mut_slice().iter_mut().zip(multiplier) {
+            *offset = (f64::from(*offset) - f64::from(BIAS) * f64::from(multiplier)) as f32;
+        }
+        self
     }
 
     /// The same with these bounds.
@@ -104,11 +138,23 @@ impl Requantize {
         self.offset.as_slice()
     }
 
-    /// The result for one channel's sum.
-    pub(crate) fn apply(&self, channel: usize, sum: i32, residual: f32) -> f32 {
-        let value = (self.initial[channel] + sum) as f32 * self.multiplier()[channel]
-            + self.offset()[channel]
-            + residual;
+    /// Whether the sums' bits are those of floats.
+    #[inline]
+    pub(crate) fn is_biased(&self) -> bool {
+        self.is_biased
+    }
+
+    /// The result for one channel's sum, with a residual and its factor.
+    pub(crate) fn apply(&self, channel: usize, sum: i32, residual: Option<(u8, f32)>) -> f32 {
+        let sum = self.initial[channel] + sum;
+        let sum = match self.is_biased {
+            true => f32::from_bits(sum.cast_unsigned()),
+            false => sum as f32,
+        };
+        let mut value = sum.mul_add(self.multiplier()[channel], self.offset()[channel]);
+        if let Some((code, factor)) = residual {
+            value = f32::from(code).mul_add(factor, value);
+        }
         let value = if value < self.at_least {
             self.at_least
         } else {

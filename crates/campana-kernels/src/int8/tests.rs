@@ -31,7 +31,8 @@ impl Noise {
             .collect()
     }
 
-    fn requantize(&mut self, channels: usize, depth: usize) -> Requantize {
+    /// Parameters of sums over `depth` weights, without and with their bound.
+    fn requantize(&mut self, channels: usize, depth: usize, largest: i32) -> [Requantize; 2] {
         let initial: Vec<i32> = (0..channels)
             .map(|_| self.next() as i32 % 2000 - 1000)
             .collect();
@@ -40,7 +41,11 @@ impl Noise {
             .map(|_| scale * (0.5 + self.next() as f32 / (1 << 24) as f32))
             .collect();
         let offset: Vec<f32> = (0..channels).map(|_| self.next() as f32 % 200.0).collect();
-        Requantize::new(&initial, &multiplier, &offset).bounded(3.0, 251.0)
+        let requantize = Requantize::new(&initial, &multiplier, &offset);
+        let largest = 1000 + largest_sum(std::iter::repeat_n(largest as i8, depth));
+        let bounds = [[3.0, 251.0], [0.0, 255.0]][self.next() as usize % 2];
+        let requantize = requantize.bounded(bounds[0], bounds[1]);
+        [requantize.clone(), requantize.within(largest)]
     }
 }
 
@@ -99,10 +104,14 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
         })
         .collect();
     let sums = reference_conv_sums(&shape, &input[..rows * stride], &filters, 0);
-    let requantize = noise.requantize(columns, depth);
+    let requantizes = noise.requantize(columns, depth, largest);
     let residual = noise.codes(rows * columns);
-    for residual in [None, Some((residual.as_slice(), 0.25))] {
-        let expected = reference_codes(&sums, &requantize, residual);
+    let residuals = [None, Some((residual.as_slice(), 0.25))];
+    for (requantize, residual) in requantizes
+        .iter()
+        .flat_map(|r| residuals.map(|codes| (r, codes)))
+    {
+        let expected = reference_codes(&sums, requantize, residual);
         for (level, pool) in everywhere() {
             let packed = PackedWeights::pack(level, 1, depth, columns, stored);
             let mut output = vec![0; expected.len()];
@@ -113,7 +122,7 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
                 Grid::rows(rows, stride),
                 &packed,
                 &packed.offsets(&[0]),
-                &requantize,
+                requantize,
                 residual,
                 Output::Codes(&mut output),
                 Grid::rows(rows, columns),
@@ -130,7 +139,7 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
                 Grid::rows(rows, stride),
                 &packed,
                 &packed.offsets(&[0]),
-                &requantize,
+                requantize,
                 residual,
                 Output::Floats(&mut floats),
                 Grid::rows(rows, columns),
@@ -214,7 +223,7 @@ proptest! {
         let weights = noise.weights(filters * channels * window * window, largest);
         let image = &input[..height * width * channels];
         let sums = reference_conv_sums(&shape, image, &weights, 0);
-        let requantize = noise.requantize(filters, channels * window * window);
+        let [_, requantize] = noise.requantize(filters, channels * window * window, largest);
         let expected = reference_codes(&sums, &requantize, None);
         let runs: Vec<usize> = (0..window).map(|ky| ky * width * channels).collect();
         // Channels last, as in the image.
@@ -268,8 +277,7 @@ fn depthwise_equals_the_reference_at_every_level() {
                 let input = noise.codes(15 * 17 * channels);
                 let weights = noise.weights(window * window * channels, largest);
                 let sums = reference_conv_sums(&shape, &input, &weights, 77);
-                let requantize = noise.requantize(channels, window * window * 4);
-                let expected = reference_codes(&sums, &requantize, None);
+                let [plain, biased] = noise.requantize(channels, window * window * 4, largest);
                 let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
                 let sliding = Sliding {
                     input: shape.input,
@@ -278,15 +286,13 @@ fn depthwise_equals_the_reference_at_every_level() {
                     dilations: shape.dilations,
                     pads_begin: pads,
                 };
-                for (level, pool) in everywhere() {
-                    let filters = PackedTaps::pack(
-                        level,
-                        [window; 2],
-                        sliding,
-                        channels,
-                        weight,
-                        &requantize,
-                    );
+                for (requantize, (level, pool)) in [&plain, &biased]
+                    .into_iter()
+                    .flat_map(|r| everywhere().map(move |place| (r, place)))
+                {
+                    let expected = reference_codes(&sums, requantize, None);
+                    let filters =
+                        PackedTaps::pack(level, [window; 2], sliding, channels, weight, requantize);
                     let mut output = vec![0; expected.len()];
                     depthwise(level, &pool, &input, 77, &filters, &mut output);
                     assert_eq!(output, expected, "{level:?} {shape:?}");

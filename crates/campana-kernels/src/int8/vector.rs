@@ -173,8 +173,14 @@ pub(crate) trait Int8: Copy {
     /// `result[i][4 l + r] = rows[r][SUMS i + l]`.
     fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
 
+    /// The same within each 16 bytes: `result[j][16 q + 4 l + r] = rows[r][16 q + 4 j + l]`.
+    fn interleave_quarters(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4];
+
     /// The sums as floats, rounded to nearest.
     fn to_floats(sums: Self::Sums) -> Self::Floats;
+
+    /// The floats that have the sums' bits.
+    fn as_floats(sums: Self::Sums) -> Self::Floats;
 
     /// The greater of each two unsigned bytes.
     fn max(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
@@ -371,8 +377,20 @@ impl Int8 for PortableInt8 {
     }
 
     #[inline(always)]
+    fn interleave_quarters(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
+        core::array::from_fn(|j| {
+            core::array::from_fn(|i| rows[i % 4][i / 16 * 16 + 4 * j + i % 16 / 4])
+        })
+    }
+
+    #[inline(always)]
     fn to_floats(sums: Self::Sums) -> Self::Floats {
         Portable::from_array(sums.map(|sum| sum as f32))
+    }
+
+    #[inline(always)]
+    fn as_floats(sums: Self::Sums) -> Self::Floats {
+        Portable::from_array(sums.map(|sum| f32::from_bits(sum.cast_unsigned())))
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use campana_kernels::Level;
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::Grid;
-use campana_kernels::int8::{Affine, GroupOffsets, PackedTaps, Requantize};
+use campana_kernels::int8::{Affine, GroupOffsets, PackedTaps, Requantize, largest_sum};
 use campana_kernels::pooling::Pooling;
 
 use super::compile::Compiler;
@@ -266,11 +266,13 @@ fn residual_codes(
     Some((val.place, val.codes.filter(|_| fits)?))
 }
 
-/// How the sums of channels `first..first + count` of a layer become results.
+/// How the sums of channels `first..first + count` of a layer become results;
+/// of weights that have these sums, of which products sum up to `largest` at most.
 fn requantize(
     layer: &Int8Layer,
     first: usize,
     column_sums: &[i32],
+    largest: u64,
     residual: Option<Affine>,
     bounds: [f32; 2],
     to: Option<Affine>,
@@ -293,7 +295,9 @@ fn requantize(
         Some(to) => code_bounds(bounds, to).map(f32::from),
         None => bounds,
     };
-    Requantize::new(&initial, &multiplier, &offset).bounded(bounds[0], bounds[1])
+    Requantize::new(&initial, &multiplier, &offset)
+        .within(largest)
+        .bounded(bounds[0], bounds[1])
 }
 
 fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> Result<Val, Fault> {
@@ -346,7 +350,10 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                 .chunks_exact(kh * kw)
                 .map(|filter| filter.iter().map(|&w| i32::from(w)).sum())
                 .collect();
-            let requantize = requantize(layer, 0, &sums, None, bounds, to);
+            let filters = numbers.chunks_exact(kh * kw);
+            let largest = filters.map(|filter| largest_sum(filter.iter().copied()));
+            let largest = largest.max().unwrap_or(0);
+            let requantize = requantize(layer, 0, &sums, largest, None, bounds, to);
             let number = |tap: usize, channel: usize| numbers[channel * kh * kw + tap];
             let level = Level::detect();
             Int8Action::Depthwise(Box::new(Int8Depthwise {
@@ -372,6 +379,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                     layer,
                     g * per_group,
                     weights.column_sums(),
+                    weights.largest_sum(),
                     affine,
                     bounds,
                     to,
@@ -494,6 +502,7 @@ fn dense(
             layer,
             0,
             weights.column_sums(),
+            weights.largest_sum(),
             None,
             planned.bounds,
             to,
