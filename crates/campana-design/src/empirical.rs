@@ -1,6 +1,7 @@
 //! Weights in order, summed up so that the squared error of any codebook
 //! costs a binary search a level.
 
+use campana_codebook::vectorized;
 use rayon::prelude::*;
 
 /// Up to this many weights are sorted; more are counted in buckets.
@@ -16,6 +17,10 @@ const BUCKET_DEVIATIONS: f64 = 8.0;
 /// Weights that one task counts; fixed, so that sums do not depend on the
 /// number of threads, and large beside the merging of buckets.
 const TASK: usize = 1 << 22;
+
+/// Weights located at a time, so that the arithmetic is vectorized apart from
+/// the scattered counting.
+const LOCATED: usize = 256;
 
 /// The weights of a tensor as ascending atoms (distinct values, or narrow
 /// buckets of neighbouring ones) with prefix sums.
@@ -102,7 +107,11 @@ impl Empirical {
         centre: f64,
         bucket_width: f64,
     ) -> Self {
-        let (mut values, mut counts, mut sums) = (Vec::new(), vec![0.0], vec![0.0]);
+        let most = atoms.size_hint().1.unwrap_or(0);
+        let [mut values, mut counts, mut sums] =
+            [0, 1, 1].map(|more| Vec::with_capacity(most + more));
+        counts.push(0.0);
+        sums.push(0.0);
         let (mut total_count, mut total_sum) = (0.0, 0.0);
         for (value, count) in atoms {
             values.push(value);
@@ -134,26 +143,24 @@ impl Empirical {
         let centre = moments.mean;
         let low = centre - BUCKET_DEVIATIONS * moments.std();
         let width = 2.0 * BUCKET_DEVIATIONS * moments.std() / buckets as f64;
-        let mut total = Counts::empty(buckets);
-        for counts in weights
-            .par_chunks(TASK)
-            .map(|task| Counts::of(task, buckets, low, width, centre))
-            .collect::<Vec<_>>()
-        {
-            total.merge(&counts);
-        }
-        let mut atoms: Vec<(f64, f64)> = total
-            .buckets
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|&(count, sum)| (sum / f64::from(count), f64::from(count)))
-            .chain(
-                total
-                    .outside
-                    .iter()
-                    .map(|&weight| (f64::from(weight) - centre, 1.0)),
-            )
-            .collect();
+        let count = |task| Counts::of(task, buckets, low, width, centre);
+        let total = if weights.len() <= TASK {
+            count(weights)
+        } else {
+            let tasks: Vec<Counts> = weights.par_chunks(TASK).map(count).collect();
+            let mut total = Counts::empty(buckets);
+            tasks.iter().for_each(|counts| total.merge(counts));
+            total
+        };
+        let Counts { buckets, outside } = total;
+        let held = buckets.iter().filter(|(count, _)| *count > 0);
+        let mut atoms = Vec::with_capacity(buckets.len().min(weights.len()) + outside.len());
+        atoms.extend(held.map(|&(count, sum)| (sum / f64::from(count), f64::from(count))));
+        atoms.extend(
+            outside
+                .iter()
+                .map(|&weight| (f64::from(weight) - centre, 1.0)),
+        );
         atoms.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         // f32 rounding may put a weight into the bucket beside its own.
         let square = moments.variance * moments.count as f64;
@@ -310,6 +317,16 @@ fn weight(key: u32) -> f32 {
     })
 }
 
+/// The whole part of a number from 0 to 2^31, by operations that are vectorized.
+#[inline(always)]
+fn whole_part(x: f64) -> u64 {
+    /// Floats from here to twice as much are consecutive integers.
+    const INTEGERS: f64 = 4_503_599_627_370_496.0;
+    let rounded = (x + INTEGERS) - INTEGERS;
+    let whole = if rounded > x { rounded - 1.0 } else { rounded };
+    (whole + INTEGERS).to_bits() - INTEGERS.to_bits()
+}
+
 /// What one task counts.
 struct Counts {
     /// Number and sum (less the centre) of the weights in each bucket.
@@ -328,14 +345,31 @@ impl Counts {
     fn of(weights: &[f32], buckets: usize, low: f64, width: f64, centre: f64) -> Self {
         let mut counts = Self::empty(buckets);
         let buckets_per_unit = 1.0 / width;
-        for &weight in weights {
-            let position = (f64::from(weight) - low) * buckets_per_unit;
-            if position >= 0.0 && position < buckets as f64 {
-                let bucket = &mut counts.buckets[position as usize];
-                bucket.0 += 1;
-                bucket.1 += f64::from(weight) - centre;
-            } else if weight.is_finite() {
-                counts.outside.push(weight);
+        let buckets = buckets as f64;
+        let mut positions = [0u64; LOCATED];
+        let mut centred = [0.0; LOCATED];
+        for weights in weights.chunks(LOCATED) {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let places = positions.iter_mut().zip(&mut centred);
+                    for (&weight, (position, centred)) in weights.iter().zip(places) {
+                        let weight = f64::from(weight);
+                        let place = (weight - low) * buckets_per_unit;
+                        let is_bucket = place >= 0.0 && place < buckets;
+                        *position = whole_part(if is_bucket { place } else { buckets });
+                        *centred = weight - centre;
+                    }
+                },
+            );
+            let places = positions.iter().zip(&centred);
+            for (&weight, (&position, &centred)) in weights.iter().zip(places) {
+                if let Some(bucket) = counts.buckets.get_mut(position as usize) {
+                    bucket.0 += 1;
+                    bucket.1 += centred;
+                } else if weight.is_finite() {
+                    counts.outside.push(weight);
+                }
             }
         }
         counts

@@ -5,7 +5,8 @@
 //! from dynamic programming over the ascending weights: with the best way to
 //! cut the first `l` weights into `j - 1` cells known for all `l`, the best
 //! way to cut the first `i` into `j` ends with a cell `l..i`. The last cut is
-//! monotone in `i`, which divide and conquer uses: O(n log n) for a level.
+//! monotone in `i` and in `j`, which divide and conquer uses: O(n log n) for a
+//! level.
 //!
 //! Up to [`MAX_EXACT_STEPS`] steps this is done on the weights themselves. For
 //! more, it is first done with cuts at some of the positions alone, and then
@@ -30,6 +31,8 @@
 //! k-medians and Bregman divergence clustering in 1D", arXiv:1701.07204, 2017.
 
 use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::Empirical;
 
@@ -130,7 +133,7 @@ pub fn kmeans(empirical: &Empirical, levels: usize) -> KMeans {
     let steps = levels * atoms * (atoms.ilog2() as usize + 1);
     if steps <= MAX_EXACT_STEPS {
         let everywhere: Vec<usize> = (0..=atoms).collect();
-        let cuts = problem.solve(&problem.everywhere(&everywhere));
+        let cuts = problem.solve(&problem.everywhere(everywhere));
         return KMeans {
             levels: problem.levels_of(&cuts),
             excess_bound: bucket_excess(empirical),
@@ -220,10 +223,14 @@ fn step_of(range: &Range<usize>, step_reach: usize) -> usize {
     range.len().div_ceil(positions).max(1)
 }
 
-/// Where each cut may be: ascending positions for the end of each cell, the
-/// last cell's end (all atoms) included.
-struct Bands<'p> {
-    ends: Vec<std::borrow::Cow<'p, [usize]>>,
+/// Where cuts may be: positions with the sums up to each, which are padded so
+/// that registers can be filled from any position on, and which of them may end
+/// each cell; the last cell ends at the last.
+struct Bands {
+    positions: Vec<usize>,
+    counts: Vec<f64>,
+    sums: Vec<f64>,
+    ends: Vec<Range<usize>>,
 }
 
 struct Problem<'e> {
@@ -244,13 +251,6 @@ impl<'e> Problem<'e> {
         }
     }
 
-    /// What a cell takes off the sum of squares: `sum^2 / count`.
-    #[inline(always)]
-    fn gain(&self, first: usize, end: usize) -> f64 {
-        let sum = self.sums[end] - self.sums[first];
-        sum * sum / (self.counts[end] - self.counts[first])
-    }
-
     fn levels_of(&self, ends: &[usize]) -> Vec<f64> {
         let starts = std::iter::once(&0).chain(ends);
         let mut levels: Vec<f64> = starts
@@ -266,39 +266,45 @@ impl<'e> Problem<'e> {
     }
 
     /// Every cut at any of these positions.
-    fn everywhere<'p>(&self, positions: &'p [usize]) -> Bands<'p> {
+    fn everywhere(&self, positions: Vec<usize>) -> Bands {
         let last = positions.len() - 1;
-        let ends = (1..=self.levels)
-            .map(|cell| {
-                // Leave at least one position to each other cell.
-                let band = if cell == self.levels {
-                    &positions[last..]
-                } else {
-                    &positions[cell..=last + cell - self.levels]
-                };
-                band.into()
-            })
-            .collect();
-        Bands { ends }
+        // Leave at least one position to each other cell.
+        let ends = (1..self.levels).map(|cell| cell..last + cell - self.levels + 1);
+        let ends = ends.chain(std::iter::once(last..last + 1)).collect();
+        self.bands_of(positions, ends)
     }
 
     /// Every cut at some positions of its range, those of `ends` among them.
-    fn bands(&self, ends: &[usize], ranges: &[Range<usize>], step_reach: usize) -> Bands<'static> {
+    fn bands(&self, ends: &[usize], ranges: &[Range<usize>], step_reach: usize) -> Bands {
         let last = self.levels - 1;
-        let bands = (0..self.levels).map(|cell| {
-            let end = ends[cell];
+        let mut positions = Vec::new();
+        let mut bands = Vec::with_capacity(self.levels);
+        for cell in 0..self.levels {
+            let (first, end) = (positions.len(), ends[cell]);
             if cell == last {
-                return vec![end];
+                positions.push(end);
+            } else {
+                // Each other cell has at least one atom.
+                let low = ranges[cell].start.max(cell + 1);
+                let high = ranges[cell].end.min(ends[last] - (last - cell) + 1);
+                let step = step_of(&(low..high), step_reach);
+                positions.extend((low..end).step_by(step));
+                positions.extend((end..high).step_by(step));
             }
-            // Each other cell has at least one atom.
-            let low = ranges[cell].start.max(cell + 1);
-            let high = ranges[cell].end.min(ends[last] - (last - cell) + 1);
-            let step = step_of(&(low..high), step_reach);
-            let before = (low..end).step_by(step);
-            before.chain((end..high).step_by(step)).collect()
-        });
+            bands.push(first..positions.len());
+        }
+        self.bands_of(positions, bands)
+    }
+
+    fn bands_of(&self, positions: Vec<usize>, ends: Vec<Range<usize>>) -> Bands {
+        let counts = positions.iter().map(|&at| self.counts[at]);
+        let sums = positions.iter().map(|&at| self.sums[at]);
+        // Padding is no start of any cell.
         Bands {
-            ends: bands.map(Into::into).collect(),
+            counts: counts.chain([f64::INFINITY; MAX_LANES]).collect(),
+            sums: sums.chain([0.0; MAX_LANES]).collect(),
+            positions,
+            ends,
         }
     }
 
@@ -306,7 +312,7 @@ impl<'e> Problem<'e> {
     /// on the excess.
     fn solve_in_stages(&self, effort: &Effort) -> (Vec<f64>, f64) {
         let coarse = coarse_positions(self.empirical, self.levels, effort);
-        let cuts = self.solve(&self.everywhere(&coarse));
+        let cuts = self.solve(&self.everywhere(coarse.clone()));
         let range = |cut: &usize| {
             let position = coarse.partition_point(|position| position < cut);
             let low = coarse[position.saturating_sub(effort.coarse_reach)];
@@ -343,105 +349,204 @@ impl<'e> Problem<'e> {
 
     /// Ends of the cells of the partition of the largest gain with each end in
     /// its band.
-    fn solve(&self, bands: &Bands<'_>) -> Vec<usize> {
-        let first = &bands.ends[0];
-        let mut gains: Vec<f64> = first.iter().map(|&end| self.gain(0, end)).collect();
+    fn solve(&self, bands: &Bands) -> Vec<usize> {
+        let len = bands.counts.len();
+        // The gain of the cells up to each end of the cell before and of this.
+        let mut gains = vec![f64::NEG_INFINITY; len];
+        let mut next_gains = gains.clone();
+        for end in bands.ends[0].clone() {
+            gains[end] = gain(bands.counts[end], bands.sums[end]);
+        }
         // For each further cell and each of its ends: where the cell before
-        // ends best, as a position in that cell's band.
+        // ends best.
         let mut choices: Vec<Vec<u32>> = Vec::with_capacity(self.levels);
-        for pair in bands.ends.windows(2) {
-            let (starts, ends) = (&pair[0], &pair[1]);
+        choices.push(Vec::new());
+        for cell in 1..self.levels {
+            let (starts, ends) = (bands.ends[cell - 1].clone(), bands.ends[cell].clone());
             let layer = Layer {
-                problem: self,
-                starts,
+                bands,
                 start_gains: &gains,
+                first_known: starts.start,
+                known: &choices[cell - 1],
             };
-            let mut layer_gains = vec![f64::NEG_INFINITY; ends.len()];
             let mut layer_choices = vec![0; ends.len()];
-            layer.fill(ends, &mut layer_gains, &mut layer_choices, 0, starts.len());
-            gains = layer_gains;
+            let layer_gains = &mut next_gains[ends.clone()];
+            layer.fill(ends, layer_gains, &mut layer_choices, starts);
             choices.push(layer_choices);
+            std::mem::swap(&mut gains, &mut next_gains);
         }
         let mut cuts = vec![0; self.levels];
-        let mut choice = 0;
+        let mut end = bands.positions.len() - 1;
         for cell in (0..self.levels).rev() {
-            cuts[cell] = bands.ends[cell][choice];
+            cuts[cell] = bands.positions[end];
             if cell > 0 {
-                choice = choices[cell - 1][choice] as usize;
+                end = choices[cell][end - bands.ends[cell].start] as usize;
             }
         }
         cuts
     }
 }
 
+/// What a cell takes off the sum of squares.
+#[inline(always)]
+fn gain(count: f64, sum: f64) -> f64 {
+    sum * sum / count
+}
+
 /// One layer of the dynamic programme: the cells before are known for each of
 /// their ends.
 struct Layer<'a> {
-    problem: &'a Problem<'a>,
-    /// Where the cells before can end, and the gain up to there.
-    starts: &'a [usize],
+    bands: &'a Bands,
+    /// The gain up to each position where the cells before can end.
     start_gains: &'a [f64],
+    /// For positions from `first_known` on: the best start of the cell before
+    /// that ends there, which no cell of this layer that ends there starts
+    /// before.
+    first_known: usize,
+    known: &'a [u32],
 }
 
 impl Layer<'_> {
-    /// Finds the best start among `low..high` and the gain for each of the
-    /// ends.
+    /// Finds the best start among `starts` and the gain for each of the ends.
     fn fill(
         &self,
-        ends: &[usize],
+        ends: Range<usize>,
         gains: &mut [f64],
         choices: &mut [u32],
-        low: usize,
-        high: usize,
+        starts: Range<usize>,
     ) {
-        if ends.is_empty() {
-            return;
+        if ends.len() < MIN_PARALLEL {
+            return Arch::new().dispatch(InStrides {
+                layer: self,
+                ends,
+                gains,
+                choices,
+                starts,
+            });
         }
         let middle = ends.len() / 2;
-        let (best, best_gain) = self.best_start(ends[middle], low, high);
+        let middle_end = ends.start + middle;
+        let (best, best_gain) = self.best_start(middle_end, starts.clone());
         gains[middle] = best_gain;
         choices[middle] = best as u32;
         let (gains_before, gains_after) = gains.split_at_mut(middle);
         let (choices_before, choices_after) = choices.split_at_mut(middle);
-        let mut before = || {
-            self.fill(
-                &ends[..middle],
-                gains_before,
-                choices_before,
-                low,
-                (best + 1).min(high),
-            );
+        let before = || {
+            let starts = starts.start..(best + 1).min(starts.end);
+            self.fill(ends.start..middle_end, gains_before, choices_before, starts);
         };
-        let mut after = || {
-            self.fill(
-                &ends[middle + 1..],
-                &mut gains_after[1..],
-                &mut choices_after[1..],
-                best,
-                high,
-            );
+        let after = || {
+            let (gains, choices) = (&mut gains_after[1..], &mut choices_after[1..]);
+            self.fill(middle_end + 1..ends.end, gains, choices, best..starts.end);
         };
-        if ends.len() >= MIN_PARALLEL {
-            rayon::join(before, after);
-        } else {
-            before();
-            after();
-        }
+        rayon::join(before, after);
     }
 
-    /// The start among `low..high` of the cell with this end.
-    fn best_start(&self, end: usize, low: usize, high: usize) -> (usize, f64) {
-        // A cell has at least one atom.
-        let allowed = low + self.starts[low..high].partition_point(|&start| start < end);
-        let (mut best, mut best_gain) = (low, f64::NEG_INFINITY);
-        for start in low..allowed {
-            let gain = self.start_gains[start] + self.problem.gain(self.starts[start], end);
-            if gain > best_gain {
-                (best, best_gain) = (start, gain);
+    /// The start of the greatest gain for one end, and that gain.
+    fn best_start(&self, end: usize, starts: Range<usize>) -> (usize, f64) {
+        struct One<'a>(&'a Layer<'a>, usize, Range<usize>);
+        impl WithSimd for One<'_> {
+            type Output = (usize, f64);
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) -> (usize, f64) {
+                self.0.first_best_start(simd, self.1, self.2)
             }
         }
-        (best, best_gain)
+        Arch::new().dispatch(One(self, end, starts))
     }
+
+    /// The first start of the greatest gain for this end, and that gain.
+    ///
+    /// It is looked for among as many starts as registers hold: most often all
+    /// at once. Some beyond the last are no better, or have no gain yet, which is
+    /// minus infinity.
+    #[inline(always)]
+    fn first_best_start<S: Simd>(&self, simd: S, end: usize, starts: Range<usize>) -> (usize, f64) {
+        let Bands { counts, sums, .. } = self.bands;
+        let known = self.known.get(end.wrapping_sub(self.first_known));
+        let mut start = known.map_or(starts.start, |&known| starts.start.max(known as usize));
+        let (count, sum) = (simd.splat_f64s(counts[end]), simd.splat_f64s(sums[end]));
+        let (mut best, mut best_gain) = (start, f64::NEG_INFINITY);
+        loop {
+            let count = simd.sub_f64s(count, register_at::<S>(counts, start));
+            let sum = simd.sub_f64s(sum, register_at::<S>(sums, start));
+            let gain = simd.div_f64s(simd.mul_f64s(sum, sum), count);
+            let gain = simd.add_f64s(register_at::<S>(self.start_gains, start), gain);
+            // A cell has at least one atom.
+            let is_cell = simd.less_than_f64s(simd.splat_f64s(0.0), count);
+            let gain = simd.select_f64s(is_cell, gain, simd.splat_f64s(f64::NEG_INFINITY));
+            let greatest = simd.reduce_max_f64s(gain);
+            if greatest > best_gain {
+                let is_greatest = simd.equal_f64s(gain, simd.splat_f64s(greatest));
+                let positions = register_at::<S>(&POSITIONS, 0);
+                let positions =
+                    simd.select_f64s(is_greatest, positions, simd.splat_f64s(f64::INFINITY));
+                best = start + simd.reduce_min_f64s(positions) as usize;
+                best_gain = greatest;
+            }
+            start += S::F64_LANES;
+            if start >= starts.end {
+                return (best, best_gain);
+            }
+        }
+    }
+}
+
+/// The ends of a layer in strides: every 2^k-th, then those half way between
+/// them, and so on.
+struct InStrides<'a> {
+    layer: &'a Layer<'a>,
+    ends: Range<usize>,
+    gains: &'a mut [f64],
+    choices: &'a mut [u32],
+    starts: Range<usize>,
+}
+
+impl WithSimd for InStrides<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            layer,
+            ends,
+            gains,
+            choices,
+            starts,
+        } = self;
+        let mut stride = (ends.len() / 2 + 1).next_power_of_two();
+        while stride > 0 {
+            let mut at = stride - 1;
+            while at < ends.len() {
+                let low = match at.checked_sub(stride) {
+                    Some(before) => choices[before] as usize,
+                    None => starts.start,
+                };
+                let high = match choices.get(at + stride) {
+                    Some(&after) => after as usize + 1,
+                    None => starts.end,
+                };
+                let (best, gain) = layer.first_best_start(simd, ends.start + at, low..high);
+                gains[at] = gain;
+                choices[at] = best as u32;
+                at += 2 * stride;
+            }
+            stride /= 2;
+        }
+    }
+}
+
+/// Floats that the widest registers hold.
+const MAX_LANES: usize = 16;
+
+const POSITIONS: [f64; MAX_LANES] = [
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
+];
+
+#[inline(always)]
+fn register_at<S: Simd>(values: &[f64], start: usize) -> S::f64s {
+    S::as_simd_f64s(&values[start..start + S::F64_LANES]).0[0]
 }
 
 #[cfg(test)]

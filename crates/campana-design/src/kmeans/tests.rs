@@ -119,7 +119,7 @@ fn squares_about_mean(weights: &[f32]) -> f64 {
 fn exact_sse(empirical: &Empirical, levels: usize) -> f64 {
     let problem = Problem::new(empirical, levels);
     let everywhere: Vec<usize> = (0..=empirical.len()).collect();
-    let cuts = problem.solve(&problem.everywhere(&everywhere));
+    let cuts = problem.solve(&problem.everywhere(everywhere));
     empirical.sse(&problem.levels_of(&cuts))
 }
 
@@ -205,7 +205,7 @@ fn the_coarse_solution_keeps_its_bound() {
             let problem = Problem::new(&empirical, levels);
             let coarse = coarse_positions(&empirical, levels, &THOROUGH);
             assert!(coarse.len() < empirical.len(), "{shape:?} {levels}");
-            let cuts = problem.solve(&problem.everywhere(&coarse));
+            let cuts = problem.solve(&problem.everywhere(coarse.clone()));
             let found = empirical.sse(&problem.levels_of(&cuts));
             let best = empirical.sse(&kmeans(&empirical, levels).levels);
             let bound = coarse_excess(&empirical, &coarse);
