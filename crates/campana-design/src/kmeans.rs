@@ -78,6 +78,11 @@ const BUCKETS_PER_LEVEL: usize = 128;
 /// Few positions, and a cell to either side: half a thousandth above the optimum
 /// at 4 to 64 levels of 4,096 Gaussian or Laplace weights. Four times as many
 /// positions and reach gain nearly all of it back and take twice as long.
+///
+/// The first stage takes most of the time. Beginning where the density of the
+/// weights puts the cuts (Panter and Dite 1951), and moving them by two cells
+/// until none moves, takes half of it, but ends up to 0.1 % above on some shapes
+/// at 12 levels and 3 % at 64.
 const NEARLY: Effort = Effort {
     coarse_steps: 0,
     min_coarse_positions_per_level: 3,
@@ -297,12 +302,16 @@ impl<'e> Problem<'e> {
     }
 
     fn bands_of(&self, positions: Vec<usize>, ends: Vec<Range<usize>>) -> Bands {
-        let counts = positions.iter().map(|&at| self.counts[at]);
-        let sums = positions.iter().map(|&at| self.sums[at]);
-        // Padding is no start of any cell.
+        let gather = |sums: &[f64], padding| {
+            let mut gathered = Vec::with_capacity(positions.len() + MAX_LANES);
+            gathered.extend(positions.iter().map(|&at| sums[at]));
+            gathered.resize(positions.len() + MAX_LANES, padding);
+            gathered
+        };
         Bands {
-            counts: counts.chain([f64::INFINITY; MAX_LANES]).collect(),
-            sums: sums.chain([0.0; MAX_LANES]).collect(),
+            // Padding is no start of any cell.
+            counts: gather(self.counts, f64::INFINITY),
+            sums: gather(self.sums, 0.0),
             positions,
             ends,
         }
@@ -357,32 +366,36 @@ impl<'e> Problem<'e> {
         for end in bands.ends[0].clone() {
             gains[end] = gain(bands.counts[end], bands.sums[end]);
         }
-        // For each further cell and each of its ends: where the cell before
-        // ends best.
-        let mut choices: Vec<Vec<u32>> = Vec::with_capacity(self.levels);
-        choices.push(Vec::new());
+        // For the ends of each further cell, one after another: where the cell
+        // before ends best.
+        let mut choices = vec![0u32; bands.ends[1..].iter().map(Range::len).sum()];
+        let mut undone = choices.as_mut_slice();
+        let mut known: &[u32] = &[];
         for cell in 1..self.levels {
             let (starts, ends) = (bands.ends[cell - 1].clone(), bands.ends[cell].clone());
             let layer = Layer {
                 bands,
                 start_gains: &gains,
                 first_known: starts.start,
-                known: &choices[cell - 1],
+                known,
             };
-            let mut layer_choices = vec![0; ends.len()];
+            let (layer_choices, rest) = undone.split_at_mut(ends.len());
             let layer_gains = &mut next_gains[ends.clone()];
-            layer.fill(ends, layer_gains, &mut layer_choices, starts);
-            choices.push(layer_choices);
+            layer.fill(ends, layer_gains, layer_choices, starts);
+            (known, undone) = (layer_choices, rest);
             std::mem::swap(&mut gains, &mut next_gains);
         }
         let mut cuts = vec![0; self.levels];
         let mut end = bands.positions.len() - 1;
-        for cell in (0..self.levels).rev() {
+        let mut choices = choices.as_slice();
+        for cell in (1..self.levels).rev() {
             cuts[cell] = bands.positions[end];
-            if cell > 0 {
-                end = choices[cell][end - bands.ends[cell].start] as usize;
-            }
+            let ends = &bands.ends[cell];
+            let of_cell;
+            (choices, of_cell) = choices.split_at(choices.len() - ends.len());
+            end = of_cell[end - ends.start] as usize;
         }
+        cuts[0] = bands.positions[end];
         cuts
     }
 }
