@@ -156,7 +156,7 @@ pub(crate) fn best_design(
         let channel_len = tensor.channels.group_len();
         let shape = [sample.len() / channel_len, channel_len];
         let part = Subject {
-            is_large: tensor.is_large,
+            effort: Effort::Sample,
             ..Subject::new(&sample, &shape, Some(0), granularity, levels, tables)
         };
         let share = sample.len() as f64 / weights.len() as f64;
@@ -173,7 +173,20 @@ fn sample(weights: &[f32], channels: &Partition) -> Option<Vec<f32>> {
     }
     let sampled = spread(channels.group_count(), SAMPLE / channels.group_len());
     let weights_of = |channel| gather(weights, channels, channel);
-    Some(sampled.into_iter().flat_map(weights_of).collect())
+    let sampled: Vec<_> = sampled.into_iter().map(weights_of).collect();
+    Some(sampled.concat())
+}
+
+/// How near to the best levels are designed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// The best.
+    Full,
+    /// Of a tensor that takes long: those of groups nearly the best.
+    Large,
+    /// Of channels that only tell which kind of design is best: all nearly the
+    /// best.
+    Sample,
 }
 
 /// A tensor, or some channels of one, to be designed for.
@@ -184,8 +197,7 @@ struct Subject<'a> {
     channels: Partition,
     levels: usize,
     tables: Tables,
-    /// Of a tensor that takes long: levels of groups are then nearly the best.
-    is_large: bool,
+    effort: Effort,
 }
 
 impl<'a> Subject<'a> {
@@ -204,7 +216,11 @@ impl<'a> Subject<'a> {
             channels: Partition::new(shape, channel_axis, Granularity::PerChannel),
             levels,
             tables,
-            is_large: weights.len() >= MIN_SAMPLED,
+            effort: if weights.len() >= MIN_SAMPLED {
+                Effort::Large
+            } else {
+                Effort::Full
+            },
         }
     }
 
@@ -217,11 +233,14 @@ impl<'a> Subject<'a> {
             ..
         } = self;
         let whole = Partition::new(shape, None, Granularity::PerTensor);
+        let nearly = self.effort == Effort::Sample;
         let (partition, designs) = match design {
+            Design::Whole if nearly => (&whole, vec![Levels::Free(kmeans_nearly(weights, levels))]),
             Design::Whole => (&whole, vec![Levels::Free(kmeans_levels(weights, levels))]),
-            Design::Shared(parameters) => {
-                (groups, shared_levels(weights, groups, levels, parameters))
-            }
+            Design::Shared(parameters) => (
+                groups,
+                shared_levels(weights, groups, levels, parameters, nearly),
+            ),
             Design::Own => (groups, self.own_levels()),
         };
         store(weights, shape, partition, &designs, Precision::Coarse)
@@ -229,10 +248,9 @@ impl<'a> Subject<'a> {
 
     /// A codebook for each group.
     fn own_levels(&self) -> Vec<Levels> {
-        let design = if self.is_large {
-            kmeans_nearly
-        } else {
-            kmeans_levels
+        let design = match self.effort {
+            Effort::Full => kmeans_levels,
+            Effort::Large | Effort::Sample => kmeans_nearly,
         };
         let own = |group| design(&gather(self.weights, &self.groups, group), self.levels);
         let groups = (0..self.groups.group_count()).into_par_iter();

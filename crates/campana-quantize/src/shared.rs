@@ -2,6 +2,8 @@
 //! asked for, a shift for each group: the codebook per channel that costs a
 //! few hundredths of a bit a weight.
 
+use std::borrow::Cow;
+
 use campana_codebook::Codebook;
 use campana_design::{Levels, Moments, UnitTable, kmeans_levels, kmeans_nearly};
 use campana_tensor::Partition;
@@ -44,7 +46,8 @@ pub(crate) enum GroupParameters {
 /// weights are assigned to the nearest level, then table, scales and shifts
 /// are each set to what is best for the others, until the squared error
 /// settles; for large tensors first on some of the groups. A local optimum; the
-/// start is the optimal codebook of all groups' normalized weights.
+/// start is the optimal codebook of all groups' normalized weights, or `nearly`,
+/// as it is for large tensors.
 ///
 /// # Panics
 ///
@@ -54,9 +57,10 @@ pub(crate) fn shared_levels(
     partition: &Partition,
     levels: usize,
     parameters: GroupParameters,
+    nearly: bool,
 ) -> Vec<Levels> {
     assert_eq!(weights.len(), partition.len(), "weights of the partition");
-    let mut state = SharedTable::start(weights, partition, levels, parameters);
+    let mut state = SharedTable::start(weights, partition, levels, parameters, nearly);
     let all: Vec<usize> = (0..partition.group_count()).collect();
     if weights.len() <= MAX_SETTLED {
         state.settle(weights, partition, &all, MAX_PASSES);
@@ -91,6 +95,7 @@ impl SharedTable {
         partition: &Partition,
         levels: usize,
         parameters: GroupParameters,
+        nearly: bool,
     ) -> Self {
         let groups: Vec<(f64, f64)> = (0..partition.group_count())
             .into_par_iter()
@@ -111,10 +116,10 @@ impl SharedTable {
                 normalized.is_finite().then_some(normalized as f32)
             })
             .collect();
-        let mut table = if weights.len() <= MAX_SETTLED {
-            kmeans_levels(&sample, levels)
-        } else {
+        let mut table = if nearly || weights.len() > MAX_SETTLED {
             kmeans_nearly(&sample, levels)
+        } else {
+            kmeans_levels(&sample, levels)
         };
         if table.is_empty() {
             table.push(0.0);
@@ -254,10 +259,19 @@ pub(crate) fn spread(len: usize, count: usize) -> Vec<usize> {
 }
 
 /// The weights of one group, in the tensor's order.
-pub(crate) fn gather(weights: &[f32], partition: &Partition, group: usize) -> Vec<f32> {
+pub(crate) fn gather<'w>(
+    weights: &'w [f32],
+    partition: &Partition,
+    group: usize,
+) -> Cow<'w, [f32]> {
+    if partition.is_contiguous()
+        && let Some(run) = partition.runs(group).next()
+    {
+        return Cow::Borrowed(&weights[run]);
+    }
     let mut gathered = Vec::with_capacity(partition.group_len());
     for run in partition.runs(group) {
         gathered.extend_from_slice(&weights[run]);
     }
-    gathered
+    Cow::Owned(gathered)
 }

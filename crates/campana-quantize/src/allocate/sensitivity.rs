@@ -409,7 +409,7 @@ impl Trial {
 fn quantized(weights: &Weights, bits: u8, compensations: Option<&[Compensation]>) -> Vec<f32> {
     let (values, shape) = (&weights.values, &weights.shape);
     let partition = Partition::new(shape, weights.channel_axis, Granularity::PerChannel);
-    let designs = shared_levels(values, &partition, 1 << bits, GroupParameters::Scale);
+    let designs = shared_levels(values, &partition, 1 << bits, GroupParameters::Scale, false);
     let tensor = store(values, shape, &partition, &designs, Precision::Coarse).tensor;
     if let (Some(compensations), Some(axis)) = (compensations, weights.channel_axis)
         && let Some(rows) = Rows::new(values, &tensor, axis)
