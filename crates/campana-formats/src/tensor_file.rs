@@ -147,6 +147,18 @@ impl TensorFile {
     ///
     /// Where reading fails, or the elements are no floats.
     pub fn read_f32(&self, tensor: &TensorEntry) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.read_f32_into(tensor, &mut values)?;
+        Ok(values)
+    }
+
+    /// As [`read_f32`](Self::read_f32), in place of what is in `values`: memory
+    /// that is used again need not be mapped and cleared by the system.
+    ///
+    /// # Errors
+    ///
+    /// As of [`read_f32`](Self::read_f32).
+    pub fn read_f32_into(&self, tensor: &TensorEntry, values: &mut Vec<f32>) -> Result<()> {
         if !tensor.is_float() {
             return Err(Error::unsupported(format!(
                 "tensor '{}' has elements of type {}, expected floats",
@@ -155,16 +167,20 @@ impl TensorFile {
         }
         if tensor.element_type == ElementType::F32 && tensor.place.strides.is_none() {
             // The usual case, without a second copy.
-            let mut values = vec![0.0_f32; tensor.count()];
-            self.fill(tensor, bytemuck::cast_slice_mut(&mut values))?;
+            if values.capacity() < tensor.count() {
+                *values = vec![0.0; tensor.count()];
+            }
+            values.resize(tensor.count(), 0.0);
+            self.fill(tensor, bytemuck::cast_slice_mut(values))?;
             if cfg!(target_endian = "big") {
-                for value in &mut values {
+                for value in values.iter_mut() {
                     *value = f32::from_bits(u32::from_le(value.to_bits()));
                 }
             }
-            return Ok(values);
+            return Ok(());
         }
-        Ok(decode_f32(&self.read_bytes(tensor)?, tensor.element_type))
+        *values = decode_f32(&self.read_bytes(tensor)?, tensor.element_type);
+        Ok(())
     }
 
     /// The elements of a tensor as little-endian bytes, row-major.

@@ -96,22 +96,38 @@ impl SafetensorsWriter {
     /// # Errors
     ///
     /// Where reading back or writing fails.
-    pub fn finish(mut self, out: &mut dyn Write) -> Result<u64> {
+    pub fn finish(self, out: &mut dyn Write) -> Result<u64> {
+        let (header, mut data) = self.into_parts()?;
+        let mut write = || {
+            out.write_all(&header)?;
+            io::copy(&mut data, out)
+        };
+        let copied = write().map_err(|cause| Error::io("cannot write the output", cause))?;
+        Ok(header.len() as u64 + copied)
+    }
+
+    /// The two parts of the whole file: the header, its length before it, and
+    /// a file of all data, at its start.
+    ///
+    /// # Errors
+    ///
+    /// Where writing fails.
+    pub fn into_parts(mut self) -> Result<(Vec<u8>, File)> {
         if !self.metadata.is_empty() {
             self.header
                 .insert("__metadata__".to_owned(), Value::Object(self.metadata));
         }
-        let mut header = Value::Object(self.header).to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
-        let mut write = || -> io::Result<u64> {
-            out.write_all(&(header.len() as u64).to_le_bytes())?;
-            out.write_all(&header)?;
-            self.data.flush()?;
-            let file = self.data.get_mut();
-            file.rewind()?;
-            io::copy(file, out)
+        let header = Value::Object(self.header).to_string();
+        let len = header.len().next_multiple_of(HEADER_ALIGNMENT);
+        let mut bytes = (len as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.resize(8 + len, b' ');
+        let rewound = || -> io::Result<File> {
+            let mut data = self.data.into_inner()?;
+            data.rewind()?;
+            Ok(data)
         };
-        let copied = write().map_err(|cause| Error::io("cannot write the output", cause))?;
-        Ok(8 + header.len() as u64 + copied)
+        let data = rewound().map_err(|cause| Error::io("cannot write the output's data", cause))?;
+        Ok((bytes, data))
     }
 }

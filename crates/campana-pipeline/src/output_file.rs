@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::fs;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -9,6 +9,9 @@ use tempfile::NamedTempFile;
 use crate::error::Context;
 use crate::monitor::check;
 use crate::{Error, ErrorKind, Monitor};
+
+/// Bytes that are copied before the monitor is asked whether to go on.
+const COPIED_AT_ONCE: u64 = 256 << 20;
 
 /// Whether an existing file may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,25 @@ impl<'a> OutputFile<'a> {
         })
     }
 
+    /// Adds what is left of another file. The system copies it, without its
+    /// bytes coming here.
+    ///
+    /// # Errors
+    ///
+    /// Where reading or writing fails, or the monitor says to stop.
+    pub(crate) fn append(&mut self, from: &mut fs::File) -> io::Result<()> {
+        self.flush()?;
+        let file = self.file.get_mut().as_file_mut();
+        loop {
+            if self.monitor.is_cancelled() {
+                return Err(interrupted());
+            }
+            if io::copy(&mut from.take(COPIED_AT_ONCE), file)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Moves the complete file to its place; returns its size in bytes.
     ///
     /// # Errors
@@ -103,10 +125,14 @@ impl<'a> OutputFile<'a> {
     }
 }
 
+fn interrupted() -> io::Error {
+    io::Error::other("interrupted; nothing was written")
+}
+
 impl Write for OutputFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.monitor.is_cancelled() {
-            return Err(io::Error::other("interrupted; nothing was written"));
+            return Err(interrupted());
         }
         self.file.write(bytes)
     }

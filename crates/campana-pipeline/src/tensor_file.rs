@@ -1,7 +1,9 @@
 //! Weights without a graph: safetensors, NumPy and PyTorch files. Tensors are
 //! read, quantized and written a few at a time, so memory does not grow with
-//! the file.
+//! the file; while some are quantized, those before are written and those
+//! behind are read.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -18,8 +20,9 @@ use crate::monitor::check;
 use crate::output_file::folder_of;
 use crate::{Error, ErrorKind, Monitor, OutputFile, QuantizeJob, SampleChoice, check_differs};
 
-/// Bytes of tensors that are worked on at once; a larger tensor is alone.
-const BATCH_BYTES: u64 = 96 << 20;
+/// Bytes of tensors, as floats, that are worked on at once; a larger tensor is
+/// alone. The next are read ahead where both together are at most twice as many.
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// The axis of the output channels: first in every framework that these
 /// formats come from.
@@ -56,7 +59,7 @@ pub(crate) fn inspect(path: &Path, monitor: &dyn Monitor) -> Result<Inspection, 
     let weights: Vec<&TensorEntry> = weights_of(&file).collect();
     monitor.start(weights.iter().map(|tensor| tensor.count() as u64).sum());
     let mut tensors = Vec::new();
-    for batch in batches(&weights) {
+    for batch in batches(&weights, BATCH_BYTES) {
         let inspected: Vec<Result<TensorInspection, Error>> = batch
             .par_iter()
             .map(|tensor| {
@@ -79,6 +82,14 @@ pub(crate) fn inspect(path: &Path, monitor: &dyn Monitor) -> Result<Inspection, 
 /// Reads, quantizes and writes the tensors of a file.
 pub(crate) fn quantize(
     job: &QuantizeJob<'_>,
+    monitor: &dyn Monitor,
+) -> Result<QuantizeReport, Error> {
+    quantize_in_batches(job, BATCH_BYTES, monitor)
+}
+
+fn quantize_in_batches(
+    job: &QuantizeJob<'_>,
+    batch_bytes: u64,
     monitor: &dyn Monitor,
 ) -> Result<QuantizeReport, Error> {
     let start = Instant::now();
@@ -104,25 +115,22 @@ pub(crate) fn quantize(
         .map(|tensor| tensor.count());
     let total = counts.clone().sum();
     monitor.start(total as u64);
-    let mut run = Run {
+    let run = Run {
         job,
         file: &file,
         options: &options,
         prices: Prices::new(counts.count(), total, false),
+        batch_bytes,
         monitor,
-        reports: Vec::new(),
-        energies: [0.0; 2],
     };
-    match form {
+    let Account {
+        mut reports,
+        energies,
+    } = match form {
         OutputForm::Codes => run.write_safetensors(&mut out, false)?,
         OutputForm::FloatSafetensors => run.write_safetensors(&mut out, true)?,
         OutputForm::FloatAsInput => run.rewrite(&mut out)?,
-    }
-    let Run {
-        mut reports,
-        energies,
-        ..
-    } = run;
+    };
     let output_bytes = out.finish()?;
     sort_as(&mut reports, &file);
     let reason = "the file has no graph to run".to_owned();
@@ -185,9 +193,34 @@ struct Run<'a> {
     file: &'a TensorFile,
     options: &'a Options,
     prices: Prices,
+    batch_bytes: u64,
     monitor: &'a dyn Monitor,
+}
+
+/// What is said of the tensors that are written.
+#[derive(Default)]
+struct Account {
     reports: Vec<TensorReport>,
+    /// Of the weights, and of their errors.
     energies: [f64; 2],
+}
+
+impl Account {
+    fn quantized(&mut self, quantized: QuantizedWeights) {
+        self.energies[0] += quantized.energy;
+        self.energies[1] += quantized.squared_error;
+        self.reports.push(quantized.report);
+    }
+}
+
+/// Memory of weights that are no longer needed.
+type Buffers = Vec<Vec<f32>>;
+
+/// A tensor that was read.
+enum Content {
+    Weights(Vec<f32>),
+    /// Its bytes, and why it stays as it is.
+    Kept(Vec<u8>, String),
 }
 
 /// What became of a tensor.
@@ -197,85 +230,161 @@ enum Outcome {
     Kept(Vec<u8>, String),
 }
 
+/// A safetensors file under way, with what is said of its tensors.
+struct Written<'a> {
+    form: SafetensorsForm,
+    output: &'a Path,
+    /// Whether weights are written decoded.
+    decode: bool,
+    account: Account,
+}
+
+impl Written<'_> {
+    fn add(&mut self, tensor: &TensorEntry, outcome: Outcome) -> Result<(), Error> {
+        let Self { form, account, .. } = self;
+        let writing = || format!("cannot write '{}'", self.output.display());
+        match outcome {
+            Outcome::Kept(bytes, reason) => {
+                form.copy(tensor, &bytes).context(writing)?;
+                account.reports.push(kept(tensor, reason));
+            }
+            Outcome::Quantized(quantized) if self.decode => {
+                let bytes = decoded(tensor, &quantized);
+                form.copy(tensor, &bytes).context(writing)?;
+                account.quantized(*quantized);
+            }
+            Outcome::Quantized(mut quantized) => {
+                let stored = &quantized.tensor;
+                let len = form
+                    .add(&tensor.name, &tensor.type_name, stored)
+                    .context(writing)?;
+                let report = &mut quantized.report;
+                report.output_bytes = len;
+                report.bits_per_weight = 8.0 * len as f64 / tensor.count() as f64;
+                account.quantized(*quantized);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Run<'_> {
-    fn write_safetensors(&mut self, out: &mut OutputFile<'_>, decode: bool) -> Result<(), Error> {
-        let writing = || format!("cannot write '{}'", self.job.output.display());
-        let mut form = SafetensorsForm::new(folder_of(self.job.output)).context(writing)?;
+    fn write_safetensors(&self, out: &mut OutputFile<'_>, decode: bool) -> Result<Account, Error> {
+        let output = self.job.output;
+        let writing = || format!("cannot write '{}'", output.display());
+        let mut form = SafetensorsForm::new(folder_of(output)).context(writing)?;
         for (key, text) in self.file.metadata() {
             form.metadata(key, text);
         }
+        let mut written = Written {
+            form,
+            output,
+            decode,
+            account: Account::default(),
+        };
         let tensors: Vec<&TensorEntry> = self.file.tensors().iter().collect();
-        for batch in batches(&tensors) {
-            let outcomes: Vec<_> = batch
-                .par_iter()
-                .map(|tensor| self.outcome(tensor))
-                .collect();
-            for (tensor, outcome) in batch.iter().zip(outcomes) {
-                match outcome? {
-                    Outcome::Kept(bytes, reason) => {
-                        form.copy(tensor, &bytes).context(writing)?;
-                        self.reports.push(kept(tensor, reason));
+        let batches = batches(&tensors, self.batch_bytes);
+        let mut buffers = Buffers::new();
+        let mut contents = None;
+        let mut outcomes = Vec::new();
+        for (index, &batch) in batches.iter().enumerate() {
+            let read = match contents.take() {
+                Some(read) => read,
+                None => self.read(batch, &mut buffers),
+            };
+            let next = batches.get(index + 1).filter(|next| {
+                bytes_as_floats(batch) + bytes_as_floats(next) <= 2 * self.batch_bytes
+            });
+            let finished = std::mem::take(&mut outcomes);
+            let ((quantized, no_longer_needed), beside) = rayon::join(
+                || self.quantize_batch(batch, read),
+                || -> Result<_, Error> {
+                    for (tensor, outcome) in finished {
+                        written.add(tensor, outcome?)?;
                     }
-                    Outcome::Quantized(quantized) if decode => {
-                        let bytes = decoded(tensor, &quantized);
-                        form.copy(tensor, &bytes).context(writing)?;
-                        self.keep_account(*quantized);
-                    }
-                    Outcome::Quantized(mut quantized) => {
-                        let stored = &quantized.tensor;
-                        let len = form
-                            .add(&tensor.name, &tensor.type_name, stored)
-                            .context(writing)?;
-                        let report = &mut quantized.report;
-                        report.output_bytes = len;
-                        report.bits_per_weight = 8.0 * len as f64 / tensor.count() as f64;
-                        self.keep_account(*quantized);
-                    }
-                }
-            }
+                    Ok(next.map(|next| self.read(next, &mut buffers)))
+                },
+            );
+            contents = beside?;
+            outcomes.extend(batch.iter().copied().zip(quantized));
+            buffers.extend(no_longer_needed);
+        }
+        for (tensor, outcome) in outcomes {
+            written.add(tensor, outcome?)?;
         }
         check(self.monitor)?;
-        form.finish(out).context(writing)?;
-        Ok(())
+        let (header, mut data) = written.form.into_parts().context(writing)?;
+        out.write_all(&header).context(writing)?;
+        out.append(&mut data).context(writing)?;
+        Ok(written.account)
     }
 
-    fn rewrite(&mut self, out: &mut OutputFile<'_>) -> Result<(), Error> {
-        self.file.rewrite(out, &mut |tensor| {
+    /// Reads tensors, weights into buffers that are no longer needed, as long
+    /// as there are any.
+    fn read(&self, batch: &[&TensorEntry], buffers: &mut Buffers) -> Vec<Result<Content, Error>> {
+        let read = |tensor: &&TensorEntry| {
             check(self.monitor)?;
             if let Some(reason) = self.kept_beforehand(tensor) {
-                self.reports.push(kept(tensor, reason));
+                return Ok(Content::Kept(self.file.read_bytes(tensor)?, reason));
+            }
+            let buffer = buffers.pop();
+            // No small tensor holds on to the buffer of a large one.
+            let fits = |buffer: &Vec<f32>| buffer.capacity() <= 2 * tensor.count();
+            let mut values = buffer.filter(fits).unwrap_or_default();
+            self.file.read_f32_into(tensor, &mut values)?;
+            Ok(Content::Weights(values))
+        };
+        let contents = batch.iter().map(read).collect();
+        // What this batch had no use for is not kept for later ones.
+        buffers.clear();
+        contents
+    }
+
+    /// Quantizes tensors; gives the buffers of their weights back.
+    fn quantize_batch(
+        &self,
+        batch: &[&TensorEntry],
+        contents: Vec<Result<Content, Error>>,
+    ) -> (Vec<Result<Outcome, Error>>, Buffers) {
+        let quantize = |(tensor, content): (&&TensorEntry, Result<Content, Error>)| match content {
+            Err(error) => (Err(error), None),
+            Ok(Content::Kept(bytes, reason)) => (Ok(Outcome::Kept(bytes, reason)), None),
+            Ok(Content::Weights(values)) => (self.outcome(tensor, &values), Some(values)),
+        };
+        let tensors = batch.par_iter().zip(contents);
+        let (outcomes, buffers): (Vec<_>, Vec<_>) = tensors.map(quantize).unzip();
+        (outcomes, buffers.into_iter().flatten().collect())
+    }
+
+    fn rewrite(&self, out: &mut OutputFile<'_>) -> Result<Account, Error> {
+        let mut account = Account::default();
+        self.file.rewrite(out, &mut |tensor| -> Result<_, Error> {
+            check(self.monitor)?;
+            if let Some(reason) = self.kept_beforehand(tensor) {
+                account.reports.push(kept(tensor, reason));
                 return Ok(None);
             }
-            match self.quantize(tensor)? {
+            match self.quantize(tensor, &self.file.read_f32(tensor)?)? {
                 None => {
-                    self.reports.push(kept(tensor, TOO_SMALL.to_owned()));
+                    account.reports.push(kept(tensor, TOO_SMALL.to_owned()));
                     Ok(None)
                 }
                 Some(quantized) => {
                     let bytes = decoded(tensor, &quantized);
-                    self.keep_account(quantized);
+                    account.quantized(quantized);
                     Ok(Some(bytes))
                 }
             }
-        })
+        })?;
+        Ok(account)
     }
 
-    fn keep_account(&mut self, quantized: QuantizedWeights) {
-        self.energies[0] += quantized.energy;
-        self.energies[1] += quantized.squared_error;
-        self.reports.push(quantized.report);
-    }
-
-    fn outcome(&self, tensor: &TensorEntry) -> Result<Outcome, Error> {
+    fn outcome(&self, tensor: &TensorEntry, values: &[f32]) -> Result<Outcome, Error> {
         check(self.monitor)?;
-        let reason = match self.kept_beforehand(tensor) {
-            Some(reason) => reason,
-            None => match self.quantize(tensor)? {
-                Some(quantized) => return Ok(Outcome::Quantized(Box::new(quantized))),
-                None => TOO_SMALL.to_owned(),
-            },
-        };
-        Ok(Outcome::Kept(self.file.read_bytes(tensor)?, reason))
+        Ok(match self.quantize(tensor, values)? {
+            Some(quantized) => Outcome::Quantized(Box::new(quantized)),
+            None => Outcome::Kept(self.file.read_bytes(tensor)?, TOO_SMALL.to_owned()),
+        })
     }
 
     fn kept_beforehand(&self, tensor: &TensorEntry) -> Option<String> {
@@ -285,15 +394,18 @@ impl Run<'_> {
         })
     }
 
-    fn quantize(&self, tensor: &TensorEntry) -> Result<Option<QuantizedWeights>, Error> {
-        let values = self.file.read_f32(tensor)?;
+    fn quantize(
+        &self,
+        tensor: &TensorEntry,
+        values: &[f32],
+    ) -> Result<Option<QuantizedWeights>, Error> {
         let weights = Weights {
             name: &tensor.name,
             op: "",
             shape: &tensor.shape,
             channel_axis: Some(CHANNEL_AXIS),
             float_bytes: tensor.len_bytes as usize,
-            values: &values,
+            values,
         };
         let quantized = quantize_weights(&weights, self.options, self.prices)
             .context(|| format!("cannot quantize '{}'", self.job.input.display()))?;
@@ -313,19 +425,26 @@ fn weights_of(file: &TensorFile) -> impl Iterator<Item = &TensorEntry> {
         .filter(|tensor| no_weight(tensor).is_none())
 }
 
-/// Consecutive tensors of [`BATCH_BYTES`] at most, or one.
-fn batches<'a, 't>(tensors: &'a [&'t TensorEntry]) -> Vec<&'a [&'t TensorEntry]> {
+/// Consecutive tensors of this many bytes at most, or one.
+fn batches<'a, 't>(tensors: &'a [&'t TensorEntry], batch_bytes: u64) -> Vec<&'a [&'t TensorEntry]> {
     let mut batches = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (index, tensor) in tensors.iter().enumerate() {
-        if index > start && bytes + tensor.len_bytes > BATCH_BYTES {
+        let len = bytes_as_floats(&[tensor]);
+        if index > start && bytes + len > batch_bytes {
             batches.push(&tensors[start..index]);
             (start, bytes) = (index, 0);
         }
-        bytes += tensor.len_bytes;
+        bytes += len;
     }
     batches.push(&tensors[start..]);
     batches
+}
+
+/// Bytes of tensors in memory, elements of fewer as of four.
+fn bytes_as_floats(tensors: &[&TensorEntry]) -> u64 {
+    let bytes = |tensor: &&TensorEntry| tensor.len_bytes.max(4 * tensor.count() as u64);
+    tensors.iter().map(bytes).sum()
 }
 
 fn decoded(tensor: &TensorEntry, quantized: &QuantizedWeights) -> Vec<u8> {
@@ -355,4 +474,56 @@ fn sort_as(reports: &mut Vec<TensorReport>, file: &TensorFile) {
             .unwrap_or_else(|| kept(tensor, "shares its elements with another tensor".to_owned()))
     });
     *reports = in_order.collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_formats::SafetensorsWriter;
+    use campana_quantize::Silent;
+    use campana_tensor::ElementType;
+
+    use super::*;
+
+    /// Weights, small ones and biases among them, of many lengths.
+    fn write_weights(path: &Path) {
+        let mut writer = SafetensorsWriter::new(folder_of(path)).unwrap();
+        for (number, rows) in [64, 1, 8, 40, 40, 3, 128].into_iter().enumerate() {
+            let value = |at: usize| ((at * 37 % 101) as f32 - 50.0) * 0.01;
+            let bytes = |count: usize| -> Vec<u8> {
+                let values = (number..number + count).map(value);
+                values.flat_map(f32::to_le_bytes).collect()
+            };
+            let mut add = |name: String, shape: &[usize]| {
+                let bytes = bytes(shape.iter().product());
+                writer.tensor(&name, ElementType::F32, shape, &bytes)
+            };
+            add(format!("{number}.weight"), &[rows, 16]).unwrap();
+            add(format!("{number}.bias"), &[rows]).unwrap();
+        }
+        writer
+            .finish(&mut std::fs::File::create(path).unwrap())
+            .unwrap();
+    }
+
+    #[test]
+    fn tensors_that_are_read_ahead_or_not_give_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.safetensors");
+        write_weights(&input);
+        let options = Options::default();
+        let quantized = |batch_bytes: u64| {
+            let output = folder.path().join(format!("{batch_bytes}.safetensors"));
+            let job = QuantizeJob {
+                samples: None,
+                ..QuantizeJob::new(&input, &output, &options)
+            };
+            let report = quantize_in_batches(&job, batch_bytes, &Silent).unwrap();
+            assert_eq!(report.tensors.len(), 14);
+            std::fs::read(output).unwrap()
+        };
+        let at_once = quantized(BATCH_BYTES);
+        for batch_bytes in [1, 300, 3_000, 6_000] {
+            assert!(quantized(batch_bytes) == at_once, "{batch_bytes} bytes");
+        }
+    }
 }

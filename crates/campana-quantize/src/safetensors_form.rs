@@ -1,7 +1,7 @@
 //! Quantized tensors as a safetensors file, for weights that come without a
 //! graph; `docs/safetensors-form.md` describes it byte by byte.
 
-use std::io::Write;
+use std::fs::File;
 use std::path::Path;
 
 use campana_codebook::{Packing, QuantizedTensor, Storage};
@@ -99,17 +99,18 @@ impl SafetensorsForm {
         Ok(len_bytes)
     }
 
-    /// Writes the whole file; returns its length in bytes.
+    /// The two parts of the whole file: the header, its length before it, and
+    /// a file of all data, at its start.
     ///
     /// # Errors
     ///
     /// Where writing fails.
-    pub fn finish(mut self, out: &mut dyn Write) -> Result<u64> {
+    pub fn into_parts(mut self) -> Result<(Vec<u8>, File)> {
         if !self.tensors.is_empty() {
             let description = json!({"version": VERSION, "tensors": self.tensors});
             self.writer.metadata(METADATA_KEY, &description.to_string());
         }
-        self.writer.finish(out)
+        self.writer.into_parts()
     }
 }
 
