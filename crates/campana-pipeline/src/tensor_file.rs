@@ -164,6 +164,11 @@ impl OutputForm {
                 "'{input}' holds weights without a graph, which --calibrate would have to run; export the model to ONNX"
             ));
         }
+        if job.resume.is_some() {
+            return refuse(format!(
+                "'{input}' holds weights without a graph, of which no layers are corrected that --resume could keep"
+            ));
+        }
         if job.page.is_some() {
             return refuse(format!(
                 "'{input}' holds weights without a graph, of which no --report is written; `campana inspect --html` \

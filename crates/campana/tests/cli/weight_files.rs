@@ -82,6 +82,7 @@ fn what_needs_a_graph_is_refused() {
         (&["--target=lut-uint4"][..], "holds weights without a graph"),
         (&["--calibrate=."], "export the model to ONNX"),
         (&["--report=r.html"], "no --report"),
+        (&["--resume=journal"], "no layers are corrected"),
         (&["--keep=nothing"], "fits no weight tensor"),
     ] {
         folder.refuses(&[&input, options].concat(), &[words]);
