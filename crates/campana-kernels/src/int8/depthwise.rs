@@ -673,35 +673,35 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
             let multiplier = filters.multiplier.as_slice().as_ptr().add(lane);
             let offset = filters.offset.as_slice().as_ptr().add(lane);
             let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
-            for r in 0..R {
-                let y = self.area.y + r;
-                if y >= sliding.output[0] {
-                    return;
-                }
-                let row = (y * sliding.output[1] + self.area.x) * channels;
-                for i in 0..N {
-                    let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
-                    for j in 0..NV {
-                        let multiplier = Vector::load(multiplier.add(j * V::SUMS));
-                        let offset = Vector::load(offset.add(j * V::SUMS));
-                        let sums = match BIASED {
-                            true => V::as_floats(sums[r][i][j]),
-                            false => V::to_floats(sums[r][i][j]),
-                        };
-                        values[j] = sums.fused(multiplier, offset);
-                    }
-                    for j in NV..VECTORS {
-                        values[j] = values[0];
-                    }
-                    let mut bytes = V::pack(values);
-                    if NV < VECTORS || filters.order == Order::Rows {
-                        bytes = V::in_order(bytes);
-                    }
-                    bytes = V::min(V::max(bytes, at_least), at_most);
-                    let output = row + (x + i) * unit + first;
-                    V::store_first(bytes, self.output.add(output), len);
-                }
+            // Written out, not looped over: else compilers keep the sums in memory.
+            macro_rules! finish {
+                ($($r:literal $i:literal,)*) => {
+                    $(if $r < R && $i < N && self.area.y + $r < sliding.output[0] {
+                        let mut values = [<V::Floats as Vector>::splat(0.0); VECTORS];
+                        for j in 0..NV {
+                            let multiplier = Vector::load(multiplier.add(j * V::SUMS));
+                            let offset = Vector::load(offset.add(j * V::SUMS));
+                            let sums = match BIASED {
+                                true => V::as_floats(sums[$r][$i][j]),
+                                false => V::to_floats(sums[$r][$i][j]),
+                            };
+                            values[j] = sums.fused(multiplier, offset);
+                        }
+                        for j in NV..VECTORS {
+                            values[j] = values[0];
+                        }
+                        let mut bytes = V::pack(values);
+                        if NV < VECTORS || filters.order == Order::Rows {
+                            bytes = V::in_order(bytes);
+                        }
+                        bytes = V::min(V::max(bytes, at_least), at_most);
+                        let row = (self.area.y + $r) * sliding.output[1] + self.area.x;
+                        let output = row * channels + (x + $i) * unit + first;
+                        V::store_first(bytes, self.output.add(output), len);
+                    })*
+                };
             }
+            finish!(0 0, 0 1, 0 2, 0 3, 1 0, 1 1, 1 2, 1 3,);
         }
     }
 }

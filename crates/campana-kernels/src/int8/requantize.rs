@@ -31,9 +31,6 @@ pub(crate) const PARAMETER_MULTIPLE: usize = 64;
 /// Sums that are smaller than this in magnitude need no conversion to floats.
 const LARGEST_BIASED: u64 = 1 << 22;
 
-/// Above this a multiplier makes too much of the bias's rounding.
-const LARGEST_BIASED_MULTIPLIER: f32 = 1.0 / 8.0;
-
 /// `BIAS + sum` has the bits of `BIAS_BITS + sum`, for sums smaller than [`LARGEST_BIASED`].
 const BIAS: f32 = 1.5 * (1 << 23) as f32;
 const BIAS_BITS: i32 = BIAS.to_bits().cast_signed();
@@ -86,13 +83,13 @@ impl Requantize {
     }
 
     /// The same for sums of which no `initial + sum` exceeds `largest` in
-    /// magnitude; results differ by at most half a multiplier.
+    /// magnitude. Offsets then are rounded to about a multiplier: what one code of
+    /// the input more makes of the smallest weight.
     pub fn within(mut self, largest: u64) -> Self {
-        let multiplier = self.multiplier.as_slice();
-        let is_small = |m: &f32| m.abs() <= LARGEST_BIASED_MULTIPLIER;
-        if self.is_biased || largest >= LARGEST_BIASED || !multiplier.iter().all(is_small) {
+        if self.is_biased || largest >= LARGEST_BIASED {
             return self;
         }
+        let multiplier = self.multiplier.as_slice();
         self.is_biased = true;
         for initial in &mut self.initial {
             *initial = initial.wrapping_add(BIAS_BITS);
