@@ -771,6 +771,19 @@ impl GridCursor {
         }
     }
 
+    /// Where the first of the next `count` rows starts, behind which they are
+    /// skipped; `None` where they reach the end of their line.
+    #[inline(always)]
+    pub(crate) fn next_on_line(&mut self, count: usize) -> Option<usize> {
+        if self.x + count >= self.grid.width {
+            return None;
+        }
+        let at = self.at;
+        self.x += count;
+        self.at += count * self.grid.pixel_stride;
+        Some(at)
+    }
+
     #[inline(always)]
     pub(crate) fn next(&mut self) -> usize {
         let at = self.at;

@@ -345,8 +345,18 @@ impl Product<'_> {
         let mut tile = 0;
         macro_rules! groups {
             ($height:expr) => {{
-                for start in inputs.iter_mut().take($height) {
-                    *start = self.input.add(input.next());
+                match input.next_on_line($height) {
+                    Some(first) => {
+                        let first = self.input.add(first);
+                        for i in 0..MAX_ROWS {
+                            inputs[i] = first.wrapping_add(i * self.input_grid.pixel_stride);
+                        }
+                    }
+                    None => {
+                        for start in inputs.iter_mut().take($height) {
+                            *start = self.input.add(input.next());
+                        }
+                    }
                 }
                 // Each tile has its share of what comes next brought near.
                 let lines = tile * (part.joined + part.apart) * LINE_BYTES;
