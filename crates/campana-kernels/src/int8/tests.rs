@@ -248,57 +248,77 @@ proptest! {
     }
 }
 
+/// A depthwise convolution against the plain loops, with a square window of a
+/// width, a stride and a dilation.
+fn check_depthwise(
+    input: [usize; 2],
+    [window, stride, dilation]: [usize; 3],
+    channels: usize,
+    largest: i32,
+    pads: [usize; 2],
+) {
+    let mut noise = Noise((window * channels) as u32);
+    let shape = ConvShape {
+        batch: 1,
+        channels,
+        input,
+        filters: channels,
+        window: [window; 2],
+        strides: [stride; 2],
+        dilations: [dilation; 2],
+        pads_begin: pads,
+        pads_end: [pads[0], pads[1] + 1],
+        groups: channels,
+    };
+    let image = noise.codes(input[0] * input[1] * channels);
+    let weights = noise.weights(window * window * channels, largest);
+    let sums = reference_conv_sums(&shape, &image, &weights, 77);
+    let [plain, biased] = noise.requantize(channels, window * window * 4, largest);
+    let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
+    let sliding = Sliding {
+        input: shape.input,
+        output: shape.output(),
+        strides: shape.strides,
+        dilations: shape.dilations,
+        pads_begin: pads,
+    };
+    for (requantize, (level, pool)) in [&plain, &biased]
+        .into_iter()
+        .flat_map(|r| everywhere().map(move |place| (r, place)))
+    {
+        let expected = reference_codes(&sums, requantize, None);
+        let filters = PackedTaps::pack(level, [window; 2], sliding, channels, weight, requantize);
+        let mut output = vec![0; expected.len()];
+        depthwise(level, &pool, &image, 77, &filters, &mut output);
+        assert_eq!(output, expected, "{level:?} {shape:?}");
+    }
+}
+
 #[test]
 fn depthwise_equals_the_reference_at_every_level() {
-    for (window, stride, dilation) in [
-        (3, 1, 1),
-        (3, 2, 1),
-        (5, 1, 1),
-        (5, 2, 1),
-        (3, 1, 2),
-        (2, 1, 1),
-        (7, 1, 1),
+    for geometry in [
+        [3, 1, 1],
+        [3, 2, 1],
+        [5, 1, 1],
+        [5, 2, 1],
+        [3, 1, 2],
+        [2, 1, 1],
+        [7, 1, 1],
     ] {
         for channels in [1, 3, 8, 16, 24, 32, 40, 80, 96, 100] {
             for (largest, pads) in [(40, [0, 0]), (64, [1, 2]), (127, [2, 1])] {
-                let mut noise = Noise((window * channels) as u32);
-                let shape = ConvShape {
-                    batch: 1,
-                    channels,
-                    input: [15, 17],
-                    filters: channels,
-                    window: [window; 2],
-                    strides: [stride; 2],
-                    dilations: [dilation; 2],
-                    pads_begin: pads,
-                    pads_end: [pads[0], pads[1] + 1],
-                    groups: channels,
-                };
-                let input = noise.codes(15 * 17 * channels);
-                let weights = noise.weights(window * window * channels, largest);
-                let sums = reference_conv_sums(&shape, &input, &weights, 77);
-                let [plain, biased] = noise.requantize(channels, window * window * 4, largest);
-                let weight = |tap: usize, channel: usize| weights[channel * window * window + tap];
-                let sliding = Sliding {
-                    input: shape.input,
-                    output: shape.output(),
-                    strides: shape.strides,
-                    dilations: shape.dilations,
-                    pads_begin: pads,
-                };
-                for (requantize, (level, pool)) in [&plain, &biased]
-                    .into_iter()
-                    .flat_map(|r| everywhere().map(move |place| (r, place)))
-                {
-                    let expected = reference_codes(&sums, requantize, None);
-                    let filters =
-                        PackedTaps::pack(level, [window; 2], sliding, channels, weight, requantize);
-                    let mut output = vec![0; expected.len()];
-                    depthwise(level, &pool, &input, 77, &filters, &mut output);
-                    assert_eq!(output, expected, "{level:?} {shape:?}");
-                }
+                check_depthwise([15, 17], geometry, channels, largest, pads);
             }
         }
+    }
+}
+
+#[test]
+fn depthwise_of_wide_images_equals_the_reference() {
+    // Rows that are cut into several tiles of columns at every level.
+    for geometry in [[3, 1, 1], [3, 2, 1], [5, 1, 1], [5, 2, 1], [3, 1, 2]] {
+        check_depthwise([6, 75], geometry, 320, 64, [1, 1]);
+        check_depthwise([6, 75], geometry, 100, 127, [2, 20]);
     }
 }
 
