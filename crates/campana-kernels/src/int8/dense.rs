@@ -387,28 +387,27 @@ impl Product<'_> {
                 unsafe {
                     let groups = groups!(height);
                     macro_rules! codes {
-                        ($($rows:literal $biased:literal $adds:literal;)*) => {
-                            match (height, is_biased, adds) {
-                                $(($rows, $biased, $adds) if $rows == V::TILE_ROWS[NV - 1] => {
-                                    V::run(Codes::<$rows, NV, $biased, $adds> {
-                                        groups,
-                                        finish: self.finish,
-                                        codes,
-                                        row,
-                                        column,
-                                    });
+                        ($($rows:literal)*) => {
+                            match height {
+                                $($rows if $rows == V::TILE_ROWS[NV - 1] => {
+                                    codes!($rows: true true, true false, false true, false false);
                                 })*
                                 _ => {}
                             }
                         };
+                        ($rows:literal: $($biased:literal $adds:literal),*) => {
+                            $(if (is_biased, adds) == ($biased, $adds) {
+                                V::run(Codes::<$rows, NV, $biased, $adds> {
+                                    groups,
+                                    finish: self.finish,
+                                    codes,
+                                    row,
+                                    column,
+                                });
+                            })*
+                        };
                     }
-                    codes!(
-                        4 true true; 4 true false; 4 false true; 4 false false;
-                        6 true true; 6 true false; 6 false true; 6 false false;
-                        8 true true; 8 true false; 8 false true; 8 false false;
-                        12 true true; 12 true false; 12 false true; 12 false false;
-                        14 true true; 14 true false; 14 false true; 14 false false;
-                    );
+                    codes!(4 6 8 12 14);
                 }
                 row += height;
             }

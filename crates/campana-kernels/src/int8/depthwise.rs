@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 
 use super::pack::Share;
-use super::requantize::Requantize;
+use super::requantize::{Requantize, scaled};
 use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, VectorShape};
 use crate::aligned::AlignedBuffer;
 use crate::depthwise::Sliding;
@@ -179,28 +179,27 @@ impl PackedTaps {
         let mut weights =
             AlignedBuffer::zeros(vectors * dots.len() * rows * shape.bytes / size_of::<f32>());
         let bytes = weights.as_mut_bytes();
-        // The channel of each lane that there is, and where its weights of the first dot product are.
-        let channels_of: Vec<(usize, usize, usize)> = (0..lanes)
+        // The lanes that there are, and their channels.
+        let channels_of: Vec<(usize, usize)> = (0..lanes)
             .map(|lane| (lane, order.code_of(lane, unit, shape)))
             .filter(|&(_, code)| code < unit)
-            .map(|(lane, code)| {
-                let first = lane / (VECTORS * shape.sums) * VECTORS;
-                let start = first * dots.len() * rows * shape.bytes;
-                let step = VECTORS.min(vectors - first) * shape.bytes;
-                (
-                    code % channels,
-                    start + (lane - first * shape.sums) * GROUP,
-                    step,
-                )
-            })
+            .map(|(lane, code)| (lane, code % channels))
             .collect();
+        // Where a lane's weights of the first dot product are, and how far those of the next.
+        let weights_at = |lane: usize| {
+            let first = lane / (VECTORS * shape.sums) * VECTORS;
+            let start = first * dots.len() * rows * shape.bytes;
+            let step = VECTORS.min(vectors - first) * shape.bytes;
+            (start + (lane - first * shape.sums) * GROUP, step)
+        };
         for (d, &(group, column, share)) in dots.iter().enumerate() {
             for r in 0..rows {
                 let fours = (0..channels).map(|channel| {
                     four(group, column, r, channel).map(|weight| share.of(weight).cast_unsigned())
                 });
                 let fours: Vec<[u8; GROUP]> = fours.collect();
-                for &(channel, start, step) in &channels_of {
+                for &(lane, channel) in &channels_of {
+                    let (start, step) = weights_at(lane);
                     let at = start + (d * rows + r) * step;
                     bytes[at..at + GROUP].copy_from_slice(&fours[channel]);
                 }
@@ -209,12 +208,7 @@ impl PackedTaps {
         let mut initial = vec![0; lanes];
         let mut multiplier = AlignedBuffer::zeros(lanes);
         let mut offset = AlignedBuffer::zeros(lanes);
-        for lane in 0..lanes {
-            let code = order.code_of(lane, unit, shape);
-            if code >= unit {
-                continue;
-            }
-            let channel = code % channels;
+        for (lane, channel) in channels_of {
             initial[lane] = requantize.initial()[channel];
             multiplier.as_mut_slice()[lane] = requantize.multiplier()[channel];
             offset.as_mut_slice()[lane] = requantize.offset()[channel];
@@ -431,6 +425,10 @@ impl Strips<'_> {
         let vectors = filters.initial.len() / V::SUMS;
         let in_blocks = filters.order == Order::Blocks;
         for first in (0..vectors).step_by(VECTORS) {
+            let lane = match filters.order {
+                Order::Rows => first * V::SUMS,
+                Order::Blocks => first_of(first * V::SUMS, channels, V::BYTES),
+            };
             let groups = match first == 0 || in_blocks {
                 true => filters.window[0].div_ceil(GROUP),
                 false => 0,
@@ -456,7 +454,7 @@ impl Strips<'_> {
                     if in_blocks {
                         V::run(InterleaveBlock {
                             rows,
-                            first: first_of(first * V::SUMS, channels, V::BYTES),
+                            first: lane,
                             channels,
                             pixels: inside,
                             to: image,
@@ -485,6 +483,7 @@ impl Strips<'_> {
                             V::run(Outputs::<$rows, $vectors, $units, $biased> {
                                 filters,
                                 first,
+                                lane,
                                 area,
                                 output: self.output,
                             });
@@ -574,8 +573,9 @@ impl Int8Kernel for InterleaveBlock {
 /// `BIASED` as the parameters are.
 struct Outputs<'a, const R: usize, const NV: usize, const U: usize, const BIASED: bool> {
     filters: &'a PackedTaps,
-    /// The first of the vectors.
+    /// The first of the vectors, and what of each unit comes before it.
     first: usize,
+    lane: usize,
     area: Area,
     output: *mut u8,
 }
@@ -592,14 +592,9 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool> Int8Ke
     unsafe fn run<V: Int8>(self) {
         let filters = self.filters;
         let (channels, unit) = (filters.channels, filters.unit);
-        let width = self.area.width;
-        let lane = self.first * V::SUMS;
+        let (width, lane) = (self.area.width, self.lane);
         let pixels = unit / channels;
         let (whole, units) = (width / pixels, width.div_ceil(pixels));
-        let lane = match filters.order {
-            Order::Rows => lane,
-            Order::Blocks => first_of(lane, channels, V::BYTES),
-        };
         let len = (NV * V::SUMS).min(unit - lane);
         let mut x = 0;
         // SAFETY: the caller's promise.
@@ -635,12 +630,12 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
     unsafe fn units<V: Int8, const N: usize>(&self, x: usize, len: usize) {
         let filters = self.filters;
         let (channels, unit, sliding) = (filters.channels, filters.unit, &filters.sliding);
-        let lane = self.first * V::SUMS;
         // Bytes of the interleaved rows from one unit to the next.
         let step = unit / channels * sliding.strides[1] * self.area.pixel;
         // SAFETY: the caller's promise; parameters are padded to whole vectors.
         unsafe {
-            let initial = filters.initial.as_ptr().add(lane);
+            let parameters = self.first * V::SUMS;
+            let initial = filters.initial.as_ptr().add(parameters);
             let mut sums = [[[V::load_sums(initial); NV]; N]; R];
             for r in 0..R {
                 for i in 0..N {
@@ -653,9 +648,9 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
             let weights = filters.weights.as_bytes().as_ptr();
             let mut weights = weights.add(vectors * V::BYTES);
             let start = self.area.interleaved.cast_const().add(x * step);
-            let (start, first) = match filters.order {
-                Order::Rows => (start.add(GROUP * lane), lane),
-                Order::Blocks => (start, first_of(lane, channels, V::BYTES)),
+            let start = match filters.order {
+                Order::Rows => start.add(GROUP * self.lane),
+                Order::Blocks => start,
             };
             for &[group, column] in &filters.places {
                 let taps = start.add(group * self.area.group_len + column * self.area.pixel);
@@ -670,8 +665,8 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
                 }
                 weights = weights.add(R * NV * V::BYTES);
             }
-            let multiplier = filters.multiplier.as_slice().as_ptr().add(lane);
-            let offset = filters.offset.as_slice().as_ptr().add(lane);
+            let multiplier = filters.multiplier.as_slice().as_ptr().add(parameters);
+            let offset = filters.offset.as_slice().as_ptr().add(parameters);
             let (at_least, at_most) = (V::splat(filters.bounds[0]), V::splat(filters.bounds[1]));
             // Written out, not looped over: else compilers keep the sums in memory.
             macro_rules! finish {
@@ -681,11 +676,7 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
                         for j in 0..NV {
                             let multiplier = Vector::load(multiplier.add(j * V::SUMS));
                             let offset = Vector::load(offset.add(j * V::SUMS));
-                            let sums = match BIASED {
-                                true => V::as_floats(sums[$r][$i][j]),
-                                false => V::to_floats(sums[$r][$i][j]),
-                            };
-                            values[j] = sums.fused(multiplier, offset);
+                            values[j] = scaled::<V>(sums[$r][$i][j], BIASED, multiplier, offset);
                         }
                         for j in NV..VECTORS {
                             values[j] = values[0];
@@ -696,7 +687,7 @@ impl<const R: usize, const NV: usize, const U: usize, const BIASED: bool>
                         }
                         bytes = V::min(V::max(bytes, at_least), at_most);
                         let row = (self.area.y + $r) * sliding.output[1] + self.area.x;
-                        let output = row * channels + (x + $i) * unit + first;
+                        let output = row * channels + (x + $i) * unit + self.lane;
                         V::store_first(bytes, self.output.add(output), len);
                     })*
                 };

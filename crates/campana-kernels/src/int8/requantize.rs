@@ -1,6 +1,8 @@
 //! From 32-bit sums to what comes next.
 
+use super::vector::Int8;
 use crate::aligned::AlignedBuffer;
+use crate::vector::Vector;
 
 /// How codes stand for values: `value = scale (code - zero point)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +56,21 @@ pub struct Requantize {
     pub at_least: f32,
     /// Upper bound of the result.
     pub at_most: f32,
+}
+
+/// What [`Requantize`] makes of a vector of sums, before residuals and bounds.
+#[inline(always)]
+pub(crate) fn scaled<V: Int8>(
+    sums: V::Sums,
+    is_biased: bool,
+    multiplier: V::Floats,
+    offset: V::Floats,
+) -> V::Floats {
+    let sums = match is_biased {
+        true => V::as_floats(sums),
+        false => V::to_floats(sums),
+    };
+    sums.fused(multiplier, offset)
 }
 
 impl Requantize {

@@ -1,6 +1,6 @@
 //! Tiles of a matrix product: some rows times one panel of weights.
 
-use super::requantize::Requantize;
+use super::requantize::{Requantize, scaled};
 use super::vector::Int8;
 use crate::level::Int8Kernel;
 use crate::pool::SendPtr;
@@ -256,11 +256,7 @@ impl<const NV: usize> Int8Kernel for Results<'_, NV> {
                     let multiplier = Vector::load(requantize.multiplier().as_ptr().add(at));
                     let offset = Vector::load(requantize.offset().as_ptr().add(at));
                     let sums = V::load_sums(self.sums.add((i * NV + j) * V::SUMS));
-                    let sums = match is_biased {
-                        true => V::as_floats(sums),
-                        false => V::to_floats(sums),
-                    };
-                    values[j] = sums.fused(multiplier, offset);
+                    values[j] = scaled::<V>(sums, is_biased, multiplier, offset);
                     if let Some((codes, factor)) = residual {
                         let len = V::SUMS.min(columns.saturating_sub(j * V::SUMS));
                         let codes = codes.get().add(output + j * V::SUMS);
@@ -349,11 +345,7 @@ impl<const MR: usize, const NV: usize, const BIASED: bool, const ADDS: bool> Int
             macro_rules! value {
                 ($i:expr, $j:expr) => {{
                     let (i, j) = ($i, $j);
-                    let sums = match BIASED {
-                        true => V::as_floats(sums[i][j]),
-                        false => V::to_floats(sums[i][j]),
-                    };
-                    let mut value = sums.fused(multiplier[j], offset[j]);
+                    let mut value = scaled::<V>(sums[i][j], BIASED, multiplier[j], offset[j]);
                     if ADDS {
                         let at = j * V::SUMS;
                         let len = V::SUMS.min(columns.saturating_sub(at));
