@@ -28,7 +28,7 @@ mod storage;
 mod vectorize;
 
 pub use codebook::{Codebook, CodebookError};
-pub use pack::{Packing, look_up_rows};
+pub use pack::{Packing, Unpacker, look_up_rows};
 pub use quantized_tensor::{LevelTables, QuantizedTensor, affine_levels, offset_len_bytes};
 pub use storage::Storage;
 pub use vectorize::vectorized;

@@ -57,6 +57,14 @@ impl Packing {
         Self::Digits { base, per_byte }
     }
 
+    /// What all codes are below.
+    pub fn bound(self) -> usize {
+        match self {
+            Self::Digits { base, .. } => base,
+            Self::Planes { bits } => 1 << bits,
+        }
+    }
+
     /// Codes that one byte (of each plane) holds.
     pub fn codes_per_byte(self) -> usize {
         match self {
@@ -156,24 +164,9 @@ impl Packing {
     ///
     /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
     pub fn unpack(self, packed: &[u8], count: usize) -> Vec<u8> {
-        assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
-        match self {
-            Self::Digits { per_byte, .. } => {
-                let mut codes = look_up_rows(&self.byte_table(), per_byte, packed);
-                codes.truncate(count);
-                codes
-            }
-            Self::Planes { .. } => {
-                let mut codes = vec![0; count];
-                let plane_len = self.plane_len_bytes(count);
-                for (plane, bytes) in packed.chunks(plane_len.max(1)).enumerate() {
-                    for (position, code) in codes.iter_mut().enumerate() {
-                        *code |= (bytes[position / 8] >> (position % 8) & 1) << plane;
-                    }
-                }
-                codes
-            }
-        }
+        let mut codes = vec![0; count];
+        Unpacker::new(self).unpack(packed, count, 0, &mut codes);
+        codes
     }
 
     /// The greatest code in packed bytes, what is left of the last byte included.
@@ -222,32 +215,130 @@ impl Packing {
     }
 }
 
-/// The rows of a table `[rows, row_len]` at these positions, one after another.
+/// Gives back codes, of any part of a tensor.
+#[derive(Clone, Debug)]
+pub struct Unpacker {
+    packing: Packing,
+    /// As [`Packing::byte_table`] has it; empty where nothing is looked up.
+    table: Vec<u8>,
+}
+
+impl Unpacker {
+    /// An unpacker of what is packed so.
+    pub fn new(packing: Packing) -> Self {
+        let is_plain = matches!(packing, Packing::Digits { base: 16 | 256, .. });
+        Self {
+            packing,
+            table: if is_plain {
+                Vec::new()
+            } else {
+                packing.byte_table()
+            },
+        }
+    }
+
+    /// The codes from number `from` on, as many as there is room for, of
+    /// `count` that are packed.
+    ///
+    /// # Panics
+    ///
+    /// Where `packed` is not [`Packing::len_bytes`] of `count` long, or there are not as many codes.
+    pub fn unpack(&self, packed: &[u8], count: usize, from: usize, codes: &mut [u8]) {
+        let packing = self.packing;
+        assert_eq!(
+            packed.len(),
+            packing.len_bytes(count),
+            "bytes for the codes"
+        );
+        assert!(from + codes.len() <= count, "codes that are there");
+        let per_byte = packing.codes_per_byte();
+        let (mut byte, skipped) = (from / per_byte, from % per_byte);
+        let mut codes = codes;
+        if skipped > 0 {
+            // The rest of a byte that codes before it share.
+            let mut first = [0; MAX_CODES_PER_BYTE];
+            let held = per_byte.min(count - byte * per_byte);
+            self.unpack_bytes(packed, count, byte, &mut first[..held]);
+            let len = codes.len().min(held - skipped);
+            let (own, rest) = codes.split_at_mut(len);
+            own.copy_from_slice(&first[skipped..][..len]);
+            (byte, codes) = (byte + 1, rest);
+        }
+        self.unpack_bytes(packed, count, byte, codes);
+    }
+
+    /// The codes from the first of a byte on.
+    fn unpack_bytes(&self, packed: &[u8], count: usize, byte: usize, codes: &mut [u8]) {
+        let plane_len = self.packing.plane_len_bytes(count);
+        let len = codes.len().div_ceil(self.packing.codes_per_byte());
+        let bytes = &packed[byte.min(packed.len())..][..len];
+        match self.packing {
+            Packing::Digits { base: 256, .. } => codes.copy_from_slice(bytes),
+            Packing::Digits { base: 16, .. } => {
+                // The common case, in a form that vectorizes.
+                let (pairs, rest) = codes.as_chunks_mut::<2>();
+                if let ([last], Some(byte)) = (rest, bytes.last()) {
+                    *last = byte & 15;
+                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (pair, byte) in pairs.iter_mut().zip(bytes) {
+                            *pair = [byte & 15, byte >> 4];
+                        }
+                    },
+                );
+            }
+            Packing::Digits { per_byte, .. } => look_up_rows(&self.table, per_byte, bytes, codes),
+            Packing::Planes { bits } => {
+                let (rows, _) = self.table.as_chunks::<MAX_CODES_PER_BYTE>();
+                for (i, codes) in codes.chunks_mut(MAX_CODES_PER_BYTE).enumerate() {
+                    let planes = packed[byte + i..].iter().step_by(plane_len);
+                    let bits_of = |byte: &u8| u64::from_le_bytes(rows[usize::from(*byte)]);
+                    let eight = planes
+                        .take(bits)
+                        .enumerate()
+                        .fold(0, |eight, (plane, byte)| eight | bits_of(byte) << plane);
+                    codes.copy_from_slice(&eight.to_le_bytes()[..codes.len()]);
+                }
+            }
+        }
+    }
+}
+
+/// Most codes that one byte (of each plane) holds.
+const MAX_CODES_PER_BYTE: usize = 8;
+
+/// The rows of a table `[rows, row_len]` at these positions, one after another,
+/// as far as there is room.
 ///
 /// # Panics
 ///
 /// Where there is no row at a position.
-pub fn look_up_rows(table: &[u8], row_len: usize, positions: &[u8]) -> Vec<u8> {
+pub fn look_up_rows(table: &[u8], row_len: usize, positions: &[u8], values: &mut [u8]) {
     // Rows of a known length are copied in one instruction.
-    fn of_len<const N: usize>(table: &[u8], positions: &[u8]) -> Vec<u8> {
+    fn of_len<const N: usize>(table: &[u8], positions: &[u8], values: &mut [u8]) {
         let (rows, _) = table.as_chunks::<N>();
-        let mut values = vec![0; positions.len() * N];
-        let (places, _) = values.as_chunks_mut::<N>();
+        let (places, rest) = values.as_chunks_mut::<N>();
         for (place, &position) in places.iter_mut().zip(positions) {
             *place = rows[usize::from(position)];
         }
-        values
+        if let Some(&position) = positions.get(places.len()) {
+            rest.copy_from_slice(&rows[usize::from(position)][..rest.len()]);
+        }
     }
     match row_len {
-        1 => of_len::<1>(table, positions),
-        2 => of_len::<2>(table, positions),
-        3 => of_len::<3>(table, positions),
-        4 => of_len::<4>(table, positions),
-        5 => of_len::<5>(table, positions),
-        8 => of_len::<8>(table, positions),
+        1 => of_len::<1>(table, positions, values),
+        2 => of_len::<2>(table, positions, values),
+        3 => of_len::<3>(table, positions, values),
+        4 => of_len::<4>(table, positions, values),
+        5 => of_len::<5>(table, positions, values),
+        8 => of_len::<8>(table, positions, values),
         _ => {
-            let row = |&position: &u8| &table[usize::from(position) * row_len..][..row_len];
-            positions.iter().flat_map(row).copied().collect()
+            for (place, &position) in values.chunks_mut(row_len.max(1)).zip(positions) {
+                let row = &table[usize::from(position) * row_len..][..row_len];
+                place.copy_from_slice(&row[..place.len()]);
+            }
         }
     }
 }
@@ -297,7 +388,13 @@ mod tests {
             let packing = Packing::densest(levels);
             let mut packed = vec![0xff; packing.len_bytes(codes.len())];
             packing.pack(&codes, &mut packed);
-            prop_assert_eq!(packing.unpack(&packed, codes.len()), codes);
+            prop_assert_eq!(packing.unpack(&packed, codes.len()), &codes[..]);
+            let unpacker = Unpacker::new(packing);
+            for from in 0..codes.len() {
+                let mut part = vec![0xff; (codes.len() - from).min(11)];
+                unpacker.unpack(&packed, codes.len(), from, &mut part);
+                prop_assert_eq!(&part[..], &codes[from..][..part.len()]);
+            }
         }
     }
 }

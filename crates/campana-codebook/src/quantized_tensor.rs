@@ -110,13 +110,28 @@ pub struct QuantizedTensor {
 impl QuantizedTensor {
     /// Whether all parts fit together: lengths, table numbers, codes.
     pub fn check(&self) -> Result<(), &'static str> {
-        let groups = self.partition.group_count();
+        self.check_groups()?;
         let count = self.partition.len();
-        if self.shape.iter().product::<usize>() != count {
-            return Err("the shape does not have as many weights as the groups");
-        }
         if self.packed.len() != self.packing.len_bytes(count) {
             return Err("the packed codes are not as long as the weights need");
+        }
+        let levels = self.tables.levels();
+        // What is left of the last byte may hold more than codes do.
+        let has_no_level = |code: u8| usize::from(code) >= levels;
+        if levels < self.packing.bound()
+            && has_no_level(self.packing.max_code(&self.packed, count))
+            && self.codes().into_iter().any(has_no_level)
+        {
+            return Err("a code has no level");
+        }
+        Ok(())
+    }
+
+    /// Whether all parts but the codes fit together.
+    pub fn check_groups(&self) -> Result<(), &'static str> {
+        let groups = self.partition.group_count();
+        if self.shape.iter().product::<usize>() != self.partition.len() {
+            return Err("the shape does not have as many weights as the groups");
         }
         let wrong_len = |values: &Option<(Vec<f32>, Storage)>| {
             values
@@ -128,26 +143,17 @@ impl QuantizedTensor {
         }
         match &self.table_of_group {
             Some(tables) if tables.len() != groups => {
-                return Err("there must be one table number for each group");
+                Err("there must be one table number for each group")
             }
             Some(tables)
                 if tables
                     .iter()
                     .any(|&t| usize::from(t) >= self.tables.count()) =>
             {
-                return Err("a group names a table that is not there");
+                Err("a group names a table that is not there")
             }
-            _ => {}
+            _ => Ok(()),
         }
-        let levels = self.tables.levels();
-        // What is left of the last byte may hold more than codes do.
-        let has_no_level = |code: u8| usize::from(code) >= levels;
-        if has_no_level(self.packing.max_code(&self.packed, count))
-            && self.codes().into_iter().any(has_no_level)
-        {
-            return Err("a code has no level");
-        }
-        Ok(())
     }
 
     /// The codes, one byte each, row-major.

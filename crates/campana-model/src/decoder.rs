@@ -18,13 +18,13 @@ mod groups;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use campana_tensor::Tensor;
+use campana_tensor::{Tensor, TensorData};
 
 use crate::graph::{Attribute, Graph, Node};
 use evaluate::evaluate;
-use form::Form;
+use form::{Form, Found};
 
 /// Operators of which decoders consist.
 const DECODING: [&str; 7] = [
@@ -66,7 +66,7 @@ pub fn take(graph: &mut Graph) {
             }
         }
     }
-    let mut forms: HashMap<&str, Form> = HashMap::new();
+    let mut forms: HashMap<&str, Form<'_>> = HashMap::new();
     let mut found = Vec::new();
     let stored_len: usize = graph.constants.values().map(len_bytes).sum();
     let mut work_left = stored_len.saturating_mul(MAX_WORK_PER_BYTE);
@@ -105,8 +105,57 @@ pub fn take(graph: &mut Graph) {
         }
     }
     if !found.is_empty() {
-        graph.quantized.extend(found);
-        remove_unread(graph);
+        let names: HashSet<String> = found.iter().map(|(name, _)| name.clone()).collect();
+        let freed = remove_unread(graph, &names);
+        add_quantized(graph, found, freed);
+    }
+}
+
+/// Adds tensors to the graph. Bytes that nothing else needs are theirs: large
+/// models hold them once.
+fn add_quantized(
+    graph: &mut Graph,
+    found: Vec<(String, Found)>,
+    mut freed: BTreeMap<String, Tensor>,
+) {
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for name in found
+        .iter()
+        .filter_map(|(_, found)| found.bytes_of.as_ref())
+    {
+        *uses.entry(name.clone()).or_default() += 1;
+    }
+    for (
+        name,
+        Found {
+            mut tensor,
+            bytes_of,
+        },
+    ) in found
+    {
+        if let Some(constant) = bytes_of {
+            let left = uses.entry(constant.clone()).or_default();
+            *left -= 1;
+            let data = match freed.remove(&constant) {
+                Some(own) if *left == 0 => Some(own.into_parts().1),
+                Some(shared) => {
+                    let data = shared.data().clone();
+                    freed.insert(constant, shared);
+                    Some(data)
+                }
+                None => graph
+                    .constants
+                    .get(&constant)
+                    .map(|kept| kept.data().clone()),
+            };
+            if let Some(TensorData::U8(bytes)) = data {
+                tensor.packed = bytes;
+            }
+            tensor
+                .packed
+                .truncate(tensor.packing.len_bytes(tensor.partition.len()));
+        }
+        graph.quantized.insert(name, tensor);
     }
 }
 
@@ -120,14 +169,13 @@ fn is_decoding(node: &Node) -> bool {
 }
 
 /// Removes the decoding operators whose results nothing reads any more, and
-/// the constants that only they read.
-fn remove_unread(graph: &mut Graph) {
+/// gives back the constants that only they read.
+fn remove_unread(graph: &mut Graph, quantized: &HashSet<String>) -> BTreeMap<String, Tensor> {
     let mut read: HashSet<String> = graph.outputs.iter().map(|v| v.name.clone()).collect();
     let mut freed: HashSet<String> = HashSet::new();
     let mut kept = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes).into_iter().rev() {
-        let makes_quantized = |name: &String| graph.quantized.contains_key(name);
-        let unread = |name: &String| makes_quantized(name) || !read.contains(name);
+        let unread = |name: &String| quantized.contains(name) || !read.contains(name);
         if is_decoding(&node) && node.outputs.iter().all(unread) {
             freed.extend(node.inputs);
         } else {
@@ -137,7 +185,9 @@ fn remove_unread(graph: &mut Graph) {
     }
     kept.reverse();
     graph.nodes = kept;
-    graph
-        .constants
-        .retain(|name, _| read.contains(name) || !freed.contains(name));
+    let is_needed = |name: &String| read.contains(name) || !freed.contains(name);
+    let constants = std::mem::take(&mut graph.constants);
+    let (needed, freed) = constants.into_iter().partition(|(name, _)| is_needed(name));
+    graph.constants = needed;
+    freed
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use campana_codebook::{Storage, look_up_rows};
+use campana_codebook::{Packing, Storage, look_up_rows};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
-use super::form::{Bytes, Floats, Form, Ints, Weights};
+use super::form::{Bytes, Codes, Floats, Form, Ints, Weights};
 use super::groups::broadcasts_to;
 use crate::graph::{Attribute, Node};
 
@@ -14,11 +14,11 @@ use crate::graph::{Attribute, Node};
 const MAX_CODES_PER_BYTE: usize = 8;
 
 /// The result of an operator; `None` where it is no part of a decoder.
-pub(super) fn evaluate(
-    node: &Node,
-    constants: &BTreeMap<String, Tensor>,
-    forms: &HashMap<&str, Form>,
-) -> Option<Form> {
+pub(super) fn evaluate<'g>(
+    node: &'g Node,
+    constants: &'g BTreeMap<String, Tensor>,
+    forms: &HashMap<&str, Form<'g>>,
+) -> Option<Form<'g>> {
     let inputs = Inputs {
         node,
         constants,
@@ -37,20 +37,20 @@ pub(super) fn evaluate(
 }
 
 /// The inputs and attributes of a node.
-struct Inputs<'a> {
-    node: &'a Node,
-    constants: &'a BTreeMap<String, Tensor>,
-    forms: &'a HashMap<&'a str, Form>,
+struct Inputs<'a, 'g> {
+    node: &'g Node,
+    constants: &'g BTreeMap<String, Tensor>,
+    forms: &'a HashMap<&'a str, Form<'g>>,
 }
 
-impl Inputs<'_> {
-    fn name(&self, index: usize) -> Option<&str> {
+impl<'g> Inputs<'_, 'g> {
+    fn name(&self, index: usize) -> Option<&'g str> {
         let name = self.node.inputs.get(index)?;
         (!name.is_empty()).then_some(name)
     }
 
     /// An input that a decoder computes or that is stored.
-    fn form(&self, index: usize) -> Option<Form> {
+    fn form(&self, index: usize) -> Option<Form<'g>> {
         let name = self.name(index)?;
         match self.forms.get(name) {
             Some(form) => Some(form.clone()),
@@ -59,7 +59,7 @@ impl Inputs<'_> {
     }
 
     /// A stored list of whole numbers.
-    fn int_list(&self, index: usize) -> Option<&[i64]> {
+    fn int_list(&self, index: usize) -> Option<&'g [i64]> {
         match self.constants.get(self.name(index)?)?.data() {
             TensorData::I64(values) => Some(values),
             _ => None,
@@ -74,7 +74,7 @@ impl Inputs<'_> {
         }
     }
 
-    fn ints(&self, attribute: &str) -> Option<&[i64]> {
+    fn ints(&self, attribute: &str) -> Option<&'g [i64]> {
         match self.node.attributes.get(attribute)? {
             Attribute::Ints(values) => Some(values),
             _ => None,
@@ -83,7 +83,7 @@ impl Inputs<'_> {
 }
 
 /// A stored tensor that decoders compute with as it is.
-fn from_constant(tensor: &Tensor) -> Option<Form> {
+fn from_constant(tensor: &Tensor) -> Option<Form<'static>> {
     let dims = tensor.shape().to_vec();
     match tensor.data() {
         TensorData::F32(values) => Some(floats(dims, values.clone(), Storage::F32)),
@@ -99,7 +99,7 @@ fn from_constant(tensor: &Tensor) -> Option<Form> {
     }
 }
 
-fn floats(dims: Vec<usize>, values: Vec<f32>, storage: Storage) -> Form {
+fn floats(dims: Vec<usize>, values: Vec<f32>, storage: Storage) -> Form<'static> {
     Form::Floats(Floats {
         dims,
         values,
@@ -108,19 +108,20 @@ fn floats(dims: Vec<usize>, values: Vec<f32>, storage: Storage) -> Form {
     })
 }
 
-fn cast(inputs: &Inputs<'_>) -> Option<Form> {
+fn cast<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     let to = ElementType::from_onnx(i32::try_from(inputs.int("to", 0)?).ok()?);
     let to_int = matches!(to, ElementType::I32 | ElementType::I64);
     if let Some(Form::Bytes(bytes)) = inputs.form(0) {
         return to_int.then_some(Form::Bytes(bytes));
     }
-    let tensor = inputs.constants.get(inputs.name(0)?)?;
+    let name = inputs.name(0)?;
+    let tensor = inputs.constants.get(name)?;
     let dims = tensor.shape().to_vec();
     match tensor.data() {
         TensorData::U8(values) if to_int => Some(Form::Bytes(Bytes {
             dims,
             max_len: values.len().saturating_mul(MAX_CODES_PER_BYTE),
-            values: Rc::new(values.clone()),
+            codes: Codes::stored(name, values),
         })),
         TensorData::U16(values) if to_int => Some(Form::Ints(Ints {
             dims,
@@ -139,7 +140,7 @@ fn cast(inputs: &Inputs<'_>) -> Option<Form> {
 }
 
 /// A lookup: of what bytes hold, or of levels.
-fn gather(inputs: &Inputs<'_>) -> Option<Form> {
+fn gather<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     if inputs.int("axis", 0)? != 0 {
         return None;
     }
@@ -150,21 +151,17 @@ fn gather(inputs: &Inputs<'_>) -> Option<Form> {
         _ => return None,
     };
     match table {
-        Form::Bytes(table) if offsets.is_none() => {
-            let values = looked_up(&table.dims, &table.values, &positions)?;
-            Some(Form::Bytes(Bytes {
-                dims: [&positions.dims, &table.dims[1..]].concat(),
-                values: Rc::new(values),
-                max_len: positions.max_len,
-            }))
-        }
+        Form::Bytes(table) if offsets.is_none() => Some(Form::Bytes(Bytes {
+            dims: [&positions.dims, table.dims.get(1..)?].concat(),
+            codes: looked_up(&table.dims, &table.values(), &positions)?,
+            max_len: positions.max_len,
+        })),
         Form::Floats(table) if table.unit.is_none() && table.dims.len() == 1 => {
-            let fits = |code: &u8| usize::from(*code) < table.values.len();
-            if offsets.is_none() && !positions.values.iter().all(fits) {
+            if offsets.is_none() && !positions.are_below(table.values.len()) {
                 return None;
             }
             Some(Form::Weights(Weights {
-                codes: positions.values,
+                codes: positions.codes,
                 view: positions.dims,
                 shape: None,
                 levels: Rc::new(table),
@@ -179,19 +176,44 @@ fn gather(inputs: &Inputs<'_>) -> Option<Form> {
 }
 
 /// The rows of a table at these positions, one after another.
-fn looked_up(dims: &[usize], table: &[u8], positions: &Bytes) -> Option<Vec<u8>> {
+fn looked_up<'g>(dims: &[usize], table: &[u8], positions: &Bytes<'g>) -> Option<Codes<'g>> {
     let (&rows, row) = dims.split_first()?;
     let len: usize = row.iter().product();
-    let count = positions.values.len().checked_mul(len)?;
-    let in_range = |position: &u8| usize::from(*position) < rows;
-    if count > positions.max_len || !positions.values.iter().all(in_range) {
+    let count = positions.len().checked_mul(len)?;
+    if count > positions.max_len {
         return None;
     }
-    Some(look_up_rows(table, len, &positions.values))
+    let unpacks =
+        |packing: &Packing| packing.codes_per_byte() == len && packing.byte_table() == table;
+    let packing = (len > 1).then(|| DIGITS.iter().find(|packing| unpacks(packing)));
+    if let Some(packing) = packing.flatten()
+        && let Some(codes) = positions.codes.unpacked_as(*packing)
+    {
+        return Some(codes);
+    }
+    if !positions.are_below(rows) {
+        return None;
+    }
+    let mut values = vec![0; count];
+    look_up_rows(table, len, &positions.values(), &mut values);
+    Some(Codes::made(values))
+}
+
+/// How several codes may lie in a byte.
+const DIGITS: [Packing; 5] = [
+    digits(16, 2),
+    digits(4, 4),
+    digits(2, 8),
+    digits(3, 5),
+    digits(6, 3),
+];
+
+const fn digits(base: usize, per_byte: usize) -> Packing {
+    Packing::Digits { base, per_byte }
 }
 
 /// A lookup of several levels for each byte.
-fn levels_in_bytes(table: Floats, positions: &Bytes) -> Option<Form> {
+fn levels_in_bytes<'g>(table: Floats, positions: &Bytes<'g>) -> Option<Form<'g>> {
     if table.unit.is_some() || table.values.iter().any(|value| value.is_nan()) {
         return None;
     }
@@ -210,10 +232,9 @@ fn levels_in_bytes(table: Floats, positions: &Bytes) -> Option<Form> {
             Some(at.ok()? as u8)
         })
         .collect::<Option<_>>()?;
-    let values = looked_up(&table.dims, &codes, positions)?;
     Some(Form::Weights(Weights {
-        codes: Rc::new(values),
-        view: [&positions.dims, &table.dims[1..]].concat(),
+        codes: looked_up(&table.dims, &codes, positions)?,
+        view: [&positions.dims, table.dims.get(1..)?].concat(),
         shape: None,
         levels: Rc::new(Floats {
             dims: vec![levels.len()],
@@ -226,7 +247,7 @@ fn levels_in_bytes(table: Floats, positions: &Bytes) -> Option<Form> {
     }))
 }
 
-fn reshape(inputs: &Inputs<'_>) -> Option<Form> {
+fn reshape<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     let wanted = inputs.int_list(1).or_else(|| inputs.ints("shape"))?;
     let reshaped = |dims: &[usize]| -> Option<Vec<usize>> {
         let count: usize = dims.iter().product();
@@ -275,7 +296,7 @@ fn reshape(inputs: &Inputs<'_>) -> Option<Form> {
 }
 
 /// The first elements of a list: what is left when padding is cut off.
-fn slice(inputs: &Inputs<'_>) -> Option<Form> {
+fn slice<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     let bounds = match inputs.node.inputs.len() {
         1 => (inputs.ints("starts")?, inputs.ints("ends")?),
         3 => (inputs.int_list(1)?, inputs.int_list(2)?),
@@ -285,34 +306,25 @@ fn slice(inputs: &Inputs<'_>) -> Option<Form> {
         return None;
     };
     let end = usize::try_from(end).ok()?;
-    let cut = |dims: &[usize], values: &[u8]| {
-        let &[len] = dims else {
-            return None;
-        };
-        Some(Rc::new(values[..end.min(len)].to_vec()))
+    // The codes stay; fewer of them count.
+    let cut = |dims: &[usize]| match dims {
+        &[len] => Some(vec![end.min(len)]),
+        _ => None,
     };
     match inputs.form(0)? {
-        Form::Bytes(bytes) => {
-            let values = cut(&bytes.dims, &bytes.values)?;
-            Some(Form::Bytes(Bytes {
-                dims: vec![values.len()],
-                values,
-                ..bytes
-            }))
-        }
-        Form::Weights(weights) if weights.is_plain() => {
-            let codes = cut(&weights.view, &weights.codes)?;
-            Some(Form::Weights(Weights {
-                view: vec![codes.len()],
-                codes,
-                ..weights
-            }))
-        }
+        Form::Bytes(bytes) => Some(Form::Bytes(Bytes {
+            dims: cut(&bytes.dims)?,
+            ..bytes
+        })),
+        Form::Weights(weights) if weights.is_plain() => Some(Form::Weights(Weights {
+            view: cut(&weights.view)?,
+            ..weights
+        })),
         _ => None,
     }
 }
 
-fn multiply(inputs: &Inputs<'_>) -> Option<Form> {
+fn multiply<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     match (inputs.form(0)?, inputs.form(1)?) {
         (Form::Weights(weights), Form::Floats(scale))
         | (Form::Floats(scale), Form::Weights(weights)) => {
@@ -336,28 +348,30 @@ fn multiply(inputs: &Inputs<'_>) -> Option<Form> {
 }
 
 /// Bit planes times a factor for each.
-fn weighted(bits: Bytes, dims: &[usize], factors: &[i64]) -> Option<Form> {
+fn weighted<'g>(bits: Bytes<'g>, dims: &[usize], factors: &[i64]) -> Option<Form<'g>> {
     let &planes = bits.dims.first()?;
     let by_plane = dims.len() == bits.dims.len()
         && dims[0] == planes
         && dims[1..].iter().all(|&extent| extent == 1);
-    if !by_plane || bits.values.is_empty() {
+    let unweighted = bits.values();
+    if !by_plane || unweighted.is_empty() {
         return None;
     }
-    let plane_len = bits.values.len() / planes;
-    let mut values = Vec::with_capacity(bits.values.len());
-    for (plane, &factor) in bits.values.chunks(plane_len).zip(factors) {
+    let plane_len = unweighted.len() / planes;
+    let mut values = Vec::with_capacity(unweighted.len());
+    for (plane, &factor) in unweighted.chunks(plane_len).zip(factors) {
         for &bit in plane {
             values.push(u8::try_from(i64::from(bit).checked_mul(factor)?).ok()?);
         }
     }
     Some(Form::Bytes(Bytes {
-        values: Rc::new(values),
-        ..bits
+        dims: bits.dims,
+        codes: Codes::made(values),
+        max_len: bits.max_len,
     }))
 }
 
-fn add(inputs: &Inputs<'_>) -> Option<Form> {
+fn add<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     match (inputs.form(0)?, inputs.form(1)?) {
         (Form::Weights(weights), Form::Floats(shift))
         | (Form::Floats(shift), Form::Weights(weights)) => {
@@ -367,43 +381,44 @@ fn add(inputs: &Inputs<'_>) -> Option<Form> {
         | (Form::Ints(Ints { dims, values }), Form::Bytes(codes)) => positions(codes, dims, values),
         // Offsets below 256 are bytes too; they are what has fewer elements.
         (Form::Bytes(left), Form::Bytes(right)) => {
-            let (codes, offsets) = if left.values.len() >= right.values.len() {
+            let (codes, offsets) = if left.len() >= right.len() {
                 (left, right)
             } else {
                 (right, left)
             };
-            let values = offsets.values.iter().map(|&value| value.into()).collect();
+            let values = offsets.values().iter().map(|&value| value.into()).collect();
             positions(codes, offsets.dims, values)
         }
         _ => None,
     }
 }
 
-fn positions(codes: Bytes, dims: Vec<usize>, values: Vec<i64>) -> Option<Form> {
+fn positions(codes: Bytes<'_>, dims: Vec<usize>, values: Vec<i64>) -> Option<Form<'_>> {
     let fits = broadcasts_to(&dims, &codes.dims);
     fits.then_some(Form::Positions(codes, Ints { dims, values }))
 }
 
 /// The sum over the first axis: bit planes joined to codes.
-fn reduce_sum(inputs: &Inputs<'_>) -> Option<Form> {
+fn reduce_sum<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     let axes = inputs.int_list(1).or_else(|| inputs.ints("axes"))?;
     let Form::Bytes(planes) = inputs.form(0)? else {
         return None;
     };
     let (&count, dims) = planes.dims.split_first()?;
-    if axes != [0] || inputs.int("keepdims", 1)? != 0 || planes.values.is_empty() {
+    let values = planes.values();
+    if axes != [0] || inputs.int("keepdims", 1)? != 0 || values.is_empty() {
         return None;
     }
-    let len = planes.values.len() / count;
-    let mut sums = planes.values[..len].to_vec();
-    for plane in planes.values[len..].chunks(len) {
+    let len = values.len() / count;
+    let mut sums = values[..len].to_vec();
+    for plane in values[len..].chunks(len) {
         for (sum, &value) in sums.iter_mut().zip(plane) {
             *sum = sum.checked_add(value)?;
         }
     }
     Some(Form::Bytes(Bytes {
         dims: dims.to_vec(),
-        values: Rc::new(sums),
-        ..planes
+        codes: Codes::made(sums),
+        max_len: planes.max_len,
     }))
 }

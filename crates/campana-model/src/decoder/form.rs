@@ -1,5 +1,6 @@
 //! What a value of a decoder stands for.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
@@ -8,39 +9,127 @@ use super::groups::{Groups, broadcasts_to};
 
 /// A value that a decoder computes.
 #[derive(Clone)]
-pub(super) enum Form {
+pub(super) enum Form<'g> {
     /// Whole numbers below 256: packed bytes, digits, bits or codes.
-    Bytes(Bytes),
+    Bytes(Bytes<'g>),
     /// Whole numbers that are not all below 256: factors, offsets.
     Ints(Ints),
     /// Floats from storage: levels, shifts, scales.
     Floats(Floats),
     /// Codes, each with the offset of its group's table.
-    Positions(Bytes, Ints),
+    Positions(Bytes<'g>, Ints),
     /// Looked up levels, perhaps with shift and scale.
-    Weights(Weights),
+    Weights(Weights<'g>),
 }
 
-impl Form {
+impl Form<'_> {
     /// Number of elements.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Bytes(bytes) | Self::Positions(bytes, _) => bytes.values.len(),
+            Self::Bytes(bytes) | Self::Positions(bytes, _) => bytes.len(),
             Self::Ints(ints) => ints.values.len(),
             Self::Floats(floats) => floats.values.len(),
-            Self::Weights(weights) => weights.codes.len(),
+            Self::Weights(weights) => weights.view.iter().product(),
         }
+    }
+}
+
+/// Numbers below 256, several in a byte where they lie so in the file: what
+/// bytes hold is looked up only where something else is done with it than
+/// looking up levels.
+#[derive(Clone)]
+pub(super) struct Codes<'g> {
+    /// The bytes, or more.
+    content: Content<'g>,
+    packing: Packing,
+}
+
+#[derive(Clone)]
+enum Content<'g> {
+    /// A constant of this name.
+    Stored(&'g str, &'g [u8]),
+    Made(Rc<Vec<u8>>),
+}
+
+/// A number in each byte.
+const PLAIN: Packing = Packing::Digits {
+    base: 256,
+    per_byte: 1,
+};
+
+impl<'g> Codes<'g> {
+    /// A number in each of these bytes.
+    pub(super) fn made(bytes: Vec<u8>) -> Self {
+        Self {
+            content: Content::Made(Rc::new(bytes)),
+            packing: PLAIN,
+        }
+    }
+
+    /// A number in each byte of a constant.
+    pub(super) fn stored(name: &'g str, bytes: &'g [u8]) -> Self {
+        Self {
+            content: Content::Stored(name, bytes),
+            packing: PLAIN,
+        }
+    }
+
+    /// What these bytes hold, where there is a number in each so far.
+    pub(super) fn unpacked_as(&self, packing: Packing) -> Option<Self> {
+        (self.packing == PLAIN).then(|| Self {
+            content: self.content.clone(),
+            packing,
+        })
+    }
+
+    /// The first `count` numbers.
+    pub(super) fn values(&self, count: usize) -> Cow<'_, [u8]> {
+        match self.packing {
+            PLAIN => Cow::Borrowed(self.packed(count)),
+            packing => Cow::Owned(packing.unpack(self.packed(count), count)),
+        }
+    }
+
+    /// The bytes of the first `count` numbers.
+    fn packed(&self, count: usize) -> &[u8] {
+        let bytes = match &self.content {
+            Content::Stored(_, bytes) => bytes,
+            Content::Made(bytes) => bytes.as_slice(),
+        };
+        &bytes[..self.packing.len_bytes(count)]
+    }
+
+    /// Whether the first `count` numbers are all below this.
+    pub(super) fn are_below(&self, count: usize, bound: usize) -> bool {
+        let is_below = |code: u8| usize::from(code) < bound;
+        bound >= self.packing.bound()
+            || is_below(self.packing.max_code(self.packed(count), count))
+            || self.values(count).iter().all(|&code| is_below(code))
     }
 }
 
 /// Whole numbers below 256.
 #[derive(Clone)]
-pub(super) struct Bytes {
+pub(super) struct Bytes<'g> {
     pub(super) dims: Vec<usize>,
-    pub(super) values: Rc<Vec<u8>>,
+    pub(super) codes: Codes<'g>,
     /// Elements there may be: stored bytes hold at most eight codes each, so
     /// that no file can ask for more memory than its own size explains.
     pub(super) max_len: usize,
+}
+
+impl Bytes<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub(super) fn values(&self) -> Cow<'_, [u8]> {
+        self.codes.values(self.len())
+    }
+
+    pub(super) fn are_below(&self, bound: usize) -> bool {
+        self.codes.are_below(self.len(), bound)
+    }
 }
 
 /// Whole numbers of any size.
@@ -62,8 +151,8 @@ pub(super) struct Floats {
 
 /// Weights as codes, tables and what is done to levels after the lookup.
 #[derive(Clone)]
-pub(super) struct Weights {
-    pub(super) codes: Rc<Vec<u8>>,
+pub(super) struct Weights<'g> {
+    pub(super) codes: Codes<'g>,
     /// The extents in which codes meet the parameters of their groups.
     pub(super) view: Vec<usize>,
     /// The extents of the result, once they differ from the view for good.
@@ -74,7 +163,7 @@ pub(super) struct Weights {
     pub(super) scale: Option<Floats>,
 }
 
-impl Weights {
+impl Weights<'_> {
     /// Whether codes may still be cut and reshaped: no parameter has been
     /// broadcast to them.
     pub(super) fn is_plain(&self) -> bool {
@@ -108,7 +197,7 @@ impl Weights {
 
     /// The tensor as it is stored; `None` where the parts make none, such as
     /// groups that no [`Partition`](campana_tensor::Partition) describes.
-    pub(super) fn to_quantized(&self) -> Option<QuantizedTensor> {
+    pub(super) fn to_quantized(&self) -> Option<Found> {
         let floats = [&self.shift, &self.scale].into_iter().flatten();
         let parameters = floats
             .map(|floats| floats.dims.as_slice())
@@ -116,11 +205,19 @@ impl Weights {
         let groups = Groups::of(&self.view, parameters)?;
         let (levels, table_of_group) = self.tables(&groups)?;
         let packing = Packing::densest(levels);
-        if self.codes.iter().any(|&code| usize::from(code) >= levels) {
+        let count = self.view.iter().product();
+        if !self.codes.are_below(count, levels) {
             return None;
         }
-        let mut packed = vec![0; packing.len_bytes(self.codes.len())];
-        packing.pack(&self.codes, &mut packed);
+        let bytes_of = match self.codes.content {
+            Content::Stored(name, _) if self.codes.packing == packing => Some(name.to_owned()),
+            _ => None,
+        };
+        let mut packed = Vec::new();
+        if bytes_of.is_none() {
+            packed.resize(packing.len_bytes(count), 0);
+            packing.pack(&self.codes.values(count), &mut packed);
+        }
         let per_group = |floats: &Floats| {
             let values = groups.expand(&floats.dims, &floats.values);
             (values, floats.storage)
@@ -136,7 +233,8 @@ impl Weights {
             scale_unit: self.scale.as_ref().and_then(|scale| scale.unit),
             shift: self.shift.as_ref().map(per_group),
         };
-        tensor.check().is_ok().then_some(tensor)
+        tensor.check_groups().ok()?;
+        Some(Found { tensor, bytes_of })
     }
 
     /// Levels of a table, and the table of each group.
@@ -160,6 +258,13 @@ impl Weights {
             .collect::<Option<Vec<u16>>>()?;
         Some((levels, Some(table_of_group)))
     }
+}
+
+/// A quantized tensor that a graph computes.
+pub(super) struct Found {
+    pub(super) tensor: QuantizedTensor,
+    /// The constant whose first bytes are the tensor's, which has none yet.
+    pub(super) bytes_of: Option<String>,
 }
 
 fn gcd(a: usize, b: usize) -> usize {
