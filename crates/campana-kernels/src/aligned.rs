@@ -1,5 +1,7 @@
 //! Memory that starts at a cache line.
 
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+
 /// Floats that start at a 64-byte boundary.
 #[derive(Clone, Default)]
 pub struct AlignedBuffer {
@@ -22,12 +24,24 @@ impl AlignedBuffer {
         }
     }
 
-    /// `len` zeros.
+    /// `len` zeros. Large buffers come from the system as zeros: their memory
+    /// is not touched before it is used.
     pub fn zeros(len: usize) -> Self {
-        Self {
-            lines: vec![CacheLine([0.0; LINE_LEN]); len.div_ceil(LINE_LEN)],
-            len,
+        let count = len.div_ceil(LINE_LEN);
+        if count == 0 {
+            return Self::empty();
         }
+        let layout = Layout::array::<CacheLine>(count).expect("a length that memory can have");
+        // SAFETY: the layout is not empty. A vector of as many lines owns what was
+        // allocated for them; floats whose bits are zeros are zeros.
+        let lines = unsafe {
+            let lines = alloc_zeroed(layout);
+            if lines.is_null() {
+                handle_alloc_error(layout);
+            }
+            Vec::from_raw_parts(lines.cast(), count, count)
+        };
+        Self { lines, len }
     }
 
     /// The floats.
