@@ -24,7 +24,7 @@ pub(crate) mod vector;
 pub use dense::{Output, multiply};
 pub use depthwise::{PackedTaps, depthwise};
 pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
-pub use pack::{GroupOffsets, PackedWeights, StoredWeights, largest_sum};
+pub use pack::{Encoding, GroupOffsets, PackedWeights, largest_sum};
 pub use pooling::{average_pool, max_pool};
 pub use requantize::{Affine, Requantize};
 

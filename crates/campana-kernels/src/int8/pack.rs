@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::vector::{MAX_PAIR_SUM, VectorShape};
+use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, VectorShape};
 use crate::aligned::AlignedBuffer;
-use crate::level::Level;
+use crate::level::{Int8Kernel, Level};
 
 /// Input values that one 32-bit sum takes at once.
 pub(crate) const GROUP: usize = 4;
@@ -16,75 +16,140 @@ const MAX_TRIES: usize = 64;
 /// Bytes of a panel's group where groups are paired.
 const PAIRED_BYTES: usize = 64;
 
-/// A matrix `[columns, rows]`, of whole numbers or of codes into a table of them.
+/// What the bytes of weights stand for.
 #[derive(Clone, Copy, Debug)]
-pub enum StoredWeights<'a> {
-    /// -127 to 127.
-    Int8(&'a [i8]),
-    /// Codes 0 to 15, or 0 to 3 where `bits` is 2, and the numbers they stand for.
+pub enum Encoding {
+    /// Whole numbers of -127 to 127.
+    Int8,
+    /// Codes 0 to 15, or 0 to 3 where `bits` is 2.
     Codes {
         /// 2 or 4.
         bits: u8,
         /// The number of each code.
         table: [i8; 16],
-        /// The codes.
-        codes: &'a [u8],
     },
 }
 
-impl StoredWeights<'_> {
+impl Encoding {
     /// The code of zero, where there is one; codes beyond those used count too.
-    fn zero(&self) -> Option<u8> {
-        let Self::Codes { bits, table, .. } = self else {
+    fn zero(self) -> Option<u8> {
+        let Self::Codes { bits, table } = self else {
             return None;
         };
         let codes = 1usize << bits;
         let place = table.iter().take(codes).position(|&number| number == 0)?;
         u8::try_from(place).ok()
     }
+}
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Int8(numbers) => numbers.len(),
-            Self::Codes { codes, .. } => codes.len(),
-        }
+/// Some columns of a matrix, one after the other, and what their bytes stand for.
+struct Columns<'a> {
+    encoding: Encoding,
+    rows: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Columns<'a> {
+    fn count(&self) -> usize {
+        self.bytes.len() / self.rows.max(1)
     }
 
-    /// The weights `at..at + len`, up to four of them, and zeros behind them.
+    /// The bytes of some rows of a column.
     #[inline(always)]
-    fn weights(&self, at: usize, len: usize) -> [i8; GROUP] {
+    fn bytes(&self, column: usize, rows: Range<usize>) -> &'a [u8] {
+        &self.bytes[column * self.rows..][rows]
+    }
+
+    /// Up to four weights, and zeros behind them.
+    #[inline(always)]
+    fn weights(&self, column: usize, rows: Range<usize>) -> [i8; GROUP] {
         let mut weights = [0; GROUP];
-        match self {
-            Self::Int8(numbers) if len == GROUP => {
-                if let Some(four) = numbers[at..].first_chunk() {
-                    weights = *four;
+        let bytes = self.bytes(column, rows);
+        match self.encoding {
+            Encoding::Int8 => {
+                for (weight, byte) in weights.iter_mut().zip(bytes) {
+                    *weight = byte.cast_signed();
                 }
             }
-            Self::Int8(numbers) => weights[..len].copy_from_slice(&numbers[at..at + len]),
-            Self::Codes { table, codes, .. } => {
-                for (weight, code) in weights.iter_mut().zip(&codes[at..at + len]) {
+            Encoding::Codes { table, .. } => {
+                for (weight, code) in weights.iter_mut().zip(bytes) {
                     *weight = table[usize::from(code & 15)];
                 }
             }
         }
         weights
     }
+}
 
-    /// The sums of each column's weights below and above zero.
-    fn sums(&self, rows: usize, columns: usize) -> Vec<[i32; 2]> {
-        if rows == 0 {
-            return vec![[0; 2]; columns];
+/// Where columns come from.
+struct Reader<W> {
+    encoding: Encoding,
+    rows: usize,
+    /// The bytes of a panel's columns.
+    buffer: Vec<u8>,
+    write: W,
+}
+
+impl<W: FnMut(usize, &mut [u8])> Reader<W> {
+    /// The columns of a panel.
+    fn columns(&mut self, columns: Range<usize>) -> Columns<'_> {
+        let bytes = &mut self.buffer[..columns.len() * self.rows];
+        for (column, bytes) in columns.zip(bytes.chunks_exact_mut(self.rows.max(1))) {
+            (self.write)(column, bytes);
         }
-        match self {
-            Self::Int8(numbers) => numbers
-                .chunks_exact(rows)
-                .map(|column| by_sign(column.iter().copied()))
-                .collect(),
-            Self::Codes { table, codes, .. } => codes
-                .chunks_exact(rows)
-                .map(|column| by_sign(column.iter().map(|code| table[usize::from(code & 15)])))
-                .collect(),
+        Columns {
+            encoding: self.encoding,
+            rows: self.rows,
+            bytes,
         }
+    }
+}
+
+/// Sums of the numbers below, and above, zero that a column's bytes stand for.
+struct Sums<'a> {
+    encoding: Encoding,
+    column: &'a [u8],
+}
+
+impl Int8Kernel for Sums<'_> {
+    type Output = [i32; 2];
+
+    #[inline(always)]
+    unsafe fn run<V: Int8>(self) -> [i32; 2] {
+        let mut sums = [0; 2];
+        let Encoding::Codes { table, .. } = self.encoding else {
+            add_by_sign(&mut sums, self.column);
+            return sums;
+        };
+        let mut numbers = [0; MAX_BYTES];
+        let (vectors, rest) = self.column.as_chunks::<MAX_BYTES>();
+        // SAFETY: chunks and numbers have the bytes of the longest vector, the table has 16.
+        unsafe {
+            let table = V::table(table.as_ptr().cast());
+            for codes in vectors {
+                for at in (0..MAX_BYTES).step_by(V::BYTES) {
+                    let codes = V::load(codes.as_ptr().add(at));
+                    let found = V::lookup::<0, 15>(table, codes);
+                    V::store(found, numbers.as_mut_ptr().add(at));
+                }
+                add_by_sign(&mut sums, &numbers);
+            }
+        }
+        for (number, code) in numbers.iter_mut().zip(rest) {
+            *number = table[usize::from(code & 15)].cast_unsigned();
+        }
+        add_by_sign(&mut sums, &numbers[..rest.len()]);
+        sums
+    }
+}
+
+/// Adds signed bytes below, and above, zero.
+#[inline(always)]
+fn add_by_sign([below, above]: &mut [i32; 2], numbers: &[u8]) {
+    for number in numbers {
+        let number = i32::from(number.cast_signed());
+        *below += number.min(0);
+        *above += number.max(0);
     }
 }
 
@@ -186,14 +251,6 @@ impl Share {
 /// A group, or half of each of its weights.
 type Slot = (usize, Share);
 
-/// Where a group's weights are in a column, and what of them is meant.
-#[derive(Clone, Copy)]
-struct Piece {
-    row: usize,
-    len: usize,
-    share: Share,
-}
-
 /// The groups of a panel in the order in which they are summed, two for each step.
 struct Order {
     /// `None` fills up the last step.
@@ -229,10 +286,16 @@ impl Groups {
         [group / self.in_run, group % self.in_run * GROUP]
     }
 
-    /// Where a group's rows start, and how many there are.
-    fn rows(self, group: usize) -> (usize, usize) {
+    /// A group's rows.
+    fn rows(self, group: usize) -> Range<usize> {
         let [run, place] = self.place(group);
-        (run * self.run_len + place, GROUP.min(self.run_len - place))
+        let start = run * self.run_len + place;
+        start..start + GROUP.min(self.run_len - place)
+    }
+
+    /// Whether no group is shorter than others.
+    fn are_whole(self) -> bool {
+        self.run_len.is_multiple_of(GROUP)
     }
 }
 
@@ -240,61 +303,68 @@ impl PackedWeights {
     /// Lays out a matrix whose row `r * run_len + i` is multiplied with value
     /// `i` of the left-hand row's run `r`.
     ///
+    /// `write` is given the number of a column and where its bytes go, one for
+    /// each row, and comes to each column once or twice.
+    ///
     /// Codes are kept as they are where that is possible: where no weight is so
     /// large that it must be split, and a code of zero or whole groups need no
     /// filling up.
     ///
     /// # Panics
     ///
-    /// Where there are 2^32 rows or more, or not as many weights as rows and columns say.
+    /// Where there are 2^32 rows or more.
     pub fn pack(
         level: Level,
         runs: usize,
         run_len: usize,
         columns: usize,
-        stored: StoredWeights<'_>,
+        encoding: Encoding,
+        write: impl FnMut(usize, &mut [u8]),
     ) -> Self {
         assert!(
             u32::try_from(runs * run_len).is_ok(),
             "rows that can be numbered"
         );
         let rows = runs * run_len;
-        assert_eq!(stored.len(), rows * columns, "weights of each column");
         let shape = VectorShape::of(level);
         let groups = Groups::new(runs, run_len);
         let panels = panels(columns, shape);
+        let columns_of = |&(column, vectors): &(usize, usize)| {
+            column..columns.min(column + vectors * shape.sums)
+        };
+        let mut reader = Reader {
+            encoding,
+            rows,
+            buffer: vec![0; rows * columns.min(shape.panel_vectors * shape.sums)],
+            write,
+        };
         let orders: Vec<Order> = if shape.exact {
             vec![in_order(groups.count())]
         } else {
-            let order = |&(column, vectors): &(usize, usize)| {
-                let end = columns.min(column + vectors * shape.sums);
-                paired(parts(column..end, groups, stored))
-            };
+            let order = |panel| paired(parts(&reader.columns(columns_of(panel)), groups));
             panels.iter().map(order).collect()
         };
-        let bits = match stored {
-            StoredWeights::Codes { bits, .. } if fits_codes(&orders, groups, stored) => bits,
-            _ => 8,
+        let (bits, table) = match encoding {
+            Encoding::Codes { bits, table } if fits_codes(&orders, groups, encoding) => {
+                (bits, table)
+            }
+            _ => (8, [0; 16]),
         };
-        let sums = stored.sums(rows, columns);
         let mut result = Self {
             level,
             rows,
             columns,
             bits,
-            table: match stored {
-                StoredWeights::Codes { bits: 2, table, .. } => {
-                    core::array::from_fn(|i| table[i % 4].cast_unsigned())
-                }
-                StoredWeights::Codes { table, .. } => table.map(i8::cast_unsigned),
-                StoredWeights::Int8(_) => [0; 16],
+            table: match bits {
+                2 => core::array::from_fn(|i| table[i % 4].cast_unsigned()),
+                _ => table.map(i8::cast_unsigned),
             },
             panels: Vec::with_capacity(panels.len()),
             places: Vec::new(),
             runs,
             data: AlignedBuffer::default(),
-            sums: sums.iter().map(|[below, above]| below + above).collect(),
-            largest_sum: sums.iter().copied().map(largest_of).max().unwrap_or(0),
+            sums: Vec::with_capacity(columns),
+            largest_sum: 0,
         };
         for order in &orders {
             // What fills up the last step has weights of zero.
@@ -303,109 +373,48 @@ impl PackedWeights {
             let places = slots.map(|slot| place(slot).map(|n| n as u32));
             result.places.extend(places);
         }
-        result.lay_out(&panels, &orders, shape, groups, stored);
-        result
-    }
-
-    fn lay_out(
-        &mut self,
-        panels: &[(usize, usize)],
-        orders: &[Order],
-        shape: VectorShape,
-        groups: Groups,
-        stored: StoredWeights<'_>,
-    ) {
-        // Groups that share bytes.
-        let fields = usize::from(8 / self.bits);
-        let units = |order: &Order| order.slots.len().div_ceil(fields);
         let order_of = |panel: usize| &orders[panel.min(orders.len() - 1)];
-        let panel_bytes = |panel: usize| units(order_of(panel)) * panels[panel].1 * shape.bytes;
+        let fields = usize::from(8 / bits);
+        let units = |panel: usize| order_of(panel).slots.len().div_ceil(fields);
+        let panel_bytes = |panel: usize| units(panel) * panels[panel].1 * shape.bytes;
         let len: usize = (0..panels.len()).map(panel_bytes).sum();
         let mut data = AlignedBuffer::zeros(len.div_ceil(size_of::<f32>()));
-        let filling = [stored.zero().unwrap_or(0); GROUP];
         let (mut start, mut offsets) = (0, 0);
-        let mut pieces = Vec::new();
-        for (p, &(column, vectors)) in panels.iter().enumerate() {
+        for (p, panel) in panels.iter().enumerate() {
             let order = order_of(p);
-            if p < orders.len() {
-                let piece = |slot: &Option<Slot>| {
-                    slot.map(|(group, share)| {
-                        let (row, len) = groups.rows(group);
-                        Piece { row, len, share }
-                    })
-                };
-                pieces = order.slots.iter().map(piece).collect();
+            let columns = reader.columns(columns_of(panel));
+            for column in 0..columns.count() {
+                let column = columns.bytes(column, 0..rows);
+                // SAFETY: the kernel reads what it is given.
+                let sums = unsafe { level.run_int8(Sums { encoding, column }) };
+                result.sums.push(sums[0] + sums[1]);
+                result.largest_sum = result.largest_sum.max(largest_of(sums));
             }
-            let bytes = &mut data.as_mut_bytes()[start..start + panel_bytes(p)];
-            let width = vectors * shape.sums;
-            // Blocks small enough for what is read and written to stay in the nearest cache.
-            for (b, block) in bytes.chunks_mut(UNITS_AT_ONCE * width * GROUP).enumerate() {
-                let pieces = &pieces[b * UNITS_AT_ONCE * fields..];
-                for c in 0..width {
-                    let column = column + c;
-                    let units = block.chunks_exact_mut(width * GROUP);
-                    for (unit, pieces) in units.zip(pieces.chunks(fields)) {
-                        let mut word = 0;
-                        for field in 0..fields {
-                            let piece = pieces.get(field).copied().flatten();
-                            let four = match piece.filter(|_| column < self.columns) {
-                                Some(piece) => self.four(piece, column, filling, stored),
-                                None if self.bits == 8 => [0; GROUP],
-                                None => filling,
-                            };
-                            let shift = usize::from(self.bits) * field;
-                            word |= u32::from_le_bytes(four) << shift;
-                        }
-                        unit[c * GROUP..][..GROUP].copy_from_slice(&word.to_le_bytes());
-                    }
-                }
-            }
+            let to = &mut data.as_mut_bytes()[start..start + panel_bytes(p)];
+            let layout = Layout {
+                bits,
+                groups,
+                order,
+                width: panel.1 * shape.sums,
+            };
+            layout.write(&columns, to);
             let steps = order.slots.len() / 2;
-            self.panels.push(Panel {
-                column,
-                vectors,
+            result.panels.push(Panel {
+                column: panel.0,
+                vectors: panel.1,
                 start,
                 offsets,
                 joined: order.joined,
                 apart: steps - order.joined,
             });
-            start += bytes.len();
+            start += to.len();
             if orders.len() > 1 {
                 offsets += order.slots.len();
             }
         }
-        self.data = data;
-    }
-
-    /// The weights, or codes, of a group in a column.
-    #[inline(always)]
-    fn four(
-        &self,
-        Piece { row, len, share }: Piece,
-        column: usize,
-        filling: [u8; GROUP],
-        stored: StoredWeights<'_>,
-    ) -> [u8; GROUP] {
-        let at = column * self.rows + row;
-        match stored {
-            StoredWeights::Codes { codes, .. } if self.bits != 8 => {
-                match codes[at..].first_chunk() {
-                    Some(four) if len == GROUP => *four,
-                    _ => {
-                        let mut four = filling;
-                        four[..len].copy_from_slice(&codes[at..at + len]);
-                        four
-                    }
-                }
-            }
-            _ => {
-                let (weights, mut four) = (stored.weights(at, len), [0; GROUP]);
-                for i in 0..GROUP {
-                    four[i] = share.of(weights[i]).cast_unsigned();
-                }
-                four
-            }
-        }
+        result.sums.resize(columns, 0);
+        result.data = data;
+        result
     }
 
     /// The level that it is laid out for.
@@ -492,6 +501,111 @@ impl PackedWeights {
 /// Units of a panel, each of as many groups as share bytes, that are laid out at once.
 const UNITS_AT_ONCE: usize = 16;
 
+/// How a panel's weights lie in memory: unit after unit, in each four bytes for
+/// each column.
+struct Layout<'a> {
+    bits: u8,
+    groups: Groups,
+    order: &'a Order,
+    /// Columns that there is room for.
+    width: usize,
+}
+
+impl Layout<'_> {
+    /// Writes the columns of a panel.
+    fn write(&self, columns: &Columns<'_>, to: &mut [u8]) {
+        let fields = usize::from(8 / self.bits);
+        let filling = match self.bits {
+            8 => 0,
+            _ => columns.encoding.zero().unwrap_or(0),
+        };
+        let (words, _) = to.as_chunks_mut::<GROUP>();
+        if filling != 0 {
+            let byte = (0..fields).fold(0, |byte, _| byte << self.bits | filling);
+            words.fill([byte; GROUP]);
+        }
+        // Codes that do not stay codes are looked up one by one.
+        let stays = self.bits != 8 || matches!(columns.encoding, Encoding::Int8);
+        let is_plain = |&(i, slot): &(usize, &Option<Slot>)| *slot == Some((i, Share::Whole));
+        let slots = self.order.slots.iter().enumerate();
+        let plain_units = match self.groups.are_whole() && stays {
+            true => slots.take_while(is_plain).count() / fields,
+            false => 0,
+        };
+        let (plain, others) = words.split_at_mut(plain_units * self.width);
+        // Blocks small enough for what is read and written to stay in the nearest cache.
+        let mut row = 0;
+        for block in plain.chunks_mut(UNITS_AT_ONCE * self.width) {
+            let len = block.len() / self.width * fields * GROUP;
+            for column in 0..columns.count() {
+                let (fours, _) = columns.bytes(column, row..row + len).as_chunks();
+                let words = block[column..].iter_mut().step_by(self.width);
+                join(self.bits, fours, words);
+            }
+            row += len;
+        }
+        let slots = self.order.slots[plain_units * fields..].chunks(fields);
+        for (words, slots) in others.chunks_mut(self.width).zip(slots) {
+            for (column, word) in words.iter_mut().enumerate().take(columns.count()) {
+                let mut fours = [[filling; GROUP]; 4];
+                for (four, slot) in fours.iter_mut().zip(slots) {
+                    if let Some((group, share)) = *slot {
+                        *four = self.four(columns, column, group, share, filling);
+                    }
+                }
+                join(self.bits, &fours[..fields], std::iter::once(word));
+            }
+        }
+    }
+
+    /// The weights, or codes, of a group in a column.
+    #[inline(always)]
+    fn four(
+        &self,
+        columns: &Columns<'_>,
+        column: usize,
+        group: usize,
+        share: Share,
+        filling: u8,
+    ) -> [u8; GROUP] {
+        let rows = self.groups.rows(group);
+        let mut four = [filling; GROUP];
+        if self.bits == 8 {
+            let weights = columns.weights(column, rows);
+            for i in 0..GROUP {
+                four[i] = share.of(weights[i]).cast_unsigned();
+            }
+        } else {
+            four[..rows.len()].copy_from_slice(columns.bytes(column, rows));
+        }
+        four
+    }
+}
+
+/// Makes words of groups in so many bits, of as many as share bytes each.
+#[inline(always)]
+fn join<'w>(bits: u8, fours: &[[u8; GROUP]], words: impl Iterator<Item = &'w mut [u8; GROUP]>) {
+    let number = |four: [u8; GROUP]| u32::from_le_bytes(four);
+    match bits {
+        8 => {
+            for (word, &four) in words.zip(fours) {
+                *word = four;
+            }
+        }
+        4 => {
+            for (word, &[a, b]) in words.zip(fours.as_chunks().0) {
+                *word = (number(a) | number(b) << 4).to_le_bytes();
+            }
+        }
+        _ => {
+            for (word, &[a, b, c, d]) in words.zip(fours.as_chunks().0) {
+                let low = number(a) | number(b) << 2;
+                *word = (low | number(c) << 4 | number(d) << 6).to_le_bytes();
+            }
+        }
+    }
+}
+
 /// First column, and vectors, of each panel: as few panels as there may be, of like width.
 fn panels(columns: usize, shape: VectorShape) -> Vec<(usize, usize)> {
     let mut vectors = columns.div_ceil(shape.sums);
@@ -508,14 +622,14 @@ fn panels(columns: usize, shape: VectorShape) -> Vec<(usize, usize)> {
 
 /// Whether weights can stay codes: no weight is split, and there is a code of
 /// zero where something must be filled up.
-fn fits_codes(orders: &[Order], groups: Groups, stored: StoredWeights<'_>) -> bool {
+fn fits_codes(orders: &[Order], groups: Groups, encoding: Encoding) -> bool {
     let mut slots = orders.iter().flat_map(|order| &order.slots);
     let split = slots
         .clone()
         .flatten()
         .any(|&(_, share)| share != Share::Whole);
-    let filled = !groups.run_len.is_multiple_of(GROUP) || slots.any(Option::is_none);
-    !split && (!filled || stored.zero().is_some())
+    let filled = !groups.are_whole() || slots.any(Option::is_none);
+    !split && (!filled || encoding.zero().is_some())
 }
 
 /// All groups one after the other.
@@ -562,14 +676,16 @@ impl Part {
 }
 
 /// The groups of these columns, those too large in halves.
-fn parts(columns: Range<usize>, groups: Groups, stored: StoredWeights<'_>) -> Vec<Part> {
-    let rows = groups.runs * groups.run_len;
+fn parts(columns: &Columns<'_>, groups: Groups) -> Vec<Part> {
     let mut parts = Vec::with_capacity(groups.count());
     for group in 0..groups.count() {
         let mut weights = [0; PAIRED_BYTES];
-        let (row, len) = groups.rows(group);
-        for (column, weights) in columns.clone().zip(weights.chunks_exact_mut(GROUP)) {
-            weights.copy_from_slice(&stored.weights(column * rows + row, len));
+        for (column, weights) in weights
+            .chunks_exact_mut(GROUP)
+            .enumerate()
+            .take(columns.count())
+        {
+            weights.copy_from_slice(&columns.weights(column, groups.rows(group)));
         }
         let part = Part::new((group, Share::Whole), &weights);
         if i32::from(part.max_bound) > MAX_PAIR_SUM {

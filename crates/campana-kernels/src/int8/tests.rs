@@ -49,6 +49,27 @@ impl Noise {
     }
 }
 
+fn bytes_of(numbers: &[i8]) -> Vec<u8> {
+    numbers
+        .iter()
+        .map(|number| number.cast_unsigned())
+        .collect()
+}
+
+/// A matrix `[columns, runs, run length]`, packed.
+fn packed(
+    level: Level,
+    [runs, run_len]: [usize; 2],
+    columns: usize,
+    encoding: Encoding,
+    bytes: &[u8],
+) -> PackedWeights {
+    let len = runs * run_len;
+    PackedWeights::pack(level, runs, run_len, columns, encoding, |column, to| {
+        to.copy_from_slice(&bytes[column * len..][..len]);
+    })
+}
+
 fn everywhere() -> impl Iterator<Item = (Level, ThreadPool)> {
     let levels = Level::available().into_iter();
     levels.flat_map(|level| [1, 2].map(|threads| (level, ThreadPool::new(threads))))
@@ -74,13 +95,9 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
             _ => table[usize::from(codes[column * depth + row])],
         }
     };
-    let stored = match bits {
-        8 => StoredWeights::Int8(&numbers),
-        _ => StoredWeights::Codes {
-            bits,
-            table,
-            codes: &codes,
-        },
+    let (encoding, bytes) = match bits {
+        8 => (Encoding::Int8, bytes_of(&numbers)),
+        _ => (Encoding::Codes { bits, table }, codes.clone()),
     };
     let shape = ConvShape {
         batch: 1,
@@ -113,7 +130,7 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
     {
         let expected = reference_codes(&sums, requantize, residual);
         for (level, pool) in everywhere() {
-            let packed = PackedWeights::pack(level, 1, depth, columns, stored);
+            let packed = packed(level, [1, depth], columns, encoding, &bytes);
             let mut output = vec![0; expected.len()];
             multiply(
                 level,
@@ -195,13 +212,9 @@ fn codes_stay_packed() {
     let table = std::array::from_fn(|i| (i as i8) * 2 - 16);
     for bits in [2, 4] {
         let codes: Vec<u8> = (0..512 * 64).map(|i| (i * 7 % (1 << bits)) as u8).collect();
-        let stored = StoredWeights::Codes {
-            bits,
-            table,
-            codes: &codes,
-        };
+        let encoding = Encoding::Codes { bits, table };
         for level in Level::available() {
-            let packed = PackedWeights::pack(level, 1, 512, 64, stored);
+            let packed = packed(level, [1, 512], 64, encoding, &codes);
             let bytes = 512 * 64 * usize::from(bits) / 8;
             assert_eq!((packed.bits(), packed.bytes().len()), (bits, bytes));
         }
@@ -238,8 +251,9 @@ proptest! {
             row_stride: stride * width * channels, pixel_stride: stride * channels,
         };
         for (level, pool) in everywhere() {
-            let stored = StoredWeights::Int8(&turned);
-            let packed = PackedWeights::pack(level, window, window * channels, filters, stored);
+            let bytes = bytes_of(&turned);
+            let runs_of = [window, window * channels];
+            let packed = packed(level, runs_of, filters, Encoding::Int8, &bytes);
             let mut output = vec![0; expected.len()];
             multiply(level, &pool, &input, grid, &packed, &packed.offsets(&runs), &requantize, None,
                 Output::Codes(&mut output), Grid::image(out_height, out_width, filters));

@@ -2,11 +2,12 @@
 //! each output channel.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{QuantizedTensor, Unpacker};
 use campana_kernels::Level;
-use campana_kernels::int8::{Affine, PackedWeights, StoredWeights};
+use campana_kernels::int8::{Affine, Encoding, PackedWeights};
 use campana_kernels::layout::transpose;
 use campana_tensor::{Tensor, TensorData};
 
@@ -79,7 +80,7 @@ enum Stored<'a> {
     Floats(&'a [f32]),
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
     fn to_floats(self) -> Vec<f32> {
         match self {
             Self::Codes(tensor) => tensor.dequantize(),
@@ -88,7 +89,7 @@ impl Stored<'_> {
     }
 
     /// Rows of this length as whole numbers times a scale each; `None` where they are none.
-    fn whole_rows(self, len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+    fn whole_rows(self, len: usize) -> Option<(WholeRows<'a>, Vec<f32>)> {
         match self {
             Self::Codes(tensor) => {
                 whole_levels(tensor, len).or_else(|| whole_rows(&tensor.dequantize(), len))
@@ -125,7 +126,7 @@ fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Wei
     }
     let (numbers, scales) = stored.whole_rows(channels * taps)?;
     if groups > 1 && channels == 1 && filters == groups {
-        return Some((Int8Weights::Depthwise(numbers), scales));
+        return Some((Int8Weights::Depthwise(numbers.to_numbers()), scales));
     }
     let dilations = call.ints("dilations").ok()?;
     let joined = groups == 1 && dilations.is_none_or(|dilations| dilations.last() == Some(&1));
@@ -133,18 +134,11 @@ fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Wei
         true => (kh, kw * channels),
         false => (taps, channels),
     };
-    // Channels last, as the inputs lie.
-    let mut turned = numbers;
-    if taps > 1 {
-        let mut filter = vec![0; channels * taps];
-        for numbers in turned.chunks_exact_mut(channels * taps) {
-            filter.copy_from_slice(numbers);
-            transpose(&filter, channels, taps, numbers);
-        }
-    }
     let per_group = filters / groups;
-    let groups = turned.chunks_exact(per_group * channels * taps);
-    let groups = groups.map(|numbers| pack_matrix(runs, run_len, per_group, numbers));
+    let groups = (0..groups).map(|group| {
+        let filters = group * per_group..(group + 1) * per_group;
+        pack_matrix(runs, run_len, &numbers, filters, taps)
+    });
     let groups = groups.collect();
     Some((Int8Weights::Groups { groups, joined }, scales))
 }
@@ -182,70 +176,227 @@ fn dense(
     let (numbers, mut scales) = found;
     scales.iter_mut().for_each(|scale| *scale *= alpha);
     let weights = Int8Weights::Groups {
-        groups: vec![pack_matrix(1, depth, columns, &numbers)],
+        groups: vec![pack_matrix(1, depth, &numbers, 0..columns, 1)],
         joined: true,
     };
     let bias = bias_of(bias.filter(|_| is_gemm), columns, beta)?;
     Some((weights, scales, bias))
 }
 
-/// A matrix `[columns, runs, run_len]` in as few bits as its numbers need.
-fn pack_matrix(runs: usize, run_len: usize, columns: usize, numbers: &[i8]) -> PackedWeights {
-    let mut occurs = [false; 256];
-    for &number in numbers {
-        occurs[usize::from(number.cast_unsigned())] = true;
-    }
+/// These rows, of as many channels for each of `taps`, as the columns
+/// `[taps, channels]` of a matrix, in as few bits as their numbers need.
+fn pack_matrix(
+    runs: usize,
+    run_len: usize,
+    numbers: &WholeRows<'_>,
+    rows: Range<usize>,
+    taps: usize,
+) -> PackedWeights {
+    let occurs = numbers.occurring(rows.clone());
     let levels = occurs.iter().filter(|&&occurs| occurs).count();
     let mut table = [0i8; 16];
-    if levels > table.len() {
-        let stored = StoredWeights::Int8(numbers);
-        return PackedWeights::pack(Level::detect(), runs, run_len, columns, stored);
+    let mut byte_of = PLAIN;
+    let mut encoding = Encoding::Int8;
+    if levels <= table.len() {
+        let found = PLAIN.into_iter().filter(|&byte| occurs[usize::from(byte)]);
+        for (code, byte) in found.enumerate() {
+            table[code] = byte.cast_signed();
+            byte_of[usize::from(byte)] = code as u8;
+        }
+        let bits = if levels <= 4 { 2 } else { 4 };
+        encoding = Encoding::Codes { bits, table };
     }
-    let mut code_of = [0u8; 256];
-    let found = (0..=255u8).filter(|&byte| occurs[usize::from(byte)]);
-    for (code, byte) in found.enumerate() {
-        table[code] = byte.cast_signed();
-        code_of[usize::from(byte)] = code as u8;
+    let (first, columns) = (rows.start, rows.len());
+    let level = Level::detect();
+    let mut stored = vec![0; runs * run_len];
+    PackedWeights::pack(level, runs, run_len, columns, encoding, |column, to| {
+        let byte_of = numbers.read(first + column, &byte_of, &mut stored);
+        // Channels last, as the inputs lie.
+        match taps {
+            1 => translate_taps::<1>(&stored, &byte_of, to),
+            9 => translate_taps::<9>(&stored, &byte_of, to),
+            _ => {
+                let turned = to.chunks_exact_mut(stored.len() / taps).enumerate();
+                for (to, from) in
+                    turned.flat_map(|(tap, to)| to.iter_mut().zip((tap..).step_by(taps)))
+                {
+                    *to = byte_of[usize::from(stored[from])];
+                }
+            }
+        }
+    })
+}
+
+/// What becomes of bytes `[channels, TAPS]`, as `[TAPS, channels]`.
+fn translate_taps<const TAPS: usize>(bytes: &[u8], byte_of: &ByteOf, to: &mut [u8]) {
+    let (channels, _) = bytes.as_chunks::<TAPS>();
+    for (tap, to) in to.chunks_exact_mut(channels.len()).enumerate().take(TAPS) {
+        for (to, bytes) in to.iter_mut().zip(channels) {
+            *to = byte_of[usize::from(bytes[tap])];
+        }
     }
-    let codes: Vec<u8> = numbers
-        .iter()
-        .map(|number| code_of[usize::from(number.cast_unsigned())])
-        .collect();
-    let stored = StoredWeights::Codes {
-        bits: if levels <= 4 { 2 } else { 4 },
-        table,
-        codes: &codes,
-    };
-    PackedWeights::pack(Level::detect(), runs, run_len, columns, stored)
+}
+
+/// What becomes of bytes.
+type ByteOf = [u8; 256];
+
+/// Each byte stays as it is.
+const PLAIN: ByteOf = {
+    let mut bytes = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        bytes[i] = i as u8;
+        i += 1;
+    }
+    bytes
+};
+
+/// Rows of whole numbers, each in a byte that stands for it.
+#[derive(Debug)]
+struct WholeRows<'a> {
+    len: usize,
+    bytes: Bytes<'a>,
+}
+
+#[derive(Debug)]
+enum Bytes<'a> {
+    /// The numbers themselves.
+    Numbers(Vec<i8>),
+    Codes {
+        tensor: &'a QuantizedTensor,
+        unpacker: Unpacker,
+        /// The numbers of codes, `levels` in each table.
+        tables: Vec<i8>,
+        levels: usize,
+        table_of_row: Vec<usize>,
+    },
+}
+
+impl Bytes<'_> {
+    /// What the bytes of a row stand for; `None` for themselves.
+    fn table(&self, row: usize) -> Option<&[i8]> {
+        let Self::Codes {
+            tables,
+            levels,
+            table_of_row,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(&tables[table_of_row[row] * levels..][..*levels])
+    }
+}
+
+impl WholeRows<'_> {
+    /// Which numbers, as bytes, these rows may hold.
+    fn occurring(&self, rows: Range<usize>) -> [bool; 256] {
+        let mut occurs = [false; 256];
+        let mut see = |numbers: &[i8]| {
+            for number in numbers {
+                occurs[usize::from(number.cast_unsigned())] = true;
+            }
+        };
+        match &self.bytes {
+            Bytes::Numbers(numbers) => see(&numbers[rows.start * self.len..rows.end * self.len]),
+            codes => rows.filter_map(|row| codes.table(row)).for_each(see),
+        }
+        occurs
+    }
+
+    /// Reads a row's bytes; what becomes of them if this becomes of their numbers.
+    fn read(&self, row: usize, byte_of: &ByteOf, to: &mut [u8]) -> ByteOf {
+        self.read_bytes(row, to);
+        let Some(table) = self.bytes.table(row) else {
+            return *byte_of;
+        };
+        let mut byte_of_code = [0; 256];
+        for (byte, number) in byte_of_code.iter_mut().zip(table) {
+            *byte = byte_of[usize::from(number.cast_unsigned())];
+        }
+        byte_of_code
+    }
+
+    fn read_bytes(&self, row: usize, to: &mut [u8]) {
+        match &self.bytes {
+            Bytes::Numbers(numbers) => {
+                let numbers = &numbers[row * self.len..][..self.len];
+                for (to, number) in to.iter_mut().zip(numbers) {
+                    *to = number.cast_unsigned();
+                }
+            }
+            Bytes::Codes {
+                tensor, unpacker, ..
+            } => {
+                let count = tensor.partition.len();
+                unpacker.unpack(&tensor.packed, count, row * self.len, to);
+            }
+        }
+    }
+
+    /// All numbers, row by row.
+    fn to_numbers(&self) -> Vec<i8> {
+        let rows = match &self.bytes {
+            Bytes::Numbers(numbers) => return numbers.clone(),
+            Bytes::Codes { table_of_row, .. } => table_of_row.len(),
+        };
+        let mut codes = vec![0; self.len];
+        let mut numbers = Vec::with_capacity(rows * self.len);
+        for row in 0..rows {
+            self.read_bytes(row, &mut codes);
+            let table = self.bytes.table(row).unwrap_or(&[]);
+            let number = |&code: &u8| table.get(usize::from(code)).copied().unwrap_or(0);
+            numbers.extend(codes.iter().map(number));
+        }
+        numbers
+    }
 }
 
 /// Rows of this length of a tensor whose levels are small whole numbers
 /// already; `None` where they are others, or a row is not one group.
-fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
-    let codes = tensor.codes();
-    let (groups, rows) = (tensor.partition.group_count(), codes.len() / len);
-    let mut numbers = Vec::with_capacity(codes.len());
-    let mut scales = Vec::with_capacity(rows);
-    for (row, codes) in codes.chunks_exact(len).enumerate() {
-        let group = if groups == 1 { 0 } else { row };
-        let is_row = |run: std::ops::Range<usize>| run == (row * len..(row + 1) * len);
-        if groups != 1 && (groups != rows || !tensor.partition.runs(group).all(is_row)) {
-            return None;
-        }
-        let shift = tensor.group_shift(group);
-        let scale = tensor.group_scale(group).unwrap_or(1.0);
-        let table = tensor.tables.table(tensor.group_table(group)).iter();
-        let table: Option<Vec<i8>> = table.map(|level| small_whole(level + shift)).collect();
-        let table = table.filter(|_| scale.is_finite())?;
-        if codes.iter().any(|&code| usize::from(code) >= table.len()) {
-            return None;
-        }
-        let mut number_of = [0; 256];
-        number_of[..table.len()].copy_from_slice(&table);
-        numbers.extend(codes.iter().map(|&code| number_of[usize::from(code)]));
-        scales.push(scale);
+fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(WholeRows<'_>, Vec<f32>)> {
+    let (groups, rows) = (tensor.partition.group_count(), tensor.partition.len() / len);
+    if groups != 1 && tensor.partition.extents() != [1, 1, rows, 1, len] {
+        return None;
     }
-    Some((numbers, scales))
+    let group_of = |row: usize| if groups == 1 { 0 } else { row };
+    let scale_of = |row| tensor.group_scale(group_of(row)).unwrap_or(1.0);
+    let scales: Vec<f32> = (0..rows).map(scale_of).collect();
+    if scales.iter().any(|scale| !scale.is_finite()) {
+        return None;
+    }
+    let mut tables: Vec<i8> = Vec::new();
+    let mut are_whole = true;
+    let mut add = |levels: &[f32], shift: f32| {
+        tables.extend(levels.iter().map(|level| {
+            let number = small_whole(level + shift);
+            are_whole &= number.is_some();
+            number.unwrap_or(0)
+        }));
+    };
+    // Where nothing is added, rows may share tables.
+    let table_of_row = if tensor.shift.is_none() {
+        add(tensor.tables.values(), 0.0);
+        let table_of = |row| tensor.group_table(group_of(row));
+        (0..rows).map(table_of).collect()
+    } else {
+        for group in (0..rows).map(group_of) {
+            let table = tensor.tables.table(tensor.group_table(group));
+            add(table, tensor.group_shift(group));
+        }
+        (0..rows).collect()
+    };
+    if !are_whole {
+        return None;
+    }
+    let bytes = Bytes::Codes {
+        tensor,
+        unpacker: Unpacker::new(tensor.packing),
+        tables,
+        levels: tensor.tables.levels(),
+        table_of_row,
+    };
+    Some((WholeRows { len, bytes }, scales))
 }
 
 /// A number as it is, where it is whole and small.
@@ -257,7 +408,7 @@ fn small_whole(number: f32) -> Option<i8> {
 
 /// Rows of this length as whole numbers times a scale each, which is sought;
 /// `None` where there is none.
-fn whole_rows(values: &[f32], len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
+fn whole_rows(values: &[f32], len: usize) -> Option<(WholeRows<'static>, Vec<f32>)> {
     let mut numbers = Vec::with_capacity(values.len());
     let mut scales = Vec::with_capacity(values.len() / len);
     for row in values.chunks_exact(len) {
@@ -270,7 +421,8 @@ fn whole_rows(values: &[f32], len: usize) -> Option<(Vec<i8>, Vec<f32>)> {
         );
         scales.push(scale);
     }
-    Some((numbers, scales))
+    let bytes = Bytes::Numbers(numbers);
+    Some((WholeRows { len, bytes }, scales))
 }
 
 /// The greatest number that all values are multiples of, where the multiples are small.
@@ -307,7 +459,7 @@ mod tests {
         for scale in [1.0, 0.0371, 1e-6, 12.0] {
             let row: Vec<f32> = numbers.iter().map(|&n| f32::from(n) * scale).collect();
             let (found, scales) = whole_rows(&row, row.len()).unwrap();
-            assert_eq!(found, numbers);
+            assert_eq!(found.to_numbers(), numbers);
             assert!((scales[0] / scale - 1.0).abs() < 1e-5);
         }
     }
@@ -315,7 +467,7 @@ mod tests {
     #[test]
     fn other_weights_are_no_whole_numbers() {
         let row: Vec<f32> = (0..300).map(|i| (i as f32 * 0.37).sin()).collect();
-        assert_eq!(whole_rows(&row, row.len()), None);
+        assert!(whole_rows(&row, row.len()).is_none());
     }
 
     #[test]
@@ -334,18 +486,20 @@ mod tests {
             scale_unit: Some(0.25),
             shift: Some((vec![0.0, 1.0], Storage::F32)),
         };
-        let rows = whole_levels(&tensor, 2);
-        assert_eq!(rows, Some((vec![-60, -2, 1, 65], vec![0.5, 0.75])));
-        assert_eq!(whole_levels(&tensor, 4), None, "a row is two groups");
+        let (rows, scales) = whole_levels(&tensor, 2).unwrap();
+        assert_eq!(rows.to_numbers(), [-60, -2, 1, 65]);
+        assert_eq!(scales, [0.5, 0.75]);
+        assert!(whole_levels(&tensor, 4).is_none(), "a row is two groups");
         tensor.shift = Some((vec![0.0, 64.0], Storage::F32));
-        assert_eq!(whole_levels(&tensor, 2), None, "128 is too large");
+        assert!(whole_levels(&tensor, 2).is_none(), "128 is too large");
         tensor.shift = Some((vec![0.5, 0.0], Storage::F32));
-        assert_eq!(whole_levels(&tensor, 2), None, "half a number");
+        assert!(whole_levels(&tensor, 2).is_none(), "half a number");
     }
 
     #[test]
     fn zeros_and_non_finite_rows_have_no_scale() {
-        assert_eq!(whole_rows(&[0.0, -0.0], 2), Some((vec![0, 0], vec![0.0])));
-        assert_eq!(whole_rows(&[0.0, f32::NAN], 2), None);
+        let (rows, scales) = whole_rows(&[0.0, -0.0], 2).unwrap();
+        assert_eq!((rows.to_numbers(), scales), (vec![0, 0], vec![0.0]));
+        assert!(whole_rows(&[0.0, f32::NAN], 2).is_none());
     }
 }
