@@ -37,7 +37,9 @@ impl Network {
     ///
     /// As [`open`](Self::open).
     pub fn new(graph: &Graph, name: String, threads: usize) -> Result<Self, Error> {
-        let plan = Plan::new(graph, PlanOptions::default())
+        let mut options = PlanOptions::default();
+        options.threads = threads;
+        let plan = Plan::new(graph, options)
             .map_err(|error| Error::model(&name, "cannot be run", error))?;
         let [input] = plan.inputs() else {
             let message = format!("has {} inputs, but images go into one", plan.inputs().len());

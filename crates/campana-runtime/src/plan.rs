@@ -9,7 +9,7 @@ mod quantized;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use campana_codebook::QuantizedTensor;
 use campana_kernels::int8::Affine;
@@ -31,6 +31,8 @@ pub struct PlanOptions {
     /// Whether batch normalization, activations and residual sums become part
     /// of the convolution before them. Default: true.
     pub fuse: bool,
+    /// Threads that lay out weights, the caller's included; 0 counts as 1. Default: 1.
+    pub threads: usize,
     /// Whether weights are also kept as they were, which only the plain form of
     /// operators needs.
     pub(crate) keep_weights: bool,
@@ -40,6 +42,7 @@ impl Default for PlanOptions {
     fn default() -> Self {
         Self {
             fuse: true,
+            threads: 1,
             keep_weights: false,
         }
     }
@@ -160,12 +163,15 @@ impl Plan {
             .map(|value| value.name.as_str())
             .collect();
         let mut packed_inputs: HashSet<(usize, usize)> = HashSet::new();
-        for (i, planned) in nodes.iter_mut().enumerate() {
-            let packed = match int8::pack(planned, &constants, &quantized, &codes, opset) {
-                Some(packed) => Some(packed),
-                None => pack::pack(planned, &constants, &quantized, &graph_inputs, opset)?,
-            };
-            if let Some((packed, inputs)) = packed {
+        let pack = |planned: &PlannedNode| match int8::pack(
+            planned, &constants, &quantized, &codes, opset,
+        ) {
+            Some(packed) => Ok(Some(packed)),
+            None => pack::pack(planned, &constants, &quantized, &graph_inputs, opset),
+        };
+        let packed = on_threads(options.threads, &nodes, pack);
+        for ((i, planned), packed) in nodes.iter_mut().enumerate().zip(packed) {
+            if let Some((packed, inputs)) = packed? {
                 planned.packed = Some(packed);
                 packed_inputs.extend(inputs.into_iter().map(|input| (i, input)));
                 if !plain {
@@ -230,6 +236,22 @@ impl Plan {
             .filter_map(|planned| planned.packed.as_ref());
         constants + packed.map(Packed::len_bytes).sum::<usize>()
     }
+}
+
+/// What a function makes of each of these, in their order.
+fn on_threads<T: Sync, R: Send + Sync>(
+    threads: usize,
+    of: &[T],
+    f: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let results: Vec<OnceLock<R>> = of.iter().map(|_| OnceLock::new()).collect();
+    ThreadPool::new(threads).run(of.len(), |i| {
+        results[i].get_or_init(|| f(&of[i]));
+    });
+    results
+        .into_iter()
+        .filter_map(OnceLock::into_inner)
+        .collect()
 }
 
 /// The quantized tensors that nothing reads but as weights of operators that

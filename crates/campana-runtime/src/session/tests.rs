@@ -89,6 +89,7 @@ impl Builder {
         let options = PlanOptions {
             fuse: false,
             keep_weights: true,
+            ..PlanOptions::default()
         };
         let oracle = Session::new(Plan::new(&self.graph, options).unwrap(), 1);
         let plain_inputs: Vec<Input<'_>> = oracle
