@@ -1,5 +1,6 @@
 //! A network ready to be asked about images.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use campana_model::format::onnx;
@@ -28,7 +29,7 @@ impl Network {
         let name = path.display().to_string();
         let graph =
             onnx::load(path).map_err(|error| Error::model(&name, "cannot be read", error))?;
-        Self::new(&graph, name, threads)
+        Self::new(graph, name, threads)
     }
 
     /// Plans a graph.
@@ -36,7 +37,11 @@ impl Network {
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn new(graph: &Graph, name: String, threads: usize) -> Result<Self, Error> {
+    pub fn new<'g>(
+        graph: impl Into<Cow<'g, Graph>>,
+        name: String,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let mut options = PlanOptions::default();
         options.threads = threads;
         let plan = Plan::new(graph, options)

@@ -1,5 +1,6 @@
 //! The computation graph of a model, free of any file format.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use campana_codebook::QuantizedTensor;
@@ -23,6 +24,18 @@ pub struct Graph {
     pub quantized: BTreeMap<String, QuantizedTensor>,
     /// Version of each operator set in use, by domain (`""` is ONNX's own).
     pub opsets: BTreeMap<String, i64>,
+}
+
+impl<'a> From<&'a Graph> for Cow<'a, Graph> {
+    fn from(graph: &'a Graph) -> Self {
+        Cow::Borrowed(graph)
+    }
+}
+
+impl From<Graph> for Cow<'_, Graph> {
+    fn from(graph: Graph) -> Self {
+        Cow::Owned(graph)
+    }
 }
 
 /// One operator of a graph.

@@ -8,8 +8,8 @@ mod pack;
 mod quantized;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use campana_codebook::QuantizedTensor;
 use campana_kernels::int8::Affine;
@@ -81,16 +81,40 @@ pub(crate) const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 pub(crate) type Constants<'g> = HashMap<String, Cow<'g, Tensor>>;
 
 /// Constants that stay codes, by name.
-pub(crate) type Quantized<'g> = HashMap<&'g str, &'g QuantizedTensor>;
+pub(crate) type Quantized<'g> = HashMap<String, Cow<'g, QuantizedTensor>>;
 
 impl Plan {
-    /// Plans a graph.
+    /// Plans a graph. What is laid out of a graph that is given away is freed
+    /// at once, so that large models need less memory.
     ///
     /// # Errors
     ///
     /// Where a node's operator is not supported, or a node cannot be computed
     /// on the constants it is given; the error names the node and the operator.
-    pub fn new(graph: &Graph, options: PlanOptions) -> Result<Self, PlanError> {
+    pub fn new<'g>(
+        graph: impl Into<Cow<'g, Graph>>,
+        options: PlanOptions,
+    ) -> Result<Self, PlanError> {
+        match graph.into() {
+            Cow::Borrowed(graph) => {
+                let constants = borrowed(&graph.constants);
+                Self::of(graph, constants, borrowed(&graph.quantized), options)
+            }
+            Cow::Owned(mut graph) => {
+                let constants = owned(std::mem::take(&mut graph.constants));
+                let quantized = owned(std::mem::take(&mut graph.quantized));
+                Self::of(&graph, constants, quantized, options)
+            }
+        }
+    }
+
+    /// Plans a graph with these constants.
+    fn of(
+        graph: &Graph,
+        mut constants: Constants<'_>,
+        quantized: Quantized<'_>,
+        options: PlanOptions,
+    ) -> Result<Self, PlanError> {
         for node in &graph.nodes {
             if operator(&node.domain, &node.op_type).is_none() || node.domain == OWN_DOMAIN {
                 return Err(PlanError::unsupported(node, "this operator"));
@@ -105,16 +129,10 @@ impl Plan {
             .or(graph.opsets.get("ai.onnx"))
             .copied()
             .unwrap_or(DEFAULT_OPSET);
-        let mut constants: Constants<'_> = graph
-            .constants
-            .iter()
-            .map(|(name, tensor)| (name.clone(), Cow::Borrowed(tensor)))
-            .collect();
-        let mut quantized = readable_as_codes(graph);
-        for (name, tensor) in &graph.quantized {
-            if !quantized.contains_key(name.as_str()) {
-                constants.insert(name.clone(), Cow::Owned(expanded(name, tensor, &[])?));
-            }
+        let (mut quantized, as_values) = readable_as_codes(graph, quantized);
+        for (name, tensor) in as_values {
+            let values = expanded(&name, &tensor, &[])?;
+            constants.insert(name, Cow::Owned(values));
         }
         let nodes = fold::fold(&graph.nodes, &mut constants, opset)?;
         check_names(graph, &nodes, &constants, &quantized)?;
@@ -129,7 +147,8 @@ impl Plan {
             });
         if plain {
             for (name, tensor) in quantized.drain() {
-                constants.insert(name.into(), Cow::Owned(expanded(name, tensor, &[])?));
+                let values = expanded(&name, &tensor, &[])?;
+                constants.insert(name, Cow::Owned(values));
             }
         }
         let mut nodes: Vec<PlannedNode> = nodes
@@ -163,15 +182,25 @@ impl Plan {
             .map(|value| value.name.as_str())
             .collect();
         let mut packed_inputs: HashSet<(usize, usize)> = HashSet::new();
-        let pack = |planned: &PlannedNode| match int8::pack(
-            planned, &constants, &quantized, &codes, opset,
-        ) {
-            Some(packed) => Ok(Some(packed)),
-            None => pack::pack(planned, &constants, &quantized, &graph_inputs, opset),
-        };
-        let packed = on_threads(options.threads, &nodes, pack);
+        // Layers do not depend on each other; what was laid out is freed.
+        let layers: Vec<_> = nodes.iter().zip(weights_of(&nodes, quantized)).collect();
+        let packed = on_threads(options.threads, &layers, |(planned, weights)| {
+            let weights = weights
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let coded = weights.as_deref();
+            let packed = match int8::pack(planned, &constants, coded, &codes, opset) {
+                Some(packed) => Some(packed),
+                None => pack::pack(planned, &constants, coded, &graph_inputs, opset)?,
+            };
+            let is_needed = plain || packed.is_none();
+            Ok((packed, weights.filter(|_| is_needed)))
+        });
+        drop(layers);
         for ((i, planned), packed) in nodes.iter_mut().enumerate().zip(packed) {
-            if let Some((packed, inputs)) = packed? {
+            let (packed, weights) = packed?;
+            if let Some((packed, inputs)) = packed {
                 planned.packed = Some(packed);
                 packed_inputs.extend(inputs.into_iter().map(|input| (i, input)));
                 if !plain {
@@ -179,7 +208,7 @@ impl Plan {
                 }
             }
             // The plain form reads weights as floats, with their factors.
-            expand_weights(planned, &mut constants, &quantized)?;
+            expand_weights(planned, &mut constants, weights.as_deref())?;
         }
         let needed: HashSet<&str> = nodes
             .iter()
@@ -254,9 +283,26 @@ fn on_threads<T: Sync, R: Send + Sync>(
         .collect()
 }
 
+fn borrowed<T: Clone>(values: &BTreeMap<String, T>) -> HashMap<String, Cow<'_, T>> {
+    let values = values.iter();
+    values
+        .map(|(name, value)| (name.clone(), Cow::Borrowed(value)))
+        .collect()
+}
+
+fn owned<T: Clone>(values: BTreeMap<String, T>) -> HashMap<String, Cow<'static, T>> {
+    let values = values.into_iter();
+    values
+        .map(|(name, value)| (name, Cow::Owned(value)))
+        .collect()
+}
+
 /// The quantized tensors that nothing reads but as weights of operators that
-/// can decode them.
-fn readable_as_codes(graph: &Graph) -> Quantized<'_> {
+/// can decode them, and the others.
+fn readable_as_codes<'g>(
+    graph: &Graph,
+    quantized: Quantized<'g>,
+) -> (Quantized<'g>, Quantized<'g>) {
     let outputs = graph.outputs.iter().map(|value| value.name.as_str());
     let other_uses = graph.nodes.iter().flat_map(|node| {
         let decodes = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
@@ -266,12 +312,31 @@ fn readable_as_codes(graph: &Graph) -> Quantized<'_> {
         })
     });
     let as_values: HashSet<&str> = outputs.chain(other_uses).collect();
-    graph
-        .quantized
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .filter(|(name, _)| !as_values.contains(name))
-        .collect()
+    let tensors = quantized.into_iter();
+    tensors.partition(|(name, _)| !as_values.contains(name.as_str()))
+}
+
+/// Weights that stay codes, of a node that takes them.
+type NodeWeights<'g> = Mutex<Option<Cow<'g, QuantizedTensor>>>;
+
+/// The coded weights of each node, if any: the tensors themselves, where no
+/// other node needs them too.
+fn weights_of<'g>(nodes: &[PlannedNode], mut quantized: Quantized<'g>) -> Vec<NodeWeights<'g>> {
+    let name_of = |planned: &PlannedNode| planned.node.inputs.get(1).cloned();
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for name in nodes.iter().filter_map(name_of) {
+        *uses.entry(name).or_default() += 1;
+    }
+    let weights = nodes.iter().map(|planned| {
+        let name = name_of(planned)?;
+        let left = uses.get_mut(&name)?;
+        *left -= 1;
+        match left {
+            0 => quantized.remove(&name),
+            _ => quantized.get(&name).cloned(),
+        }
+    });
+    weights.map(Mutex::new).collect()
 }
 
 /// A quantized tensor as floats, those of each first index multiplied with its
@@ -293,13 +358,13 @@ fn scaled(shape: Vec<usize>, mut values: Vec<f32>, factors: &[f32]) -> Option<Te
 fn expand_weights(
     planned: &mut PlannedNode,
     constants: &mut Constants<'_>,
-    quantized: &Quantized<'_>,
+    coded: Option<&QuantizedTensor>,
 ) -> Result<(), PlanError> {
     let Some(name) = planned.node.inputs.get(1) else {
         return Ok(());
     };
     let factors = planned.factors.as_slice();
-    let weights = match (quantized.get(name.as_str()), constants.get(name)) {
+    let weights = match (coded, constants.get(name)) {
         (Some(tensor), _) => expanded(name, tensor, factors)?,
         (None, Some(tensor)) if !factors.is_empty() => match tensor.data() {
             TensorData::F32(values) => scaled(tensor.shape().to_vec(), values.clone(), factors)

@@ -60,7 +60,7 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
         let graph = onnx::load(&job.model)?;
         let mut options = PlanOptions::default();
         options.threads = job.threads;
-        let session = Session::new(Plan::new(&graph, options)?, job.threads);
+        let session = Session::new(Plan::new(graph, options)?, job.threads);
         let load_ms = 1e3 * start.elapsed().as_secs_f64();
         let input = session
             .plan()

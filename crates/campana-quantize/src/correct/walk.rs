@@ -98,7 +98,7 @@ impl Frontier {
         let session = if self.values.contains_key(name) {
             None
         } else {
-            let plan = Plan::new(&self.part_to(graph, name), PlanOptions::default())
+            let plan = Plan::new(self.part_to(graph, name), PlanOptions::default())
                 .map_err(|error| unsupported("cannot run the network").with_source(error))?;
             Some(Session::new(plan, threads))
         };

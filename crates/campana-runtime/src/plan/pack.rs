@@ -11,7 +11,7 @@ use campana_tensor::{Tensor, TensorData};
 
 use super::coded::{self, MatrixOf};
 use super::int8::Int8Layer;
-use super::{Constants, PlannedNode, Quantized, constant_call};
+use super::{Constants, PlannedNode, constant_call};
 use crate::error::PlanError;
 
 /// Weights as a kernel reads them.
@@ -116,7 +116,7 @@ impl Weights<'_> {
 pub(super) fn pack(
     planned: &PlannedNode,
     constants: &Constants<'_>,
-    quantized: &Quantized<'_>,
+    coded: Option<&QuantizedTensor>,
     graph_inputs: &HashSet<&str>,
     opset: i64,
 ) -> Result<Option<(Packed, Vec<usize>)>, PlanError> {
@@ -132,7 +132,7 @@ pub(super) fn pack(
     let Some(name) = node.inputs.get(1).filter(|_| is_packed) else {
         return Ok(None);
     };
-    let (shape, weights) = match (quantized.get(name.as_str()), constants.get(name)) {
+    let (shape, weights) = match (coded, constants.get(name)) {
         (Some(tensor), _) => (tensor.shape.clone(), Weights::Codes(tensor, tensor.codes())),
         (None, Some(tensor)) => match tensor.data() {
             TensorData::F32(values) => (tensor.shape().to_vec(), Weights::Floats(values)),

@@ -14,7 +14,7 @@ use campana_tensor::{Tensor, TensorData};
 use super::{Int8Layer, Int8Weights};
 use crate::ops::Call;
 use crate::plan::pack::Packed;
-use crate::plan::{Constants, PlannedNode, Quantized, constant_call};
+use crate::plan::{Constants, PlannedNode, constant_call};
 
 /// Whole numbers that weights become, on either side of zero.
 const LARGEST: i32 = 127;
@@ -26,7 +26,7 @@ const WHOLE: f32 = 2e-3;
 pub(in crate::plan) fn pack(
     planned: &PlannedNode,
     constants: &Constants<'_>,
-    quantized: &Quantized<'_>,
+    coded: Option<&QuantizedTensor>,
     codes: &std::collections::HashMap<String, Affine>,
     opset: i64,
 ) -> Option<(Packed, Vec<usize>)> {
@@ -35,7 +35,7 @@ pub(in crate::plan) fn pack(
     let constant = |index: usize| -> Option<&Tensor> {
         constants.get(node.inputs.get(index)?).map(Cow::as_ref)
     };
-    let (stored, shape) = match quantized.get(node.inputs.get(1)?.as_str()) {
+    let (stored, shape) = match coded {
         Some(tensor) => (Stored::Codes(tensor), tensor.shape.clone()),
         None => {
             let tensor = constant(1)?;
