@@ -147,13 +147,20 @@ impl Packing {
                 }
             }
             Self::Planes { .. } => {
-                for (byte, codes) in bytes.iter_mut().zip(codes.chunks(8)) {
-                    *byte = codes
-                        .iter()
-                        .enumerate()
-                        .map(|(bit, code)| (code >> plane & 1) << bit)
-                        .sum();
+                let (eights, rest) = codes.as_chunks::<MAX_CODES_PER_BYTE>();
+                if let (false, Some(byte)) = (rest.is_empty(), bytes.last_mut()) {
+                    let mut eight = [0; MAX_CODES_PER_BYTE];
+                    eight[..rest.len()].copy_from_slice(rest);
+                    *byte = plane_byte(plane, eight);
                 }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (byte, &eight) in bytes.iter_mut().zip(eights) {
+                            *byte = plane_byte(plane, eight);
+                        }
+                    },
+                );
             }
         }
     }
@@ -304,6 +311,17 @@ impl Unpacker {
             }
         }
     }
+}
+
+/// One bit of each code.
+#[inline(always)]
+fn plane_byte(plane: usize, codes: [u8; MAX_CODES_PER_BYTE]) -> u8 {
+    let mut bits = u64::from_le_bytes(codes) >> plane & 0x0101_0101_0101_0101;
+    // The bits of 2, 4 and 8 neighbours come together in the first of their bytes.
+    bits |= bits >> 7;
+    bits |= bits >> 14;
+    bits |= bits >> 28;
+    bits as u8
 }
 
 /// Most codes that one byte (of each plane) holds.
