@@ -11,6 +11,7 @@
 //! bits such that no input can overflow it; the kernels rely on that and need
 //! no slower variant. Weights are therefore laid out for a level, which runs them.
 
+mod columns;
 mod dense;
 mod depthwise;
 mod elementwise;
@@ -21,10 +22,11 @@ mod requantize;
 mod tile;
 pub(crate) mod vector;
 
+pub use columns::{Encoding, largest_sum};
 pub use dense::{Output, multiply};
 pub use depthwise::{PackedTaps, depthwise};
 pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
-pub use pack::{Encoding, GroupOffsets, PackedWeights, largest_sum};
+pub use pack::{GroupOffsets, PackedWeights};
 pub use pooling::{average_pool, max_pool};
 pub use requantize::{Affine, Requantize};
 

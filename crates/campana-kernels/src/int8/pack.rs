@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, VectorShape};
+use super::columns::{Columns, Encoding, Reader, largest_of};
+use super::vector::{MAX_PAIR_SUM, VectorShape};
 use crate::aligned::AlignedBuffer;
-use crate::level::{Int8Kernel, Level};
+use crate::level::Level;
 
 /// Input values that one 32-bit sum takes at once.
 pub(crate) const GROUP: usize = 4;
@@ -15,161 +16,6 @@ const MAX_TRIES: usize = 64;
 
 /// Bytes of a panel's group where groups are paired.
 const PAIRED_BYTES: usize = 64;
-
-/// What the bytes of weights stand for.
-#[derive(Clone, Copy, Debug)]
-pub enum Encoding {
-    /// Whole numbers of -127 to 127.
-    Int8,
-    /// Codes 0 to 15, or 0 to 3 where `bits` is 2.
-    Codes {
-        /// 2 or 4.
-        bits: u8,
-        /// The number of each code.
-        table: [i8; 16],
-    },
-}
-
-impl Encoding {
-    /// The code of zero, where there is one; codes beyond those used count too.
-    fn zero(self) -> Option<u8> {
-        let Self::Codes { bits, table } = self else {
-            return None;
-        };
-        let codes = 1usize << bits;
-        let place = table.iter().take(codes).position(|&number| number == 0)?;
-        u8::try_from(place).ok()
-    }
-}
-
-/// Some columns of a matrix, one after the other, and what their bytes stand for.
-struct Columns<'a> {
-    encoding: Encoding,
-    rows: usize,
-    bytes: &'a [u8],
-}
-
-impl<'a> Columns<'a> {
-    fn count(&self) -> usize {
-        self.bytes.len() / self.rows.max(1)
-    }
-
-    /// The bytes of some rows of a column.
-    #[inline(always)]
-    fn bytes(&self, column: usize, rows: Range<usize>) -> &'a [u8] {
-        &self.bytes[column * self.rows..][rows]
-    }
-
-    /// Up to four weights, and zeros behind them.
-    #[inline(always)]
-    fn weights(&self, column: usize, rows: Range<usize>) -> [i8; GROUP] {
-        let mut weights = [0; GROUP];
-        let bytes = self.bytes(column, rows);
-        match self.encoding {
-            Encoding::Int8 => {
-                for (weight, byte) in weights.iter_mut().zip(bytes) {
-                    *weight = byte.cast_signed();
-                }
-            }
-            Encoding::Codes { table, .. } => {
-                for (weight, code) in weights.iter_mut().zip(bytes) {
-                    *weight = table[usize::from(code & 15)];
-                }
-            }
-        }
-        weights
-    }
-}
-
-/// Where columns come from.
-struct Reader<W> {
-    encoding: Encoding,
-    rows: usize,
-    /// The bytes of a panel's columns.
-    buffer: Vec<u8>,
-    write: W,
-}
-
-impl<W: FnMut(usize, &mut [u8])> Reader<W> {
-    /// The columns of a panel.
-    fn columns(&mut self, columns: Range<usize>) -> Columns<'_> {
-        let bytes = &mut self.buffer[..columns.len() * self.rows];
-        for (column, bytes) in columns.zip(bytes.chunks_exact_mut(self.rows.max(1))) {
-            (self.write)(column, bytes);
-        }
-        Columns {
-            encoding: self.encoding,
-            rows: self.rows,
-            bytes,
-        }
-    }
-}
-
-/// Sums of the numbers below, and above, zero that a column's bytes stand for.
-struct Sums<'a> {
-    encoding: Encoding,
-    column: &'a [u8],
-}
-
-impl Int8Kernel for Sums<'_> {
-    type Output = [i32; 2];
-
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) -> [i32; 2] {
-        let mut sums = [0; 2];
-        let Encoding::Codes { table, .. } = self.encoding else {
-            add_by_sign(&mut sums, self.column);
-            return sums;
-        };
-        let mut numbers = [0; MAX_BYTES];
-        let (vectors, rest) = self.column.as_chunks::<MAX_BYTES>();
-        // SAFETY: chunks and numbers have the bytes of the longest vector, the table has 16.
-        unsafe {
-            let table = V::table(table.as_ptr().cast());
-            for codes in vectors {
-                for at in (0..MAX_BYTES).step_by(V::BYTES) {
-                    let codes = V::load(codes.as_ptr().add(at));
-                    let found = V::lookup::<0, 15>(table, codes);
-                    V::store(found, numbers.as_mut_ptr().add(at));
-                }
-                add_by_sign(&mut sums, &numbers);
-            }
-        }
-        for (number, code) in numbers.iter_mut().zip(rest) {
-            *number = table[usize::from(code & 15)].cast_unsigned();
-        }
-        add_by_sign(&mut sums, &numbers[..rest.len()]);
-        sums
-    }
-}
-
-/// Adds signed bytes below, and above, zero.
-#[inline(always)]
-fn add_by_sign([below, above]: &mut [i32; 2], numbers: &[u8]) {
-    for number in numbers {
-        let number = i32::from(number.cast_signed());
-        *below += number.min(0);
-        *above += number.max(0);
-    }
-}
-
-/// The sums of the numbers below and above zero.
-fn by_sign(numbers: impl Iterator<Item = i8>) -> [i32; 2] {
-    numbers.fold([0; 2], |[below, above], number| {
-        let number = i32::from(number);
-        [below + number.min(0), above + number.max(0)]
-    })
-}
-
-/// The largest magnitude of a sum of these weights, each times a code less one
-/// zero point, whatever the codes and the zero point are.
-pub fn largest_sum(weights: impl Iterator<Item = i8>) -> u64 {
-    largest_of(by_sign(weights))
-}
-
-fn largest_of([below, above]: [i32; 2]) -> u64 {
-    u64::from(u8::MAX) * u64::from(below.unsigned_abs().max(above.unsigned_abs()))
-}
 
 /// A right-hand matrix `[rows, columns]` of whole numbers, laid out for a level.
 ///
@@ -332,12 +178,8 @@ impl PackedWeights {
         let columns_of = |&(column, vectors): &(usize, usize)| {
             column..columns.min(column + vectors * shape.sums)
         };
-        let mut reader = Reader {
-            encoding,
-            rows,
-            buffer: vec![0; rows * columns.min(shape.panel_vectors * shape.sums)],
-            write,
-        };
+        let widest = columns.min(shape.panel_vectors * shape.sums);
+        let mut reader = Reader::new(encoding, rows, widest, write);
         let orders: Vec<Order> = if shape.exact {
             vec![in_order(groups.count())]
         } else {
@@ -384,9 +226,7 @@ impl PackedWeights {
             let order = order_of(p);
             let columns = reader.columns(columns_of(panel));
             for column in 0..columns.count() {
-                let column = columns.bytes(column, 0..rows);
-                // SAFETY: the kernel reads what it is given.
-                let sums = unsafe { level.run_int8(Sums { encoding, column }) };
+                let sums = columns.sums(level, column);
                 result.sums.push(sums[0] + sums[1]);
                 result.largest_sum = result.largest_sum.max(largest_of(sums));
             }

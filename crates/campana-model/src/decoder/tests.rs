@@ -100,6 +100,15 @@ fn what_something_else_reads_stays() {
 }
 
 #[test]
+fn bytes_that_something_else_reads_are_kept() {
+    let mut graph = two_bit_graph();
+    graph.nodes.push(node("Identity", &["codes"], "z"));
+    take(&mut graph);
+    assert_eq!(graph.quantized["w"].packed, [0b11_10_01_00, 0b00_00_00_11]);
+    assert_eq!(graph.constants.keys().collect::<Vec<_>>(), ["codes"]);
+}
+
+#[test]
 fn weights_that_are_an_output_are_computed() {
     let mut graph = two_bit_graph();
     graph.outputs[0].name = "w".into();

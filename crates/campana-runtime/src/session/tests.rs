@@ -108,10 +108,16 @@ impl Builder {
         let expected = oracle.run_plain(&plain_inputs).unwrap();
         let named: Vec<(&str, Input<'_>)> = inputs.iter().map(|(n, t)| (*n, t.into())).collect();
         for threads in [1, 2] {
-            let session = Session::new(
-                Plan::new(&self.graph, PlanOptions::default()).unwrap(),
+            let options = PlanOptions {
                 threads,
-            );
+                ..PlanOptions::default()
+            };
+            // The graph is lent once, and given away once.
+            let plan = match threads {
+                1 => Plan::new(&self.graph, options),
+                _ => Plan::new(self.graph.clone(), options),
+            };
+            let session = Session::new(plan.unwrap(), threads);
             // Twice: memory is used again.
             for _ in 0..2 {
                 let outputs = session.run(&named).unwrap();

@@ -137,6 +137,18 @@ fn a_network_of_codes_equals_its_decoded_plain_form() {
 }
 
 #[test]
+fn layers_may_share_codes() {
+    let mut b = Builder::new();
+    let x = b.input("x");
+    let w = b.codes(&[24, 24], 1, Granularity::PerChannel, 16, SCALED);
+    let y = b.node("MatMul", &[&x, &w], &[]);
+    let y = b.node("Relu", &[&y], &[]);
+    let y = b.node("MatMul", &[&y, &w], &[]);
+    b.output(&y);
+    b.check(&[("x", noise(&[5, 24], 3))]);
+}
+
+#[test]
 fn no_weight_is_decoded_when_the_plan_is_made() {
     let b = network();
     let plan = Plan::new(&b.graph, PlanOptions::default()).unwrap();
