@@ -29,6 +29,7 @@ mod progress;
 mod quantize;
 mod rate;
 mod report;
+mod residual;
 mod safetensors_form;
 mod shared;
 mod store;

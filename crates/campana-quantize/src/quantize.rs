@@ -8,6 +8,7 @@ use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 use crate::auto::{Prices, Tables, best_design};
+use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::widths::Widths;
@@ -69,11 +70,13 @@ pub fn quantize<'m>(
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
-    let untold: Vec<Vec<usize>> = tensors
+    let shares = shares_in_sums(model);
+    let share = |tensor: &ModelTensor<'_>| shares.get(tensor.name).copied().unwrap_or(1.0);
+    let untold: Vec<(Vec<usize>, f64)> = tensors
         .iter()
         .filter(|tensor| kept_beforehand(tensor, options).is_none())
         .filter(|tensor| options.bits_for(tensor.name).is_none())
-        .map(shape)
+        .map(|tensor| (shape(tensor), share(tensor)))
         .collect();
     let widths = Widths::new(options, &untold);
     if let Some(plan) = &options.plan {
@@ -90,7 +93,8 @@ pub fn quantize<'m>(
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
                 None => {
-                    let choice = widths.choice_of(options, tensor.name, &shape(&tensor));
+                    let choice =
+                        widths.choice_of(options, tensor.name, &shape(&tensor), share(&tensor));
                     quantize_tensor(model, tensor, choice, prices)?
                 }
             };

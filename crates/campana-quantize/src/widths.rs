@@ -10,6 +10,12 @@
 //! that are widened (the first ones, and depthwise ones) are many but hold few
 //! weights.
 //!
+//! In a residual block a layer disturbs the network by its block's
+//! [share](crate::residual) of the sum only: it counts as if it had as many
+//! weights as would give the same error by themselves, its own over the share.
+//! Blocks that nothing leads around, as the last one often is, have no share to
+//! hide behind.
+//!
 //! Large layers never get less than was asked for: the largest is often the
 //! classifier, whose errors no later layer averages out. Networks without depthwise
 //! convolutions keep the width everywhere: their small layers are sums of a hundred
@@ -48,8 +54,9 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    /// For the tensors of these shapes that get `options.bits`.
-    pub(crate) fn new(options: &Options, shapes: &[Vec<usize>]) -> Self {
+    /// For the tensors of these shapes that get `options.bits`, each with its
+    /// share of the sum that it goes into, or 1.
+    pub(crate) fn new(options: &Options, layers: &[(Vec<usize>, f64)]) -> Self {
         let bits = options.bits;
         let same = Self {
             bits,
@@ -57,7 +64,7 @@ impl Widths {
         };
         // Where products are on integers, the width is a promise of speed.
         let is_free = !options.target.rounds_activations();
-        let has_depthwise = shapes.iter().any(|shape| is_depthwise(shape));
+        let has_depthwise = layers.iter().any(|(shape, _)| is_depthwise(shape));
         if options.method != MethodChoice::Auto
             || options.plan.is_some()
             || !is_free
@@ -65,14 +72,20 @@ impl Widths {
         {
             return same;
         }
-        let counts: Vec<usize> = shapes.iter().map(|shape| count_in(shape)).collect();
+        let counts: Vec<(f64, f64)> = layers
+            .iter()
+            .map(|(shape, share)| (count_in(shape) as f64, *share))
+            .collect();
         let room =
-            MAX_GROWTH * f64::from(bits) * counts.iter().map(|&count| count as f64).sum::<f64>();
+            MAX_GROWTH * f64::from(bits) * counts.iter().map(|(count, _)| count).sum::<f64>();
         let taken = |widths: &Self| -> f64 {
-            let more = |&count: &usize| count as f64 * f64::from(widths.by_size(count) - bits);
+            let more = |&(count, share): &(f64, f64)| {
+                count * f64::from(widths.by_size(count, share) - bits)
+            };
             counts.iter().map(more).sum()
         };
-        let largest = counts.iter().copied().max().unwrap_or(0) as f64;
+        let sizes = counts.iter().map(|(count, share)| count / share);
+        let largest = sizes.fold(0.0, f64::max);
         // No layer is widened beyond 8 bits, wherever it would end.
         (0..=(largest * 4f64.powi(8)).max(1.0).log2() as u32 * STEPS as u32)
             .map(|step| Self {
@@ -86,7 +99,13 @@ impl Widths {
 
     /// What becomes of a weight tensor; a plan or a pattern that names its width
     /// comes first.
-    pub(crate) fn choice_of(&self, options: &Options, name: &str, shape: &[usize]) -> TensorChoice {
+    pub(crate) fn choice_of(
+        &self,
+        options: &Options,
+        name: &str,
+        shape: &[usize],
+        share: f64,
+    ) -> TensorChoice {
         let choice = options.choice_of(name);
         if options.plan.is_some() || options.bits_for(name).is_some() {
             return choice;
@@ -94,7 +113,7 @@ impl Widths {
         let bits = if options.target == Target::W4a8 && is_depthwise(shape) {
             DEPTHWISE_BITS
         } else {
-            self.by_size(count_in(shape))
+            self.by_size(count_in(shape) as f64, share)
         };
         TensorChoice {
             bits: Some(bits),
@@ -102,9 +121,9 @@ impl Widths {
         }
     }
 
-    /// Bits of a code for a tensor of this many weights.
-    fn by_size(&self, count: usize) -> u8 {
-        let more = 0.5 * (self.reference / count.max(1) as f64).log2();
+    /// Bits of a code for a tensor of this many weights and this share.
+    fn by_size(&self, count: f64, share: f64) -> u8 {
+        let more = 0.5 * (self.reference * share / count.max(1.0)).log2();
         let most = f64::from(MAX_BITS - self.bits);
         self.bits + more.round().clamp(0.0, most) as u8
     }
@@ -121,21 +140,46 @@ mod tests {
 
     /// Widths of layers of so many weights beside a depthwise filter.
     fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
-        let mut shapes: Vec<Vec<usize>> = counts.iter().map(|&count| vec![count, 1]).collect();
-        shapes.push(vec![2, 1, 3, 3]);
+        let layers: Vec<(usize, f64)> = counts.iter().map(|&count| (count, 1.0)).collect();
+        widths_of_shares(options, &layers)
+    }
+
+    /// The same with shares of sums.
+    fn widths_of_shares(options: &Options, layers: &[(usize, f64)]) -> Vec<u8> {
+        let mut shapes: Vec<(Vec<usize>, f64)> = layers
+            .iter()
+            .map(|&(count, share)| (vec![count, 1], share))
+            .collect();
+        shapes.push((vec![2, 1, 3, 3], 1.0));
         let widths = Widths::new(options, &shapes);
-        counts.iter().map(|&count| widths.by_size(count)).collect()
+        layers
+            .iter()
+            .map(|&(count, share)| widths.by_size(count as f64, share))
+            .collect()
     }
 
     #[test]
     fn networks_without_depthwise_filters_keep_the_width() {
         let shapes = [vec![16, 3, 3, 3], vec![64, 64, 3, 3], vec![10, 64]];
-        let widths = Widths::new(&Options::default(), &shapes);
+        let widths = Widths::new(&Options::default(), &shapes.map(|shape| (shape, 0.5)));
         assert!(
-            [432, 36_864, 640]
+            [432.0, 36_864.0, 640.0]
                 .iter()
-                .all(|&count| widths.by_size(count) == 4)
+                .all(|&count| widths.by_size(count, 0.5) == 4)
         );
+    }
+
+    #[test]
+    fn a_quarter_of_a_sum_counts_as_four_times_the_weights() {
+        let widths = |share| {
+            let layers = [(15_000, share), (60_000, 1.0), (1_000_000, 1.0)];
+            widths_of_shares(&Options::default(), &layers)
+        };
+        let alone = widths(1.0);
+        assert_eq!(alone[0], alone[1] + 1);
+        let quarter = widths(0.25);
+        assert_eq!(quarter[0], quarter[1]);
+        assert!(widths(1e-9)[0] == 4 && widths(1e-9)[1] >= alone[1]);
     }
 
     #[test]
@@ -201,8 +245,8 @@ mod tests {
                 ..Options::default()
             };
             let shape = [2, 1, 3, 3];
-            let widths = Widths::new(&options, &[shape.to_vec()]);
-            widths.choice_of(&options, "conv", &shape).bits
+            let widths = Widths::new(&options, &[(shape.to_vec(), 1.0)]);
+            widths.choice_of(&options, "conv", &shape, 1.0).bits
         };
         assert_eq!(depthwise_bits(Target::W4a8, "other"), Some(8));
         assert_eq!(depthwise_bits(Target::W4a8, "conv"), Some(5));
