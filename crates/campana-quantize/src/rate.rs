@@ -9,7 +9,9 @@
 //! them: a batch normalization multiplies a row's errors, so its weights are
 //! quantized as they are after it. How steps relate between tensors follows
 //! from equal slopes: if each layer's relative error counts alike, a tensor of
-//! `n` weights of deviation `s` gets a step in proportion to `s sqrt(n)`.
+//! `n` weights of deviation `s` gets a step in proportion to `s sqrt(n)`, and one
+//! in a residual block of a [share](crate::residual) `a` of the sum behind it to
+//! `s sqrt(n / a)`.
 //!
 //! [`correct`](crate::correct()) with [`Rounding::AtRate`](crate::Rounding)
 //! then weighs each code's error against its bits. At last the normalizations

@@ -1,5 +1,7 @@
 //! Uniform grids for all tensors of a model, one step for all of them.
 
+use std::collections::HashMap;
+
 use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
 use campana_design::{Moments, Summary};
 use campana_model::weights::{ModelTensor, Role, constant_tensors};
@@ -13,6 +15,7 @@ use crate::quantize::{
 };
 use crate::rate::normalization::row_gains;
 use crate::rate::{BISECTIONS, RateGoal, code_bits};
+use crate::residual::shares_in_sums;
 use crate::{Error, ErrorKind, Options, Progress, Target, TensorReport};
 
 /// How far below the middle between two levels the threshold to the outer one
@@ -83,27 +86,26 @@ impl<'m> Grid<'m> {
         let mut grid = Self {
             tensors: tensors.into_iter().collect::<Result<_, _>>()?,
         };
-        grid.balance();
+        grid.balance(&shares_in_sums(model));
         Ok(grid)
     }
 
-    /// Steps in proportion to `deviation * sqrt(count)`, within bounds of
-    /// their mean.
-    fn balance(&mut self) {
-        let mut weights: Vec<&mut Weights> = self
+    /// Gives each tensor the step that suits its deviation, size and share of
+    /// the sum that it goes into.
+    fn balance(&mut self, shares: &HashMap<String, f64>) {
+        let mut weights: Vec<(f64, &mut Weights)> = self
             .tensors
             .iter_mut()
-            .filter_map(|gridded| gridded.weights.as_mut().ok())
+            .filter_map(|gridded| {
+                let share = shares.get(gridded.tensor.name).copied().unwrap_or(1.0);
+                Some((share, gridded.weights.as_mut().ok()?))
+            })
             .collect();
-        let total: f64 = weights.iter().map(|w| w.values.len() as f64).sum();
-        let logs: f64 = weights
+        let layers: Vec<(usize, f64)> = weights
             .iter()
-            .map(|w| w.values.len() as f64 * (w.values.len() as f64).sqrt().ln())
-            .sum();
-        let mean = (logs / total.max(1.0)).exp();
-        for weights in &mut weights {
-            let ratio = (weights.values.len() as f64).sqrt() / mean;
-            let ratio = ratio.clamp(STEP_RATIOS[0], STEP_RATIOS[1]);
+            .map(|(share, weights)| (weights.values.len(), *share))
+            .collect();
+        for ((_, weights), ratio) in weights.iter_mut().zip(step_ratios(&layers)) {
             let deviation = weights.deviation();
             for unit in &mut weights.units {
                 *unit = (f64::from(*unit) * deviation * ratio) as f32;
@@ -197,6 +199,24 @@ impl<'m> Grid<'m> {
             target: Target::Lut,
         })
     }
+}
+
+/// Steps over deviations of tensors of so many weights and such shares of the
+/// sums that they go into: in proportion to `sqrt(count / share)`, within
+/// bounds of their mean.
+fn step_ratios(layers: &[(usize, f64)]) -> Vec<f64> {
+    let size = |&(count, share): &(usize, f64)| (count as f64 / share).sqrt();
+    let total: f64 = layers.iter().map(|(count, _)| *count as f64).sum();
+    let logs: f64 = layers
+        .iter()
+        .map(|layer| layer.0 as f64 * size(layer).ln())
+        .sum();
+    let mean = (logs / total.max(1.0)).exp();
+    let [least, most] = STEP_RATIOS;
+    layers
+        .iter()
+        .map(|layer| (size(layer) / mean).clamp(least, most))
+        .collect()
 }
 
 impl Weights {
@@ -347,4 +367,18 @@ impl Weights {
 /// A step with four significant bits, so that levels are short in a container.
 fn short(step: f32) -> f32 {
     f32::from_bits((step.to_bits() + (1 << 19)) & !((1 << 20) - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_a_sum_has_twice_the_step() {
+        let ratios = step_ratios(&[(1000, 1.0), (1000, 0.25), (4000, 1.0), (1, 1.0)]);
+        assert!((ratios[1] / ratios[0] - 2.0).abs() < 1e-12, "{ratios:?}");
+        assert!((ratios[2] / ratios[1] - 1.0).abs() < 1e-12, "{ratios:?}");
+        assert_eq!(ratios[3], STEP_RATIOS[0]);
+        assert!(step_ratios(&[]).is_empty());
+    }
 }
