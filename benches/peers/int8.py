@@ -10,7 +10,9 @@ which is enough for timing; onnxruntime and OpenVINO read it as it is, LiteRT
 and ncnn in forms with the same scales. All engines, each a process, take turns
 in short slices. A row shows the median and the least of an engine's rounds; a
 ratio is the median of the rounds' ratios, which a change of the machine's load
-between rounds does not move. Memory is the peak of the process; behind the
+between rounds does not move. Loading is the median of several processes for
+campana and onnxruntime's int8, and one process for the others; libraries are
+loaded before. Memory is the peak of the process; behind the
 plus is what was there before the network: Python, NumPy, the engine's library.
 """
 
@@ -31,6 +33,9 @@ PEERS = list(engines.ENGINES)
 OWN = "campana w4a8"
 # Of the scores that engines give the same image; less tells of another network.
 MIN_LIKENESS = 0.9
+# Times that campana and this one load a network, in turn, each time in a process of its own.
+LOADED = "onnxruntime int8"
+LOADS = 7
 
 
 def main() -> int:
@@ -92,6 +97,13 @@ def measure(args, name: str, files: dict[str, str], threads: int, versions: dict
             if likeness < MIN_LIKENESS:
                 notes.append(f"{engine} {form}: scores correlate with {PEERS[0]}'s by {likeness:.3f} only")
             running[f"{engine} {form}"] = peer
+    loads = {label: [engine.facts["load_ms"]] for label, engine in running.items()}
+    for _ in range(LOADS - 1):
+        loads[OWN].append(engines.Campana(args.campana, files[OWN], threads).facts["load_ms"])
+        if LOADED in running:
+            peer = engines.Peer(LOADED.split()[0], files[LOADED], threads)
+            loads[LOADED].append(peer.facts["load_ms"])
+            peer.close()
     times = {label: [] for label in running}
     for _ in range(args.rounds):
         for label, engine in running.items():
@@ -111,7 +123,7 @@ def measure(args, name: str, files: dict[str, str], threads: int, versions: dict
             f"{min(times[label]):.3f}",
             ratio(label, best["int8"]),
             ratio(label, best["float"]),
-            f"{engine.facts['load_ms']:.1f}",
+            f"{statistics.median(loads[label]):.1f}",
             f"{engine.facts['first_ms']:.1f}",
             engines.memory(engine.facts),
         ]
