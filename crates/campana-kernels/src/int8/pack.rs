@@ -286,7 +286,7 @@ impl PackedWeights {
         &self.sums
     }
 
-    /// The largest of the columns' [`largest_sum`].
+    /// The largest of the columns' [`largest_sum`](super::largest_sum).
     pub fn largest_sum(&self) -> u64 {
         self.largest_sum
     }
