@@ -57,14 +57,6 @@ impl Packing {
         Self::Digits { base, per_byte }
     }
 
-    /// What all codes are below.
-    pub fn bound(self) -> usize {
-        match self {
-            Self::Digits { base, .. } => base,
-            Self::Planes { bits } => 1 << bits,
-        }
-    }
-
     /// Codes that one byte (of each plane) holds.
     pub fn codes_per_byte(self) -> usize {
         match self {
@@ -176,16 +168,29 @@ impl Packing {
         codes
     }
 
-    /// The greatest code in packed bytes, what is left of the last byte included.
+    /// Whether the first `count` codes of packed bytes are all below this.
     ///
     /// # Panics
     ///
     /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
-    pub fn max_code(self, packed: &[u8], count: usize) -> u8 {
+    pub fn are_below(self, packed: &[u8], count: usize, bound: usize) -> bool {
+        assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
+        let most = match self {
+            Self::Digits { base, .. } => base,
+            Self::Planes { bits } => 1 << bits,
+        };
+        let is_below = |code: u8| usize::from(code) < bound;
+        // What is left of the last byte may hold more than codes do.
+        most <= bound
+            || is_below(self.max_code(packed, count))
+            || self.unpack(packed, count).into_iter().all(is_below)
+    }
+
+    /// The greatest code in packed bytes, what is left of the last byte included.
+    fn max_code(self, packed: &[u8], count: usize) -> u8 {
         let Self::Digits { per_byte, .. } = self else {
             return self.unpack(packed, count).into_iter().max().unwrap_or(0);
         };
-        assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
         let mut occurs = [false; 256];
         for &byte in packed {
             occurs[usize::from(byte)] = true;
@@ -407,6 +412,9 @@ mod tests {
             let mut packed = vec![0xff; packing.len_bytes(codes.len())];
             packing.pack(&codes, &mut packed);
             prop_assert_eq!(packing.unpack(&packed, codes.len()), &codes[..]);
+            let bound = codes.iter().max().map_or(0, |&most| usize::from(most) + 1);
+            prop_assert!(packing.are_below(&packed, codes.len(), bound));
+            prop_assert!(bound == 0 || !packing.are_below(&packed, codes.len(), bound - 1));
             let unpacker = Unpacker::new(packing);
             for from in 0..codes.len() {
                 let mut part = vec![0xff; (codes.len() - from).min(11)];

@@ -115,16 +115,13 @@ impl QuantizedTensor {
         if self.packed.len() != self.packing.len_bytes(count) {
             return Err("the packed codes are not as long as the weights need");
         }
-        let levels = self.tables.levels();
-        // What is left of the last byte may hold more than codes do.
-        let has_no_level = |code: u8| usize::from(code) >= levels;
-        if levels < self.packing.bound()
-            && has_no_level(self.packing.max_code(&self.packed, count))
-            && self.codes().into_iter().any(has_no_level)
+        match self
+            .packing
+            .are_below(&self.packed, count, self.tables.levels())
         {
-            return Err("a code has no level");
+            true => Ok(()),
+            false => Err("a code has no level"),
         }
-        Ok(())
     }
 
     /// Whether all parts but the codes fit together.

@@ -101,10 +101,7 @@ impl<'g> Codes<'g> {
 
     /// Whether the first `count` numbers are all below this.
     pub(super) fn are_below(&self, count: usize, bound: usize) -> bool {
-        let is_below = |code: u8| usize::from(code) < bound;
-        bound >= self.packing.bound()
-            || is_below(self.packing.max_code(self.packed(count), count))
-            || self.values(count).iter().all(|&code| is_below(code))
+        self.packing.are_below(self.packed(count), count, bound)
     }
 }
 
