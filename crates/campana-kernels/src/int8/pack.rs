@@ -360,7 +360,8 @@ impl Layout<'_> {
             _ => columns.encoding.zero().unwrap_or(0),
         };
         let (words, _) = to.as_chunks_mut::<GROUP>();
-        if filling != 0 {
+        // What is beyond the last column.
+        if filling != 0 && columns.count() < self.width {
             let byte = (0..fields).fold(0, |byte, _| byte << self.bits | filling);
             words.fill([byte; GROUP]);
         }
