@@ -1,5 +1,7 @@
 //! What an ONNX model says, field by field, without its large payloads.
 
+use std::collections::HashMap;
+
 use campana_tensor::ElementType;
 
 use crate::message::MessageId;
@@ -86,6 +88,16 @@ pub struct Graph {
     pub value_info: Vec<ValueInfo>,
     /// Where it lies.
     pub message: MessageId,
+}
+
+impl Graph {
+    /// The initializers, by name.
+    pub fn initializers_by_name(&self) -> HashMap<&str, &TensorProto> {
+        let tensors = self.initializers.iter();
+        tensors
+            .map(|tensor| (tensor.name.as_str(), tensor))
+            .collect()
+    }
 }
 
 /// One operator of a graph or function.

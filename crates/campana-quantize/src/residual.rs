@@ -47,12 +47,7 @@ pub(crate) fn shares_in_sums(model: &Model) -> HashMap<String, f64> {
 
 /// Sums of the variances of the channels of normalizations' outputs, by these.
 fn normalized_variances(model: &Model) -> HashMap<&str, f64> {
-    let initializers: HashMap<&str, _> = model
-        .graph
-        .initializers
-        .iter()
-        .map(|tensor| (&*tensor.name, tensor))
-        .collect();
+    let initializers = model.graph.initializers_by_name();
     let variance = |node: &Node| -> Option<f64> {
         let scale = initializers.get(&**node.inputs.get(1)?)?;
         let scale = model.read_f32(scale).ok()?;

@@ -71,12 +71,7 @@ fn followers(graph: &Graph) -> Vec<Follower<'_>> {
 /// What normalizations multiply each row of weights with, by the weights'
 /// names.
 pub(crate) fn row_gains(model: &Model) -> HashMap<String, Vec<f32>> {
-    let initializers: HashMap<&str, _> = model
-        .graph
-        .initializers
-        .iter()
-        .map(|tensor| (&*tensor.name, tensor))
-        .collect();
+    let initializers = model.graph.initializers_by_name();
     let read = |name: &str| {
         let tensor = initializers.get(name)?;
         let values = model.read_f32(tensor).ok()?;
