@@ -322,18 +322,18 @@ type NodeWeights<'g> = Mutex<Option<Cow<'g, QuantizedTensor>>>;
 /// The coded weights of each node, if any: the tensors themselves, where no
 /// other node needs them too.
 fn weights_of<'g>(nodes: &[PlannedNode], mut quantized: Quantized<'g>) -> Vec<NodeWeights<'g>> {
-    let name_of = |planned: &PlannedNode| planned.node.inputs.get(1).cloned();
-    let mut uses: HashMap<String, usize> = HashMap::new();
-    for name in nodes.iter().filter_map(name_of) {
+    let names = || nodes.iter().map(|planned| planned.node.inputs.get(1));
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for name in names().flatten() {
         *uses.entry(name).or_default() += 1;
     }
-    let weights = nodes.iter().map(|planned| {
-        let name = name_of(planned)?;
-        let left = uses.get_mut(&name)?;
+    let weights = names().map(|name| {
+        let name = name?.as_str();
+        let left = uses.get_mut(name)?;
         *left -= 1;
         match left {
-            0 => quantized.remove(&name),
-            _ => quantized.get(&name).cloned(),
+            0 => quantized.remove(name),
+            _ => quantized.get(name).cloned(),
         }
     });
     weights.map(Mutex::new).collect()

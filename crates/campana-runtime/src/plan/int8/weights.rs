@@ -356,7 +356,8 @@ impl WholeRows<'_> {
 /// already; `None` where they are others, or a row is not one group.
 fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(WholeRows<'_>, Vec<f32>)> {
     let (groups, rows) = (tensor.partition.group_count(), tensor.partition.len() / len);
-    if groups != 1 && tensor.partition.extents() != [1, 1, rows, 1, len] {
+    let are_rows = groups == 1 || tensor.partition.extents() == [1, 1, rows, 1, len];
+    if !are_rows || tensor.check().is_err() {
         return None;
     }
     let group_of = |row: usize| if groups == 1 { 0 } else { row };
