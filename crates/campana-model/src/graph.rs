@@ -26,6 +26,17 @@ pub struct Graph {
     pub opsets: BTreeMap<String, i64>,
 }
 
+/// The operator set taken where a graph names none.
+const DEFAULT_OPSET: i64 = 17;
+
+impl Graph {
+    /// The version of ONNX's own operators that the graph uses.
+    pub fn opset(&self) -> i64 {
+        let own = self.opsets.get("").or(self.opsets.get("ai.onnx"));
+        own.copied().unwrap_or(DEFAULT_OPSET)
+    }
+}
+
 impl<'a> From<&'a Graph> for Cow<'a, Graph> {
     fn from(graph: &'a Graph) -> Self {
         Cow::Borrowed(graph)

@@ -9,4 +9,7 @@
 pub mod decoder;
 pub mod format;
 pub mod graph;
+pub mod infer;
+pub mod network;
+pub mod op;
 pub mod weights;

@@ -1,0 +1,133 @@
+use campana_tensor::TensorData;
+
+use super::*;
+use crate::graph::Value;
+
+fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
+    Node {
+        op_type: op_type.into(),
+        inputs: inputs.iter().map(ToString::to_string).collect(),
+        outputs: outputs.iter().map(ToString::to_string).collect(),
+        ..Node::default()
+    }
+}
+
+fn with(mut node: Node, name: &str, value: Attribute) -> Node {
+    node.attributes.insert(name.into(), value);
+    node
+}
+
+fn ints(values: &[i64]) -> Tensor {
+    Tensor::new(vec![values.len()], TensorData::I64(values.to_vec())).unwrap()
+}
+
+fn batch_of(dims: &[usize]) -> Vec<Dim> {
+    let fixed = dims.iter().map(|&extent| Dim::Fixed(extent));
+    [Dim::Symbol("N".into())].into_iter().chain(fixed).collect()
+}
+
+fn graph(input: Vec<Dim>, nodes: Vec<Node>, constants: &[(&str, Tensor)]) -> Graph {
+    Graph {
+        nodes,
+        inputs: vec![Value {
+            name: "x".into(),
+            element_type: Some(ElementType::F32),
+            shape: Some(input),
+        }],
+        constants: constants
+            .iter()
+            .map(|(name, tensor)| ((*name).to_owned(), tensor.clone()))
+            .collect(),
+        ..Graph::default()
+    }
+}
+
+fn infer_all(graph: &Graph) -> Values {
+    let ops = graph
+        .nodes
+        .iter()
+        .map(|node| Op::parse(node, graph.opset()));
+    infer(graph, &ops.collect::<Result<Vec<_>, _>>().unwrap()).unwrap()
+}
+
+/// `x.view(x.size(0), -1)` as exporters write it.
+#[test]
+fn a_view_by_computed_shape_is_known() {
+    let scalar = Tensor::new(vec![], TensorData::I64(vec![0])).unwrap();
+    let nodes = vec![
+        node("Shape", &["x"], &["shape"]),
+        node("Gather", &["shape", "zero"], &["batch"]),
+        with(
+            node("Unsqueeze", &["batch"], &["batches"]),
+            "axes",
+            Attribute::Ints(vec![0]),
+        ),
+        with(
+            node("Concat", &["batches", "rest"], &["to"]),
+            "axis",
+            Attribute::Int(0),
+        ),
+        node("Reshape", &["x", "to"], &["y"]),
+    ];
+    let graph = graph(
+        batch_of(&[4, 3, 3]),
+        nodes,
+        &[("zero", scalar), ("rest", ints(&[-1]))],
+    );
+    let values = infer_all(&graph);
+    assert_eq!(values["shape"].element_type, Some(ElementType::I64));
+    assert_eq!(values["y"].element_type, Some(ElementType::F32));
+    assert_eq!(values["y"].shape, Some(batch_of(&[36])));
+}
+
+#[test]
+fn windows_and_products_have_their_shapes() {
+    let floats = |shape: &[usize]| {
+        let len = shape.iter().product();
+        Tensor::new(shape.to_vec(), TensorData::F32(vec![0.0; len])).unwrap()
+    };
+    let conv = with(
+        node("Conv", &["x", "w"], &["c"]),
+        "pads",
+        Attribute::Ints(vec![1; 4]),
+    );
+    let conv = with(conv, "strides", Attribute::Ints(vec![2, 2]));
+    let nodes = vec![
+        conv,
+        node("GlobalAveragePool", &["c"], &["g"]),
+        node("Flatten", &["g"], &["f"]),
+        node("MatMul", &["f", "m"], &["y"]),
+    ];
+    let constants = [("w", floats(&[8, 3, 3, 3])), ("m", floats(&[8, 10]))];
+    let values = infer_all(&graph(batch_of(&[3, 17, 16]), nodes, &constants));
+    assert_eq!(values["c"].shape, Some(batch_of(&[8, 9, 8])));
+    assert_eq!(values["g"].shape, Some(batch_of(&[8, 1, 1])));
+    assert_eq!(values["y"].shape, Some(batch_of(&[10])));
+}
+
+#[test]
+fn types_follow_operators_not_names() {
+    let nodes = vec![
+        node("Greater", &["x", "x"], &["mask"]),
+        node("Where", &["mask", "x", "x"], &["chosen"]),
+        node("DynamicQuantizeLinear", &["x"], &["codes", "scale", "zero"]),
+        node("TopK", &["x", "k"], &["best", "places"]),
+        with(
+            node("Cast", &["places"], &["cast"]),
+            "to",
+            Attribute::Int(1),
+        ),
+    ];
+    let values = infer_all(&graph(batch_of(&[4]), nodes, &[("k", ints(&[1]))]));
+    let of = |name: &str| values[name].element_type.unwrap();
+    assert_eq!(of("mask"), ElementType::Bool);
+    assert_eq!(of("chosen"), ElementType::F32);
+    assert_eq!(
+        [of("codes"), of("scale"), of("zero")],
+        [ElementType::U8, ElementType::F32, ElementType::U8]
+    );
+    assert_eq!(
+        [of("best"), of("places"), of("cast")],
+        [ElementType::F32, ElementType::I64, ElementType::F32]
+    );
+}

@@ -1,0 +1,108 @@
+//! Which activations of a network are quantized to 8 bits.
+//!
+//! Quantized are the inputs of layers, of residual sums and of pools, except
+//! what a layer hands to the bias, normalization, clamp or (where engines fuse
+//! it) residual sum behind it: these are computed on the layer's accumulators.
+//! What only moves elements (max pools, slices, views) keeps the parameters of
+//! its input. Integer values, booleans and values of parameters alone are never
+//! quantized.
+
+use std::collections::HashSet;
+
+use super::{Network, Use};
+use crate::op::{Op, Pool};
+
+/// Where the sum behind a residual block is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResidualSums {
+    /// On the accumulators of the later of its two layers, as campana's engine does.
+    Fused,
+    /// On two quantized operands, as engines of the QDQ form do.
+    Separate,
+}
+
+/// Names of the activations to be quantized, in the graph's order.
+pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<String> {
+    let graph = network.graph();
+    let inputs = graph.inputs.iter().map(|value| (value.name.as_str(), None));
+    let made = graph.nodes.iter().enumerate().flat_map(|(i, node)| {
+        let outputs = node.outputs.iter().enumerate();
+        outputs.map(move |(output, name)| (name.as_str(), Some((i, output))))
+    });
+    let mut found = Vec::new();
+    let mut quantized: HashSet<&str> = HashSet::new();
+    for (name, producer) in inputs.chain(made) {
+        let is_moved = producer.is_some_and(|(node, output)| {
+            let input = network.node(node).inputs.first();
+            output == 0
+                && network.op(node).moves_elements()
+                && input.is_some_and(|input| quantized.contains(input.as_str()))
+        });
+        if is_moved {
+            quantized.insert(name);
+            continue;
+        }
+        let mut uses = network.uses(name).iter();
+        if network.is_activation(name)
+            && !network.is_output(name)
+            && uses.any(|usage| reads_codes(network, *usage))
+            && !is_in_epilogue(network, name, sums)
+        {
+            quantized.insert(name);
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+/// Whether an operator reads the value in 8 bits, or moves it to one that may.
+fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
+    match (network.op(usage.node), usage.input) {
+        (Op::Binary(_), Some(_)) => network.summands(usage.node).is_some(),
+        (Op::Conv(_) | Op::Gemm(_) | Op::MatMul, Some(0)) => network.layer(usage.node).is_some(),
+        (Op::AveragePool(pool), Some(0)) => has_integer_form(pool),
+        (Op::GlobalAveragePool, Some(0)) => true,
+        (op, Some(0)) => op.moves_elements(),
+        _ => false,
+    }
+}
+
+/// The integer average pools of runtimes have no dilations.
+fn has_integer_form(pool: &Pool) -> bool {
+    !pool.window.is_dilated()
+}
+
+/// Whether a value stays in the accumulators of what makes it.
+fn is_in_epilogue(network: &Network<'_>, name: &str, sums: ResidualSums) -> bool {
+    let Some((reader, input)) = network.sole_use(name) else {
+        return false;
+    };
+    let own = network.layer_of(name);
+    match network.op(reader) {
+        Op::BatchNormalization(_) => input == 0 && own.is_some(),
+        _ if network.is_clamp(reader) => {
+            let producer = network.producer(name);
+            own.is_some() || producer.is_some_and(|node| network.summands(node).is_some())
+        }
+        Op::Binary(_) => own.is_some_and(|own| {
+            if network
+                .bias(&own)
+                .is_some_and(|bias| bias.sum == Some(reader))
+            {
+                return true;
+            }
+            let Some(operands) = network.summands(reader) else {
+                return false;
+            };
+            // Of two layers the later one takes the sum into its epilogue.
+            let other = operands[1 - input];
+            let rival = network
+                .layer_of(other)
+                .filter(|rival| !rival.is_depthwise && network.sole_use(other).is_some());
+            sums == ResidualSums::Fused
+                && !own.is_depthwise
+                && rival.is_none_or(|rival| own.node > rival.node)
+        }),
+        _ => false,
+    }
+}

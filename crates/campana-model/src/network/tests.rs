@@ -1,0 +1,115 @@
+use super::*;
+use crate::graph::Value;
+
+fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
+    Node {
+        op_type: op_type.into(),
+        inputs: inputs.iter().map(ToString::to_string).collect(),
+        outputs: vec![output.into()],
+        ..Node::default()
+    }
+}
+
+fn floats(shape: &[usize]) -> Tensor {
+    let len = shape.iter().product();
+    Tensor::new(shape.to_vec(), TensorData::F32(vec![0.5; len])).unwrap()
+}
+
+fn graph(nodes: Vec<Node>, constants: &[(&str, &[usize])], outputs: &[&str]) -> Graph {
+    let value = |name: &str| Value {
+        name: name.into(),
+        element_type: Some(ElementType::F32),
+        shape: None,
+    };
+    Graph {
+        nodes,
+        inputs: vec![value("x")],
+        outputs: outputs.iter().map(|name| value(name)).collect(),
+        constants: constants
+            .iter()
+            .map(|(name, shape)| ((*name).to_owned(), floats(shape)))
+            .collect(),
+        ..Graph::default()
+    }
+}
+
+#[test]
+fn a_sum_with_one_constant_a_channel_is_a_bias() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c"),
+        node("Add", &["b", "c"], "y"),
+    ];
+    for (shape, is_bias) in [
+        (&[1, 4, 1, 1][..], true),
+        (&[4, 1, 1], true),
+        (&[4], false),
+        (&[1, 1, 1, 4], false),
+        (&[1], false),
+    ] {
+        let graph = graph(nodes.clone(), &[("w", &[4, 3, 1, 1]), ("b", shape)], &["y"]);
+        let network = Network::new(&graph).unwrap();
+        let layer = network.layer(0).unwrap();
+        let expected = is_bias.then_some(Bias {
+            name: "b",
+            sum: Some(1),
+            output: "y",
+        });
+        assert_eq!(network.bias(&layer), expected, "{shape:?}");
+    }
+}
+
+#[test]
+fn a_residual_block_is_quantized_at_its_ends() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c1"),
+        node("Relu", &["c1"], "r1"),
+        node("Conv", &["r1", "v"], "c2"),
+        node("Add", &["c2", "x"], "s"),
+        node("Relu", &["s"], "y"),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("v", &[3, 3, 1, 1])];
+    let graph = graph(nodes, &constants, &["y"]);
+    let network = Network::new(&graph).unwrap();
+    let found = |sums| quantized_activations(&network, sums);
+    assert_eq!(found(ResidualSums::Fused), ["x", "r1"]);
+    assert_eq!(found(ResidualSums::Separate), ["x", "r1", "c2"]);
+}
+
+#[test]
+fn integers_and_parameters_are_never_quantized() {
+    let nodes = vec![
+        node("Shape", &["x"], "shape"),
+        node("Slice", &["shape", "a", "b"], "part"),
+        node("Reshape", &["x", "part"], "v"),
+        node("Tanh", &["p"], "t"),
+        node("MatMul", &["v", "t"], "m"),
+        node("Add", &["m", "p2"], "y0"),
+        node("MatMul", &["y0", "w"], "y"),
+    ];
+    let constants: [(&str, &[usize]); 5] = [
+        ("a", &[1]),
+        ("b", &[1]),
+        ("p", &[4, 4]),
+        ("p2", &[4]),
+        ("w", &[4, 4]),
+    ];
+    let graph = graph(nodes, &constants, &["y"]);
+    let network = Network::new(&graph).unwrap();
+    assert!(network.is_parameter("t") && !network.is_activation("t"));
+    assert!(
+        network.layer(4).is_some(),
+        "weights computed from parameters"
+    );
+    let found = quantized_activations(&network, ResidualSums::Fused);
+    assert_eq!(found, ["x", "y0"]);
+}
+
+#[test]
+fn invalid_attributes_name_the_node() {
+    let mut conv = node("Conv", &["x", "w"], "c");
+    conv.name = "stem".into();
+    conv.attributes.insert("group".into(), Attribute::Int(0));
+    let graph = graph(vec![conv], &[("w", &[4, 3, 1, 1])], &["c"]);
+    let error = Network::new(&graph).unwrap_err();
+    assert!(error.to_string().starts_with("Conv \"stem\""), "{error}");
+}

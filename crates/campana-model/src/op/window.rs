@@ -1,0 +1,109 @@
+//! Attributes of operators that slide a window over spatial axes.
+
+use super::OpError;
+use super::attributes::{Attributes, extent};
+
+/// How padding is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AutoPad {
+    /// As given: elements before each spatial axis, then after each; empty for none.
+    Explicit(Vec<usize>),
+    /// So that the output has `ceil(input / stride)` elements, an odd one at the end.
+    SameUpper,
+    /// The same, an odd one at the beginning.
+    SameLower,
+}
+
+/// A window that slides over the spatial axes; lists are empty where the
+/// defaults (1, no padding, the weights' extents) apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Extents of the window.
+    pub kernel: Vec<usize>,
+    /// Distance of neighbouring windows.
+    pub strides: Vec<usize>,
+    /// Distance of neighbouring elements in a window.
+    pub dilations: Vec<usize>,
+    /// Elements around the input.
+    pub padding: AutoPad,
+}
+
+/// Attributes of `Conv` and `ConvTranspose`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// The window; its kernel may be empty, then the weights have it.
+    pub window: Window,
+    /// Groups of channels that do not see each other; at least 1.
+    pub groups: usize,
+}
+
+/// Attributes of the pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The window.
+    pub window: Window,
+    /// Whether a last window may begin inside and end outside of the input.
+    pub ceil: bool,
+    /// Whether padding counts in a mean.
+    pub count_padding: bool,
+}
+
+impl Window {
+    pub(super) fn parse(attributes: &Attributes<'_>) -> Result<Self, OpError> {
+        let padding = match attributes.string("auto_pad")?.unwrap_or("NOTSET") {
+            "NOTSET" | "" => AutoPad::Explicit(attributes.extents("pads", 0)?.unwrap_or_default()),
+            "VALID" => AutoPad::Explicit(Vec::new()),
+            "SAME_UPPER" => AutoPad::SameUpper,
+            "SAME_LOWER" => AutoPad::SameLower,
+            other => return Err(OpError(format!("attribute auto_pad is {other:?}"))),
+        };
+        Ok(Self {
+            kernel: attributes.extents("kernel_shape", 1)?.unwrap_or_default(),
+            strides: attributes.extents("strides", 1)?.unwrap_or_default(),
+            dilations: attributes.extents("dilations", 1)?.unwrap_or_default(),
+            padding,
+        })
+    }
+
+    /// The stride along a spatial axis.
+    pub fn stride(&self, axis: usize) -> usize {
+        self.strides.get(axis).copied().unwrap_or(1)
+    }
+
+    /// The dilation along a spatial axis.
+    pub fn dilation(&self, axis: usize) -> usize {
+        self.dilations.get(axis).copied().unwrap_or(1)
+    }
+
+    /// Whether elements of a window are apart from each other.
+    pub fn is_dilated(&self) -> bool {
+        self.dilations.iter().any(|&dilation| dilation > 1)
+    }
+}
+
+impl Convolution {
+    pub(super) fn parse(attributes: &Attributes<'_>) -> Result<Self, OpError> {
+        Ok(Self {
+            window: Window::parse(attributes)?,
+            groups: extent("group", attributes.int("group", 1)?, 1)?,
+        })
+    }
+
+    /// Whether weights of this shape give each output channel one input channel
+    /// of several: a depthwise convolution, with any multiplier. A grouped
+    /// convolution of wider groups is none, and neither is one over a single
+    /// channel.
+    pub fn is_depthwise(&self, weights: &[usize]) -> bool {
+        self.groups > 1 && weights.get(1) == Some(&1)
+    }
+}
+
+impl Pool {
+    pub(super) fn parse(attributes: &Attributes<'_>) -> Result<Self, OpError> {
+        Ok(Self {
+            window: Window::parse(attributes)?,
+            ceil: attributes.flag("ceil_mode", false)?,
+            count_padding: attributes.flag("count_include_pad", false)?,
+        })
+    }
+}
