@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use campana_model::format::onnx;
-use campana_model::graph::Graph;
+use campana_ir::format::onnx;
+use campana_ir::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::{
     MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Samples, Target,

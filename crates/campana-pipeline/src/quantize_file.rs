@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use campana_eval::report::quantize_page;
 use campana_formats::Format;
-use campana_model::format::container;
-use campana_model::graph::Graph;
+use campana_ir::format::container;
+use campana_ir::graph::Graph;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
     ActivationScale, Corrected, DataFile, Options, OutputModel, Placement, QuantizeReport,

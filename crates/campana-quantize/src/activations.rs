@@ -14,7 +14,7 @@ mod range;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use campana_model::graph::{Graph, Node, Value};
+use campana_ir::graph::{Graph, Node, Value};
 use campana_runtime::{Input, MOVES_CODES, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
@@ -151,7 +151,7 @@ impl<'g> Observer<'g> {
 
     /// A batch in parts, where the network takes any number of images.
     fn small(&self, batch: &Tensor) -> Vec<Tensor> {
-        use campana_model::graph::Dim;
+        use campana_ir::graph::Dim;
         let declared = self.graph.inputs[0]
             .shape
             .as_ref()
@@ -275,7 +275,7 @@ fn points(graph: &Graph, target: Target) -> Vec<String> {
 
 /// Whether a layer's filters see one channel each.
 fn is_depthwise(graph: &Graph, layer: Option<usize>) -> bool {
-    use campana_model::graph::Attribute;
+    use campana_ir::graph::Attribute;
     layer.is_some_and(|layer| match graph.nodes[layer].attributes.get("group") {
         Some(Attribute::Int(groups)) => *groups > 1,
         _ => false,

@@ -41,10 +41,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use campana_codebook::QuantizedTensor;
+use campana_ir::format::onnx;
+use campana_ir::graph::{Attribute, Dim, Graph, Node, Value};
+use campana_ir::weights::Role;
 use campana_kernels::ThreadPool;
-use campana_model::format::onnx;
-use campana_model::graph::{Attribute, Dim, Graph, Node, Value};
-use campana_model::weights::Role;
 use campana_onnx::Model;
 use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use campana_design::{Distribution, Family, Summary, predicted_sqnr_db};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use rayon::prelude::*;
 use serde::Serialize;

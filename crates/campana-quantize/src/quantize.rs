@@ -2,7 +2,7 @@
 
 use campana_codebook::QuantizedTensor;
 use campana_design::{Levels, Moments, Summary, design};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;

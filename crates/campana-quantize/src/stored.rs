@@ -3,7 +3,7 @@
 
 use campana_codebook::QuantizedTensor;
 use campana_design::Summary;
-use campana_model::weights::Role;
+use campana_ir::weights::Role;
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;

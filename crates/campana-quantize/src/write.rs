@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use campana_codebook::QuantizedTensor;
-use campana_model::weights::{ModelTensor, Origin};
+use campana_ir::weights::{ModelTensor, Origin};
 use campana_onnx::schema;
 use campana_onnx::{
     Content, DataLocation, Edits, Model, NewAttribute, NewNode, NewTensor, NewValueInfo,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use campana_codebook::Packing;
 use campana_design::{Family, lloyd_max};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use rayon::prelude::*;
 

@@ -1,6 +1,6 @@
 //! How far a network's outputs are from those of the float network.
 
-use campana_model::graph::Graph;
+use campana_ir::graph::Graph;
 use campana_tensor::Tensor;
 
 use crate::Error;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use campana_model::format::onnx;
-use campana_model::graph::{Graph, Node};
+use campana_ir::format::onnx;
+use campana_ir::graph::{Graph, Node};
 use campana_onnx::Model;
 use campana_tensor::TensorData;
 

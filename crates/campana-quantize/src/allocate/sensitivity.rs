@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use campana_design::{Family, lloyd_max};
+use campana_ir::format::onnx;
+use campana_ir::graph::{Graph, Node};
+use campana_ir::weights::{Role, constant_tensors};
 use campana_kernels::ThreadPool;
-use campana_model::format::onnx;
-use campana_model::graph::{Graph, Node};
-use campana_model::weights::{Role, constant_tensors};
 use campana_onnx::Model;
 use campana_rounding::Compensation;
 use campana_tensor::{Granularity, Partition, Tensor};
@@ -242,7 +242,7 @@ struct Weights {
 impl Weights {
     fn read(
         model: &Model,
-        tensor: &campana_model::weights::ModelTensor<'_>,
+        tensor: &campana_ir::weights::ModelTensor<'_>,
         shape: Vec<usize>,
         channel_axis: Option<usize>,
     ) -> Result<Self, Error> {

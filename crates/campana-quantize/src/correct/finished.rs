@@ -7,7 +7,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
-use campana_model::graph::Graph;
+use campana_ir::graph::Graph;
 use campana_tensor::TensorData;
 use serde::{Deserialize, Serialize};
 

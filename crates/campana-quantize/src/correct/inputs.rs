@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use campana_ir::graph::{Attribute, Node};
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_kernels::{Level, ThreadPool};
-use campana_model::graph::{Attribute, Node};
 use campana_rounding::SecondMoment;
 use campana_tensor::Tensor;
 use rayon::prelude::*;

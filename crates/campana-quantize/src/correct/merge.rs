@@ -14,7 +14,7 @@
 //! normalizations are a tenth of the file before, and a fortieth after.
 
 use campana_codebook::Storage;
-use campana_model::graph::{Attribute, Node};
+use campana_ir::graph::{Attribute, Node};
 
 /// ONNX's default for `epsilon`.
 const DEFAULT_EPSILON: f32 = 1e-5;

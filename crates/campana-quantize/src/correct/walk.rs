@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use campana_model::graph::{Graph, Value};
+use campana_ir::graph::{Graph, Value};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
@@ -186,7 +186,7 @@ impl Frontier {
             .values
             .keys()
             .filter(|kept| {
-                let reads = |node: &campana_model::graph::Node| node.inputs.contains(kept);
+                let reads = |node: &campana_ir::graph::Node| node.inputs.contains(kept);
                 nodes.iter().any(reads)
             })
             .collect();
@@ -252,7 +252,7 @@ pub(crate) fn unsupported(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use campana_model::graph::Node;
+    use campana_ir::graph::Node;
 
     fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
         Node {

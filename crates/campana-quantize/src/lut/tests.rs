@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use campana_codebook::LevelTables;
-use campana_model::graph;
+use campana_ir::graph;
 use campana_tensor::{Granularity, Partition, Tensor, TensorData};
 use half::f16;
 
@@ -424,7 +424,7 @@ fn to_graph(decoder: &Decoder, count: usize) -> graph::Graph {
 
 fn assert_found(decoder: &Decoder, tensors: &[QuantizedTensor]) {
     let mut graph = to_graph(decoder, tensors.len());
-    campana_model::decoder::take(&mut graph);
+    campana_ir::decoder::take(&mut graph);
     assert_eq!(
         graph.nodes.len(),
         tensors.len(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
 use campana_design::{Moments, Summary};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;

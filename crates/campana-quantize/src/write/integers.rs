@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use campana_codebook::QuantizedTensor;
-use campana_model::graph::Graph as Network;
-use campana_model::weights::Role;
+use campana_ir::graph::Graph as Network;
+use campana_ir::weights::Role;
 use campana_onnx::{AttributeValue, Content, Edits, Model, NewAttribute, NewNode, NewTensor};
 use campana_onnx::{Node, schema};
 use campana_runtime::MOVES_CODES;

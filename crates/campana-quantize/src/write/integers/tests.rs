@@ -1,4 +1,4 @@
-use campana_model::format::onnx;
+use campana_ir::format::onnx;
 use campana_onnx::{Dim, NewValueInfo, Source, opset_import};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Granularity, Tensor};
