@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use campana_eval::report::quantize_page;
 use campana_formats::Format;
 use campana_ir::format::container;
 use campana_ir::graph::Graph;
@@ -14,6 +13,7 @@ use campana_quantize::{
     QuantizedModel, Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels,
     stored_tensors,
 };
+use campana_report::quantize_page;
 
 use crate::bound::{Bounded, quantize_within};
 use crate::correction::{JobSamples, SampleChoice, correct_model};

@@ -3,14 +3,14 @@
 
 use campana_quantize::{QuantizeReport, StoredTensor, TensorReport};
 
-use super::chart;
-use super::distribution::thumbnail;
-use super::page::{
+use crate::chart;
+use crate::distribution::thumbnail;
+use crate::page::{
     self, bytes, decibels, escape, file_name, fixed, percent, plural, relative_error, shape,
     thousands, tile,
 };
-use super::stored;
-use super::tensor::badge;
+use crate::stored;
+use crate::tensor::badge;
 
 /// A layer's error stands out where its SQNR is so far below that of all
 /// weights together: half as much error again.

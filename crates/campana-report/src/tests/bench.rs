@@ -1,7 +1,7 @@
 //! The page about how long models take.
 
-use super::super::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page};
 use super::*;
+use crate::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page};
 
 const PEAK: BenchPeak = BenchPeak {
     integer_gops: 200.0,

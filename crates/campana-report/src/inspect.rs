@@ -2,11 +2,11 @@
 
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS, TensorInspection};
 
-use super::distribution::{tensor_class, thumbnail};
-use super::page::{
+use crate::distribution::{tensor_class, thumbnail};
+use crate::page::{
     self, bytes, decibels, escape, file_name, percent, plural, shape, significant, thousands, tile,
 };
-use super::tensor::{badge, card, family_name, outlier_share, predicted_sqnr_db};
+use crate::tensor::{badge, card, family_name, outlier_share, predicted_sqnr_db};
 
 /// Bit widths whose predicted SQNR the table shows, as `campana inspect` does.
 const TABLE_BITS: [u8; 4] = [2, 3, 4, 8];

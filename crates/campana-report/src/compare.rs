@@ -1,8 +1,8 @@
 //! The page of `campana compare`: accuracy, error and size of every design.
 
-use super::chart::{Path, Scale, picture, ticks};
-use super::page::{self, decibels, escape, file_name, fixed, percent, plural, thousands, tile};
-use crate::{CompareRow, pareto_front};
+use crate::chart::{Path, Scale, picture, ticks};
+use crate::page::{self, decibels, escape, file_name, fixed, percent, plural, thousands, tile};
+use campana_eval::{CompareRow, pareto_front};
 
 /// Units of a plot's canvas.
 const CANVAS: (i32, i32) = (1000, 500);
@@ -480,7 +480,25 @@ mod tests {
     use roxmltree::{Document, ParsingOptions};
 
     use super::*;
-    use crate::compare::tests::row;
+    use campana_eval::TensorSqnr;
+
+    fn row(method: &str, bits: u8, output_bytes: u64, top1: Option<f64>) -> CompareRow {
+        CompareRow {
+            method: method.to_owned(),
+            bits,
+            granularity: "tensor".to_owned(),
+            mse: 1.5e-5,
+            sqnr_db: Some(20.0),
+            bits_per_weight: f64::from(bits) + 0.1,
+            output_bytes,
+            top1,
+            agreement: top1,
+            tensors: vec![TensorSqnr {
+                name: "w".to_owned(),
+                sqnr_db: Some(20.0),
+            }],
+        }
+    }
 
     fn page(rows: Vec<CompareRow>) -> String {
         let report = CompareReport {

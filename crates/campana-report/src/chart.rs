@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::page::{escape, minus, significant};
+use crate::page::{escape, minus, significant};
 
 /// A linear map from values to canvas units.
 #[derive(Clone, Copy, Debug)]

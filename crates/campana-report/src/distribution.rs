@@ -6,9 +6,9 @@ use campana_design::{Distribution, Family};
 use campana_quantize::inspect::{Histogram, TensorInspection};
 use campana_quantize::{Sharing, StoredTensor};
 
-use super::chart::{self, Path, Scale, ticks};
-use super::page::{capitalized, percent, plural, significant};
-use super::tensor::is_constant;
+use crate::chart::{self, Path, Scale, ticks};
+use crate::page::{capitalized, percent, plural, significant};
+use crate::tensor::is_constant;
 
 /// Canvas units of a histogram bin.
 const BIN_WIDTH: i32 = 20;

@@ -3,11 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chart;
-use super::page::{
+use crate::chart;
+use crate::page::{
     self, bytes, escape, file_name, fixed, percent, plural, significant, thousands, tile,
 };
-use crate::Peak;
+use campana_runtime::Peak;
 
 /// What `campana bench` measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

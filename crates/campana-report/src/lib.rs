@@ -1,4 +1,4 @@
-//! Pages for people: one self-contained HTML file each.
+//! Pages for people: one self-contained HTML file each, of what was measured.
 //!
 //! A page holds its style, its pictures and the few lines of script that sort
 //! a table; it loads nothing from anywhere, and says so to the browser in a
@@ -6,6 +6,7 @@
 //! fits a phone. Every text that comes from a model is escaped.
 //!
 //! Pages are also well-formed XML, which is how the tests read them.
+#![forbid(unsafe_code)]
 
 mod bench;
 mod chart;

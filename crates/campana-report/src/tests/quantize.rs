@@ -2,8 +2,8 @@
 
 use campana_quantize::{CorrectionReport, QuantizeReport, Sharing, StoredTensor, TensorReport};
 
-use super::super::quantize_page;
 use super::*;
+use crate::quantize_page;
 
 /// A 4-bit tensor of 16 levels and four channels.
 fn stored(index: usize, name: &str, sharing: Sharing) -> StoredTensor {

@@ -3,9 +3,9 @@
 
 use campana_quantize::inspect::Inspection;
 
-use super::chart;
-use super::inspect::sections;
-use super::page::{self, bytes, decibels, escape, fixed, percent, plural, thousands, tile};
+use crate::chart;
+use crate::inspect::sections;
+use crate::page::{self, bytes, decibels, escape, fixed, percent, plural, thousands, tile};
 
 /// What the demo measured.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct DemoRow {
 /// The page of a demo: one HTML file that needs no other and no network.
 ///
 /// A table and a chart of the models' sizes and quality are followed by what
-/// [`inspect_page`](super::inspect_page) shows. Top-1, agreement and latency
+/// [`inspect_page`](crate::inspect_page) shows. Top-1, agreement and latency
 /// have a column where any row knows them.
 ///
 /// # Panics

@@ -9,7 +9,7 @@ use campana_design::{Summary, predicted_sqnr_db};
 use campana_quantize::inspect::{HISTOGRAM_BINS, Histogram, Inspection, TensorInspection};
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::{DemoReport, DemoRow, demo_page, inspect_page};
+use crate::{DemoReport, DemoRow, demo_page, inspect_page};
 
 /// What a page of 60 tensors may take: a limit that keeps EfficientNet-Lite0
 /// (50 tensors) far below the 2 MB that are promised.

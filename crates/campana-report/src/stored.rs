@@ -3,11 +3,11 @@
 
 use campana_quantize::Sharing;
 
-use super::chart::{self, Path, Scale};
-use super::distribution::{Quantizer, figure};
-use super::page::{bytes, decibels, escape, fixed, percent, plural, shape, significant, thousands};
-use super::quantize::Row;
-use super::tensor::{badge, closeness, is_constant, predicted_sqnr_db};
+use crate::chart::{self, Path, Scale};
+use crate::distribution::{Quantizer, figure};
+use crate::page::{bytes, decibels, escape, fixed, percent, plural, shape, significant, thousands};
+use crate::quantize::Row;
+use crate::tensor::{badge, closeness, is_constant, predicted_sqnr_db};
 
 /// Columns of the chart of channels; of more channels several share one.
 const MAX_COLUMNS: usize = 128;

@@ -4,9 +4,9 @@
 use campana_design::Family;
 use campana_quantize::inspect::{OUTLIER_DEVIATIONS, TensorInspection};
 
-use super::chart::{self, Path, Scale};
-use super::distribution::{Quantizer, figure, tensor_class};
-use super::page::{
+use crate::chart::{self, Path, Scale};
+use crate::distribution::{Quantizer, figure, tensor_class};
+use crate::page::{
     capitalized, decibels, escape, percent, plural, relative_error, shape, significant,
 };
 
@@ -213,7 +213,7 @@ fn rounded_decibels(db: f64) -> String {
     if db == f64::INFINITY {
         "∞".to_owned()
     } else {
-        super::page::fixed(db, 0)
+        crate::page::fixed(db, 0)
     }
 }
 
