@@ -1,4 +1,5 @@
-//! Finding weights that a graph computes from codes and levels.
+//! Finding weights that a graph computes from codes and levels, and
+//! [`encode`]: making graphs that do.
 //!
 //! A quantized model in plain ONNX holds a few operators for each weight that
 //! turn packed bytes into floats (the project's page on the ONNX form says
@@ -12,6 +13,7 @@
 //! of bytes (or of digits or bit planes in bytes) in tables of at most 256
 //! levels. Whatever else a graph computes from constants is left alone.
 
+pub mod encode;
 mod evaluate;
 mod form;
 mod groups;

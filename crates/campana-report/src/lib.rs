@@ -16,6 +16,7 @@ mod distribution;
 mod inspect;
 mod page;
 mod quantize;
+mod quantize_report;
 mod stored;
 mod tensor;
 
@@ -25,6 +26,7 @@ pub use demo::{DemoReport, DemoRow, demo_page};
 pub use inspect::inspect_page;
 pub use page::thousands;
 pub use quantize::quantize_page;
+pub use quantize_report::{AllocationReport, DropReport, QuantizeReport};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! The page of `campana quantize`: what became of a model, what it costs,
 //! which layers hurt and what to do about them.
 
-use campana_quantize::{QuantizeReport, StoredTensor, TensorReport};
+use crate::QuantizeReport;
+use campana_quantize::{StoredTensor, TensorReport};
 
 use crate::chart;
 use crate::distribution::thumbnail;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use campana_design::Method;
+use campana_export::{OutputModel, Placement};
 use campana_onnx::{Model, Source};
 use campana_quantize::inspect::inspect;
 use campana_quantize::{
-    Error, ErrorKind, MethodChoice, Options, OutputModel, Placement, Progress, QuantizeReport,
-    quantize, round_levels, stored_tensors,
+    Error, ErrorKind, MethodChoice, Options, Progress, quantize, round_levels, stored_tensors,
 };
+use campana_report::QuantizeReport;
 use campana_report::{inspect_page, quantize_page};
 
 /// Why the report says that nothing was corrected.

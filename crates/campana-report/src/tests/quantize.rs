@@ -1,6 +1,8 @@
 //! The page about a quantized model.
 
-use campana_quantize::{CorrectionReport, QuantizeReport, Sharing, StoredTensor, TensorReport};
+use crate::QuantizeReport;
+use campana_calibrate::CorrectionReport;
+use campana_quantize::{Sharing, StoredTensor, TensorReport};
 
 use super::*;
 use crate::quantize_page;
