@@ -17,7 +17,7 @@ def main(glue, module, page):
     web = ROOT / "web"
     compressed = gzip.compress(Path(module).read_bytes(), 9, mtime=0)
     parts = {
-        "REPORT_STYLE": (ROOT / "crates/campana-eval/src/report/page.css").read_text(),
+        "REPORT_STYLE": (ROOT / "crates/campana-report/src/page.css").read_text(),
         "STYLE": (web / "page.css").read_text(),
         "WORKER": Path(glue).read_text() + (web / "worker.js").read_text(),
         "MODULE": base64.b64encode(compressed).decode(),

@@ -30,6 +30,7 @@
 //! assert!(mse < 0.02 * summary.moments().variance);
 //! ```
 
+mod code_bits;
 mod distortion;
 mod distribution;
 mod empirical;
@@ -39,6 +40,7 @@ mod generalized_gaussian;
 mod goodness_of_fit;
 mod grid;
 mod half_line;
+pub mod integer_levels;
 mod kmeans;
 pub mod lloyd_max;
 mod methods;
@@ -52,6 +54,7 @@ mod shared;
 mod summary;
 pub mod uniform;
 
+pub use code_bits::code_bits;
 pub use distortion::{predicted_mse, predicted_sqnr_db};
 pub use distribution::{Distribution, Family};
 pub use empirical::Empirical;

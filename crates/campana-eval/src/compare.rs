@@ -8,12 +8,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use campana_model::format::onnx;
-use campana_model::graph::Graph;
+use campana_calibrate::{Samples, correct};
+use campana_export::{OutputModel, Placement};
+use campana_ir::format::onnx;
+use campana_ir::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::{
-    MethodChoice, Options, OutputModel, Placement, Progress, QuantizedModel, Samples, Target,
-    correct, quantize, sqnr_db,
+    MethodChoice, Options, Progress, QuantizedModel, Target, quantize, sqnr_db,
 };
 use campana_tensor::{Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! Datasets, preprocessing and metrics: what turns a network and a folder of
-//! pictures into numbers; and the pages that [`report`] them.
+//! pictures into numbers.
 //!
 //! A [`Sidecar`] says what a model expects of its input, a [`Dataset`] decodes
 //! pictures to that in threads ahead of the inference, an [`AccuracyTally`]
@@ -36,7 +36,6 @@ mod evaluate;
 mod metric;
 mod network;
 mod preprocess;
-pub mod report;
 mod sidecar;
 
 pub use campana_runtime::{NodeTime, Peak};

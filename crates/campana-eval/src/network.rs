@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use campana_model::format::onnx;
-use campana_model::graph::{Dim, Graph};
+use campana_ir::format::onnx;
+use campana_ir::graph::{Dim, Graph};
 use campana_runtime::{Input, NodeTime, Peak, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 

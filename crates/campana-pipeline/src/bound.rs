@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
+use campana_allocate::{Allocator, Budget, DropEstimator};
+use campana_calibrate::{Corrected, Samples, Sensitivity, assumed_sensitivities, sensitivities};
 use campana_eval::{
     BatchOptions, Candidate, Dataset, DatasetOptions, Network, Preprocessing, evaluate,
 };
+use campana_export::{OutputModel, Placement};
 use campana_onnx::Model;
-use campana_quantize::{
-    AllocationReport, Allocator, Budget, Corrected, DropEstimator, DropReport, OutputModel,
-    Placement, Plan, QuantizedModel, Samples, Sensitivity, assumed_sensitivities, causes,
-    quantized_graph, sensitivities,
-};
+use campana_quantize::{Plan, QuantizedModel, causes, quantized_graph};
+use campana_report::{AllocationReport, DropReport};
 
 use crate::correction::{JobSamples, SampleChoice, correct_model};
 use crate::error::Context;

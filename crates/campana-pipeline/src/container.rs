@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use campana_model::format::container;
+use campana_ir::format::container;
 use campana_onnx::Model;
 use serde::Serialize;
 

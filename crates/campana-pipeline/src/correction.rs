@@ -3,11 +3,10 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
+use campana_calibrate::{Corrected, FinishedLayers, Rounding, Samples, correct};
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
-use campana_quantize::{
-    Corrected, FinishedLayers, QuantizedModel, Rounding, Samples, TensorOutcome, causes, correct,
-};
+use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
 use crate::error::Context;
 use crate::journal::LayerJournal;

@@ -121,9 +121,9 @@ impl Cause for campana_formats::Error {
     }
 }
 
-impl Cause for campana_model::format::Error {
+impl Cause for campana_ir::format::Error {
     fn kind(&self) -> ErrorKind {
-        use campana_model::format::ErrorKind as Format;
+        use campana_ir::format::ErrorKind as Format;
         match self.kind() {
             Format::File(campana_onnx::ErrorKind::Io) => ErrorKind::Io,
             Format::Unsupported => ErrorKind::Unsupported,

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use campana_quantize::{FinishedLayer, FinishedLayers};
+use campana_calibrate::{FinishedLayer, FinishedLayers};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campana_model::weights::Role;
+use campana_ir::weights::Role;
 use campana_quantize::{Options, Plan, PlannedTensor, QuantizedModel};
 
 use crate::error::Context;

@@ -4,16 +4,19 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use campana_eval::report::quantize_page;
+use campana_allocate::quantize_at_rate;
+use campana_calibrate::{Corrected, calibrate};
+use campana_export::{DataFile, OutputModel, Placement};
 use campana_formats::Format;
-use campana_model::format::container;
-use campana_model::graph::Graph;
+use campana_ir::format::container;
+use campana_ir::graph::Graph;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
-    ActivationScale, Corrected, DataFile, Options, OutputModel, Placement, QuantizeReport,
-    QuantizedModel, Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels,
+    ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
 };
+use campana_report::QuantizeReport;
+use campana_report::quantize_page;
 
 use crate::bound::{Bounded, quantize_within};
 use crate::correction::{JobSamples, SampleChoice, correct_model};

@@ -7,12 +7,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use campana_export::SafetensorsForm;
 use campana_formats::{TensorEntry, TensorFile, encode_f32};
 use campana_quantize::inspect::{Inspection, TensorInspection, inspect_values};
 use campana_quantize::{
-    Options, Prices, QuantizeReport, QuantizedWeights, SafetensorsForm, TOO_SMALL, Target,
-    TensorReport, Weights, quantize_weights,
+    Options, Prices, QuantizedWeights, TOO_SMALL, Target, TensorReport, Weights, quantize_weights,
 };
+use campana_report::QuantizeReport;
 use rayon::prelude::*;
 
 use crate::error::Context;

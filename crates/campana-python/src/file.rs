@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use campana_eval::report::inspect_page;
 use campana_pipeline::{EvaluateJob, Overwrite, check_differs, write_file};
 use campana_quantize::Progress;
+use campana_report::inspect_page;
 use pyo3::prelude::*;
 
 use crate::error::{argument, exception};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use campana_model::format::onnx;
-use campana_model::graph::{Dim, Value};
+use campana_ir::format::onnx;
+use campana_ir::graph::{Dim, Value};
 use campana_pipeline::causes;
 use campana_runtime::{Input, Plan, PlanOptions};
 use campana_tensor::{ElementType, Tensor, TensorData};

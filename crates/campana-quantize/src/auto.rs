@@ -12,7 +12,7 @@
 //! What a ReLU makes of a Gaussian input has m^2 = 0.467. The second term is
 //! what tells apart two designs of the same MSE of which one shifts the mean
 //! of its channels: on ResNet-20 at 4 bits that costs 1.2 points of accuracy
-//! at 0.1 dB. Where the mean is [corrected](crate::correct) afterwards, it
+//! at 0.1 dB. Where the mean is corrected afterwards, it
 //! counts nothing.
 //!
 //! Designs of different granularity take different numbers of bytes, those of
@@ -29,12 +29,12 @@
 
 use campana_codebook::QuantizedTensor;
 use campana_design::{Levels, kmeans_levels, kmeans_nearly};
+use campana_ir::decoder::encode::decoded_len_bytes;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 use crate::shared::{GroupParameters, gather, shared_levels, spread};
 use crate::store::{Precision, Stored, store};
-use crate::write::decoded_len_bytes;
 
 /// Squared mean over variance of max(0, x) for x ~ N(0, 1):
 /// (1 / 2 pi) / (1/2 - 1 / 2 pi).

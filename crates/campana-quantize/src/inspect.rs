@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use campana_design::{Distribution, Family, Summary, predicted_sqnr_db};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::quantize::{check_finite, read_weights};
-use crate::{Error, ErrorKind, Progress};
+use crate::error::{Error, ErrorKind};
+use crate::progress::Progress;
+use crate::weights::{check_finite, read_weights};
 
 /// A weight this many standard deviations from the mean counts as an outlier:
 /// one in 16,000 for a Gaussian, one in 290 for a Laplace distribution.

@@ -1,64 +1,51 @@
-//! From a model to a quantized model: what each tensor becomes, the design of
-//! its levels, and the model written again in the form that was asked for.
+//! What becomes of a model's weights: which tensors, the design of their
+//! levels, and how they are stored.
 //!
 //! ```no_run
 //! use campana_onnx::Model;
-//! use campana_quantize::{Options, OutputModel, Placement, Silent, Target, quantize};
+//! use campana_quantize::{Options, Silent, quantize};
 //!
-//! let (input, output) = ("model.onnx".as_ref(), "smaller.onnx".as_ref());
-//! let model = Model::open(input)?;
+//! let model = Model::open("model.onnx".as_ref())?;
 //! let quantized = quantize(&model, &Options { bits: 4, ..Options::default() }, &Silent)?;
-//! let placement = Placement::of(input, output);
-//! let written = OutputModel::new(&model, &quantized, &[], Target::Lut, &placement)?;
-//! written.write(&mut std::fs::File::create(output)?)?;
+//! for outcome in &quantized.tensors {
+//!     println!("{}: {} bytes", outcome.tensor.name, outcome.report.output_bytes);
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 
-mod activations;
-mod allocate;
+mod activation;
 mod auto;
-mod correct;
+mod choice;
 mod error;
-mod external;
+pub mod graph;
 pub mod inspect;
-pub mod lut;
-mod opset;
+mod integer_levels;
+pub mod kept;
 mod options;
+pub mod outcome;
+mod plan;
 mod progress;
 mod quantize;
-mod rate;
-mod report;
 mod residual;
-mod safetensors_form;
-mod shared;
-mod store;
+pub mod shared;
+pub mod store;
 mod stored;
-mod whole_levels;
+pub mod weights;
 mod widths;
-mod write;
 
-pub use activations::{ActivationScale, RangeMethod, calibrate};
-pub use allocate::{
-    Allocation, Allocator, Budget, DropEstimate, DropEstimator, OutputLen, Plan, PlannedTensor,
-    Sensitivity, assumed_sensitivities, sensitivities,
-};
+pub use activation::{ActivationScale, RangeMethod};
 pub use auto::Prices;
-pub use correct::{
-    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Samples, correct,
-    quantized_graph,
-};
+pub use choice::{MethodChoice, Target, TensorChoice};
 pub use error::{Error, ErrorKind, causes};
-pub use external::{DataFile, Placement};
-pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
+pub use graph::quantized_graph;
+pub use integer_levels::{round_levels, round_outcome};
+pub use options::{NamePattern, Options, RateGoal};
+pub use outcome::{QuantizedModel, TensorOutcome, TensorReport, sqnr_db, zero_share};
+pub use plan::{Plan, PlannedTensor};
 pub use progress::{Progress, Silent};
 pub use quantize::{
-    QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,
-    quantize_weights, sqnr_db,
+    QuantizedWeights, TOO_SMALL, Weights, quantize, quantize_tensor, quantize_weights,
 };
-pub use rate::{RateGoal, quantize_at_rate, zero_share};
-pub use report::{AllocationReport, DropReport, QuantizeReport, TensorReport};
-pub use safetensors_form::SafetensorsForm;
+pub use residual::shares_in_sums;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
-pub use whole_levels::round_levels;
-pub use write::OutputModel;

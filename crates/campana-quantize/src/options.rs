@@ -1,12 +1,13 @@
 //! What the user can choose.
 
-use std::fmt;
 use std::str::FromStr;
 
-use campana_design::Method;
 use campana_tensor::Granularity;
 
-use crate::{Error, ErrorKind, Plan, RangeMethod, RateGoal};
+use crate::activation::RangeMethod;
+use crate::choice::{DEFAULT_BITS, MethodChoice, Target, TensorChoice};
+use crate::error::{Error, ErrorKind};
+use crate::plan::Plan;
 
 /// Everything that decides what becomes of a model.
 #[derive(Clone, Debug)]
@@ -24,11 +25,11 @@ pub struct Options {
     /// What each weight tensor becomes, where that is planned; comes before
     /// all of the above but `keep` and `bits_for`.
     pub plan: Option<Plan>,
-    /// Whether [`correct`](crate::correct()) will follow: errors of the mean
+    /// Whether a correction will follow: errors of the mean
     /// of a channel then count nothing where `auto` chooses.
     pub means_are_corrected: bool,
     /// What codes for the container's entropy coder keep to, instead of a
-    /// width; see [`quantize_at_rate`](crate::quantize_at_rate).
+    /// width.
     pub rate: Option<RateGoal>,
     /// The form in which the model is written.
     pub target: Target,
@@ -39,7 +40,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            bits: 4,
+            bits: DEFAULT_BITS,
             method: MethodChoice::Auto,
             granularity: Granularity::PerChannel,
             keep: Vec::new(),
@@ -137,150 +138,49 @@ impl Options {
     }
 
     /// Bits that `bits_for` gives a weight tensor; the last match counts.
-    pub(crate) fn bits_for(&self, name: &str) -> Option<u8> {
+    pub fn bits_for(&self, name: &str) -> Option<u8> {
         let mut patterns = self.bits_for.iter().rev();
         let special = patterns.find(|(pattern, _)| pattern.matches(name));
         special.map(|(_, bits)| *bits)
     }
 }
 
-/// What becomes of one weight tensor.
+/// What codes for an entropy coder keep to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TensorChoice {
-    /// Bits of a code; `None` to keep the tensor float.
-    pub bits: Option<u8>,
-    /// How levels are designed.
-    pub method: MethodChoice,
-    /// What shares a codebook or a scale.
-    pub granularity: Granularity,
-    /// Relative output error that a byte must save to be worth it, where `auto`
-    /// chooses; `None` for the price that all tensors have.
-    pub byte_price: Option<f64>,
-    /// Whether products are on integers. Codes and decoder may then take more
-    /// bytes than the floats, because small tensors need codes too; and where
-    /// `auto` chooses, all channels of a dense layer share one table: at batch 1
-    /// its time is that of reading its weights, and kernels look up codes of one
-    /// table in registers.
-    pub on_integers: bool,
+pub enum RateGoal {
+    /// At most this many bits a weight, from 0.1 to 8.
+    Bits(f64),
+    /// At least this share of the weights is zero, above 0 and below 1: zeros
+    /// are the cheapest codes, so that pruning is a question of the rate.
+    Zeros(f64),
 }
 
-/// A method, or the choice among all of them by what they measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MethodChoice {
-    /// For each tensor the design with the least measured error at equal
-    /// stored bytes.
-    Auto,
-    /// One method for all tensors.
-    Fixed(Method),
-}
-
-impl MethodChoice {
-    /// The granularity that a method has where none is chosen: per tensor, as
-    /// the methods are defined; `auto` decides per channel what pays.
-    pub fn default_granularity(self) -> Granularity {
+impl RateGoal {
+    /// What a model may have at most: bits a weight, or the share of weights
+    /// that are not zero.
+    pub fn limit(self) -> f64 {
         match self {
-            Self::Auto => Granularity::PerChannel,
-            Self::Fixed(_) => Granularity::PerTensor,
-        }
-    }
-}
-
-impl fmt::Display for MethodChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fixed(method) => method.fmt(f),
-        }
-    }
-}
-
-impl FromStr for MethodChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        text.parse().map(Self::Fixed).map_err(|_| {
-            let names: Vec<String> = Method::ALL.iter().map(ToString::to_string).collect();
-            format!("not a method: use auto, {}", names.join(", "))
-        })
-    }
-}
-
-/// The form in which a quantized model is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Codes in bytes, decoded by standard operators of opset 7 and later.
-    Lut,
-    /// 4-bit codes as `uint4` tensors (opset 21); other widths as in `Lut`.
-    LutUint4,
-    /// Codes as in `Lut`, with levels that are whole numbers times a scale, and
-    /// activations rounded to 8 bits: for engines that compute on both.
-    W4a8,
-    /// Weights as 8-bit whole numbers and activations rounded to 8 bits, as
-    /// stock runtimes compute with (QDQ form).
-    Int8,
-    /// The decoded weights as plain floats: same size, no speed gained.
-    Float,
-    /// As `Lut`, in campana's entropy-coded container.
-    Campana,
-}
-
-impl Target {
-    /// All targets.
-    pub const ALL: [Self; 6] = [
-        Self::Lut,
-        Self::LutUint4,
-        Self::W4a8,
-        Self::Int8,
-        Self::Float,
-        Self::Campana,
-    ];
-
-    /// The name on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lut => "lut",
-            Self::LutUint4 => "lut-uint4",
-            Self::W4a8 => "w4a8",
-            Self::Int8 => "int8",
-            Self::Float => "float",
-            Self::Campana => "campana",
-        }
-    }
-}
-
-impl Target {
-    /// Bits of a code where none are asked for.
-    pub fn default_bits(self) -> u8 {
-        match self {
-            Self::Int8 => 8,
-            _ => Options::default().bits,
+            Self::Bits(bits) => bits,
+            Self::Zeros(share) => 1.0 - share,
         }
     }
 
-    /// Whether activations are rounded to 8 bits.
-    pub fn rounds_activations(self) -> bool {
-        matches!(self, Self::W4a8 | Self::Int8)
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let names = Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL
-            .into_iter()
-            .find(|target| target.as_str() == text)
-            .ok_or_else(|| format!("not a target: use one of {names}"))
+    /// Whether the goal is in its range.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not.
+    pub fn check(self) -> Result<(), Error> {
+        let message = match self {
+            Self::Bits(bits) if !(0.1..=8.0).contains(&bits) => {
+                format!("the rate must be 0.1 to 8 bits a weight, not {bits}")
+            }
+            Self::Zeros(share) if !(share > 0.0 && share < 1.0) => {
+                format!("the share of zeros must be above 0 and below 1, not {share}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidArgument, message))
     }
 }
 

@@ -1,51 +1,28 @@
 //! From a model to its quantized tensors.
 
 use campana_codebook::QuantizedTensor;
-use campana_design::{Levels, Moments, Summary, design};
-use campana_model::weights::{ModelTensor, Role, constant_tensors};
+use campana_design::{Levels, Summary, design};
+use campana_ir::decoder::encode::decoded_len_bytes;
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 use crate::auto::{Prices, Tables, best_design};
+use crate::choice::{MethodChoice, TensorChoice};
+use crate::error::{Error, ErrorKind};
+use crate::kept::{check_patterns, keep, kept_beforehand};
+use crate::options::Options;
+use crate::outcome::{QuantizedModel, TensorOutcome, TensorReport, clip, sqnr_db};
+use crate::progress::Progress;
 use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
+use crate::weights::{check_finite, count, float_len_bytes, read_weights, shape};
 use crate::widths::Widths;
-use crate::write::decoded_len_bytes;
-use crate::{
-    Error, ErrorKind, MethodChoice, Options, Progress, Target, TensorChoice, TensorReport,
-};
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
 const MOST_DECODER_BYTES: usize = 4096;
-
-/// A model's tensors with what became of each.
-#[derive(Debug)]
-pub struct QuantizedModel<'m> {
-    /// The constant float tensors, in the file's order.
-    pub tensors: Vec<TensorOutcome<'m>>,
-    /// What it will be written as; a correction rounds levels as this asks.
-    pub target: Target,
-}
-
-/// What became of one tensor.
-#[derive(Clone, Debug)]
-pub struct TensorOutcome<'m> {
-    /// The tensor in the model.
-    pub tensor: ModelTensor<'m>,
-    /// Its codes and levels; `None` where it stays float.
-    pub quantized: Option<QuantizedTensor>,
-    /// Other values of a tensor that stays float, which make up for errors of
-    /// quantized ones; row-major.
-    pub corrected: Option<Vec<f32>>,
-    /// Sum of the squared weights; 0 where it stays float.
-    pub energy: f64,
-    /// Sum of the squared errors of the weights.
-    pub squared_error: f64,
-    /// What is said of it.
-    pub report: TensorReport,
-}
 
 /// Quantizes the weights of a model; biases, parameters of normalizations,
 /// what the user keeps and what is too small to gain stay float.
@@ -112,76 +89,16 @@ pub fn quantize<'m>(
     })
 }
 
-/// A pattern that fits nothing is a typing error that would go unnoticed.
-pub(crate) fn check_patterns(options: &Options, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
-    let weights = tensors
-        .iter()
-        .filter(|tensor| matches!(tensor.role, Role::Weight { .. }));
-    options.check_names(&weights.map(|tensor| tensor.name).collect::<Vec<_>>())
-}
-
-/// Why a tensor stays float, as far as can be said without its data.
-pub(crate) fn kept_beforehand(tensor: &ModelTensor<'_>, options: &Options) -> Option<String> {
-    match &tensor.role {
-        Role::Other(purpose) => Some(purpose.clone()),
-        Role::Weight { .. } if options.keeps(tensor.name) => Some("kept by --keep".to_owned()),
-        Role::Weight { .. } if tensor.proto.count().is_ok_and(|count| count == 0) => {
-            Some("empty".to_owned())
-        }
-        Role::Weight { .. } if options.choice_of(tensor.name).bits.is_none() => {
-            Some("kept by the plan".to_owned())
-        }
-        Role::Weight { .. } => None,
-    }
-}
-
-pub(crate) fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
-    // Negative or overflowing extents are refused when the data is read.
-    tensor
-        .proto
-        .dims
-        .iter()
-        .map(|&dim| usize::try_from(dim).unwrap_or(0))
-        .collect()
-}
-
-pub(crate) fn count(tensor: &ModelTensor<'_>) -> usize {
-    count_in(&shape(tensor))
-}
-
-/// Elements of a tensor of this shape. Extents that overflow are refused when
-/// the data is read.
-pub(crate) fn count_in(shape: &[usize]) -> usize {
-    shape
-        .iter()
-        .fold(1, |product, &dim| product.saturating_mul(dim))
-}
-
-pub(crate) fn float_len_bytes(tensor: &ModelTensor<'_>) -> usize {
-    tensor
-        .proto
-        .element_type
-        .len_bytes(count(tensor))
-        .unwrap_or(0)
-}
-
-pub(crate) fn keep(tensor: ModelTensor<'_>, reason: String) -> TensorOutcome<'_> {
-    let element_bits = tensor.proto.element_type.bits().unwrap_or(0);
-    let bytes = float_len_bytes(&tensor) as u64;
-    TensorOutcome {
-        report: TensorReport {
-            op: tensor.op_type.to_owned(),
-            ..TensorReport::kept(tensor.name, shape(&tensor), element_bits, bytes, reason)
-        },
-        tensor,
-        quantized: None,
-        corrected: None,
-        energy: 0.0,
-        squared_error: 0.0,
-    }
-}
-
-pub(crate) fn quantize_tensor<'m>(
+/// Quantizes one weight tensor of a model as it was chosen.
+///
+/// # Errors
+///
+/// Where it cannot be read or a weight is NaN or infinite.
+///
+/// # Panics
+///
+/// Where the tensor is no weight.
+pub fn quantize_tensor<'m>(
     model: &Model,
     tensor: ModelTensor<'m>,
     choice: TensorChoice,
@@ -365,52 +282,10 @@ fn gains(weights: &Weights<'_>, quantized: &QuantizedTensor) -> bool {
         || decoded_len_bytes(quantized, weights.name) < (float + weights.name.len()) as u64
 }
 
-/// The weights of a tensor.
-pub(crate) fn read_weights(model: &Model, tensor: &ModelTensor<'_>) -> Result<Vec<f32>, Error> {
-    model.read_f32(tensor.proto).map_err(|error| {
-        let message = format!("cannot read tensor '{}'", tensor.name);
-        Error::new(ErrorKind::InvalidModel, message).with_source(error)
-    })
-}
-
-/// An error where some weights of a tensor are not finite.
-pub(crate) fn check_finite(name: &str, moments: &Moments) -> Result<(), Error> {
-    if moments.non_finite == 0 {
-        return Ok(());
-    }
-    let Moments {
-        count, non_finite, ..
-    } = moments;
-    Err(Error::new(
-        ErrorKind::InvalidModel,
-        format!(
-            "tensor '{name}' has {non_finite} NaN or infinite weights among {}; repair the model, or leave \
-             this tensor as it is with --keep '{name}'",
-            count + non_finite
-        ),
-    ))
-}
-
-/// `10 log10(energy / squared_error)`; infinite where nothing was lost.
-pub fn sqnr_db(energy: f64, squared_error: f64) -> f64 {
-    10.0 * (energy / squared_error).log10()
-}
-
 fn granularity_name(partition: &Partition, asked: Granularity) -> String {
     match asked {
         _ if partition.group_count() == 1 => "tensor".to_owned(),
         Granularity::PerGroup(_) => format!("group={}", partition.group_len()),
         _ => "channel".to_owned(),
     }
-}
-
-/// The lowest and the highest level of all groups.
-pub(crate) fn clip(tensor: &QuantizedTensor) -> [f32; 2] {
-    let mut clip = [f32::INFINITY, f32::NEG_INFINITY];
-    for group in 0..tensor.partition.group_count() {
-        for level in tensor.group_levels(group) {
-            clip = [clip[0].min(level), clip[1].max(level)];
-        }
-    }
-    clip
 }

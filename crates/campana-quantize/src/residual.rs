@@ -14,7 +14,7 @@ use campana_onnx::{Graph, Model, Node};
 /// For weights whose layer leads to one branch of a sum alone, by their names:
 /// the branch's share of the energy of the sum, above 0 and at most 1. Sums of
 /// sums are one. Branches that do not end in a normalization tell nothing.
-pub(crate) fn shares_in_sums(model: &Model) -> HashMap<String, f64> {
+pub fn shares_in_sums(model: &Model) -> HashMap<String, f64> {
     let graph = &model.graph;
     let variances = normalized_variances(model);
     let shares = shares_of_branches(graph, &variances);

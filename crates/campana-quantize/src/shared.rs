@@ -34,7 +34,7 @@ const ALTERNATIONS: usize = 3;
 
 /// What a group has beside the shared table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GroupParameters {
+pub enum GroupParameters {
     /// A scale: levels are `table * scale`.
     Scale,
     /// A scale and a shift: levels are `table * scale + shift`. The shift is
@@ -52,7 +52,7 @@ pub(crate) enum GroupParameters {
 /// # Panics
 ///
 /// Where `weights` is not as long as the partition.
-pub(crate) fn shared_levels(
+pub fn shared_levels(
     weights: &[f32],
     partition: &Partition,
     levels: usize,
@@ -247,7 +247,7 @@ impl SharedTable {
 /// At most `count` of `len` positions, ascending, evenly spread but without a
 /// period that channels of a network could have too: multiples of the golden
 /// section.
-pub(crate) fn spread(len: usize, count: usize) -> Vec<usize> {
+pub fn spread(len: usize, count: usize) -> Vec<usize> {
     let position = |step: usize| {
         let share = (step as f64 * GOLDEN_RATIO).fract();
         ((share * len as f64) as usize).min(len - 1)
@@ -259,11 +259,7 @@ pub(crate) fn spread(len: usize, count: usize) -> Vec<usize> {
 }
 
 /// The weights of one group, in the tensor's order.
-pub(crate) fn gather<'w>(
-    weights: &'w [f32],
-    partition: &Partition,
-    group: usize,
-) -> Cow<'w, [f32]> {
+pub fn gather<'w>(weights: &'w [f32], partition: &Partition, group: usize) -> Cow<'w, [f32]> {
     if partition.is_contiguous()
         && let Some(run) = partition.runs(group).next()
     {

@@ -46,17 +46,17 @@ const BLOCK: usize = 120 << 10;
 
 /// A stored tensor and the error it was stored with.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
+pub struct Stored {
     /// Codes and levels.
-    pub(crate) tensor: QuantizedTensor,
+    pub tensor: QuantizedTensor,
     /// Sum of the squared differences of weights and decoded weights.
-    pub(crate) squared_error: f64,
+    pub squared_error: f64,
 }
 
 /// What each group decodes with; the part of a [`QuantizedTensor`] that does
 /// not depend on the codes.
 #[derive(Clone, Debug)]
-pub(crate) struct GroupLevels {
+pub struct GroupLevels {
     tables: LevelTables,
     table_of_group: Option<Vec<u16>>,
     scale: Option<(Vec<f32>, Storage)>,
@@ -68,7 +68,7 @@ pub(crate) struct GroupLevels {
 
 /// How precisely scales and shifts are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// As designed, but for rounding to 16 bits where that changes next to
     /// nothing.
     Fine,
@@ -86,7 +86,7 @@ pub(crate) enum Precision {
 ///
 /// Where there is not one design for each group, or `weights` is not as long
 /// as the partition.
-pub(crate) fn store(
+pub fn store(
     weights: &[f32],
     shape: &[usize],
     partition: &Partition,
@@ -110,7 +110,7 @@ pub(crate) fn store(
 
 impl GroupLevels {
     /// The levels as stored; see [`store`].
-    pub(crate) fn new(designs: &[Levels], precision: Precision) -> Self {
+    pub fn new(designs: &[Levels], precision: Precision) -> Self {
         let levels = match designs {
             [] => Self::one_table(vec![0.0]),
             [design] => Self::one_table(to_f32(&design.values())),
@@ -226,7 +226,7 @@ impl GroupLevels {
     }
 
     /// The tensor with codes that were chosen for these levels.
-    pub(crate) fn with_codes(
+    pub fn with_codes(
         self,
         shape: &[usize],
         partition: &Partition,
@@ -259,7 +259,7 @@ impl GroupLevels {
     }
 
     /// The levels of one group.
-    pub(crate) fn codebook(&self, group: usize) -> Codebook {
+    pub fn codebook(&self, group: usize) -> Codebook {
         let table = self
             .table_of_group
             .as_ref()

@@ -3,14 +3,15 @@
 
 use campana_codebook::QuantizedTensor;
 use campana_design::Summary;
-use campana_model::weights::Role;
+use campana_ir::weights::Role;
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
+use crate::error::Error;
 use crate::inspect::{TensorInspection, inspect_weights};
-use crate::quantize::read_weights;
-use crate::{Error, QuantizedModel, TensorOutcome};
+use crate::outcome::{QuantizedModel, TensorOutcome};
+use crate::weights::read_weights;
 
 /// A quantized tensor's weights, the levels that replaced them, and the error.
 #[derive(Clone, Debug)]

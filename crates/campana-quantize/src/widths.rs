@@ -23,9 +23,9 @@
 
 use campana_design::lloyd_max::MAX_BITS;
 
-use crate::options::TensorChoice;
-use crate::quantize::count_in;
-use crate::{MethodChoice, Options, Target};
+use crate::choice::{MethodChoice, Target, TensorChoice};
+use crate::options::Options;
+use crate::weights::count_in;
 
 /// Bits of depthwise filters of a `w4a8` model.
 ///

@@ -1,6 +1,6 @@
 //! What can go wrong, and where.
 
-use campana_model::graph::Node;
+use campana_ir::graph::Node;
 
 use crate::ops::Fault;
 

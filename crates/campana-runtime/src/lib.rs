@@ -8,7 +8,7 @@
 //! it works out layouts and memory once, and keeps both.
 //!
 //! ```
-//! use campana_model::graph::{Graph, Node, Value};
+//! use campana_ir::graph::{Graph, Node, Value};
 //! use campana_runtime::{Plan, PlanOptions, Session};
 //! use campana_tensor::{Tensor, TensorData};
 //!

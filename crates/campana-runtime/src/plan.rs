@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use campana_codebook::QuantizedTensor;
+use campana_ir::graph::{Graph, Node, Value};
 use campana_kernels::int8::Affine;
 use campana_kernels::{Level, ThreadPool};
-use campana_model::graph::{Graph, Node, Value};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::PlanError;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use campana_ir::graph::Dim;
 use campana_kernels::{Level, Peak, ThreadPool};
-use campana_model::graph::Dim;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::error::RunError;

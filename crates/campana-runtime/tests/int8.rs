@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use campana_model::graph::{Attribute, Graph, Node, Value};
+use campana_ir::graph::{Attribute, Graph, Node, Value};
 use campana_runtime::{Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 

@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use campana_model::format::onnx;
-use campana_model::graph::Graph;
+use campana_ir::format::onnx;
+use campana_ir::graph::Graph;
 use campana_onnx::{Content, Model, Source, schema};
 use campana_runtime::{Input, Plan, PlanErrorKind, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use campana_model::format::onnx;
+use campana_ir::format::onnx;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use campana_model::format::onnx;
-use campana_model::graph::Dim;
+use campana_ir::format::onnx;
+use campana_ir::graph::Dim;
 use campana_tensor::ElementType;
 
 use crate::{Error, ErrorKind};

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use campana_model::format::onnx;
+use campana_ir::format::onnx;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 use serde_json::{Value, json};

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use campana_design::Method;
-use campana_eval::report::{inspect_page, quantize_page};
+use campana_export::{OutputModel, Placement};
 use campana_onnx::{Model, Source};
 use campana_quantize::inspect::inspect;
 use campana_quantize::{
-    Error, ErrorKind, MethodChoice, Options, OutputModel, Placement, Progress, QuantizeReport,
-    quantize, round_levels, stored_tensors,
+    Error, ErrorKind, MethodChoice, Options, Progress, quantize, round_levels, stored_tensors,
 };
+use campana_report::QuantizeReport;
+use campana_report::{inspect_page, quantize_page};
 
 /// Why the report says that nothing was corrected.
 const NOT_CORRECTED: &str = "the browser page does not run the network; the command line does";

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use campana_eval::report::thousands;
 use campana_pipeline::{PackReport, SYNTHETIC_IMAGES};
+use campana_quantize::TensorReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
-use campana_quantize::{AllocationReport, DropReport, QuantizeReport, TensorReport};
+use campana_report::thousands;
+use campana_report::{AllocationReport, DropReport, QuantizeReport};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 

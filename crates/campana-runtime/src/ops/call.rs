@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use campana_ir::graph::{Attribute, Node};
 use campana_kernels::{Level, ThreadPool};
-use campana_model::graph::{Attribute, Node};
 use campana_tensor::{Tensor, TensorData};
 
 /// Why an operator cannot run.

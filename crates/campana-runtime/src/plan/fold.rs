@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use campana_model::graph::Node;
+use campana_ir::graph::Node;
 
 use super::{Constants, constant_call};
 use crate::error::PlanError;

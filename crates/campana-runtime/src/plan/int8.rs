@@ -6,9 +6,9 @@ mod weights;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use campana_ir::graph::{Attribute, Node};
 use campana_kernels::elementwise::Unary;
 use campana_kernels::int8::{Affine, PackedWeights};
-use campana_model::graph::{Attribute, Node};
 
 use super::{Constants, PlannedNode, UNBOUNDED, constant_call};
 use crate::ops::{OWN_DOMAIN, elementwise_unary};

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use campana_model::graph::{Attribute, Node};
+use campana_ir::graph::{Attribute, Node};
 use campana_tensor::{Tensor, TensorData};
 
 use super::{Constants, PlannedNode};

@@ -356,7 +356,7 @@ fn plain_node(
 ) -> Result<Vec<Tensor>, Fault> {
     let mut results = run_plain(call)?;
     if let Some(residual) = residual {
-        let add = campana_model::graph::Node {
+        let add = campana_ir::graph::Node {
             op_type: "Add".into(),
             ..Default::default()
         };

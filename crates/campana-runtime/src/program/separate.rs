@@ -3,7 +3,7 @@
 //! They are then: the activations of one image stay in the caches, memory is
 //! that of a batch of one, and threads take an image each.
 
-use campana_model::graph::{Attribute, Node};
+use campana_ir::graph::{Attribute, Node};
 
 use super::Program;
 use crate::plan::Plan;

@@ -1,4 +1,4 @@
-use campana_model::graph::{Attribute, Graph, Node, Value};
+use campana_ir::graph::{Attribute, Graph, Node, Value};
 use proptest::prelude::*;
 
 use super::*;

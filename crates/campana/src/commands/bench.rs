@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
 use campana_eval::{Network, NodeTime, Preprocessing};
 use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar_or};
+use campana_report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
 
 use crate::args::{Bench, Global};
 use crate::interrupt;

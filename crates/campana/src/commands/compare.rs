@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::report::{CompareReport, compare_page, thousands};
 use campana_eval::{
     BatchOptions, CompareJournal, CompareRow, Correction, Dataset, DatasetOptions, Design,
     Experiment, compare_csv, compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
 use campana_pipeline::{Journal, OutputFile, Overwrite, check_differs, sample_images, sidecar};
+use campana_report::{CompareReport, compare_page, thousands};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use campana_eval::report::{DemoReport, DemoRow, demo_page, thousands};
 use campana_eval::{BatchOptions, Candidate, Dataset, DatasetOptions, Network, Sidecar, evaluate};
 use campana_onnx::Model;
 use campana_pipeline::{Overwrite, QuantizeJob, quantize_file, write_file};
 use campana_quantize::inspect::inspect;
 use campana_quantize::{Options, Silent};
+use campana_report::{DemoReport, DemoRow, demo_page, thousands};
 use serde::Serialize;
 
 use crate::args::{Demo, Global};

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use campana_eval::Proportion;
-use campana_eval::report::thousands;
 use campana_pipeline::{EvaluateJob, EvaluateOutcome, evaluate_files};
+use campana_report::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};

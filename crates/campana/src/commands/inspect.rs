@@ -1,8 +1,8 @@
 //! `campana inspect`: how the weights are distributed.
 
 use anyhow::Result;
-use campana_eval::report::inspect_page;
 use campana_pipeline::{Overwrite, check_differs, inspect_file, write_file};
+use campana_report::inspect_page;
 
 use crate::args::{Global, Inspect};
 use crate::printer;

@@ -3,10 +3,10 @@
 use std::io;
 
 use anyhow::{Context, Result};
+use campana_calibrate::Samples;
 use campana_eval::Sidecar;
-use campana_eval::report::thousands;
 use campana_pipeline::{Monitor, sample_images};
-use campana_quantize::Samples;
+use campana_report::thousands;
 use campana_verify::{Inputs, Python, Row, Subject, Verdict, Verification, declared_shape, verify};
 use indicatif::ProgressBar;
 

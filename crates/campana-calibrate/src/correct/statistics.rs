@@ -1,0 +1,79 @@
+//! Mean and variance of each channel of a value.
+
+use campana_quantize::Error;
+use campana_quantize::graph::unsupported;
+use campana_tensor::Tensor;
+use rayon::prelude::*;
+
+use crate::correct::walk::floats;
+
+/// Sums over all elements of each channel.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ChannelStatistics {
+    count: usize,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl ChannelStatistics {
+    /// Adds a batch whose channels lie along `axis`.
+    pub(crate) fn add(&mut self, batch: &Tensor, axis: usize) -> Result<(), Error> {
+        let shape = batch.shape();
+        let values = floats(batch)?;
+        let Some(&channels) = shape.get(axis) else {
+            return Err(unsupported(format!(
+                "a value of shape {shape:?} has no channels"
+            )));
+        };
+        self.sums.resize(channels, 0.0);
+        self.squares.resize(channels, 0.0);
+        let inner: usize = shape[axis + 1..].iter().product();
+        let inner = inner.max(1);
+        let sums = self.sums.par_iter_mut().zip(&mut self.squares);
+        sums.enumerate().for_each(|(channel, (sums, squares))| {
+            for start in (channel * inner..values.len()).step_by(channels * inner) {
+                let run = values[start..].iter().take(inner);
+                let [sum, square] = run.fold([0.0; 2], |[sum, square], &value| {
+                    let value = f64::from(value);
+                    [sum + value, square + value * value]
+                });
+                *sums += sum;
+                *squares += square;
+            }
+        });
+        self.count += values.len() / channels.max(1);
+        Ok(())
+    }
+
+    /// The mean of each channel.
+    pub(crate) fn means(&self) -> Vec<f64> {
+        let count = self.count.max(1) as f64;
+        self.sums.iter().map(|sum| sum / count).collect()
+    }
+
+    /// The variance of each channel.
+    pub(crate) fn variances(&self) -> Vec<f64> {
+        let count = self.count.max(1) as f64;
+        let squares = self.squares.iter().zip(self.means());
+        squares
+            .map(|(square, mean)| (square / count - mean * mean).max(0.0))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_tensor::TensorData;
+
+    #[test]
+    fn batches_add_up_channel_by_channel() {
+        let mut statistics = ChannelStatistics::default();
+        for values in [[1.0, 3.0, 10.0, 10.0], [5.0, 7.0, 10.0, 10.0]] {
+            let batch = Tensor::new(vec![1, 2, 2], TensorData::F32(values.to_vec())).unwrap();
+            statistics.add(&batch, 1).unwrap();
+        }
+        assert_eq!(statistics.means(), [4.0, 10.0]);
+        assert_eq!(statistics.variances(), [5.0, 0.0]);
+    }
+}

@@ -1,0 +1,335 @@
+//! A network run node by node, on many images, with bounded memory.
+//!
+//! The walk keeps the values that later nodes read, for all images, in the
+//! float network and in the quantized one; so each node runs about once. A
+//! value that would take too much memory is not kept: what needs it computes
+//! it again from the values before it.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use campana_ir::graph::{Graph, Value};
+use campana_quantize::Error;
+use campana_quantize::graph::unsupported;
+use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+/// Bytes that the kept values of all images may take, for each of the two
+/// networks.
+const MAX_KEPT_BYTES: usize = 512 << 20;
+
+/// Values of one network for all images.
+#[derive(Clone, Debug)]
+pub struct Frontier {
+    /// Batches of each kept value.
+    values: HashMap<String, Arc<Vec<Tensor>>>,
+    batches: usize,
+    max_bytes: usize,
+}
+
+/// Names of the values that nodes after the first `nodes` ones, or nobody but
+/// the caller of the network, read.
+pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
+    let later = graph.nodes[nodes..].iter().flat_map(|node| &node.inputs);
+    let outputs = graph.outputs.iter().map(|value| &value.name);
+    later.chain(outputs).map(String::as_str).collect()
+}
+
+impl Frontier {
+    /// The network's input.
+    pub fn at_input(name: &str, batches: Vec<Tensor>) -> Self {
+        Self {
+            batches: batches.len(),
+            values: HashMap::from([(name.to_owned(), Arc::new(batches))]),
+            max_bytes: MAX_KEPT_BYTES,
+        }
+    }
+
+    /// Shows a value of the graph for each batch.
+    ///
+    /// # Errors
+    ///
+    /// Where the network cannot be run, and those of `visitor`.
+    pub fn visit(
+        &self,
+        graph: &Graph,
+        name: &str,
+        threads: usize,
+        mut visitor: impl FnMut(&Tensor) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let reader = self.reader(graph, name, threads)?;
+        (0..self.batches).try_for_each(|batch| visitor(&*reader.read(batch)?))
+    }
+
+    /// Shows values of both networks for each batch.
+    pub(crate) fn visit_both(
+        fronts: [&Self; 2],
+        graphs: [&Graph; 2],
+        names: &[&str],
+        threads: usize,
+        mut visitor: impl FnMut(&[[&Tensor; 2]]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let readers = names
+            .iter()
+            .map(|name| {
+                Ok([
+                    fronts[0].reader(graphs[0], name, threads)?,
+                    fronts[1].reader(graphs[1], name, threads)?,
+                ])
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        for batch in 0..fronts[0].batches {
+            let values = readers
+                .iter()
+                .map(|[first, second]| Ok([first.read(batch)?, second.read(batch)?]))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let values: Vec<[&Tensor; 2]> = values
+                .iter()
+                .map(|[first, second]| [&**first, &**second])
+                .collect();
+            visitor(&values)?;
+        }
+        Ok(())
+    }
+
+    fn reader<'f>(
+        &'f self,
+        graph: &Graph,
+        name: &'f str,
+        threads: usize,
+    ) -> Result<Reader<'f>, Error> {
+        let session = if self.values.contains_key(name) {
+            None
+        } else {
+            let plan = Plan::new(self.part_to(graph, name), PlanOptions::default())
+                .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+            Some(Session::new(plan, threads))
+        };
+        Ok(Reader {
+            front: self,
+            name,
+            session,
+        })
+    }
+
+    /// Keeps a value, where memory allows that; says whether it did.
+    pub(crate) fn keep(
+        &mut self,
+        graph: &Graph,
+        name: &str,
+        threads: usize,
+    ) -> Result<bool, Error> {
+        if self.values.contains_key(name) {
+            return Ok(true);
+        }
+        let held: usize = self
+            .values
+            .values()
+            .flat_map(|batches| batches.iter())
+            .map(len_bytes)
+            .sum();
+        let reader = self.reader(graph, name, threads)?;
+        let mut kept: Vec<Tensor> = Vec::with_capacity(self.batches);
+        for batch in 0..self.batches {
+            let tensor = reader.read(batch)?.into_owned();
+            if held + len_bytes(&tensor).saturating_mul(self.batches) > self.max_bytes {
+                return Ok(false);
+            }
+            kept.push(tensor);
+        }
+        drop(reader);
+        self.values.insert(name.to_owned(), Arc::new(kept));
+        Ok(true)
+    }
+
+    /// Lets go of the values that nothing after the first `nodes` nodes needs.
+    pub(crate) fn forget(&mut self, graph: &Graph, nodes: usize) {
+        let mut needed = read_after(graph, nodes);
+        for node in graph.nodes[..nodes].iter().rev() {
+            let is_missing =
+                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            if node.outputs.iter().any(is_missing) {
+                needed.extend(node.inputs.iter().map(String::as_str));
+            }
+        }
+        self.values.retain(|name, _| needed.contains(&**name));
+    }
+
+    /// The graph from what is kept to a value.
+    fn part_to(&self, graph: &Graph, name: &str) -> Graph {
+        let mut needed: HashSet<&str> = HashSet::from([name]);
+        let mut nodes = Vec::new();
+        for node in graph.nodes.iter().rev() {
+            let is_missing =
+                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            if node.outputs.iter().any(is_missing) {
+                needed.extend(node.inputs.iter().map(String::as_str));
+                nodes.push(node.clone());
+            }
+        }
+        nodes.reverse();
+        let constants = graph
+            .constants
+            .iter()
+            .filter(|(name, _)| needed.contains(name.as_str()))
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect();
+        let quantized = graph
+            .quantized
+            .iter()
+            .filter(|(name, _)| needed.contains(name.as_str()))
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect();
+        let value = |name: &str| Value {
+            name: name.to_owned(),
+            element_type: Some(ElementType::F32),
+            shape: None,
+        };
+        let mut inputs: Vec<&String> = self
+            .values
+            .keys()
+            .filter(|kept| {
+                let reads = |node: &campana_ir::graph::Node| node.inputs.contains(kept);
+                nodes.iter().any(reads)
+            })
+            .collect();
+        inputs.sort();
+        Graph {
+            name: graph.name.clone(),
+            inputs: inputs.into_iter().map(|name| value(name)).collect(),
+            outputs: vec![value(name)],
+            nodes,
+            constants,
+            quantized,
+            opsets: graph.opsets.clone(),
+        }
+    }
+}
+
+fn len_bytes(tensor: &Tensor) -> usize {
+    tensor.len().saturating_mul(size_of::<f32>())
+}
+
+/// Reads one value batch by batch.
+struct Reader<'f> {
+    front: &'f Frontier,
+    name: &'f str,
+    /// `None` where the value is kept.
+    session: Option<Session>,
+}
+
+impl Reader<'_> {
+    fn read(&self, batch: usize) -> Result<Cow<'_, Tensor>, Error> {
+        let values = &self.front.values;
+        let Some(session) = &self.session else {
+            return Ok(Cow::Borrowed(&values[self.name][batch]));
+        };
+        let inputs: Vec<(&str, Input<'_>)> = session
+            .plan()
+            .inputs()
+            .iter()
+            .map(|input| (&*input.name, Input::Tensor(&values[&input.name][batch])))
+            .collect();
+        let outputs = session
+            .run(&inputs)
+            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        let output = outputs.into_iter().next();
+        output
+            .map(Cow::Owned)
+            .ok_or_else(|| unsupported("the network gives nothing"))
+    }
+}
+
+/// The floats of a tensor.
+///
+/// # Errors
+///
+/// Where it holds something else.
+pub fn floats(tensor: &Tensor) -> Result<&[f32], Error> {
+    match tensor.data() {
+        TensorData::F32(values) => Ok(values),
+        _ => Err(unsupported("the network computes in other than float32")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_ir::graph::Node;
+
+    fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
+        Node {
+            op_type: op_type.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            outputs: vec![output.into()],
+            ..Node::default()
+        }
+    }
+
+    /// x -> relu -> a -> (neg -> b), a + b -> c -> abs -> y
+    fn residual() -> Graph {
+        let value = |name: &str| Value {
+            name: name.into(),
+            element_type: None,
+            shape: None,
+        };
+        Graph {
+            nodes: vec![
+                node("Relu", &["x"], "a"),
+                node("Neg", &["a"], "b"),
+                node("Add", &["a", "b"], "c"),
+                node("Abs", &["c"], "y"),
+            ],
+            inputs: vec![value("x")],
+            outputs: vec![value("y")],
+            opsets: [(String::new(), 17)].into(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn values_are_the_same_whatever_is_kept() {
+        let graph = residual();
+        let batch = |values: [f32; 2]| Tensor::new(vec![2], TensorData::F32(values.to_vec()));
+        let batches = vec![batch([-1.0, 2.0]).unwrap(), batch([3.0, -4.0]).unwrap()];
+        let mut frontier = Frontier::at_input("x", batches);
+        let values = |frontier: &Frontier, name: &str| {
+            let mut seen = Vec::new();
+            let visited = frontier.visit(&graph, name, 1, |tensor| {
+                seen.extend_from_slice(floats(tensor)?);
+                Ok(())
+            });
+            visited.unwrap();
+            seen
+        };
+        assert_eq!(values(&frontier, "x"), [-1.0, 2.0, 3.0, -4.0]);
+        let expected = values(&frontier, "b");
+        assert_eq!(expected, [0.0, -2.0, -3.0, 0.0]);
+        assert!(frontier.keep(&graph, "a", 1).unwrap());
+        frontier.forget(&graph, 1);
+        assert_eq!(frontier.values.len(), 1, "the input is no longer needed");
+        assert_eq!(values(&frontier, "b"), expected);
+        assert!(frontier.keep(&graph, "b", 1).unwrap());
+        frontier.forget(&graph, 2);
+        assert_eq!(frontier.values.len(), 2, "the sum reads both");
+        assert_eq!(values(&frontier, "y"), [0.0; 4]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_computed_again() {
+        let graph = residual();
+        let batch = Tensor::new(vec![2], TensorData::F32(vec![-1.0, 2.0])).unwrap();
+        let mut frontier = Frontier::at_input("x", vec![batch]);
+        frontier.max_bytes = 12;
+        assert!(!frontier.keep(&graph, "a", 1).unwrap());
+        frontier.forget(&graph, 1);
+        let mut seen = Vec::new();
+        let visited = frontier.visit(&graph, "b", 1, |tensor| {
+            seen.extend_from_slice(floats(tensor)?);
+            Ok(())
+        });
+        visited.unwrap();
+        assert_eq!(seen, [0.0, -2.0]);
+    }
+}

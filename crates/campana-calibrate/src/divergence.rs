@@ -1,0 +1,169 @@
+//! How far a network's outputs are from those of the float network.
+
+use campana_ir::graph::Graph;
+use campana_quantize::Error;
+use campana_tensor::Tensor;
+
+use crate::correct::walk::{Frontier, floats};
+
+/// A divergence that stands for all larger ones, and for what is not finite.
+const LARGEST: f64 = 1e6;
+
+/// The outputs of the float network, batch by batch.
+pub(crate) struct Outputs {
+    /// The values of each output, with its kind.
+    outputs: Vec<(Kind, Vec<Tensor>)>,
+}
+
+/// What an output means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Scores of classes, before softmax.
+    Scores,
+    /// Probabilities of classes.
+    Probabilities,
+    /// Anything else.
+    Values,
+}
+
+impl Kind {
+    /// The kind of an output that is a row for each image.
+    pub fn of_output(graph: &Graph, name: &str) -> Self {
+        let is_made_by_softmax = graph.nodes.iter().any(|node| {
+            node.op_type == "Softmax" && node.outputs.iter().any(|output| output == name)
+        });
+        if is_made_by_softmax {
+            Self::Probabilities
+        } else {
+            Self::Scores
+        }
+    }
+}
+
+impl Outputs {
+    pub(crate) fn of(front: &Frontier, graph: &Graph, threads: usize) -> Result<Self, Error> {
+        let mut outputs = Vec::new();
+        for output in &graph.outputs {
+            let mut batches: Vec<Tensor> = Vec::new();
+            front.visit(graph, &output.name, threads, |batch| {
+                floats(batch)?;
+                batches.push(batch.clone());
+                Ok(())
+            })?;
+            let is_row = batches
+                .first()
+                .is_some_and(|batch| matches!(batch.shape(), [_, classes] if *classes > 1));
+            let kind = if is_row && graph.outputs.len() == 1 {
+                Kind::of_output(graph, &output.name)
+            } else {
+                Kind::Values
+            };
+            outputs.push((kind, batches));
+        }
+        Ok(Self { outputs })
+    }
+
+    /// The mean divergence of another network's outputs from these: for class
+    /// scores the Kullback-Leibler divergence of the probabilities, for other
+    /// outputs the squared error relative to their energy.
+    pub(crate) fn divergence(
+        &self,
+        front: &Frontier,
+        graph: &Graph,
+        threads: usize,
+    ) -> Result<f64, Error> {
+        let mut total = 0.0;
+        for ((kind, reference), output) in self.outputs.iter().zip(&graph.outputs) {
+            let mut sums = [0.0; 2];
+            let mut batches = reference.iter();
+            front.visit(graph, &output.name, threads, |batch| {
+                if let Some(reference) = batches.next() {
+                    let [sum, weight] = divergence(*kind, reference, batch)?;
+                    sums = [sums[0] + sum, sums[1] + weight];
+                }
+                Ok(())
+            })?;
+            total += sums[0] / sums[1].max(f64::MIN_POSITIVE);
+        }
+        Ok(if total.is_finite() {
+            total.clamp(0.0, LARGEST)
+        } else {
+            LARGEST
+        })
+    }
+}
+
+/// A sum of divergences, and what to divide it by.
+fn divergence(kind: Kind, reference: &Tensor, changed: &Tensor) -> Result<[f64; 2], Error> {
+    let (expected, found) = (floats(reference)?, floats(changed)?);
+    if kind == Kind::Values {
+        let error = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();
+        return Ok([error, expected.iter().map(|&value| square(value)).sum()]);
+    }
+    let classes = reference.shape().last().copied().unwrap_or(1).max(1);
+    let rows = expected.chunks(classes).zip(found.chunks(classes));
+    let sum = rows
+        .map(|(expected, found)| {
+            let (p, q) = (
+                log_probabilities_of(kind, expected),
+                log_probabilities_of(kind, found),
+            );
+            p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>()
+        })
+        .sum();
+    Ok([sum, (expected.len() / classes) as f64])
+}
+
+fn square(value: f32) -> f64 {
+    f64::from(value) * f64::from(value)
+}
+
+/// The logarithms of the probabilities of a row of classes.
+pub fn log_probabilities_of(kind: Kind, row: &[f32]) -> Vec<f64> {
+    if kind == Kind::Probabilities {
+        let smallest = f64::from(f32::MIN_POSITIVE);
+        return row
+            .iter()
+            .map(|&p| f64::from(p).max(smallest).ln())
+            .collect();
+    }
+    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = row
+        .iter()
+        .map(|&score| f64::from(score - largest).exp())
+        .sum();
+    let log_sum = sum.ln();
+    row.iter()
+        .map(|&score| f64::from(score - largest) - log_sum)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_tensor::TensorData;
+
+    fn row(values: &[f32]) -> Tensor {
+        Tensor::new(vec![1, values.len()], TensorData::F32(values.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn scores_diverge_as_their_probabilities_do() {
+        let (a, b) = (row(&[0.0, 0.0]), row(&[5.0, 5.0 + 3f32.ln()]));
+        // Probabilities 1/2, 1/2 against 1/4, 3/4.
+        let expected = 0.5 * (2f64.ln() + (2.0f64 / 3.0).ln());
+        let [sum, rows] = divergence(Kind::Scores, &a, &b).unwrap();
+        assert!((sum - expected).abs() < 1e-6, "{sum} {expected}");
+        assert_eq!(rows, 1.0);
+        let (a, b) = (row(&[0.5, 0.5]), row(&[0.25, 0.75]));
+        let [sum, _] = divergence(Kind::Probabilities, &a, &b).unwrap();
+        assert!((sum - expected).abs() < 1e-6, "{sum} {expected}");
+    }
+
+    #[test]
+    fn values_diverge_by_their_relative_error() {
+        let [error, energy] =
+            divergence(Kind::Values, &row(&[3.0, 4.0]), &row(&[3.0, 5.0])).unwrap();
+        assert_eq!([error, energy], [1.0, 25.0]);
+    }
+}

@@ -1,0 +1,38 @@
+//! What samples tell: correction of what quantization does to a network's
+//! activations, ranges of the activations that are rounded, and what each
+//! tensor's quantization does to the outputs.
+//!
+//! A network is run node by node on preprocessed or synthetic images with
+//! bounded memory ([`Frontier`]); [`correct`](correct()) chooses codes and
+//! levels anew for the least error of outputs and lets normalizations and
+//! biases take up what remains, [`calibrate`] gives the scales of rounded
+//! activations, [`sensitivities`] says which tensors matter.
+//!
+//! ```no_run
+//! use campana_calibrate::{Rounding, Samples, correct};
+//! use campana_onnx::Model;
+//! use campana_quantize::{Options, Silent, quantize};
+//!
+//! let model = Model::open("model.onnx".as_ref())?;
+//! let mut quantized = quantize(&model, &Options::default(), &Silent)?;
+//! let samples = Samples::Synthetic { size: None };
+//! let rounding = Rounding::Compensate;
+//! let corrected = correct(&model, &mut quantized, &samples, rounding, 2, None, &Silent)?;
+//! println!("{} images", corrected.report.images);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod activations;
+mod correct;
+mod divergence;
+mod sensitivity;
+
+pub use activations::calibrate;
+pub use correct::merge::epsilon;
+pub use correct::walk::{Frontier, floats};
+pub use correct::{
+    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Samples, batches, correct,
+};
+pub use divergence::{Kind, log_probabilities_of};
+pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

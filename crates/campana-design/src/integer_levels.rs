@@ -1,0 +1,162 @@
+//! Levels that are small whole numbers times a scale of each group, for
+//! engines that multiply integers.
+
+use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
+
+/// Largest number where other engines compute. onnxruntime and others add two
+/// products in 16 bits on processors without VNNI, and saturate: on such a
+/// processor, with 127, about 12 of 100 answers of a ResNet-20 on CIFAR-100
+/// changed by that alone. With 64 no sum can.
+const LARGEST_INT8: u8 = 64;
+
+/// Largest number that is stored.
+const LARGEST_STORED: f32 = 127.0;
+
+/// Puts the values that a tensor decodes to on a uniform grid, the largest of
+/// each group being the largest number: a table that groups share would leave
+/// few numbers to groups without outliers. Says whether all values are finite.
+pub fn put_on_integer_grid(tensor: &mut QuantizedTensor, values: &[f32]) -> bool {
+    if values.iter().any(|value| !value.is_finite()) {
+        return false;
+    }
+    let levels = 2 * usize::from(LARGEST_INT8) + 1;
+    let largest = f32::from(LARGEST_INT8);
+    let groups = tensor.partition.group_count();
+    let mut codes = vec![LARGEST_INT8; values.len()];
+    let mut scales = vec![0.0; groups];
+    for (group, scale) in scales.iter_mut().enumerate() {
+        let runs = || tensor.partition.runs(group);
+        let max = runs()
+            .flat_map(|run| &values[run])
+            .fold(0f32, |max, value| max.max(value.abs()));
+        if max < f32::MIN_POSITIVE * largest {
+            continue;
+        }
+        *scale = max / largest;
+        for run in runs() {
+            for (code, value) in codes[run.clone()].iter_mut().zip(&values[run]) {
+                *code = ((value / *scale).round_ties_even() + largest) as u8;
+            }
+        }
+    }
+    let packing = Packing::densest(levels);
+    let mut packed = vec![0; packing.len_bytes(codes.len())];
+    packing.pack(&codes, &mut packed);
+    let table = (0..levels).map(|code| code as f32 - largest).collect();
+    tensor.packing = packing;
+    tensor.packed = packed;
+    tensor.tables = LevelTables::new(table, levels, Storage::I8);
+    tensor.table_of_group = None;
+    tensor.scale = Some((scales, Storage::F32));
+    tensor.scale_unit = None;
+    tensor.shift = None;
+    true
+}
+
+/// Rounds one tensor's levels; says whether it has any other than zero.
+///
+/// Each table has a unit of its own: channels of small weights beside one of
+/// large weights keep their levels apart.
+pub fn round_to_integers(tensor: &mut QuantizedTensor, largest: f32) -> bool {
+    let groups = tensor.partition.group_count();
+    let levels = tensor.tables.levels();
+    let mut units = vec![0f32; tensor.tables.count()];
+    for group in 0..groups {
+        let (table, shift) = (tensor.group_table(group), tensor.group_shift(group));
+        for level in tensor.tables.table(table) {
+            let stored = level.abs().max(shift.abs()) / LARGEST_STORED;
+            units[table] = units[table]
+                .max((level + shift).abs() / largest)
+                .max(stored);
+        }
+    }
+    if units.iter().any(|unit| !unit.is_finite()) || units.iter().all(|&unit| unit == 0.0) {
+        return false;
+    }
+    let whole = |value: f32, unit: f32| match unit {
+        0.0 => 0.0,
+        unit => (value / unit).round_ties_even(),
+    };
+    let values = tensor.tables.values().chunks_exact(levels).zip(&units);
+    let values = values
+        .flat_map(|(table, &unit)| table.iter().map(move |&level| whole(level, unit)))
+        .collect();
+    let unit_of: Vec<f32> = (0..groups)
+        .map(|group| units[tensor.group_table(group)])
+        .collect();
+    if let Some((shifts, _)) = &mut tensor.shift {
+        let pairs = shifts.iter_mut().zip(&unit_of);
+        pairs.for_each(|(shift, &unit)| *shift = whole(*shift, unit));
+    }
+    tensor.tables = LevelTables::new(values, levels, Storage::I8);
+    if tensor.scale.is_some() && units.len() == 1 {
+        tensor.scale_unit = Some(tensor.scale_unit.unwrap_or(1.0) * units[0]);
+        return true;
+    }
+    let scales = unit_of.iter().enumerate();
+    let scales = scales.map(|(group, unit)| unit * tensor.group_scale(group).unwrap_or(1.0));
+    tensor.scale = Some((scales.collect(), Storage::F32));
+    tensor.scale_unit = None;
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_tensor::{Granularity, Partition};
+
+    use super::*;
+
+    #[test]
+    fn groups_that_share_a_table_have_grids_of_their_own() {
+        let packing = Packing::densest(4);
+        let mut packed = vec![0; packing.len_bytes(8)];
+        packing.pack(&[0, 1, 2, 3, 1, 2, 2, 1], &mut packed);
+        let mut tensor = QuantizedTensor {
+            shape: vec![2, 4],
+            partition: Partition::new(&[2, 4], Some(0), Granularity::PerChannel),
+            packing,
+            packed,
+            tables: LevelTables::new(vec![-1000.0, -1.0, 2.0, 1000.0], 4, Storage::F32),
+            table_of_group: None,
+            scale: Some((vec![1.0, 0.5], Storage::F32)),
+            scale_unit: None,
+            shift: None,
+        };
+        let values = tensor.dequantize();
+        assert!(put_on_integer_grid(&mut tensor, &values));
+        assert_eq!(tensor.check(), Ok(()));
+        let expected = [-1000.0, 0.0, 0.0, 1000.0, -0.5, 1.0, 1.0, -0.5];
+        assert_eq!(tensor.dequantize(), expected);
+    }
+
+    #[test]
+    fn small_tables_beside_large_ones_keep_their_levels() {
+        let values = vec![-1000.0, -1.0, 1.0, 1000.0, -0.003, -0.001, 0.001, 0.002];
+        for shift in [None, Some((vec![0.5, 0.0005], Storage::F32))] {
+            let packing = Packing::densest(4);
+            let mut packed = vec![0; packing.len_bytes(8)];
+            packing.pack(&[0, 1, 2, 3, 0, 1, 2, 3], &mut packed);
+            let mut tensor = QuantizedTensor {
+                shape: vec![2, 4],
+                partition: Partition::new(&[2, 4], Some(0), Granularity::PerChannel),
+                packing,
+                packed,
+                tables: LevelTables::new(values.clone(), 4, Storage::F32),
+                table_of_group: Some(vec![0, 1]),
+                scale: None,
+                scale_unit: None,
+                shift,
+            };
+            let before = tensor.dequantize();
+            assert!(round_to_integers(&mut tensor, 64.0));
+            let after = tensor.dequantize();
+            for (row, largest) in [(0..4, 1001.0), (4..8, 0.004)] {
+                for (before, after) in before[row.clone()].iter().zip(&after[row]) {
+                    let error = (before - after).abs();
+                    assert!(error <= largest / 64.0, "{after} for {before}");
+                }
+            }
+            assert!(tensor.tables.values().iter().all(|v| v.fract() == 0.0));
+        }
+    }
+}

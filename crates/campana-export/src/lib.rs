@@ -1,0 +1,27 @@
+//! Quantized models as files that others read: ONNX in its forms, with the
+//! files of external data beside it, and safetensors for weights without a
+//! graph.
+//!
+//! ```no_run
+//! use campana_export::{OutputModel, Placement};
+//! use campana_onnx::Model;
+//! use campana_quantize::{Options, Silent, Target, quantize};
+//!
+//! let (input, output) = ("model.onnx".as_ref(), "smaller.onnx".as_ref());
+//! let model = Model::open(input)?;
+//! let quantized = quantize(&model, &Options { bits: 4, ..Options::default() }, &Silent)?;
+//! let placement = Placement::of(input, output);
+//! let written = OutputModel::new(&model, &quantized, &[], Target::Lut, &placement)?;
+//! written.write(&mut std::fs::File::create(output)?)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod external;
+mod opset;
+mod safetensors_form;
+mod write;
+
+pub use external::{DataFile, Placement};
+pub use safetensors_form::SafetensorsForm;
+pub use write::OutputModel;

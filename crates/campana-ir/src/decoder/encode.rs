@@ -1,0 +1,9 @@
+//! The codebook form of ONNX: quantized tensors as codes and levels with the
+//! operators that decode them, which [`take`](super::take) finds again.
+
+mod message;
+mod operators;
+
+pub use message::{decoded_len_bytes, new_node, new_tensor};
+pub use operators::parameters::are_halves;
+pub use operators::{Attribute, Decoder, Operator, StoredTensor};

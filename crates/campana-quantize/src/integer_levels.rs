@@ -1,0 +1,49 @@
+//! Levels of a model's tensors as engines that multiply integers take them.
+
+use campana_design::integer_levels::{put_on_integer_grid, round_to_integers};
+
+use crate::choice::Target;
+use crate::outcome::{QuantizedModel, TensorOutcome, clip, sqnr_db};
+
+/// Largest whole number of levels: kernels that add products in 16 bits take
+/// two products of 255 x 64, and four of 255 x 32. What that costs falls with
+/// the number of levels.
+fn largest_number(levels: usize) -> f32 {
+    if levels <= 8 { 32.0 } else { 64.0 }
+}
+
+/// Rounds the levels of all quantized tensors to whole numbers times a scale,
+/// where the target computes on integers.
+pub fn round_levels(model: &mut QuantizedModel<'_>, target: Target) {
+    for outcome in &mut model.tensors {
+        round_outcome(outcome, target);
+    }
+}
+
+/// The same for one tensor.
+pub fn round_outcome(outcome: &mut TensorOutcome<'_>, target: Target) {
+    if target.rounds_activations()
+        && let Some(tensor) = &mut outcome.quantized
+    {
+        let before = tensor.dequantize();
+        let is_rounded = match target {
+            Target::Int8 => put_on_integer_grid(tensor, &before),
+            _ => {
+                let largest = largest_number(tensor.tables.levels());
+                round_to_integers(tensor, largest)
+            }
+        };
+        if !is_rounded {
+            return;
+        }
+        // Both errors are small and hardly correlated: the squares add up.
+        let after = tensor.dequantize();
+        let pairs = before.iter().zip(&after);
+        let added: f64 = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        outcome.squared_error += added;
+        outcome.report.mse = Some(outcome.squared_error / after.len().max(1) as f64);
+        outcome.report.sqnr_db = Some(sqnr_db(outcome.energy, outcome.squared_error));
+        outcome.report.clip = Some(clip(tensor));
+        outcome.report.output_bytes = tensor.len_bytes() as u64;
+    }
+}

@@ -1,0 +1,509 @@
+//! The page of `campana quantize`: what became of a model, what it costs,
+//! which layers hurt and what to do about them.
+
+use crate::QuantizeReport;
+use campana_quantize::{StoredTensor, TensorReport};
+
+use crate::chart;
+use crate::distribution::thumbnail;
+use crate::page::{
+    self, bytes, decibels, escape, file_name, fixed, percent, plural, relative_error, shape,
+    thousands, tile,
+};
+use crate::stored;
+use crate::tensor::badge;
+
+/// A layer's error stands out where its SQNR is so far below that of all
+/// weights together: half as much error again.
+const NOTABLE_DECIBELS: f64 = 3.5;
+
+/// Layers named at most as those that hurt.
+const MAX_NAMED: usize = 6;
+
+/// Bits more that are proposed for a layer that hurts: a quarter of its error.
+const MORE_BITS: u8 = 2;
+
+/// The page about a quantized model: one HTML file that needs no other and no
+/// network.
+///
+/// `tensors` are those of [`stored_tensors`](campana_quantize::stored_tensors)
+/// for the same model. Sizes and the error come first, then the layers whose
+/// error stands out with the command that mends them, then a table of all
+/// tensors, which sorts by any column, and a card a tensor: its histogram with
+/// the fitted densities and the levels that were stored, and the error of each
+/// channel. Of paths only file names are shown. The page takes about 10 kB a
+/// tensor.
+///
+/// # Panics
+///
+/// Where a tensor's index is not one of the report.
+pub fn quantize_page(report: &QuantizeReport, tensors: &[StoredTensor]) -> String {
+    let rows: Vec<Row<'_>> = tensors
+        .iter()
+        .map(|stored| Row {
+            report: &report.tensors[stored.index],
+            stored,
+        })
+        .collect();
+    let name = file_name(&report.output);
+    let body = [
+        page::header("quantize", name, &lead(report)),
+        "<main>\n".to_owned(),
+        tiles(report),
+        sizes(report),
+        advice(report, &rows),
+        glossary(report),
+        table(&rows),
+        kept(report),
+        cards(&rows),
+        "</main>".to_owned(),
+    ];
+    page::document(name, &body.concat())
+}
+
+/// A quantized tensor in the report and as it was stored.
+pub(super) struct Row<'a> {
+    pub(super) report: &'a TensorReport,
+    pub(super) stored: &'a StoredTensor,
+}
+
+fn lead(report: &QuantizeReport) -> String {
+    let name = escape(file_name(&report.input)).to_string();
+    let factor = report.input_bytes as f64 / report.output_bytes.max(1) as f64;
+    if report.weights == 0 {
+        format!("Nothing in <bdi>{name}</bdi> could be made smaller; below is why.")
+    } else if factor > 1.0 {
+        format!(
+            "<bdi>{name}</bdi>, {} times smaller, without training it again.",
+            fixed(factor, 1)
+        )
+    } else {
+        format!("<bdi>{name}</bdi> with the weights of fewer bits, stored as floats.")
+    }
+}
+
+fn tiles(report: &QuantizeReport) -> String {
+    let mut tiles = tile(
+        &format!(
+            "{} <i>→</i> {}",
+            bytes(report.input_bytes),
+            bytes(report.output_bytes)
+        ),
+        "Size of the file",
+        &format!(
+            "{} of it",
+            percent(report.output_bytes as f64 / report.input_bytes.max(1) as f64)
+        ),
+    );
+    if report.weights > 0 {
+        let before = 8.0 * part_bytes(report, true, |t| t.input_bytes) as f64;
+        tiles.push_str(&tile(
+            &format!(
+                "{} <i>→</i> {}",
+                fixed(before / report.weights as f64, 0),
+                fixed(report.bits_per_weight, 2)
+            ),
+            "Bits a weight",
+            &format!(
+                "{}; levels and scales counted",
+                plural(report.weights, "weight")
+            ),
+        ));
+        tiles.push_str(&tile(
+            &percent(relative_error(report.sqnr_db)),
+            "Error of a typical weight",
+            &format!("SQNR {} dB", decibels(report.sqnr_db)),
+        ));
+        tiles.push_str(&correction(report));
+    }
+    format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
+}
+
+fn correction(report: &QuantizeReport) -> String {
+    match &report.correction {
+        Some(correction) => tile(
+            &plural(
+                (correction.compensated + correction.corrected) as u64,
+                "tensor",
+            ),
+            "Made up for the error",
+            &format!(
+                "on {} {} images",
+                thousands(correction.images as u64),
+                escape(correction.samples)
+            ),
+        ),
+        None => tile(
+            "no",
+            "Made up for the error",
+            &escape(report.not_corrected.as_deref().unwrap_or_default()).to_string(),
+        ),
+    }
+}
+
+/// The sum over the tensors that were quantized, or over those that were not.
+fn part_bytes(report: &QuantizeReport, quantized: bool, len: fn(&TensorReport) -> u64) -> u64 {
+    let tensors = report.tensors.iter();
+    tensors
+        .filter(|tensor| tensor.kept.is_none() == quantized)
+        .map(len)
+        .sum()
+}
+
+/// Where the bytes went, before and after.
+fn sizes(report: &QuantizeReport) -> String {
+    let largest = report.input_bytes.max(report.output_bytes).max(1);
+    let bar = |name: &str, total: u64, len: fn(&TensorReport) -> u64| {
+        let weights = part_bytes(report, true, len).min(total);
+        let kept = part_bytes(report, false, len).min(total - weights);
+        let rest = total - weights - kept;
+        let parts: String = [("small", weights), ("kept", kept), ("float", rest)]
+            .iter()
+            .map(|(class, part)| {
+                let width = 100.0 * *part as f64 / largest as f64;
+                format!("<i class=\"{class}\" style=\"width:{width:.2}%\"></i>")
+            })
+            .collect();
+        format!(
+            "<li><span>{name}</span><span class=\"bar\">{parts}</span><b>{}</b></li>\n\
+             <li><span></span><small>weights {}, kept as floats {}, the rest {}</small><b></b></li>\n",
+            bytes(total),
+            bytes(weights),
+            bytes(kept),
+            bytes(rest),
+        )
+    };
+    // The float form stores what the codes say as floats.
+    let after: fn(&TensorReport) -> u64 = if report.target == "float" {
+        |tensor| tensor.input_bytes
+    } else {
+        |tensor| tensor.output_bytes
+    };
+    format!(
+        "<section>\n<h2>What became of the file</h2>\n<div class=\"panel\"><ul class=\"bars wide\">\n{}{}</ul>\n\
+         <ul class=\"legend\"><li><i class=\"key small\"></i>weights that were quantized</li>\
+         <li><i class=\"key kept\"></i>tensors kept as floats</li>\
+         <li><i class=\"key bins\"></i>the rest: operators, names</li></ul>\n<p>{}</p></div>\n</section>\n",
+        bar("before", report.input_bytes, |tensor| tensor.input_bytes),
+        bar("after", report.output_bytes, after),
+        form(&report.target),
+    )
+}
+
+/// What the form of the file means for whoever runs it.
+fn form(target: &str) -> &'static str {
+    match target {
+        "lut" => {
+            "It is a plain ONNX model that any runtime loads. <b>The file is smaller, to ship and to store.</b> Other \
+             runtimes decode the weights when they load it: speed and memory there stay those of the float model. \
+             <code>campana verify</code> shows what the runtimes of a machine do."
+        }
+        "lut-uint4" => {
+            "It is an ONNX model of opset 21 with 4-bit tensors, which recent runtimes load. <b>The file is smaller, to \
+             ship and to store.</b> They decode the weights when they load it: speed and memory there stay those of \
+             the float model. <code>campana verify</code> shows what the runtimes of a machine do."
+        }
+        "float" => {
+            "The weights have the values of the quantized ones, but are stored as floats: <b>the file is not smaller</b> \
+             until another converter, as Core ML's palettization or a zip, profits from the few values."
+        }
+        _ => "<code>campana verify</code> shows what the runtimes of a machine make of it.",
+    }
+}
+
+/// The layers whose error stands out, the worst first.
+fn outstanding<'a, 'b>(report: &QuantizeReport, rows: &'b [Row<'a>]) -> Vec<&'b Row<'a>> {
+    let sqnr_db = |row: &Row<'_>| row.report.sqnr_db.unwrap_or(f64::INFINITY);
+    let mut worst: Vec<&Row<'_>> = rows
+        .iter()
+        .filter(|row| sqnr_db(row) < report.sqnr_db - NOTABLE_DECIBELS)
+        .collect();
+    worst.sort_by(|a, b| sqnr_db(a).total_cmp(&sqnr_db(b)));
+    worst.truncate(MAX_NAMED);
+    worst
+}
+
+fn advice(report: &QuantizeReport, rows: &[Row<'_>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let worst = outstanding(report, rows);
+    let overall = percent(relative_error(report.sqnr_db));
+    let layers = if worst.is_empty() {
+        format!(
+            "<p>No layer stands out: none has much more than the error of all weights together, {overall}.</p>\n"
+        )
+    } else {
+        let highest = worst[0].error();
+        let items: String = worst
+            .iter()
+            .map(|row| {
+                format!(
+                    "<li><span><a href=\"#t{}\"><bdi>{}</bdi></a></span>{}<b>{}</b></li>\n",
+                    row.stored.index,
+                    escape(&row.report.name),
+                    chart::bar(row.error() / highest, "hurt"),
+                    percent(row.error()),
+                )
+            })
+            .collect();
+        format!(
+            "<p>The error of a typical weight is {overall} in the whole network, and more in these layers:</p>\n\
+             <ul class=\"bars named\">\n{items}</ul>\n"
+        )
+    };
+    format!(
+        "<section>\n<h2>Which layers hurt, and what to do</h2>\n<div class=\"panel advice\">{layers}{}{}</div>\n</section>\n",
+        more_bits(report, &worst),
+        measure(report),
+    )
+}
+
+/// The command that gives the worst layers more bits, and its price.
+fn more_bits(report: &QuantizeReport, worst: &[&Row<'_>]) -> String {
+    let wider: Vec<(&Row<'_>, u8, u8)> = worst
+        .iter()
+        .filter_map(|row| {
+            let bits = row.report.bits.filter(|&bits| bits < 8)?;
+            Some((*row, bits, (bits + MORE_BITS).min(8)))
+        })
+        .collect();
+    if wider.is_empty() {
+        return String::new();
+    }
+    let added: u64 = wider
+        .iter()
+        .map(|(row, bits, more)| count(row.report) * u64::from(more - bits) / 8)
+        .sum();
+    let options: String = wider
+        .iter()
+        .map(|(row, _, more)| {
+            format!(
+                " --bits-for {}",
+                quoted(&format!("{}={more}", row.report.name))
+            )
+        })
+        .collect();
+    let command = format!(
+        "campana quantize {} -o {}{options} --force",
+        quoted(file_name(&report.input)),
+        quoted(file_name(&report.output)),
+    );
+    format!(
+        "<p>Two bits more leave a quarter of a layer's error. For all of these that is about {}, {} of the file; add \
+         to the options that you gave:</p>\n<pre><code>{}</code></pre>\n",
+        bytes(added),
+        percent(added as f64 / report.output_bytes.max(1) as f64),
+        escape(&command),
+    )
+}
+
+fn measure(report: &QuantizeReport) -> String {
+    let (input, output) = (
+        quoted(file_name(&report.input)),
+        quoted(file_name(&report.output)),
+    );
+    format!(
+        "<p>The error of weights is not yet that of answers: some networks bear 10 %, others not 2 %. What counts is \
+         measured on images:</p>\n<pre><code>{}</code></pre>\n",
+        escape(&format!(
+            "campana evaluate {input} {output} --data IMAGES --reference {input}"
+        )),
+    )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn count(tensor: &TensorReport) -> u64 {
+    tensor.shape.iter().map(|&dim| dim as u64).product()
+}
+
+fn glossary(report: &QuantizeReport) -> String {
+    let compensated = report
+        .correction
+        .as_ref()
+        .is_some_and(|correction| correction.compensated > 0);
+    let mut terms = vec![
+        (
+            "Levels",
+            "A weight can no longer have any value, only one of a few: the levels (dots). What is stored of each weight \
+             is its code, the number of its level.",
+        ),
+        (
+            "Thresholds",
+            "Thin lines midway between levels: each weight belongs to the level of its cell.",
+        ),
+        (
+            "Error of a typical weight",
+            "How far the weights moved, beside how large they are (root mean square). 10 % is an SQNR of 20 dB.",
+        ),
+        (
+            "SQNR",
+            "Signal to quantization noise, in decibels: the same turned round, as is custom. 6 dB more halve the error.",
+        ),
+        (
+            "Channel's scale",
+            "Channels of a layer often differ in size. They share a table of levels, and each has a factor that fits it \
+             to its weights; the pictures show the weights with this factor undone.",
+        ),
+        (
+            "Gaussian, Laplace",
+            "Two shapes that trained weights come close to: the bell, and the sharper peak with longer tails. D is the \
+             largest difference between the share of weights below a value and the share a curve expects there.",
+        ),
+    ];
+    if compensated {
+        terms.push((
+            "Made up for the error",
+            "Codes were chosen for the error of the layer's answers, not of its weights alone: some weights take a \
+             level that is not the nearest, to undo the errors of others. The error of weights then is larger, that of answers smaller.",
+        ));
+    }
+    page::glossary(&terms)
+}
+
+impl Row<'_> {
+    /// Error of a typical weight, as a share of it.
+    pub(super) fn error(&self) -> f64 {
+        relative_error(self.report.sqnr_db.unwrap_or(f64::INFINITY))
+    }
+
+    /// The channel with the largest error, and that.
+    pub(super) fn worst_channel(&self) -> Option<(usize, f64)> {
+        let errors = self.stored.channel_errors.iter().copied().enumerate();
+        let known = errors.filter(|(_, error)| !error.is_nan());
+        known.max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+}
+
+fn table(rows: &[Row<'_>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let columns = [
+        ("Tensor", "text", ""),
+        ("Closer curve", "text", "The family with the smaller D"),
+        ("Per", "text", "What shares levels or a scale"),
+        ("Shape", "text", ""),
+        ("Weights", "", ""),
+        ("Bits", "", "Bits of a code"),
+        ("Bits a weight", "", "With levels, scales and padding"),
+        ("Error", "chosen", "Error of a typical weight"),
+        ("SQNR dB", "", "Signal to quantization noise"),
+        ("Worst channel", "", "Error of a typical weight there"),
+        ("Before", "", "Bytes of the tensor before"),
+        ("After", "", "Bytes of codes, levels and scales"),
+    ];
+    let head: String = columns
+        .iter()
+        .map(|(name, class, title)| page::sort_button(name, class, title))
+        .collect();
+    let body: String = rows.iter().map(table_row).collect();
+    format!(
+        "<section id=\"tensors\">\n<h2>Layers <small>a click on a heading sorts</small></h2>\n\
+         <div class=\"scroll\" role=\"region\" aria-label=\"Layers\" tabindex=\"0\"><table class=\"sortable\">\n\
+         <thead><tr>\n{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n</section>\n"
+    )
+}
+
+fn table_row(row: &Row<'_>) -> String {
+    let Row { report, stored } = row;
+    let number = page::number_cell;
+    let sqnr_db = report.sqnr_db.unwrap_or(f64::INFINITY);
+    let worst = row.worst_channel().map_or(f64::NAN, |(_, error)| error);
+    let cells = [
+        number(count(report) as f64, thousands(count(report))),
+        number(
+            f64::from(report.bits.unwrap_or(0)),
+            report.bits.unwrap_or(0).to_string(),
+        ),
+        number(report.bits_per_weight, fixed(report.bits_per_weight, 2)),
+        number(row.error(), percent(row.error())).replacen("<td", "<td class=\"chosen\"", 1),
+        number(sqnr_db, decibels(sqnr_db)),
+        number(worst, percent(worst)),
+        number(report.input_bytes as f64, thousands(report.input_bytes)),
+        number(report.output_bytes as f64, thousands(report.output_bytes)),
+    ]
+    .concat();
+    format!(
+        "<tr><th scope=\"row\" class=\"text\"><a href=\"#t{index}\"><bdi>{name}</bdi></a></th>\
+         <td class=\"text\">{thumbnail}{badge}</td><td class=\"text\">{granularity}</td>\
+         <td class=\"text\">{shape}</td>{cells}</tr>\n",
+        index = stored.index,
+        name = escape(&report.name),
+        thumbnail = thumbnail(&stored.weights),
+        badge = badge(&stored.weights),
+        granularity = escape(report.granularity.as_deref().unwrap_or_default()),
+        shape = shape(&report.shape),
+    )
+}
+
+/// What stays float, one line a reason.
+fn kept(report: &QuantizeReport) -> String {
+    let mut reasons: Vec<(&str, u64, u64)> = Vec::new();
+    for tensor in &report.tensors {
+        let Some(reason) = tensor.kept.as_deref() else {
+            continue;
+        };
+        match reasons.iter_mut().find(|(known, ..)| *known == reason) {
+            Some((_, tensors, len)) => {
+                *tensors += 1;
+                *len += tensor.output_bytes;
+            }
+            None => reasons.push((reason, 1, tensor.output_bytes)),
+        }
+    }
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let items: String = reasons
+        .iter()
+        .map(|(reason, tensors, len)| {
+            format!(
+                "<li>{}, {}: {}</li>\n",
+                plural(*tensors, "tensor"),
+                bytes(*len),
+                escape(reason)
+            )
+        })
+        .collect();
+    format!(
+        "<section class=\"stays\">\n<h2>What stays as it was</h2>\n<ul>\n{items}</ul>\n</section>\n"
+    )
+}
+
+fn cards(rows: &[Row<'_>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let cards: String = rows.iter().map(stored::card).collect();
+    format!("{}{cards}", page::scale_switch("Layer by layer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_change_them() {
+        let cases = [
+            ("conv1.weight=6", "conv1.weight=6"),
+            ("a b", "'a b'"),
+            ("layer*", "'layer*'"),
+            ("it's", "'it'\\''s'"),
+            ("$(rm)", "'$(rm)'"),
+            ("", "''"),
+        ];
+        for (word, expected) in cases {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+}
