@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use campana_calibrate::{
-    Frontier, Kind, Samples, align, batches, epsilon, floats, log_probabilities_of,
+    Batches, Frontier, Kind, Samples, align, epsilon, floats, log_probabilities_of,
 };
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
@@ -55,9 +55,9 @@ impl DropEstimator {
     pub fn new(model: &Model, samples: &Samples, threads: usize) -> Result<Self, Error> {
         let graph = onnx::graph(model)
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-        let batches = batches(&graph.inputs, samples)?;
-        let images = batches.iter().map(|batch| batch.shape()[0]).sum();
-        let front = Frontier::at_input(&graph.inputs[0].name, batches);
+        let batches = Batches::new(&graph.inputs, samples)?;
+        let images = batches.samples();
+        let front = Frontier::at_inputs(batches);
         let mut aligned = graph.clone();
         if matches!(samples, Samples::Synthetic { .. }) {
             align(&mut aligned, front.clone(), threads)?;

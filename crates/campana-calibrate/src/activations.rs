@@ -1,39 +1,36 @@
-//! Ranges of activations: which values of a network are rounded to 8 bits, and
-//! how.
+//! Ranges of activations, from which the parameters of quantized activations
+//! follow.
 //!
-//! Rounded are the inputs of layers, of sums and of pools, except what a layer
-//! hands to the normalization, the clamping activation or (for
-//! [`Target::W4a8`]) the residual sum right behind it: engines compute these
-//! on the layer's sums. What only moves values (pooled maxima, slices, views)
-//! keeps the codes of its input. A network is run twice on the samples: for
-//! the least and greatest value of each tensor, then for a histogram between
-//! them, so that memory does not grow with the samples.
+//! [`quantized_activations`] says which values these are. A network is run
+//! twice on the samples: for the least and greatest value of each tensor, then
+//! for a histogram between them, so that memory does not grow with the samples.
 
 mod range;
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use campana_ir::graph::{Graph, Node, Value};
+use campana_ir::graph::{Graph, Value};
+use campana_ir::network::{Network, ResidualSums, quantized_activations};
 use campana_quantize::graph::unsupported;
 use campana_quantize::{ActivationScale, Error, ErrorKind, Progress, RangeMethod, Target};
-use campana_runtime::{Input, MOVES_CODES, Plan, PlanOptions, Session};
+use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::activations::range::Histogram;
-use crate::correct::{Samples, batches};
+use crate::samples::{Batches, Samples};
 
-/// Images that run at once: few, since all values to be rounded are kept meanwhile.
+/// Samples that run at once: few, since all activations to be quantized are
+/// kept meanwhile.
 const BATCH: usize = 4;
 
-/// The rounding of all activations of a network that runs as the quantized one
-/// does, from what the samples show.
+/// The parameters of all quantized activations of a network that runs as the
+/// quantized one does, from what the samples show.
 ///
 /// # Errors
 ///
-/// Of kind `Unsupported` where the network has not one image input, cannot be
-/// run, or computes in other than float32; of kind `Interrupted` where
-/// `progress` says so.
+/// Of kind `Unsupported` where the samples do not fit the network's inputs or
+/// it cannot be run; of kind `InvalidModel` where a node is no valid use of its
+/// operator; of kind `Interrupted` where `progress` says so.
 pub fn calibrate(
     graph: &Graph,
     samples: &Samples,
@@ -42,11 +39,18 @@ pub fn calibrate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<ActivationScale>, Error> {
-    let names = points(graph, target);
+    let network = Network::new(graph).map_err(|error| {
+        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
+    })?;
+    let sums = match target {
+        Target::W4a8 => ResidualSums::Fused,
+        _ => ResidualSums::Separate,
+    };
+    let names = quantized_activations(&network, sums);
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let batches = batches(&graph.inputs, samples)?;
+    let batches = Batches::of_length(&graph.inputs, samples, BATCH)?;
     let observer = Observer::new(graph, &names, threads)?;
     let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; names.len()];
     observer.run(&batches, progress, |i, values| {
@@ -72,16 +76,15 @@ pub fn calibrate(
     Ok(scales.collect())
 }
 
-/// A network that gives the values to be rounded.
-struct Observer<'g> {
-    graph: &'g Graph,
+/// A network that gives the activations to be quantized.
+struct Observer {
     session: Session,
-    /// For each name whether it is the network's input.
+    /// For each name whether it is an input of the network.
     names: Vec<(String, bool)>,
 }
 
-impl<'g> Observer<'g> {
-    fn new(graph: &'g Graph, names: &[String], threads: usize) -> Result<Self, Error> {
+impl Observer {
+    fn new(graph: &Graph, names: &[String], threads: usize) -> Result<Self, Error> {
         let is_input = |name: &String| graph.inputs.iter().any(|input| input.name == *name);
         let mut observed = graph.clone();
         observed.outputs = names
@@ -96,7 +99,6 @@ impl<'g> Observer<'g> {
         let plan = Plan::new(&observed, PlanOptions::default())
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
         Ok(Self {
-            graph,
             session: Session::new(plan, threads),
             names: names
                 .iter()
@@ -105,28 +107,32 @@ impl<'g> Observer<'g> {
         })
     }
 
-    /// Shows each value on all samples.
+    /// Shows each activation on all samples.
     fn run(
         &self,
-        batches: &[Tensor],
+        batches: &Batches,
         progress: &dyn Progress,
         mut show: impl FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
-        let input = &self.graph.inputs[0].name;
-        for batch in batches.iter().flat_map(|batch| self.small(batch)) {
+        for index in 0..batches.len() {
             if progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
+            let batch: Vec<(&str, &Tensor)> = batches.batch(index).collect();
+            let inputs: Vec<(&str, Input<'_>)> = batch
+                .iter()
+                .map(|(name, tensor)| (*name, Input::Tensor(tensor)))
+                .collect();
             let outputs = self
                 .session
-                .run(&[(input, Input::Tensor(&batch))])
+                .run(&inputs)
                 .map_err(|error| unsupported("cannot run the network").with_source(error))?;
             let mut outputs = outputs.iter();
             for (i, (name, is_input)) in self.names.iter().enumerate() {
-                let tensor = if *is_input {
-                    Some(&batch)
-                } else {
-                    outputs.next()
+                let given = || batch.iter().find(|(input, _)| input == name);
+                let tensor = match is_input {
+                    true => given().map(|(_, tensor)| *tensor),
+                    false => outputs.next(),
                 };
                 match tensor.map(Tensor::data) {
                     Some(TensorData::F32(values)) => show(i, values),
@@ -136,136 +142,4 @@ impl<'g> Observer<'g> {
         }
         Ok(())
     }
-
-    /// A batch in parts, where the network takes any number of images.
-    fn small(&self, batch: &Tensor) -> Vec<Tensor> {
-        use campana_ir::graph::Dim;
-        let declared = self.graph.inputs[0]
-            .shape
-            .as_ref()
-            .and_then(|shape| shape.first());
-        let TensorData::F32(values) = batch.data() else {
-            return vec![batch.clone()];
-        };
-        let images = batch.shape()[0];
-        if matches!(declared, Some(Dim::Fixed(_))) || images <= BATCH {
-            return vec![batch.clone()];
-        }
-        let len = values.len() / images;
-        let parts = values.chunks(BATCH * len).filter_map(|part| {
-            let mut shape = batch.shape().to_vec();
-            shape[0] = part.len() / len;
-            Tensor::new(shape, TensorData::F32(part.to_vec()))
-        });
-        parts.collect()
-    }
-}
-
-/// Operators that compute on codes.
-const ON_CODES: [&str; 7] = [
-    "Conv",
-    "Gemm",
-    "MatMul",
-    "Add",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-];
-
-/// The values to be rounded, in the graph's order.
-fn points(graph: &Graph, target: Target) -> Vec<String> {
-    let mut readers: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
-    let mut makers: HashMap<&str, usize> = HashMap::new();
-    for (i, node) in graph.nodes.iter().enumerate() {
-        for (index, name) in node.inputs.iter().enumerate() {
-            readers.entry(name).or_default().push((i, index));
-        }
-        for name in &node.outputs {
-            makers.insert(name, i);
-        }
-    }
-    let is_output = |name: &str| graph.outputs.iter().any(|output| output.name == name);
-    let is_constant =
-        |name: &str| graph.constants.contains_key(name) || graph.quantized.contains_key(name);
-    let is_layer = |node: &Node| {
-        matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul")
-            && node.inputs.get(1).is_some_and(|name| is_constant(name))
-    };
-    // The layer whose sums a value is, as far as nothing else reads them.
-    let layer_of = |name: &str| -> Option<usize> {
-        let mut at = *makers.get(name)?;
-        while graph.nodes[at].op_type == "BatchNormalization" {
-            let input = graph.nodes[at].inputs.first()?;
-            if readers[input.as_str()].len() != 1 {
-                return None;
-            }
-            at = *makers.get(input.as_str())?;
-        }
-        is_layer(&graph.nodes[at]).then_some(at)
-    };
-    let is_fused = |name: &str| -> bool {
-        let Some([(reader, index)]) = readers.get(name).map(Vec::as_slice) else {
-            return false;
-        };
-        let reader = &graph.nodes[*reader];
-        let from_sum = makers
-            .get(name)
-            .is_some_and(|&at| graph.nodes[at].op_type == "Add");
-        match reader.op_type.as_str() {
-            "BatchNormalization" => *index == 0 && layer_of(name).is_some(),
-            "Relu" | "Clip" => layer_of(name).is_some() || from_sum,
-            "Add" if target == Target::W4a8 => {
-                let other = reader.inputs.get(1 - index).map_or("", String::as_str);
-                let only_reader = readers.get(other).is_some_and(|readers| readers.len() == 1);
-                // Of two layers the later takes the sum.
-                let rival = layer_of(other)
-                    .filter(|_| only_reader && !is_depthwise(graph, layer_of(other)));
-                !is_constant(other)
-                    && !is_depthwise(graph, layer_of(name))
-                    && layer_of(name).is_some_and(|own| rival.is_none_or(|rival| own > rival))
-            }
-            _ => false,
-        }
-    };
-    let mut found = Vec::new();
-    let mut coded: HashSet<&str> = HashSet::new();
-    let inputs = graph.inputs.iter().map(|value| (value.name.as_str(), None));
-    let made = graph
-        .nodes
-        .iter()
-        .filter_map(|node| Some((node.outputs.first()?.as_str(), Some(node))));
-    for (name, maker) in inputs.chain(made) {
-        let keeps = maker.is_some_and(|node| {
-            MOVES_CODES.contains(&node.op_type.as_str())
-                && node
-                    .inputs
-                    .first()
-                    .is_some_and(|input| coded.contains(input.as_str()))
-        });
-        if keeps {
-            coded.insert(name);
-            continue;
-        }
-        let read_as_codes = readers.get(name).is_some_and(|readers| {
-            readers.iter().any(|&(reader, index)| {
-                let op_type = graph.nodes[reader].op_type.as_str();
-                let data = index == 0 || op_type == "Add";
-                data && (ON_CODES.contains(&op_type) || MOVES_CODES.contains(&op_type))
-            })
-        });
-        if read_as_codes && !is_output(name) && !is_constant(name) && !is_fused(name) {
-            coded.insert(name);
-            found.push(name.to_owned());
-        }
-    }
-    found
-}
-
-/// Whether a layer's filters see one channel each.
-fn is_depthwise(graph: &Graph, layer: Option<usize>) -> bool {
-    use campana_ir::graph::Attribute;
-    layer.is_some_and(|layer| match graph.nodes[layer].attributes.get("group") {
-        Some(Attribute::Int(groups)) => *groups > 1,
-        _ => false,
-    })
 }

@@ -9,13 +9,13 @@
 //! activations, [`sensitivities`] says which tensors matter.
 //!
 //! ```no_run
-//! use campana_calibrate::{Rounding, Samples, correct};
+//! use campana_calibrate::{InputScale, Rounding, Samples, correct};
 //! use campana_onnx::Model;
 //! use campana_quantize::{Options, Silent, quantize};
 //!
 //! let model = Model::open("model.onnx".as_ref())?;
 //! let mut quantized = quantize(&model, &Options::default(), &Silent)?;
-//! let samples = Samples::Synthetic { size: None };
+//! let samples = Samples::Synthetic { size: None, scale: InputScale::Unknown };
 //! let rounding = Rounding::Compensate;
 //! let corrected = correct(&model, &mut quantized, &samples, rounding, 2, None, &Silent)?;
 //! println!("{} images", corrected.report.images);
@@ -26,13 +26,13 @@
 mod activations;
 mod correct;
 mod divergence;
+mod samples;
 mod sensitivity;
 
 pub use activations::calibrate;
 pub use correct::merge::epsilon;
 pub use correct::walk::{Frontier, floats};
-pub use correct::{
-    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Samples, batches, correct,
-};
+pub use correct::{Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, correct};
 pub use divergence::{Kind, log_probabilities_of};
+pub use samples::{Batches, InputScale, Samples};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

@@ -14,14 +14,15 @@ use campana_quantize::store::{Precision, store};
 use campana_quantize::weights::{read_weights, shape};
 use campana_quantize::{Error, ErrorKind, Progress};
 use campana_rounding::Compensation;
-use campana_tensor::{Granularity, Partition, Tensor};
+use campana_tensor::{Granularity, Partition};
 
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::statistics::ChannelStatistics;
 use crate::correct::walk::{Frontier, floats, read_after};
-use crate::correct::{MIN_SEEN_VARIANCE, Samples, VARIANCE_FACTORS, batches};
+use crate::correct::{MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::divergence::Outputs;
+use crate::samples::{Batches, Samples};
 
 /// Widths at which tensors are tried; what lies between and beyond follows
 /// from how the error of an optimal quantizer depends on the width.
@@ -93,10 +94,9 @@ pub fn sensitivities(
 ) -> Result<Vec<Sensitivity>, Error> {
     let mut graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    let batches = some_of(batches(&graph.inputs, samples)?);
-    let input = graph.inputs[0].name.clone();
-    let images = batches.iter().map(|batch| batch.shape()[0]).sum();
-    let start = Frontier::at_input(&input, batches);
+    let batches = some_of(Batches::new(&graph.inputs, samples)?);
+    let images = batches.samples();
+    let start = Frontier::at_inputs(batches);
     let is_synthetic = matches!(samples, Samples::Synthetic { .. });
     if is_synthetic {
         align(&mut graph, start.clone(), threads)?;
@@ -176,14 +176,13 @@ pub fn assumed_sensitivities(model: &Model) -> Vec<Sensitivity> {
 }
 
 /// Batches evenly spread over all, as many as are looked at.
-fn some_of(batches: Vec<Tensor>) -> Vec<Tensor> {
-    let count: usize = batches.iter().map(|batch| batch.shape()[0]).sum();
-    let image_len = batches.iter().map(Tensor::len).sum::<usize>() / count.max(1);
+fn some_of(batches: Batches) -> Batches {
+    let (count, image_len) = (batches.samples(), batches.sample_len());
     // Images have about three channels; exactly how many matters little here.
     let [fewest, most] = IMAGES;
     let wanted = (3 * PIXELS / image_len.max(1)).clamp(fewest, most);
     let stride = (count / wanted.max(1)).max(1);
-    batches.into_iter().step_by(stride).collect()
+    batches.step_by(stride)
 }
 
 /// The network's normalizations become those of the images.

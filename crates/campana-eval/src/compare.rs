@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use campana_calibrate::{Samples, correct};
+use campana_calibrate::{InputScale, Samples, correct};
 use campana_export::{OutputModel, Placement};
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -279,6 +279,7 @@ impl<'a> Experiment<'a> {
         let [height, width] = self.images.settings.size;
         let synthetic = Samples::Synthetic {
             size: Some([height, width]),
+            scale: InputScale::Unknown,
         };
         let samples = match design.correction {
             Correction::None => None,

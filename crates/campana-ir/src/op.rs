@@ -20,6 +20,7 @@ mod tests;
 use campana_tensor::ElementType;
 
 pub use attributes::OpError;
+pub use names::moves_elements;
 pub use window::{AutoPad, Convolution, Pool, Window};
 
 use crate::graph::Node;

@@ -138,7 +138,7 @@ fn measure(
         Ok(measured) => {
             let images = match samples {
                 Samples::Synthetic { .. } => SYNTHETIC_IMAGES,
-                Samples::Images { .. } => "the images given",
+                Samples::Images { .. } | Samples::Arrays(_) => "the data given",
             };
             Ok((measured, format!("measured on {images}")))
         }

@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use campana_calibrate::{Corrected, FinishedLayers, Rounding, Samples, correct};
+use campana_calibrate::{Corrected, FinishedLayers, InputScale, Rounding, Samples, correct};
 use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
 use campana_onnx::Model;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
@@ -60,6 +60,7 @@ impl<'a> JobSamples<'a> {
             // The sidecar helps where the model does not tell the size of its images.
             SampleChoice::Synthetic => Samples::Synthetic {
                 size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
+                scale: InputScale::Unknown,
             },
             SampleChoice::Images { data, count } => {
                 sample_images(input, data, count, threads, self.monitor)?

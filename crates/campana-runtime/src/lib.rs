@@ -41,5 +41,5 @@ mod strided;
 
 pub use campana_kernels::Peak;
 pub use error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
-pub use plan::{MOVES_CODES, Plan, PlanOptions};
+pub use plan::{Plan, PlanOptions};
 pub use session::{Input, NodeTime, Session};

@@ -20,7 +20,6 @@ use campana_tensor::{Tensor, TensorData};
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
 
-pub use int8::MOVES_CODES;
 pub(crate) use int8::{Int8Layer, Int8Weights, affine_of};
 pub(crate) use pack::Packed;
 
@@ -174,7 +173,7 @@ impl Plan {
         let mut codes = HashMap::new();
         if options.fuse && !plain {
             int8::fuse(&mut nodes, &constants, &outputs, opset);
-            codes = int8::codes(&nodes);
+            codes = int8::codes(&nodes, opset);
         }
         let graph_inputs: HashSet<&str> = graph
             .inputs

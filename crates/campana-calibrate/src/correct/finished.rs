@@ -12,7 +12,8 @@ use campana_quantize::{Error, QuantizedModel};
 use campana_tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use crate::correct::{Rounding, Samples};
+use crate::correct::Rounding;
+use crate::samples::{InputScale, Samples};
 
 /// Keeps the layers of corrections that are finished, for later ones.
 pub trait FinishedLayers {
@@ -145,7 +146,22 @@ pub(super) fn key_of_correction(
         }
     }
     match samples {
-        Samples::Synthetic { size } => size.hash(&mut hasher),
+        Samples::Synthetic { size, scale } => {
+            size.hash(&mut hasher);
+            match scale {
+                InputScale::Unknown => {}
+                InputScale::Normalized { mean, std } => {
+                    hash_floats(mean, &mut hasher);
+                    hash_floats(std, &mut hasher);
+                }
+                InputScale::Range(range) => hash_floats(range, &mut hasher),
+            }
+        }
+        Samples::Arrays(arrays) => {
+            for (name, array) in arrays {
+                (name, array.shape(), format!("{:?}", array.data())).hash(&mut hasher);
+            }
+        }
         Samples::Images { shape, data } => {
             shape.hash(&mut hasher);
             hash_floats(data, &mut hasher);

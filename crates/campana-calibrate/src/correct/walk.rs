@@ -15,6 +15,8 @@ use campana_quantize::graph::unsupported;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
+use crate::samples::Batches;
+
 /// Bytes that the kept values of all images may take, for each of the two
 /// networks.
 const MAX_KEPT_BYTES: usize = 512 << 20;
@@ -37,11 +39,15 @@ pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
 }
 
 impl Frontier {
-    /// The network's input.
-    pub fn at_input(name: &str, batches: Vec<Tensor>) -> Self {
+    /// The network's inputs.
+    pub fn at_inputs(batches: Batches) -> Self {
+        let count = batches.len();
+        let inputs = batches.into_inputs().into_iter();
         Self {
-            batches: batches.len(),
-            values: HashMap::from([(name.to_owned(), Arc::new(batches))]),
+            batches: count,
+            values: inputs
+                .map(|(name, batches)| (name, Arc::new(batches)))
+                .collect(),
             max_bytes: MAX_KEPT_BYTES,
         }
     }
@@ -181,9 +187,10 @@ impl Frontier {
             .filter(|(name, _)| needed.contains(name.as_str()))
             .map(|(name, tensor)| (name.clone(), tensor.clone()))
             .collect();
+        // A kept value has the type that it was computed in, integers included.
         let value = |name: &str| Value {
             name: name.to_owned(),
-            element_type: Some(ElementType::F32),
+            element_type: self.element_type(name),
             shape: None,
         };
         let mut inputs: Vec<&String> = self
@@ -204,6 +211,13 @@ impl Frontier {
             quantized,
             opsets: graph.opsets.clone(),
         }
+    }
+}
+
+impl Frontier {
+    fn element_type(&self, name: &str) -> Option<ElementType> {
+        let first = self.values.get(name)?.first()?;
+        Some(first.data().element_type())
     }
 }
 
@@ -256,7 +270,9 @@ pub fn floats(tensor: &Tensor) -> Result<&[f32], Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use campana_ir::graph::Node;
+    use campana_ir::graph::{Dim, Node};
+
+    use crate::samples::Samples;
 
     fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
         Node {
@@ -288,12 +304,26 @@ mod tests {
         }
     }
 
+    fn at_input(batches: Vec<Tensor>) -> Frontier {
+        let shape = vec![batches.len(), batches[0].len()];
+        let values = batches.iter().flat_map(|batch| floats(batch).unwrap());
+        let data = TensorData::F32(values.copied().collect());
+        let array = Tensor::new(shape, data).unwrap();
+        let input = Value {
+            name: "x".into(),
+            element_type: None,
+            shape: Some(vec![Dim::Fixed(1), Dim::Fixed(2)]),
+        };
+        let samples = Samples::Arrays(vec![("x".into(), array)]);
+        Frontier::at_inputs(Batches::new(&[input], &samples).unwrap())
+    }
+
     #[test]
     fn values_are_the_same_whatever_is_kept() {
         let graph = residual();
         let batch = |values: [f32; 2]| Tensor::new(vec![2], TensorData::F32(values.to_vec()));
         let batches = vec![batch([-1.0, 2.0]).unwrap(), batch([3.0, -4.0]).unwrap()];
-        let mut frontier = Frontier::at_input("x", batches);
+        let mut frontier = at_input(batches);
         let values = |frontier: &Frontier, name: &str| {
             let mut seen = Vec::new();
             let visited = frontier.visit(&graph, name, 1, |tensor| {
@@ -320,7 +350,7 @@ mod tests {
     fn what_is_too_large_is_computed_again() {
         let graph = residual();
         let batch = Tensor::new(vec![2], TensorData::F32(vec![-1.0, 2.0])).unwrap();
-        let mut frontier = Frontier::at_input("x", vec![batch]);
+        let mut frontier = at_input(vec![batch]);
         frontier.max_bytes = 12;
         assert!(!frontier.keep(&graph, "a", 1).unwrap());
         frontier.forget(&graph, 1);

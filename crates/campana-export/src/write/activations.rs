@@ -2,9 +2,9 @@
 //! DequantizeLinear, which engines that compute on codes recognize and all
 //! others compute as they stand.
 
+use campana_ir::op::moves_elements;
 use campana_onnx::{Content, Edits, Model, NewNode, NewTensor, schema};
 use campana_quantize::ActivationScale;
-use campana_runtime::MOVES_CODES;
 use campana_tensor::ElementType;
 
 use super::wiring::Wiring;
@@ -25,7 +25,7 @@ pub(super) fn moved(model: &Model, scales: &[ActivationScale]) -> Vec<Activation
         let is_input = |scale: &&ActivationScale| scale.name == *input;
         let from = scales.iter().chain(&moved).find(is_input).cloned();
         if let Some(from) = from
-            && MOVES_CODES.contains(&node.op_type.as_str())
+            && moves_elements(&node.op_type)
             && node.outputs.len() == 1
             && !is_output
             && !scales.iter().any(|scale| scale.name == *output)

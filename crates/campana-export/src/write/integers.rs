@@ -7,11 +7,11 @@ use std::collections::HashSet;
 
 use campana_codebook::QuantizedTensor;
 use campana_ir::graph::Graph as Network;
+use campana_ir::op::moves_elements;
 use campana_ir::weights::Role;
 use campana_onnx::{AttributeValue, Content, Edits, Model, NewAttribute, NewNode, NewTensor};
 use campana_onnx::{Node, schema};
 use campana_quantize::{ActivationScale, Error, ErrorKind, QuantizedModel, TensorOutcome};
-use campana_runtime::MOVES_CODES;
 use campana_tensor::{ElementType, TensorData};
 
 use super::remove_constant;
@@ -230,7 +230,7 @@ fn scale_of(name: &str, nodes: &[Node], activations: &[ActivationScale]) -> Opti
         let maker = nodes
             .iter()
             .find(|node| node.outputs.iter().any(|output| output == name))?;
-        if !MOVES_CODES.contains(&maker.op_type.as_str()) {
+        if !moves_elements(&maker.op_type) {
             return None;
         }
         name = maker.inputs.first()?;

@@ -9,6 +9,16 @@ use super::{
 };
 use crate::graph::Node;
 
+/// Whether an ONNX operator of this name [moves elements](Op::moves_elements),
+/// whatever its attributes.
+pub fn moves_elements(op_type: &str) -> bool {
+    let node = Node {
+        op_type: op_type.to_owned(),
+        ..Node::default()
+    };
+    parse(&node, &Attributes::of(&node), TRAINING_ATTRIBUTE).is_ok_and(|op| op.moves_elements())
+}
+
 /// The opset since which training of a normalization is an attribute.
 const TRAINING_ATTRIBUTE: i64 = 14;
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use campana_ir::graph::{Attribute, Node};
+use campana_ir::op::Op;
 use campana_kernels::elementwise::Unary;
 use campana_kernels::int8::{Affine, PackedWeights};
 
@@ -14,18 +15,6 @@ use super::{Constants, PlannedNode, UNBOUNDED, constant_call};
 use crate::ops::{OWN_DOMAIN, elementwise_unary};
 
 pub(super) use weights::pack;
-
-/// Operators that only move values: of codes they give codes of the same
-/// scale.
-pub const MOVES_CODES: [&str; 7] = [
-    "MaxPool",
-    "Slice",
-    "Pad",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-];
 
 /// Weights of a layer whose inputs are codes.
 #[derive(Debug)]
@@ -139,7 +128,7 @@ pub(super) fn fuse(
         for name in &done[at].node.outputs {
             makers.insert(name.clone(), at);
         }
-        if let Some(affine) = codes_of(&done[at], &codes) {
+        if let Some(affine) = codes_of(&done[at], &codes, opset) {
             codes.insert(done[at].node.outputs[0].clone(), affine);
         }
     }
@@ -179,10 +168,10 @@ fn takes(
 }
 
 /// What the values that are codes stand for, by name.
-pub(super) fn codes(nodes: &[PlannedNode]) -> HashMap<String, Affine> {
+pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, Affine> {
     let mut codes: HashMap<String, Affine> = HashMap::new();
     for planned in nodes {
-        if let Some(affine) = codes_of(planned, &codes) {
+        if let Some(affine) = codes_of(planned, &codes, opset) {
             codes.insert(planned.node.outputs[0].clone(), affine);
         }
     }
@@ -190,11 +179,10 @@ pub(super) fn codes(nodes: &[PlannedNode]) -> HashMap<String, Affine> {
 }
 
 /// What a node's first output stands for, where it is codes.
-fn codes_of(planned: &PlannedNode, codes: &HashMap<String, Affine>) -> Option<Affine> {
+fn codes_of(planned: &PlannedNode, codes: &HashMap<String, Affine>, opset: i64) -> Option<Affine> {
     let node = &planned.node;
     let kept = || {
-        let op_type = node.op_type.as_str();
-        let moves = MOVES_CODES.contains(&op_type) || op_type == "Identity";
+        let moves = Op::parse(node, opset).is_ok_and(|op| op.moves_elements());
         codes.get(node.inputs.first()?).copied().filter(|_| moves)
     };
     planned.quantize.or(affine_of(node)).or_else(kept)

@@ -1,0 +1,661 @@
+//! What a network is shown while it is calibrated or corrected: the user's
+//! data, or synthetic inputs of the shapes and types that the network declares.
+//!
+//! Inputs may be any number, rank and type. A symbolic first extent counts
+//! samples; equal symbols get equal extents. Synthetic float inputs are
+//! [dead leaves](dead_leaves) over the last axes (images, spectrograms, one-
+//! dimensional signals alike); integers are 0 and booleans true, which are
+//! valid as indices, lengths and masks.
+
+use std::collections::HashMap;
+
+use campana_ir::graph::{Dim, Value};
+use campana_quantize::Error;
+use campana_quantize::graph::unsupported;
+use campana_tensor::{ElementType, Tensor, TensorData};
+use half::{bf16, f16};
+
+use crate::correct::images::dead_leaves;
+
+/// Samples that run at once.
+const BATCH: usize = 16;
+
+/// Positions (pixels, points in time) of all synthetic samples together, and
+/// bounds of their number.
+const SYNTHETIC_POSITIONS: usize = 1 << 21;
+const SYNTHETIC_SAMPLES: [usize; 2] = [32, 256];
+
+/// Elements of one synthetic sample above which the network is not for this
+/// machine.
+const MAX_SAMPLE_LEN: usize = 1 << 26;
+
+/// Rows and columns of synthetic images where the model does not say.
+const DEFAULT_SIZE: [usize; 2] = [224, 224];
+
+/// Extents of other open axes: points in time of a signal, and planes of a
+/// volume.
+const DEFAULT_LENGTH: usize = 512;
+const DEFAULT_DEPTH: usize = 16;
+
+/// Rows of a two-dimensional sample up to which these are channels of a signal.
+const MOST_CHANNELS: usize = 16;
+
+/// Mean and standard deviation of photographs on the scale from 0 to 1.
+const PHOTOGRAPH: [f32; 2] = [0.45, 0.25];
+
+/// What a network is shown.
+#[derive(Clone, Debug)]
+pub enum Samples {
+    /// Synthetic inputs.
+    Synthetic {
+        /// Rows and columns of images, where the model leaves its own open.
+        size: Option<[usize; 2]>,
+        /// The scale of float inputs.
+        scale: InputScale,
+    },
+    /// Preprocessed images for the only input, shape `[images, ..]`.
+    Images {
+        /// Extents, the number of images first.
+        shape: Vec<usize>,
+        /// The values, row-major.
+        data: Vec<f32>,
+    },
+    /// One array for each input, by its name; the first axis counts samples.
+    Arrays(Vec<(String, Tensor)>),
+}
+
+/// The scale of synthetic float inputs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum InputScale {
+    /// Nothing is known: mean 0 and deviation 1.
+    #[default]
+    Unknown,
+    /// That of photographs on the scale from 0 to 1, normalized by a mean and
+    /// a deviation for each channel.
+    Normalized {
+        /// Subtracted from each channel.
+        mean: Vec<f32>,
+        /// Divides each channel.
+        std: Vec<f32>,
+    },
+    /// Between these values.
+    Range([f32; 2]),
+}
+
+/// The samples of all inputs of a network, in batches.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    inputs: Vec<(String, Vec<Tensor>)>,
+    samples: usize,
+}
+
+impl Batches {
+    /// The samples in batches that a network of these inputs takes.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Unsupported` where an input's rank is not known, the data do not
+    /// fit it or are fewer than a batch, or samples are too large to be made.
+    pub fn new(inputs: &[Value], samples: &Samples) -> Result<Self, Error> {
+        Self::of_length(inputs, samples, BATCH)
+    }
+
+    /// As [`new`](Self::new), at most `len` samples a batch where the network
+    /// leaves their number open.
+    pub(crate) fn of_length(
+        inputs: &[Value],
+        samples: &Samples,
+        len: usize,
+    ) -> Result<Self, Error> {
+        match samples {
+            Samples::Synthetic { size, scale } => synthetic(inputs, *size, scale, len),
+            Samples::Images { shape, data } => {
+                let [input] = inputs else {
+                    let count = inputs.len();
+                    return Err(unsupported(format!(
+                        "the network has {count} inputs, images are data for one: give arrays (.npz) by the \
+                         inputs' names"
+                    )));
+                };
+                let tensor = Tensor::new(shape.clone(), TensorData::F32(data.clone()));
+                let tensor = tensor.ok_or_else(|| unsupported("images of different sizes"))?;
+                given(inputs, &[(input.name.clone(), tensor)], len)
+            }
+            Samples::Arrays(arrays) => given(inputs, arrays, len),
+        }
+    }
+
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.inputs.first().map_or(1, |(_, batches)| batches.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of samples in all batches.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Elements of one sample of all inputs together.
+    pub(crate) fn sample_len(&self) -> usize {
+        let elements = self
+            .inputs
+            .iter()
+            .flat_map(|(_, batches)| batches)
+            .map(Tensor::len);
+        elements.sum::<usize>() / self.samples.max(1)
+    }
+
+    /// One batch: each input's name and tensor.
+    pub fn batch(&self, index: usize) -> impl Iterator<Item = (&str, &Tensor)> {
+        let inputs = self.inputs.iter();
+        inputs.map(move |(name, batches)| (name.as_str(), &batches[index]))
+    }
+
+    /// Every `stride`-th batch.
+    pub(crate) fn step_by(mut self, stride: usize) -> Self {
+        let all = self.len();
+        for (_, batches) in &mut self.inputs {
+            *batches = std::mem::take(batches)
+                .into_iter()
+                .step_by(stride)
+                .collect();
+        }
+        self.samples = self.samples * self.len() / all.max(1);
+        self
+    }
+
+    /// The batches of each input, by its name.
+    pub(crate) fn into_inputs(self) -> Vec<(String, Vec<Tensor>)> {
+        self.inputs
+    }
+}
+
+/// Extents of one run's inputs.
+struct Shapes<'v> {
+    /// Samples that run at once.
+    batch: usize,
+    /// Extents that equal symbols share.
+    symbols: HashMap<&'v str, usize>,
+}
+
+impl<'v> Shapes<'v> {
+    /// `len` samples a batch, unless an input fixes their number.
+    fn new(inputs: &'v [Value], len: usize) -> Self {
+        let first = |input: &'v Value| input.shape.as_ref().and_then(|shape| shape.first());
+        let is_open = inputs
+            .iter()
+            .any(|input| matches!(first(input), Some(Dim::Symbol(_))));
+        let fixed = inputs
+            .iter()
+            .find_map(|input| match (first(input), &input.shape) {
+                // A vector of fixed length says nothing of a number of samples.
+                (Some(Dim::Fixed(extent)), Some(shape)) if shape.len() > 1 => {
+                    Some((*extent).max(1))
+                }
+                _ => None,
+            });
+        let batch = match fixed {
+            Some(fixed) if !is_open => fixed,
+            _ => len,
+        };
+        let symbols = inputs.iter().filter_map(|input| match first(input) {
+            Some(Dim::Symbol(name)) if !name.is_empty() => Some((name.as_str(), batch)),
+            _ => None,
+        });
+        Self {
+            batch,
+            symbols: symbols.collect(),
+        }
+    }
+}
+
+fn declared(input: &Value) -> Result<&[Dim], Error> {
+    input.shape.as_deref().ok_or_else(|| {
+        let name = &input.name;
+        unsupported(format!(
+            "the network does not say what shape its input '{name}' has; give it with --shape, or data \
+             with --calibrate"
+        ))
+    })
+}
+
+fn synthetic(
+    inputs: &[Value],
+    size: Option<[usize; 2]>,
+    scale: &InputScale,
+    len: usize,
+) -> Result<Batches, Error> {
+    let shapes = Shapes::new(inputs, len);
+    let samples: Vec<Sample> = inputs
+        .iter()
+        .map(|input| Sample::of(input, &shapes, size))
+        .collect::<Result<_, _>>()?;
+    let positions = samples.iter().map(|sample| sample.rows * sample.columns);
+    let [fewest, most] = SYNTHETIC_SAMPLES;
+    let wanted = SYNTHETIC_POSITIONS / positions.max().unwrap_or(1).max(1);
+    let count = wanted.clamp(fewest, most).div_ceil(shapes.batch);
+    let made = inputs.iter().zip(&samples).map(|(input, sample)| {
+        let batches = sample.batches(input, count, scale)?;
+        Ok((input.name.clone(), batches))
+    });
+    Ok(Batches {
+        inputs: made.collect::<Result<_, Error>>()?,
+        samples: count * shapes.batch,
+    })
+}
+
+/// The extents of one input, and how its elements lie in planes of rows and
+/// columns.
+struct Sample {
+    /// As the network takes it, a whole batch.
+    shape: Vec<usize>,
+    /// Samples in it.
+    count: usize,
+    channels: usize,
+    rows: usize,
+    columns: usize,
+    /// Whether the channels are the last axis.
+    channels_last: bool,
+}
+
+impl Sample {
+    fn of(input: &Value, shapes: &Shapes<'_>, size: Option<[usize; 2]>) -> Result<Self, Error> {
+        let dims = declared(input)?;
+        let rank = dims.len();
+        let channels_last = rank > 3 && are_channels(&dims[rank - 1]) && !are_channels(&dims[1]);
+        let spatial = match channels_last {
+            true => 1..rank - 1,
+            false => 2.min(rank)..rank,
+        };
+        let [height, width] = size.unwrap_or(DEFAULT_SIZE);
+        let mut open = match spatial.len() {
+            2 => vec![width, height],
+            3 => vec![width, height, DEFAULT_DEPTH],
+            _ => Vec::new(),
+        };
+        let mut shape = vec![1; rank];
+        for axis in (0..rank).rev() {
+            let default = match spatial.contains(&axis) {
+                true if !open.is_empty() => open.remove(0),
+                _ => DEFAULT_LENGTH,
+            };
+            shape[axis] = match &dims[axis] {
+                Dim::Fixed(extent) => *extent,
+                Dim::Symbol(_) if axis == 0 => shapes.batch,
+                Dim::Symbol(name) => shapes
+                    .symbols
+                    .get(name.as_str())
+                    .copied()
+                    .unwrap_or(default),
+            };
+        }
+        let count = shape.first().copied().filter(|_| rank > 1).unwrap_or(1);
+        let (channels, rows, columns) = planes(shape.get(1..).unwrap_or(&shape), channels_last);
+        let elements = channels.saturating_mul(rows).saturating_mul(columns);
+        if elements == 0 || elements.saturating_mul(count) > MAX_SAMPLE_LEN {
+            let name = &input.name;
+            return Err(unsupported(format!(
+                "samples of shape {shape:?} for the input '{name}' cannot be made"
+            )));
+        }
+        Ok(Self {
+            shape,
+            count,
+            channels,
+            rows,
+            columns,
+            channels_last,
+        })
+    }
+
+    /// Batches of synthetic values of the input's type.
+    fn batches(
+        &self,
+        input: &Value,
+        batches: usize,
+        scale: &InputScale,
+    ) -> Result<Vec<Tensor>, Error> {
+        let element_type = input.element_type.unwrap_or(ElementType::F32);
+        let len = self.shape.iter().product::<usize>();
+        let data: Vec<TensorData> = match element_type {
+            ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64 => {
+                let values = self.floats(batches * self.count, scale);
+                let values = values.chunks(len.max(1)).map(<[f32]>::to_vec);
+                values
+                    .map(|values| floats_as(element_type, values))
+                    .collect()
+            }
+            ElementType::U8 => {
+                let range = InputScale::Range([0.0, 255.0]);
+                let values = self.floats(batches * self.count, &range);
+                let bytes = values.chunks(len.max(1)).map(|values| {
+                    let bytes = values.iter().map(|value| value.round() as u8);
+                    TensorData::U8(bytes.collect())
+                });
+                bytes.collect()
+            }
+            other => {
+                let neutral = neutral(other, len).ok_or_else(|| {
+                    let name = &input.name;
+                    unsupported(format!(
+                        "no values of {other} can be made for the input '{name}'"
+                    ))
+                })?;
+                vec![neutral; batches]
+            }
+        };
+        let tensors = data.into_iter().map(|data| {
+            Tensor::new(self.shape.clone(), data)
+                .ok_or_else(|| unsupported("a sample of another size"))
+        });
+        tensors.collect()
+    }
+
+    /// Values of `count` samples in the order of the input's axes.
+    fn floats(&self, count: usize, scale: &InputScale) -> Vec<f32> {
+        let mut values = dead_leaves(count, self.channels, self.rows, self.columns);
+        let pixels = self.rows * self.columns;
+        for (i, plane) in values.chunks_exact_mut(pixels.max(1)).enumerate() {
+            rescale(plane, i % self.channels.max(1), scale);
+        }
+        if !self.channels_last {
+            return values;
+        }
+        let channels = self.channels;
+        let images = values.chunks_exact(channels * pixels);
+        let turned = images.flat_map(|image| {
+            (0..pixels * channels).map(move |i| image[i % channels * pixels + i / channels])
+        });
+        turned.collect()
+    }
+}
+
+fn are_channels(dim: &Dim) -> bool {
+    matches!(dim, Dim::Fixed(1..=4))
+}
+
+/// Channels, rows and columns of one sample.
+fn planes(sample: &[usize], channels_last: bool) -> (usize, usize, usize) {
+    let product = |extents: &[usize]| extents.iter().fold(1usize, |p, &e| p.saturating_mul(e));
+    match *sample {
+        [] => (1, 1, 1),
+        [columns] => (1, 1, columns),
+        // A signal of several channels, or one plane (a spectrogram).
+        [channels, columns] if channels <= MOST_CHANNELS => (channels, 1, columns),
+        [rows, columns] => (1, rows, columns),
+        [ref outer @ .., columns, channels] if channels_last => (channels, product(outer), columns),
+        [ref outer @ .., rows, columns] => (product(outer), rows, columns),
+    }
+}
+
+/// Values of mean 0 and deviation 1 brought to a channel's scale.
+fn rescale(values: &mut [f32], channel: usize, scale: &InputScale) {
+    let [mean, std] = PHOTOGRAPH;
+    let photograph = |value: f32| (mean + std * value).clamp(0.0, 1.0);
+    match scale {
+        InputScale::Unknown => {}
+        InputScale::Normalized { mean, std } => {
+            let of = |values: &[f32], default| {
+                let last = values.last().copied();
+                values.get(channel).copied().or(last).unwrap_or(default)
+            };
+            let (mean, std) = (of(mean, 0.0), of(std, 1.0));
+            values
+                .iter_mut()
+                .for_each(|value| *value = (photograph(*value) - mean) / std);
+        }
+        InputScale::Range([low, high]) => {
+            let span = high - low;
+            values
+                .iter_mut()
+                .for_each(|value| *value = low + span * photograph(*value));
+        }
+    }
+}
+
+fn floats_as(element_type: ElementType, values: Vec<f32>) -> TensorData {
+    match element_type {
+        ElementType::F16 => TensorData::F16(values.into_iter().map(f16::from_f32).collect()),
+        ElementType::Bf16 => TensorData::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+        ElementType::F64 => TensorData::F64(values.into_iter().map(f64::from).collect()),
+        _ => TensorData::F32(values),
+    }
+}
+
+/// Values that are valid whatever they are for.
+fn neutral(element_type: ElementType, len: usize) -> Option<TensorData> {
+    Some(match element_type {
+        ElementType::I64 => TensorData::I64(vec![0; len]),
+        ElementType::I32 => TensorData::I32(vec![0; len]),
+        ElementType::I16 => TensorData::I16(vec![0; len]),
+        ElementType::I8 => TensorData::I8(vec![0; len]),
+        ElementType::U16 => TensorData::U16(vec![0; len]),
+        ElementType::U32 => TensorData::U32(vec![0; len]),
+        ElementType::U64 => TensorData::U64(vec![0; len]),
+        ElementType::Bool => TensorData::Bool(vec![true; len]),
+        _ => return None,
+    })
+}
+
+/// Arrays of the user, cut into batches along their first axes.
+fn given(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Batches, Error> {
+    let shapes = Shapes::new(inputs, len);
+    let find = |input: &Value| match arrays.iter().find(|(name, _)| *name == input.name) {
+        Some((_, array)) => Ok(array),
+        None => {
+            let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+            let (name, names) = (&input.name, names.join("', '"));
+            Err(unsupported(format!(
+                "no data for the input '{name}' (there is '{names}')"
+            )))
+        }
+    };
+    let found: Vec<&Tensor> = inputs.iter().map(find).collect::<Result<_, _>>()?;
+    for (input, array) in inputs.iter().zip(&found) {
+        check(input, array)?;
+    }
+    let samples = found
+        .iter()
+        .filter_map(|array| array.shape().first().copied());
+    let samples = samples.min().unwrap_or(1);
+    let batch = shapes.batch;
+    let is_open = inputs.iter().any(|input| {
+        let first = input.shape.as_ref().and_then(|shape| shape.first());
+        matches!(first, Some(Dim::Symbol(_)) | None)
+    });
+    let whole = if is_open {
+        samples
+    } else {
+        samples / batch * batch
+    };
+    if whole == 0 {
+        return Err(unsupported(format!(
+            "{samples} samples are fewer than one batch of {batch}"
+        )));
+    }
+    let cut = inputs.iter().zip(found).map(|(input, array)| {
+        let parts = (0..whole).step_by(batch).map(|start| {
+            let end = whole.min(start + batch);
+            part(array, start..end).ok_or_else(|| {
+                unsupported(format!(
+                    "data of {} for '{}'",
+                    array.data().element_type(),
+                    input.name
+                ))
+            })
+        });
+        Ok((
+            input.name.clone(),
+            parts.collect::<Result<Vec<_>, Error>>()?,
+        ))
+    });
+    Ok(Batches {
+        inputs: cut.collect::<Result<_, Error>>()?,
+        samples: whole,
+    })
+}
+
+/// Refuses an array that an input cannot take.
+fn check(input: &Value, array: &Tensor) -> Result<(), Error> {
+    let name = &input.name;
+    let (found, declared_type) = (array.data().element_type(), input.element_type);
+    if declared_type.is_some_and(|declared| declared != found) {
+        let declared = declared_type.unwrap_or(found);
+        return Err(unsupported(format!(
+            "the input '{name}' is {declared}, the data are {found}"
+        )));
+    }
+    let Some(dims) = &input.shape else {
+        return Ok(());
+    };
+    let fits = |(dim, extent): (&Dim, &usize)| match dim {
+        Dim::Fixed(fixed) => fixed == extent,
+        Dim::Symbol(_) => true,
+    };
+    let shape = array.shape();
+    let same_rank = shape.len() == dims.len();
+    if same_rank && dims.iter().zip(shape).skip(1).all(fits) {
+        return Ok(());
+    }
+    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
+    let dims = dims.join(", ");
+    Err(unsupported(format!(
+        "the input '{name}' has the shape [{dims}], the data {shape:?}"
+    )))
+}
+
+/// The samples of a range; a scalar is the same for all.
+fn part(array: &Tensor, range: std::ops::Range<usize>) -> Option<Tensor> {
+    let Some((&all, rest)) = array.shape().split_first() else {
+        return Some(array.clone());
+    };
+    let len = array.len() / all.max(1);
+    let elements = range.start * len..range.end * len;
+    let data = match array.data() {
+        TensorData::F32(values) => TensorData::F32(values.get(elements)?.to_vec()),
+        TensorData::F64(values) => TensorData::F64(values.get(elements)?.to_vec()),
+        TensorData::F16(values) => TensorData::F16(values.get(elements)?.to_vec()),
+        TensorData::Bf16(values) => TensorData::Bf16(values.get(elements)?.to_vec()),
+        TensorData::I64(values) => TensorData::I64(values.get(elements)?.to_vec()),
+        TensorData::I32(values) => TensorData::I32(values.get(elements)?.to_vec()),
+        TensorData::I8(values) => TensorData::I8(values.get(elements)?.to_vec()),
+        TensorData::U8(values) => TensorData::U8(values.get(elements)?.to_vec()),
+        TensorData::Bool(values) => TensorData::Bool(values.get(elements)?.to_vec()),
+        _ => return None,
+    };
+    let shape = [&[range.len()], rest].concat();
+    Tensor::new(shape, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str, element_type: ElementType, dims: &[Option<usize>]) -> Value {
+        let dims = dims.iter().map(|dim| match dim {
+            Some(extent) => Dim::Fixed(*extent),
+            None => Dim::Symbol("N".into()),
+        });
+        Value {
+            name: name.into(),
+            element_type: Some(element_type),
+            shape: Some(dims.collect()),
+        }
+    }
+
+    fn synthetic_of(inputs: &[Value], scale: InputScale) -> Batches {
+        Batches::new(inputs, &Samples::Synthetic { size: None, scale }).unwrap()
+    }
+
+    #[test]
+    fn inputs_of_any_rank_type_and_number_are_made() {
+        use ElementType::{Bool, F16, F32, I64};
+        let inputs = [
+            value("image", F32, &[None, Some(3), Some(20), Some(30)]),
+            value("last", F32, &[None, Some(20), Some(30), Some(3)]),
+            value("volume", F16, &[None, Some(1), Some(4), Some(8), Some(8)]),
+            value("signal", F32, &[None, Some(2), Some(100)]),
+            value("features", F32, &[None, Some(7)]),
+            value("state", F32, &[Some(2), None, Some(16)]),
+            value("rate", I64, &[]),
+            value("mask", Bool, &[None]),
+        ];
+        let batches = synthetic_of(&inputs, InputScale::Unknown);
+        for (name, tensor) in batches.batch(0) {
+            let input = inputs.iter().find(|input| input.name == name).unwrap();
+            assert_eq!(
+                Some(tensor.data().element_type()),
+                input.element_type,
+                "{name}"
+            );
+            let dims = input.shape.as_ref().unwrap();
+            let expected: Vec<usize> = dims
+                .iter()
+                .map(|dim| match dim {
+                    Dim::Fixed(extent) => *extent,
+                    Dim::Symbol(_) => BATCH,
+                })
+                .collect();
+            assert_eq!(tensor.shape(), expected, "{name}");
+        }
+        assert_eq!(batches.samples(), batches.len() * BATCH);
+    }
+
+    #[test]
+    fn synthetic_images_have_the_scale_that_is_known() {
+        let inputs = [value(
+            "x",
+            ElementType::F32,
+            &[None, Some(3), Some(32), Some(32)],
+        )];
+        let bytes = InputScale::Normalized {
+            mean: vec![0.0; 3],
+            std: vec![1.0 / 255.0; 3],
+        };
+        for scale in [bytes, InputScale::Range([0.0, 255.0])] {
+            let batches = synthetic_of(&inputs, scale);
+            let (_, tensor) = batches.batch(0).next().unwrap();
+            let TensorData::F32(values) = tensor.data() else {
+                panic!("{tensor:?}")
+            };
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            assert!((80.0..150.0).contains(&mean), "{mean}");
+            assert!(values.iter().all(|value| (0.0..=255.0).contains(value)));
+        }
+    }
+
+    #[test]
+    fn arrays_that_do_not_fit_are_refused_by_name() {
+        let inputs = [value("x", ElementType::F32, &[None, Some(3)])];
+        let array = |shape: &[usize], data| Tensor::new(shape.to_vec(), data).unwrap();
+        let refused = |name: &str, array: Tensor| {
+            let samples = Samples::Arrays(vec![(name.into(), array)]);
+            Batches::new(&inputs, &samples).unwrap_err().to_string()
+        };
+        let floats = || TensorData::F32(vec![0.0; 12]);
+        assert!(refused("y", array(&[4, 3], floats())).contains("no data for the input 'x'"));
+        assert!(refused("x", array(&[3, 4], floats())).contains("[N, 3], the data [3, 4]"));
+        let integers = array(&[4, 3], TensorData::I64(vec![0; 12]));
+        assert!(refused("x", integers).contains("is float32, the data are int64"));
+    }
+
+    #[test]
+    fn arrays_are_cut_into_batches() {
+        let inputs = [value("x", ElementType::F32, &[Some(2), Some(3)])];
+        let values: Vec<f32> = (0..15).map(|i| i as f32).collect();
+        let array = Tensor::new(vec![5, 3], TensorData::F32(values)).unwrap();
+        let batches = Batches::new(&inputs, &Samples::Arrays(vec![("x".into(), array)])).unwrap();
+        assert_eq!((batches.len(), batches.samples()), (2, 4));
+        let (_, second) = batches.batch(1).next().unwrap();
+        assert_eq!(second.shape(), [2, 3]);
+        assert_eq!(
+            second.data(),
+            &TensorData::F32((6..12).map(|i| i as f32).collect())
+        );
+    }
+}
