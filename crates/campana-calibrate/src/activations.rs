@@ -21,7 +21,7 @@ use campana_runtime::{Input, MOVES_CODES, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::activations::range::Histogram;
-use crate::correct::{Samples, batches};
+use crate::samples::{Samples, batches};
 
 /// Images that run at once: few, since all values to be rounded are kept meanwhile.
 const BATCH: usize = 4;

@@ -27,120 +27,43 @@
 //! images are, and only the correlations come from them. On a MobileNet at 4
 //! bits that makes the difference between 47.7 % and 54.3 % top-1 (float 59.7).
 
+mod addition;
 mod at_rate;
 mod finished;
-mod images;
+pub(crate) mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;
+mod normalizations;
+mod rounding;
+mod state;
 pub(crate) mod statistics;
 mod trust;
 pub(crate) mod walk;
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
-
 use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
-use campana_ir::graph::{Attribute, Dim, Graph, Node, Value};
+use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
 use campana_kernels::ThreadPool;
 use campana_onnx::Model;
 use campana_quantize::graph::{replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
-use campana_quantize::{
-    Error, ErrorKind, MethodChoice, Progress, QuantizedModel, TensorOutcome, round_outcome, sqnr_db,
-};
+use campana_quantize::{Error, ErrorKind, Progress, QuantizedModel, round_outcome, sqnr_db};
 use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};
 
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
-use crate::correct::images::dead_leaves;
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
-use crate::correct::merge::{Normalization, epsilon, round_to_halves};
-use crate::correct::statistics::ChannelStatistics;
+pub use crate::correct::rounding::Rounding;
+pub use crate::correct::state::CorrectionReport;
+use crate::correct::state::{Correction, LAYERS, uses};
 use crate::correct::trust::believable_share;
 use crate::correct::walk::{Frontier, read_after};
-
-/// Images that run at once.
-const BATCH: usize = 16;
-
-/// Pixels of all synthetic images together, and bounds of their number.
-const SYNTHETIC_PIXELS: usize = 1 << 21;
-const SYNTHETIC_IMAGES: [usize; 2] = [32, 256];
-
-/// Rows and columns of synthetic images where the model does not say.
-const DEFAULT_SIZE: [usize; 2] = [224, 224];
-
-/// Channels of which the images show less than this share of the variance
-/// that a normalization knows are left alone: too little was seen of them.
-pub(crate) const MIN_SEEN_VARIANCE: f64 = 1e-4;
-
-/// Epsilon of a normalization that does not say it.
-const DEFAULT_EPSILON: f64 = 1e-5;
-
-/// Channels that a normalization multiplies with less than this pass nothing
-/// on.
-const MIN_GAIN: f64 = 1e-3;
-
-/// Bounds of the factor on a variance.
-pub(crate) const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
-
-/// What the correction sees of a network's inputs.
-#[derive(Clone, Debug)]
-pub enum Samples {
-    /// Nothing: synthetic images, of this size (rows, columns) where the model
-    /// leaves its own open.
-    Synthetic {
-        /// Rows and columns.
-        size: Option<[usize; 2]>,
-    },
-    /// Preprocessed images, shape `[images, ..]` as the model's input.
-    Images {
-        /// Extents, the number of images first.
-        shape: Vec<usize>,
-        /// The values, row-major.
-        data: Vec<f32>,
-    },
-}
-
-/// How codes are corrected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
-    /// Codes stay; only normalizations and biases are corrected.
-    Keep,
-    /// Codes and levels are chosen again for the error of outputs.
-    Compensate,
-    /// The same, weighed against the bits of the codes; levels lie about a
-    /// uniform grid with a zero.
-    AtRate,
-}
-
-impl From<MethodChoice> for Rounding {
-    /// A method that is asked for by name chooses the codes.
-    fn from(method: MethodChoice) -> Self {
-        match method {
-            MethodChoice::Auto => Self::Compensate,
-            MethodChoice::Fixed(_) => Self::Keep,
-        }
-    }
-}
-
-/// What was corrected.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct CorrectionReport {
-    /// `synthetic` or `given` images.
-    pub samples: &'static str,
-    /// Number of images.
-    pub images: usize,
-    /// Weight tensors whose codes were chosen for the error of outputs.
-    pub compensated: usize,
-    /// Normalizations and biases that make up for errors of mean and variance.
-    pub corrected: usize,
-}
+use crate::samples::{Samples, batches};
 
 /// A correction, and the network after it.
 #[derive(Debug)]
@@ -230,33 +153,6 @@ pub fn correct(
     })
 }
 
-/// The state of one walk through a network.
-struct Correction<'q, 'm, 'f> {
-    /// The float network; its normalizations become those of the images where
-    /// these are synthetic.
-    graph: Graph,
-    /// The same with what has been quantized and corrected so far.
-    quantized_graph: Graph,
-    /// Where both networks are.
-    fronts: [Frontier; 2],
-    /// How many nodes read each value.
-    uses: HashMap<String, usize>,
-    /// Where each constant's outcome is.
-    places: HashMap<String, usize>,
-    quantized: &'q mut QuantizedModel<'m>,
-    /// Where the tensors are whose levels are not yet as they will be stored.
-    unrounded: BTreeSet<usize>,
-    rounding: Rounding,
-    align: bool,
-    /// Share of the last layer's covariances that was believed.
-    believed: f64,
-    images: usize,
-    threads: usize,
-    /// Layers of the same correction, and its key.
-    finished: Option<(u64, &'f mut dyn FinishedLayers)>,
-    report: CorrectionReport,
-}
-
 impl Correction<'_, '_, '_> {
     /// Weights as they are decoded, in the quantized network.
     fn put_codes_into_graph(&mut self) -> Result<(), Error> {
@@ -325,30 +221,6 @@ impl Correction<'_, '_, '_> {
 
     fn is_of_interest(&self, node: &Node) -> bool {
         node.op_type == "BatchNormalization" || self.weights_of(node).is_some()
-    }
-
-    /// Where the quantized weights of a layer are, which no other layer reads.
-    fn weights_of(&self, node: &Node) -> Option<usize> {
-        let name = LAYERS
-            .contains(&&*node.op_type)
-            .then(|| node.inputs.get(1))
-            .flatten()?;
-        let place = *self.places.get(name)?;
-        let outcome = &self.quantized.tensors[place];
-        (outcome.quantized.is_some() && self.uses.get(name) == Some(&1)).then_some(place)
-    }
-
-    /// A constant that is kept, is in float32 and is read once.
-    fn own_constant(&self, node: &Node, input: usize) -> Option<(usize, Vec<f32>)> {
-        let name = node.inputs.get(input)?;
-        let place = *self.places.get(name)?;
-        if self.uses.get(name) != Some(&1) || self.quantized.tensors[place].quantized.is_some() {
-            return None;
-        }
-        match self.graph.constants.get(name)?.data() {
-            TensorData::F32(values) => Some((place, values.clone())),
-            _ => None,
-        }
     }
 
     fn correct_layer(&mut self, node: &Node, place: usize) -> Result<(), Error> {
@@ -539,93 +411,6 @@ impl Correction<'_, '_, '_> {
         Ok(())
     }
 
-    /// The variances in training of a layer's outputs, where a normalization
-    /// follows that knows them.
-    fn variances_behind(&self, node: &Node) -> Option<Vec<f32>> {
-        let next = self.graph.nodes.iter().find(|next| {
-            next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
-        })?;
-        Some(self.own_constant(next, 4)?.1)
-    }
-
-    /// The value that the outputs of a convolution are added to, behind a
-    /// normalization where there is one, if it is known by now; and for each
-    /// output channel how much of the output is one of the sum.
-    fn addition(&self, node: &Node, channels: usize) -> Result<Option<(String, Vec<f64>)>, Error> {
-        let nodes = &self.graph.nodes;
-        let only_reader = |value: &str| {
-            let mut readers = nodes
-                .iter()
-                .filter(|node| node.inputs.iter().any(|input| input == value));
-            readers.next().filter(|_| self.uses.get(value) == Some(&1))
-        };
-        let Some(output) = node.outputs.first() else {
-            return Ok(None);
-        };
-        let next = only_reader(output);
-        let normalization = next
-            .filter(|next| next.op_type == "BatchNormalization")
-            .cloned();
-        let (output, sum) = match &normalization {
-            Some(next) => (&next.outputs[0], only_reader(&next.outputs[0])),
-            None => (output, next),
-        };
-        let Some(sum) = sum.filter(|sum| sum.op_type == "Add") else {
-            return Ok(None);
-        };
-        let Some(other) = sum.inputs.iter().find(|input| *input != output).cloned() else {
-            return Ok(None);
-        };
-        let place = |found: &dyn Fn(&Node) -> bool| nodes.iter().position(found);
-        let here = place(&|other| other.outputs == node.outputs);
-        let made = place(&|node| node.outputs.contains(&other));
-        if made.is_none() || made >= here {
-            return Ok(None);
-        }
-        let Some(normalization) = normalization else {
-            return Ok(Some((other, vec![1.0; channels])));
-        };
-        let (Some((_, gains)), Some((_, variances))) = (
-            self.own_constant(&normalization, 1),
-            self.own_constant(&normalization, 4),
-        ) else {
-            return Ok(None);
-        };
-        let epsilon = match normalization.attributes.get("epsilon") {
-            Some(Attribute::Float(epsilon)) => f64::from(*epsilon),
-            _ => DEFAULT_EPSILON,
-        };
-        let mut seen: Vec<f64> = variances.iter().map(|&v| f64::from(v)).collect();
-        if self.align {
-            // The normalization will be by what these images show.
-            let output = &normalization.inputs[0];
-            let mut statistics = ChannelStatistics::default();
-            self.fronts[0].visit(&self.graph, output, self.threads, |batch| {
-                statistics.add(batch, 1)
-            })?;
-            seen = statistics.variances();
-        }
-        if seen.len() != channels || gains.len() != channels {
-            return Ok(None);
-        }
-        let units = gains
-            .iter()
-            .zip(&seen)
-            .zip(&variances)
-            .map(|((&gain, &seen), &variance)| {
-                // Of channels that normalization all but silences, or that the
-                // images do not show, nothing can be asked.
-                let known = f64::from(gain.abs()) > MIN_GAIN
-                    && seen > MIN_SEEN_VARIANCE * f64::from(variance);
-                if known {
-                    (seen + epsilon).sqrt() / f64::from(gain)
-                } else {
-                    0.0
-                }
-            });
-        Ok(Some((other, units.collect())))
-    }
-
     /// The bias of a layer takes the difference of the means.
     fn correct_bias(&mut self, node: &Node) -> Result<(), Error> {
         let Some((place, mut bias)) = self.own_constant(node, 2) else {
@@ -646,128 +431,12 @@ impl Correction<'_, '_, '_> {
         }
         self.set(place, bias.clone(), bias)
     }
-
-    fn correct_normalization(&mut self, node: &Node) -> Result<(), Error> {
-        let (Some((mean_place, mut means)), Some((variance_place, mut variances))) =
-            (self.own_constant(node, 3), self.own_constant(node, 4))
-        else {
-            return Ok(());
-        };
-        let training = matches!(
-            node.attributes.get("training_mode"),
-            Some(Attribute::Int(1))
-        );
-        let [float, quantized] = self.statistics(&node.inputs[0], Some(1))?;
-        let (float, quantized) = (
-            (float.means(), float.variances()),
-            (quantized.means(), quantized.variances()),
-        );
-        if training || float.0.len() != means.len() || variances.len() != means.len() {
-            return Ok(());
-        }
-        let (mut float_means, mut float_variances) = (means.clone(), variances.clone());
-        let (mut seen_means, mut seen_variances) = (means.clone(), variances.clone());
-        for channel in 0..means.len() {
-            let variance = f64::from(variances[channel]);
-            if float.1[channel] <= MIN_SEEN_VARIANCE * variance || variance <= 0.0 {
-                continue;
-            }
-            let [least, most] = VARIANCE_FACTORS;
-            let factor = (quantized.1[channel] / float.1[channel]).clamp(least, most);
-            let difference = quantized.0[channel] - float.0[channel];
-            means[channel] += difference as f32;
-            variances[channel] = (variance * factor) as f32;
-            if self.align {
-                float_means[channel] = float.0[channel] as f32;
-                float_variances[channel] = float.1[channel] as f32;
-                seen_means[channel] = quantized.0[channel] as f32;
-                seen_variances[channel] = (float.1[channel] * factor) as f32;
-            } else {
-                seen_means[channel] = means[channel];
-                seen_variances[channel] = variances[channel];
-            }
-        }
-        if self.align {
-            replace(&mut self.graph, &node.inputs[3], float_means)?;
-            replace(&mut self.graph, &node.inputs[4], float_variances)?;
-        }
-        self.set(mean_place, means, seen_means)?;
-        self.set(variance_place, variances, seen_variances)
-    }
-
-    /// Corrected means and variances become part of scale and bias where
-    /// nothing else reads these.
-    fn merge_normalizations(&mut self) {
-        let nodes = self.graph.nodes.iter();
-        for node in nodes.filter(|node| node.op_type == "BatchNormalization") {
-            let own = |input| self.own_constant(node, input);
-            let (Some(scale), Some(bias), Some(mean), Some(variance)) =
-                (own(1), own(2), own(3), own(4))
-            else {
-                continue;
-            };
-            let corrected = |place: usize| self.quantized.tensors[place].corrected.clone();
-            let (Some(means), Some(variances)) = (corrected(mean.0), corrected(variance.0)) else {
-                continue;
-            };
-            let given = Normalization {
-                scale: scale.1,
-                bias: bias.1,
-                mean: means,
-                variance: variances,
-            };
-            let Some(merged) = given.merged(epsilon(node)) else {
-                continue;
-            };
-            let values = [merged.scale, merged.bias, merged.mean, merged.variance];
-            for (place, values) in [scale.0, bias.0, mean.0, variance.0]
-                .into_iter()
-                .zip(values)
-            {
-                self.quantized.tensors[place].corrected = Some(values);
-            }
-        }
-    }
-
-    /// What was corrected is stored in 16 bits.
-    fn round_parameters(&mut self) {
-        for outcome in &mut self.quantized.tensors {
-            if let Some(values) = &mut outcome.corrected {
-                round_to_halves(values);
-            }
-        }
-    }
-
-    /// What channels of a value have in the float and the quantized network.
-    fn statistics(&self, name: &str, axis: Option<usize>) -> Result<[ChannelStatistics; 2], Error> {
-        let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
-        let graphs = [&self.graph, &self.quantized_graph];
-        for ((front, graph), statistics) in self.fronts.iter().zip(graphs).zip(&mut statistics) {
-            front.visit(graph, name, self.threads, |batch| {
-                let last = batch.shape().len().saturating_sub(1);
-                statistics.add(batch, axis.unwrap_or(last))
-            })?;
-        }
-        Ok(statistics)
-    }
-
-    /// New values of a kept constant, in the model and on this walk.
-    fn set(&mut self, place: usize, values: Vec<f32>, on_walk: Vec<f32>) -> Result<(), Error> {
-        let outcome: &mut TensorOutcome<'_> = &mut self.quantized.tensors[place];
-        replace(&mut self.quantized_graph, outcome.tensor.name, on_walk)?;
-        outcome.corrected = Some(values);
-        self.report.corrected += 1;
-        Ok(())
-    }
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when
 /// its weights are moved to undo errors of layers before: what inputs of little
 /// variance say about them is noise.
 const AIM_DAMPING: f64 = 0.05;
-
-/// Operators with weights.
-const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
 /// Operators that cost next to nothing and are run together with what follows.
 const CHEAP: [&str; 6] = [
@@ -781,105 +450,3 @@ const CHEAP: [&str; 6] = [
 
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;
-
-fn uses(graph: &Graph) -> HashMap<String, usize> {
-    let mut uses = HashMap::new();
-    for name in graph.nodes.iter().flat_map(|node| &node.inputs) {
-        *uses.entry(name.clone()).or_insert(0) += 1;
-    }
-    uses
-}
-
-/// The samples in batches that a model of these inputs takes.
-///
-/// # Errors
-///
-/// Where the network has not one image input, or the samples are none for it.
-pub fn batches(inputs: &[Value], samples: &Samples) -> Result<Vec<Tensor>, Error> {
-    let [input] = inputs else {
-        let count = inputs.len();
-        return Err(unsupported(format!(
-            "the network has {count} inputs, not one for images"
-        )));
-    };
-    let declared = input.shape.as_deref().unwrap_or(&[]);
-    let (image, data) = match samples {
-        Samples::Images { shape, data } => (
-            shape.get(1..).unwrap_or(&[]).to_vec(),
-            Cow::Borrowed(data.as_slice()),
-        ),
-        Samples::Synthetic { size } => {
-            let (image, data) = synthetic(declared, *size)?;
-            (image, Cow::Owned(data))
-        }
-    };
-    let fixed = match declared.first() {
-        Some(Dim::Fixed(batch)) => Some((*batch).max(1)),
-        _ => None,
-    };
-    let image_len: usize = image.iter().product();
-    let images = data.len() / image_len.max(1);
-    let batch = fixed.unwrap_or(BATCH);
-    let whole = if fixed.is_some() {
-        images / batch * batch
-    } else {
-        images
-    };
-    if whole == 0 {
-        return Err(unsupported(format!(
-            "{images} images are fewer than one batch of {batch}"
-        )));
-    }
-    Ok(data[..whole * image_len]
-        .chunks(batch * image_len)
-        .map(|chunk| {
-            let shape = [&[chunk.len() / image_len], &*image].concat();
-            Tensor::new(shape, TensorData::F32(chunk.to_vec())).expect("whole images")
-        })
-        .collect())
-}
-
-/// Extents of an image, and the images.
-fn synthetic(declared: &[Dim], size: Option<[usize; 2]>) -> Result<(Vec<usize>, Vec<f32>), Error> {
-    let [_, dims @ ..] = declared else {
-        return Err(unsupported("the network does not say what its input is"));
-    };
-    let fixed = |dim: &Dim| match dim {
-        Dim::Fixed(extent) => Some(*extent),
-        Dim::Symbol(_) => None,
-    };
-    let &[a, b, c] = &*dims.iter().map(fixed).collect::<Vec<_>>() else {
-        return Err(unsupported("the network's input is no image"));
-    };
-    let is_channels = |extent: Option<usize>| matches!(extent, Some(1 | 3 | 4));
-    let [height, width] = size.unwrap_or(DEFAULT_SIZE);
-    let (channels, height, width, last) = match (a, b, c) {
-        (Some(channels), h, w) if is_channels(a) || !is_channels(c) => {
-            (channels, h.unwrap_or(height), w.unwrap_or(width), false)
-        }
-        (h, w, Some(channels)) => (channels, h.unwrap_or(height), w.unwrap_or(width), true),
-        _ => {
-            return Err(unsupported(
-                "the network does not say which axis its channels are",
-            ));
-        }
-    };
-    let pixels = height * width;
-    if pixels == 0 || channels == 0 || pixels.saturating_mul(channels) > SYNTHETIC_PIXELS {
-        let message = format!("the network's images have {channels} x {height} x {width} values");
-        return Err(unsupported(message));
-    }
-    let [fewest, most] = SYNTHETIC_IMAGES;
-    let count = (SYNTHETIC_PIXELS / pixels).clamp(fewest, most);
-    let images = dead_leaves(count, channels, height, width);
-    if !last {
-        return Ok((vec![channels, height, width], images));
-    }
-    let channels_last = images
-        .chunks_exact(channels * pixels)
-        .flat_map(|image| {
-            (0..pixels * channels).map(move |i| image[i % channels * pixels + i / channels])
-        })
-        .collect();
-    Ok((vec![height, width, channels], channels_last))
-}

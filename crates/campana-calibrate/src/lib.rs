@@ -26,13 +26,13 @@
 mod activations;
 mod correct;
 mod divergence;
+mod samples;
 mod sensitivity;
 
 pub use activations::calibrate;
 pub use correct::merge::epsilon;
 pub use correct::walk::{Frontier, floats};
-pub use correct::{
-    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Samples, batches, correct,
-};
+pub use correct::{Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, correct};
 pub use divergence::{Kind, log_probabilities_of};
+pub use samples::{Samples, batches};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

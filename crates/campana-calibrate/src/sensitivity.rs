@@ -18,10 +18,10 @@ use campana_tensor::{Granularity, Partition, Tensor};
 
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
-use crate::correct::statistics::ChannelStatistics;
+use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::correct::walk::{Frontier, floats, read_after};
-use crate::correct::{MIN_SEEN_VARIANCE, Samples, VARIANCE_FACTORS, batches};
 use crate::divergence::Outputs;
+use crate::samples::{Samples, batches};
 
 /// Widths at which tensors are tried; what lies between and beyond follows
 /// from how the error of an optimal quantizer depends on the width.

@@ -12,7 +12,8 @@ use campana_quantize::{Error, QuantizedModel};
 use campana_tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use crate::correct::{Rounding, Samples};
+use crate::correct::rounding::Rounding;
+use crate::samples::Samples;
 
 /// Keeps the layers of corrections that are finished, for later ones.
 pub trait FinishedLayers {
