@@ -27,21 +27,24 @@
 //! images are, and only the correlations come from them. On a MobileNet at 4
 //! bits that makes the difference between 47.7 % and 54.3 % top-1 (float 59.7).
 
+mod addition;
 mod at_rate;
+mod epilogue;
 mod finished;
 pub(crate) mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;
+mod normalizations;
+mod rounding;
+mod state;
 pub(crate) mod statistics;
 mod trust;
 pub(crate) mod walk;
 
-use std::collections::{BTreeSet, HashMap};
-
 use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
-use campana_ir::graph::{Attribute, Graph, Node};
+use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
 use campana_kernels::ThreadPool;
 use campana_onnx::Model;
@@ -49,7 +52,7 @@ use campana_quantize::graph::{replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Error, ErrorKind, MethodChoice, Progress, QuantizedModel, TensorOutcome, round_outcome, sqnr_db,
+    Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, sqnr_db,
 };
 use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};
@@ -58,60 +61,13 @@ pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
-use crate::correct::merge::{Normalization, epsilon, round_to_halves};
-use crate::correct::statistics::ChannelStatistics;
+pub use crate::correct::rounding::Rounding;
+pub use crate::correct::state::{CorrectionReport, Skipped};
+use crate::correct::epilogue::{Epilogue, epilogues};
+use crate::correct::state::{Correction, LAYERS, uses};
 use crate::correct::trust::believable_share;
 use crate::correct::walk::{Frontier, read_after};
 use crate::samples::{Batches, Samples};
-
-/// Channels of which the images show less than this share of the variance
-/// that a normalization knows are left alone: too little was seen of them.
-pub(crate) const MIN_SEEN_VARIANCE: f64 = 1e-4;
-
-/// Epsilon of a normalization that does not say it.
-const DEFAULT_EPSILON: f64 = 1e-5;
-
-/// Channels that a normalization multiplies with less than this pass nothing
-/// on.
-const MIN_GAIN: f64 = 1e-3;
-
-/// Bounds of the factor on a variance.
-pub(crate) const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
-
-/// How codes are corrected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rounding {
-    /// Codes stay; only normalizations and biases are corrected.
-    Keep,
-    /// Codes and levels are chosen again for the error of outputs.
-    Compensate,
-    /// The same, weighed against the bits of the codes; levels lie about a
-    /// uniform grid with a zero.
-    AtRate,
-}
-
-impl From<MethodChoice> for Rounding {
-    /// A method that is asked for by name chooses the codes.
-    fn from(method: MethodChoice) -> Self {
-        match method {
-            MethodChoice::Auto => Self::Compensate,
-            MethodChoice::Fixed(_) => Self::Keep,
-        }
-    }
-}
-
-/// What was corrected.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct CorrectionReport {
-    /// `synthetic` or `given` images.
-    pub samples: &'static str,
-    /// Number of images.
-    pub images: usize,
-    /// Weight tensors whose codes were chosen for the error of outputs.
-    pub compensated: usize,
-    /// Normalizations and biases that make up for errors of mean and variance.
-    pub corrected: usize,
-}
 
 /// A correction, and the network after it.
 #[derive(Debug)]
@@ -147,6 +103,7 @@ pub fn correct(
     let batches = Batches::new(&inputs, samples)?;
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let epilogues = epilogues(&graph)?;
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
     let weights: usize = quantized
@@ -165,6 +122,7 @@ pub fn correct(
     });
     let mut correction = Correction {
         uses: uses(&graph),
+        epilogues,
         places: quantized
             .tensors
             .iter()
@@ -187,6 +145,7 @@ pub fn correct(
             images,
             compensated: 0,
             corrected: 0,
+            skipped: Vec::new(),
         },
     };
     correction.put_codes_into_graph()?;
@@ -198,33 +157,6 @@ pub fn correct(
         report: correction.report,
         graph: correction.quantized_graph,
     })
-}
-
-/// The state of one walk through a network.
-struct Correction<'q, 'm, 'f> {
-    /// The float network; its normalizations become those of the images where
-    /// these are synthetic.
-    graph: Graph,
-    /// The same with what has been quantized and corrected so far.
-    quantized_graph: Graph,
-    /// Where both networks are.
-    fronts: [Frontier; 2],
-    /// How many nodes read each value.
-    uses: HashMap<String, usize>,
-    /// Where each constant's outcome is.
-    places: HashMap<String, usize>,
-    quantized: &'q mut QuantizedModel<'m>,
-    /// Where the tensors are whose levels are not yet as they will be stored.
-    unrounded: BTreeSet<usize>,
-    rounding: Rounding,
-    align: bool,
-    /// Share of the last layer's covariances that was believed.
-    believed: f64,
-    images: usize,
-    threads: usize,
-    /// Layers of the same correction, and its key.
-    finished: Option<(u64, &'f mut dyn FinishedLayers)>,
-    report: CorrectionReport,
 }
 
 impl Correction<'_, '_, '_> {
@@ -251,9 +183,11 @@ impl Correction<'_, '_, '_> {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
             if node.op_type == "BatchNormalization" {
-                self.correct_normalization(node)?;
+                let corrected = self.correct_normalization(node);
+                self.skip_where_unsupported(node, corrected)?;
             } else if let Some(place) = self.weights_of(node) {
-                self.correct_layer(node, place)?;
+                let corrected = self.correct_layer(node, place);
+                self.skip_where_unsupported(node, corrected)?;
                 let outcome = &self.quantized.tensors[place];
                 let count: usize = outcome.report.shape.iter().product();
                 progress.tensor_done(outcome.tensor.name, count as u64);
@@ -263,6 +197,26 @@ impl Correction<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Goes on behind a layer or normalization that cannot be corrected, which
+    /// stays as it was.
+    fn skip_where_unsupported(
+        &mut self,
+        node: &Node,
+        corrected: Result<(), Error>,
+    ) -> Result<(), Error> {
+        match corrected {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.report.skipped.push(Skipped {
+                    name: node.outputs.first().cloned().unwrap_or_default(),
+                    op: node.op_type.clone(),
+                    reason: causes(&error),
+                });
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Keeps what a node gives in both networks, where later ones read it more
@@ -284,7 +238,13 @@ impl Correction<'_, '_, '_> {
                 continue;
             }
             for (front, graph) in self.fronts.iter_mut().zip(graphs) {
-                front.keep(graph, output, self.threads)?;
+                match front.keep(graph, output, self.threads) {
+                    // What reads it says so where it is skipped.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                    kept => {
+                        kept?;
+                    }
+                }
             }
         }
         for (front, graph) in self.fronts.iter_mut().zip(graphs) {
@@ -297,50 +257,33 @@ impl Correction<'_, '_, '_> {
         node.op_type == "BatchNormalization" || self.weights_of(node).is_some()
     }
 
-    /// Where the quantized weights of a layer are, which no other layer reads.
-    fn weights_of(&self, node: &Node) -> Option<usize> {
-        let name = LAYERS
-            .contains(&&*node.op_type)
-            .then(|| node.inputs.get(1))
-            .flatten()?;
-        let place = *self.places.get(name)?;
-        let outcome = &self.quantized.tensors[place];
-        (outcome.quantized.is_some() && self.uses.get(name) == Some(&1)).then_some(place)
-    }
-
-    /// A constant that is kept, is in float32 and is read once.
-    fn own_constant(&self, node: &Node, input: usize) -> Option<(usize, Vec<f32>)> {
-        let name = node.inputs.get(input)?;
-        let place = *self.places.get(name)?;
-        if self.uses.get(name) != Some(&1) || self.quantized.tensors[place].quantized.is_some() {
-            return None;
-        }
-        match self.graph.constants.get(name)?.data() {
-            TensorData::F32(values) => Some((place, values.clone())),
-            _ => None,
-        }
-    }
-
     fn correct_layer(&mut self, node: &Node, place: usize) -> Result<(), Error> {
-        let normalized = self.graph.nodes.iter().any(|next| {
-            next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
-        });
+        let epilogue = self.epilogue(node).cloned();
+        let normalized = epilogue.as_ref().and_then(|epilogue| epilogue.normalization).is_some();
+        let bias = epilogue.as_ref().and_then(|epilogue| self.own_bias(epilogue));
         if self.rounding != Rounding::Keep {
-            let about = if normalized || self.own_constant(node, 2).is_some() {
+            let about = if normalized || bias.is_some() {
                 About::Mean
             } else {
                 About::Zero
             };
-            if self.align && normalized {
-                self.fronts[0].keep(&self.graph, &node.outputs[0], self.threads)?;
+            if let Some(epilogue) = epilogue.as_ref().filter(|_| self.align && normalized) {
+                self.fronts[0].keep(&self.graph, &epilogue.output, self.threads)?;
             }
             self.compensate(node, place, about)?;
         }
         self.round(place)?;
-        if normalized {
-            return Ok(());
+        match (epilogue, bias) {
+            (Some(epilogue), Some(bias)) if !normalized => self.correct_bias(&epilogue, bias),
+            _ => Ok(()),
         }
-        self.correct_bias(node)
+    }
+
+    /// The bias of a layer that nothing else reads: where its outcome is, and
+    /// its values.
+    fn own_bias(&self, epilogue: &Epilogue) -> Option<(usize, Vec<f32>)> {
+        let (node, input) = epilogue.bias?;
+        self.own_constant(&self.graph.nodes[node], input)
     }
 
     /// Levels as they will be stored, so that what follows makes up for their
@@ -509,104 +452,14 @@ impl Correction<'_, '_, '_> {
         Ok(())
     }
 
-    /// The variances in training of a layer's outputs, where a normalization
-    /// follows that knows them.
-    fn variances_behind(&self, node: &Node) -> Option<Vec<f32>> {
-        let next = self.graph.nodes.iter().find(|next| {
-            next.op_type == "BatchNormalization" && next.inputs.first() == node.outputs.first()
-        })?;
-        Some(self.own_constant(next, 4)?.1)
-    }
-
-    /// The value that the outputs of a convolution are added to, behind a
-    /// normalization where there is one, if it is known by now; and for each
-    /// output channel how much of the output is one of the sum.
-    fn addition(&self, node: &Node, channels: usize) -> Result<Option<(String, Vec<f64>)>, Error> {
-        let nodes = &self.graph.nodes;
-        let only_reader = |value: &str| {
-            let mut readers = nodes
-                .iter()
-                .filter(|node| node.inputs.iter().any(|input| input == value));
-            readers.next().filter(|_| self.uses.get(value) == Some(&1))
-        };
-        let Some(output) = node.outputs.first() else {
-            return Ok(None);
-        };
-        let next = only_reader(output);
-        let normalization = next
-            .filter(|next| next.op_type == "BatchNormalization")
-            .cloned();
-        let (output, sum) = match &normalization {
-            Some(next) => (&next.outputs[0], only_reader(&next.outputs[0])),
-            None => (output, next),
-        };
-        let Some(sum) = sum.filter(|sum| sum.op_type == "Add") else {
-            return Ok(None);
-        };
-        let Some(other) = sum.inputs.iter().find(|input| *input != output).cloned() else {
-            return Ok(None);
-        };
-        let place = |found: &dyn Fn(&Node) -> bool| nodes.iter().position(found);
-        let here = place(&|other| other.outputs == node.outputs);
-        let made = place(&|node| node.outputs.contains(&other));
-        if made.is_none() || made >= here {
-            return Ok(None);
-        }
-        let Some(normalization) = normalization else {
-            return Ok(Some((other, vec![1.0; channels])));
-        };
-        let (Some((_, gains)), Some((_, variances))) = (
-            self.own_constant(&normalization, 1),
-            self.own_constant(&normalization, 4),
-        ) else {
-            return Ok(None);
-        };
-        let epsilon = match normalization.attributes.get("epsilon") {
-            Some(Attribute::Float(epsilon)) => f64::from(*epsilon),
-            _ => DEFAULT_EPSILON,
-        };
-        let mut seen: Vec<f64> = variances.iter().map(|&v| f64::from(v)).collect();
-        if self.align {
-            // The normalization will be by what these images show.
-            let output = &normalization.inputs[0];
-            let mut statistics = ChannelStatistics::default();
-            self.fronts[0].visit(&self.graph, output, self.threads, |batch| {
-                statistics.add(batch, 1)
-            })?;
-            seen = statistics.variances();
-        }
-        if seen.len() != channels || gains.len() != channels {
-            return Ok(None);
-        }
-        let units = gains
-            .iter()
-            .zip(&seen)
-            .zip(&variances)
-            .map(|((&gain, &seen), &variance)| {
-                // Of channels that normalization all but silences, or that the
-                // images do not show, nothing can be asked.
-                let known = f64::from(gain.abs()) > MIN_GAIN
-                    && seen > MIN_SEEN_VARIANCE * f64::from(variance);
-                if known {
-                    (seen + epsilon).sqrt() / f64::from(gain)
-                } else {
-                    0.0
-                }
-            });
-        Ok(Some((other, units.collect())))
-    }
-
     /// The bias of a layer takes the difference of the means.
-    fn correct_bias(&mut self, node: &Node) -> Result<(), Error> {
-        let Some((place, mut bias)) = self.own_constant(node, 2) else {
-            return Ok(());
-        };
-        let axis = if node.op_type == "Conv" {
-            Some(1)
-        } else {
-            None
-        };
-        let [float, quantized] = self.statistics(&node.outputs[0], axis)?;
+    fn correct_bias(
+        &mut self,
+        epilogue: &Epilogue,
+        (place, mut bias): (usize, Vec<f32>),
+    ) -> Result<(), Error> {
+        let axis = usize::try_from(epilogue.channel_axis).ok();
+        let [float, quantized] = self.statistics(&epilogue.output, axis)?;
         let differences = quantized.means().into_iter().zip(float.means());
         if differences.len() != bias.len() {
             return Ok(());
@@ -616,128 +469,12 @@ impl Correction<'_, '_, '_> {
         }
         self.set(place, bias.clone(), bias)
     }
-
-    fn correct_normalization(&mut self, node: &Node) -> Result<(), Error> {
-        let (Some((mean_place, mut means)), Some((variance_place, mut variances))) =
-            (self.own_constant(node, 3), self.own_constant(node, 4))
-        else {
-            return Ok(());
-        };
-        let training = matches!(
-            node.attributes.get("training_mode"),
-            Some(Attribute::Int(1))
-        );
-        let [float, quantized] = self.statistics(&node.inputs[0], Some(1))?;
-        let (float, quantized) = (
-            (float.means(), float.variances()),
-            (quantized.means(), quantized.variances()),
-        );
-        if training || float.0.len() != means.len() || variances.len() != means.len() {
-            return Ok(());
-        }
-        let (mut float_means, mut float_variances) = (means.clone(), variances.clone());
-        let (mut seen_means, mut seen_variances) = (means.clone(), variances.clone());
-        for channel in 0..means.len() {
-            let variance = f64::from(variances[channel]);
-            if float.1[channel] <= MIN_SEEN_VARIANCE * variance || variance <= 0.0 {
-                continue;
-            }
-            let [least, most] = VARIANCE_FACTORS;
-            let factor = (quantized.1[channel] / float.1[channel]).clamp(least, most);
-            let difference = quantized.0[channel] - float.0[channel];
-            means[channel] += difference as f32;
-            variances[channel] = (variance * factor) as f32;
-            if self.align {
-                float_means[channel] = float.0[channel] as f32;
-                float_variances[channel] = float.1[channel] as f32;
-                seen_means[channel] = quantized.0[channel] as f32;
-                seen_variances[channel] = (float.1[channel] * factor) as f32;
-            } else {
-                seen_means[channel] = means[channel];
-                seen_variances[channel] = variances[channel];
-            }
-        }
-        if self.align {
-            replace(&mut self.graph, &node.inputs[3], float_means)?;
-            replace(&mut self.graph, &node.inputs[4], float_variances)?;
-        }
-        self.set(mean_place, means, seen_means)?;
-        self.set(variance_place, variances, seen_variances)
-    }
-
-    /// Corrected means and variances become part of scale and bias where
-    /// nothing else reads these.
-    fn merge_normalizations(&mut self) {
-        let nodes = self.graph.nodes.iter();
-        for node in nodes.filter(|node| node.op_type == "BatchNormalization") {
-            let own = |input| self.own_constant(node, input);
-            let (Some(scale), Some(bias), Some(mean), Some(variance)) =
-                (own(1), own(2), own(3), own(4))
-            else {
-                continue;
-            };
-            let corrected = |place: usize| self.quantized.tensors[place].corrected.clone();
-            let (Some(means), Some(variances)) = (corrected(mean.0), corrected(variance.0)) else {
-                continue;
-            };
-            let given = Normalization {
-                scale: scale.1,
-                bias: bias.1,
-                mean: means,
-                variance: variances,
-            };
-            let Some(merged) = given.merged(epsilon(node)) else {
-                continue;
-            };
-            let values = [merged.scale, merged.bias, merged.mean, merged.variance];
-            for (place, values) in [scale.0, bias.0, mean.0, variance.0]
-                .into_iter()
-                .zip(values)
-            {
-                self.quantized.tensors[place].corrected = Some(values);
-            }
-        }
-    }
-
-    /// What was corrected is stored in 16 bits.
-    fn round_parameters(&mut self) {
-        for outcome in &mut self.quantized.tensors {
-            if let Some(values) = &mut outcome.corrected {
-                round_to_halves(values);
-            }
-        }
-    }
-
-    /// What channels of a value have in the float and the quantized network.
-    fn statistics(&self, name: &str, axis: Option<usize>) -> Result<[ChannelStatistics; 2], Error> {
-        let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
-        let graphs = [&self.graph, &self.quantized_graph];
-        for ((front, graph), statistics) in self.fronts.iter().zip(graphs).zip(&mut statistics) {
-            front.visit(graph, name, self.threads, |batch| {
-                let last = batch.shape().len().saturating_sub(1);
-                statistics.add(batch, axis.unwrap_or(last))
-            })?;
-        }
-        Ok(statistics)
-    }
-
-    /// New values of a kept constant, in the model and on this walk.
-    fn set(&mut self, place: usize, values: Vec<f32>, on_walk: Vec<f32>) -> Result<(), Error> {
-        let outcome: &mut TensorOutcome<'_> = &mut self.quantized.tensors[place];
-        replace(&mut self.quantized_graph, outcome.tensor.name, on_walk)?;
-        outcome.corrected = Some(values);
-        self.report.corrected += 1;
-        Ok(())
-    }
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when
 /// its weights are moved to undo errors of layers before: what inputs of little
 /// variance say about them is noise.
 const AIM_DAMPING: f64 = 0.05;
-
-/// Operators with weights.
-const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
 /// Operators that cost next to nothing and are run together with what follows.
 const CHEAP: [&str; 6] = [
@@ -751,11 +488,3 @@ const CHEAP: [&str; 6] = [
 
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;
-
-fn uses(graph: &Graph) -> HashMap<String, usize> {
-    let mut uses = HashMap::new();
-    for name in graph.nodes.iter().flat_map(|node| &node.inputs) {
-        *uses.entry(name.clone()).or_insert(0) += 1;
-    }
-    uses
-}

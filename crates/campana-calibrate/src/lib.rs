@@ -32,7 +32,9 @@ mod sensitivity;
 pub use activations::calibrate;
 pub use correct::merge::epsilon;
 pub use correct::walk::{Frontier, floats};
-pub use correct::{Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, correct};
+pub use correct::{
+    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Skipped, correct,
+};
 pub use divergence::{Kind, log_probabilities_of};
 pub use samples::{Batches, InputScale, Samples};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

@@ -18,9 +18,8 @@ use campana_tensor::{Granularity, Partition};
 
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
-use crate::correct::statistics::ChannelStatistics;
+use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::correct::walk::{Frontier, floats, read_after};
-use crate::correct::{MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::divergence::Outputs;
 use crate::samples::{Batches, Samples};
 

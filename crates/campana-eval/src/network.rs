@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_ir::graph::{Dim, Graph};
 use campana_runtime::{Input, NodeTime, Peak, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
@@ -28,7 +28,7 @@ impl Network {
     pub fn open(path: &Path, threads: usize) -> Result<Self, Error> {
         let name = path.display().to_string();
         let graph =
-            onnx::load(path).map_err(|error| Error::model(&name, "cannot be read", error))?;
+            format::load(path).map_err(|error| Error::model(&name, "cannot be read", error))?;
         Self::new(graph, name, threads)
     }
 

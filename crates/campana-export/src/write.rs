@@ -2,6 +2,7 @@
 
 mod activations;
 mod integers;
+mod removal;
 mod wiring;
 
 use std::collections::HashMap;
@@ -9,7 +10,6 @@ use std::io::Write;
 
 use campana_codebook::QuantizedTensor;
 use campana_ir::decoder::encode::{Decoder, StoredTensor, are_halves, new_node, new_tensor};
-use campana_ir::weights::{ModelTensor, Origin};
 use campana_onnx::schema;
 use campana_onnx::{Content, DataLocation, Edits, Model, NewTensor, NewValueInfo, TensorProto};
 use campana_quantize::{
@@ -17,6 +17,7 @@ use campana_quantize::{
 };
 use campana_tensor::ElementType;
 
+use self::removal::{remove_constant, unreadable};
 use self::wiring::Wiring;
 use crate::external::{DataFile, ExternalOutput, NewValues, Placement, set_external};
 use crate::opset;
@@ -300,23 +301,6 @@ fn is_parameter_list(outcome: &TensorOutcome<'_>, values: &[f32]) -> bool {
         && are_halves(values)
 }
 
-/// Takes a constant that operators will make out of the graph.
-fn remove_constant(model: &Model, edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
-    let graph = &model.graph;
-    edits.remove(match tensor.origin {
-        Origin::Initializer(_) => tensor.proto.message,
-        Origin::ConstantNode(index) => graph.nodes[index].message,
-    });
-    // What an operator makes cannot be an input of the graph as well.
-    for input in graph
-        .inputs
-        .iter()
-        .filter(|input| input.name == tensor.name)
-    {
-        edits.remove(input.message);
-    }
-}
-
 /// Codes go where the weights were: into the model or a file beside it.
 fn new_codes(
     external: &mut ExternalOutput<'_>,
@@ -365,10 +349,6 @@ fn unused_prefix(model: &Model) -> String {
         .map(|name| name.bytes().take_while(|&byte| byte == b'q').count())
         .max();
     "q".repeat(longest.unwrap_or(0) + 1)
-}
-
-fn unreadable(error: campana_onnx::Error) -> Error {
-    Error::new(ErrorKind::Io, "cannot read the model").with_source(error)
 }
 
 #[cfg(test)]

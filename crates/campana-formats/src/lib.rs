@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod entry;
 mod error;
 mod format;
 mod npy;
@@ -28,13 +29,15 @@ mod rewrite;
 mod safetensors;
 mod shards;
 mod source;
+mod stream;
 mod tensor_file;
 mod values;
 mod writer;
 
+pub use entry::TensorEntry;
 pub use error::{Error, ErrorKind, Result};
 pub use format::Format;
 pub use rewrite::NewValues;
-pub use tensor_file::{TensorEntry, TensorFile};
+pub use tensor_file::TensorFile;
 pub use values::encode_f32;
 pub use writer::SafetensorsWriter;

@@ -14,7 +14,7 @@ const MAX_HEADER: usize = 1 << 20;
 
 /// The array in these bytes of a file.
 pub(crate) fn read(source: &Source, index: usize, name: &str, bytes: Bytes) -> Result<TensorEntry> {
-    let mut stream = crate::tensor_file::stream(source, bytes);
+    let mut stream = crate::stream::stream(source, bytes);
     let mut head = [0; 8];
     stream.read_exact(&mut head).map_err(ended)?;
     if !head.starts_with(b"\x93NUMPY") {

@@ -42,14 +42,14 @@ pub(crate) fn read_zip(source: &Source) -> Result<Vec<TensorEntry>> {
         .collect();
     if let Some(order) = members.get(format!("{prefix}byteorder").as_str()) {
         let mut text = String::new();
-        let _ = crate::tensor_file::stream(source, order.bytes)
+        let _ = crate::stream::stream(source, order.bytes)
             .take(16)
             .read_to_string(&mut text);
         if text == "big" {
             return Err(Error::unsupported("it was saved on a big-endian machine"));
         }
     }
-    let pickle = pickle::read(&mut BufReader::new(crate::tensor_file::stream(
+    let pickle = pickle::read(&mut BufReader::new(crate::stream::stream(
         source,
         pickled.bytes,
     )))?;

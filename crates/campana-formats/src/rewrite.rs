@@ -6,7 +6,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::place::{Bytes, element_len, for_each_element};
-use crate::tensor_file::stream;
+use crate::stream::stream;
 use crate::{Error, Format, Result, SafetensorsWriter, TensorEntry, TensorFile, archive};
 
 /// PyTorch maps storages, for which they begin at multiples of this.

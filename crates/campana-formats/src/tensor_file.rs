@@ -1,14 +1,15 @@
 //! A file of tensors, open for reading.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use campana_tensor::ElementType;
-use flate2::read::DeflateDecoder;
 
-use crate::place::{Bytes, Place, element_len, for_each_element};
+use crate::entry::TensorEntry;
+use crate::place::{Bytes, element_len, for_each_element};
 use crate::source::Source;
-use crate::values::{decode_f32, is_float};
+use crate::stream::stream;
+use crate::values::decode_f32;
 use crate::{Error, Format, Result, archive, npy, pytorch, safetensors, shards};
 
 /// A file of named tensors; only its directory is in memory.
@@ -19,34 +20,6 @@ pub struct TensorFile {
     pub(crate) tensors: Vec<TensorEntry>,
     pub(crate) metadata: Vec<(String, String)>,
     len_bytes: u64,
-}
-
-/// One tensor of a file.
-#[derive(Clone, Debug)]
-pub struct TensorEntry {
-    /// Its name; parts of nested dicts are joined by dots.
-    pub name: String,
-    /// Type of its elements; `Other` where the values are not read.
-    pub element_type: ElementType,
-    /// The type as the file calls it.
-    pub type_name: String,
-    /// Extents, outermost first.
-    pub shape: Vec<usize>,
-    /// Bytes of its elements.
-    pub len_bytes: u64,
-    pub(crate) place: Place,
-}
-
-impl TensorEntry {
-    /// Number of elements.
-    pub fn count(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Whether its elements are floats that [`TensorFile::read_f32`] reads.
-    pub fn is_float(&self) -> bool {
-        is_float(self.element_type)
-    }
 }
 
 impl TensorFile {
@@ -219,20 +192,5 @@ impl TensorFile {
             }
         };
         read.map_err(|error| error.in_file(source.name()))
-    }
-}
-
-/// The bytes of a run as a stream, decompressed.
-pub(crate) fn stream(source: &Source, bytes: Bytes) -> Box<dyn Read + '_> {
-    match bytes {
-        Bytes::Plain { start, len } => Box::new(source.reader(start, len)),
-        Bytes::Deflated {
-            start,
-            packed_len,
-            len,
-        } => {
-            let packed = BufReader::new(source.reader(start, packed_len));
-            Box::new(DeflateDecoder::new(packed).take(len))
-        }
     }
 }

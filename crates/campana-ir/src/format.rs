@@ -2,6 +2,8 @@
 
 pub mod container;
 mod error;
+mod file;
 pub mod onnx;
 
 pub use error::{Error, ErrorKind, Result};
+pub use file::load;

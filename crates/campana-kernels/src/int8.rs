@@ -19,6 +19,7 @@ mod pack;
 mod pooling;
 pub mod reference;
 mod requantize;
+mod shape;
 mod tile;
 pub(crate) mod vector;
 

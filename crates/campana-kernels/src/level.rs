@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+pub(crate) use crate::int8::vector::Int8Kernel;
+pub(crate) use crate::vector::Kernel;
+
 /// An instruction set that this machine was found to have.
 ///
 /// Only detection constructs one, so holding it proves that kernels of that
@@ -18,39 +21,6 @@ enum Kind {
     /// AVX-512 with byte, VNNI and VBMI instructions: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-}
-
-/// A computation written once over any [`Vector`](crate::vector::Vector).
-///
-/// Implementations mark `run` as `#[inline(always)]`: it is compiled inside
-/// a function that enables the level's instructions.
-pub(crate) trait Kernel {
-    /// What the computation returns.
-    type Output;
-
-    /// Runs it.
-    ///
-    /// # Safety
-    ///
-    /// The processor supports the instructions of `V`, and whatever the
-    /// implementation requires of its own fields holds.
-    unsafe fn run<V: crate::vector::Vector>(self) -> Self::Output;
-}
-
-/// A computation written once over the integer vectors of any level.
-///
-/// Implementations mark `run` as `#[inline(always)]`, as those of [`Kernel`].
-pub(crate) trait Int8Kernel {
-    /// What the computation returns.
-    type Output;
-
-    /// Runs it.
-    ///
-    /// # Safety
-    ///
-    /// The processor supports the instructions of `V`, and whatever the
-    /// implementation requires of its own fields holds.
-    unsafe fn run<V: crate::int8::vector::Int8>(self) -> Self::Output;
 }
 
 impl Level {

@@ -9,7 +9,7 @@ pub(crate) const MAX_LANES: usize = 16;
 
 /// [`LANES`](Self::LANES) floats.
 ///
-/// Values exist only inside [`Kernel::run`](crate::level::Kernel::run), whose
+/// Values exist only inside [`Kernel::run`], whose
 /// caller has proven that the processor has the instructions; that is why the
 /// arithmetic is safe to call.
 pub(crate) trait Vector: Copy {
@@ -138,6 +138,23 @@ pub(crate) trait Vector: Copy {
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), to, len);
         }
     }
+}
+
+/// A computation written once over any [`Vector`].
+///
+/// Implementations mark `run` as `#[inline(always)]`: it is compiled inside
+/// a function that enables the level's instructions.
+pub(crate) trait Kernel {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs it.
+    ///
+    /// # Safety
+    ///
+    /// The processor supports the instructions of `V`, and whatever the
+    /// implementation requires of its own fields holds.
+    unsafe fn run<V: Vector>(self) -> Self::Output;
 }
 
 /// Plain Rust, which compilers turn into whatever vectors the target has.

@@ -12,11 +12,12 @@ use campana_onnx::Model;
 use campana_quantize::{Plan, QuantizedModel, causes, quantized_graph};
 use campana_report::{AllocationReport, DropReport};
 
-use crate::correction::{JobSamples, SampleChoice, correct_model};
+use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
+use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::monitor::check;
-use crate::quantize_file::output_len;
-use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
+use crate::output_len::output_len;
+use crate::{Error, ErrorKind, Monitor, sidecar};
 
 /// The widths between which a search for the smallest model goes on.
 const SEARCHED_BITS: [f64; 2] = [1.0, 8.0];
@@ -38,24 +39,6 @@ const BATCH: usize = 64;
 
 /// What a report calls the images that a drop is estimated on where there are none.
 pub const SYNTHETIC_IMAGES: &str = "synthetic images";
-
-/// What a quantized model must keep to.
-#[derive(Clone, Copy, Debug)]
-pub enum Bound<'a> {
-    /// At most this many bits for a quantized weight on average, everything
-    /// that is stored for it counted.
-    BitsPerWeight(f64),
-    /// At most this many bytes of output.
-    OutputBytes(u64),
-    /// The smallest output that loses at most this share of right answers.
-    Drop {
-        /// At most this share of all images, from 0 to 1.
-        most: f64,
-        /// Labelled images to measure it on; without, it is estimated on the
-        /// images that the correction looks at.
-        data: Option<&'a Path>,
-    },
-}
 
 /// A quantized model and how it came about.
 pub(crate) struct Bounded<'m> {

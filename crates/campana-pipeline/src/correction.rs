@@ -9,23 +9,10 @@ use campana_onnx::Model;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
 use crate::error::Context;
+use crate::job::{QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::monitor::check;
-use crate::{Error, ErrorKind, Monitor, QuantizeJob, sidecar};
-
-/// The images that a correction looks at.
-#[derive(Clone, Copy, Debug)]
-pub enum SampleChoice<'a> {
-    /// Synthetic ones: needs no data.
-    Synthetic,
-    /// The user's.
-    Images {
-        /// The dataset; labels are not read.
-        data: &'a Path,
-        /// How many to take at most, evenly spread.
-        count: usize,
-    },
-}
+use crate::{Error, ErrorKind, Monitor, sidecar};
 
 /// What all corrections of a job share: its images, loaded when they are first
 /// needed, and the layers that are finished.

@@ -24,9 +24,11 @@ mod correction;
 mod error;
 mod evaluate_files;
 mod inspect_file;
+mod job;
 mod journal;
 mod monitor;
 mod output_file;
+mod output_len;
 mod plan_file;
 mod quantity;
 mod quantize_file;
@@ -34,19 +36,20 @@ mod sidecar;
 mod tensor_file;
 
 pub use arrays::{NamedArray, inspect_arrays, quantize_arrays};
-pub use bound::{Bound, SYNTHETIC_IMAGES};
+pub use bound::SYNTHETIC_IMAGES;
 pub use campana_quantize::causes;
 pub use container::{PackReport, pack_file, unpack_file};
-pub use correction::{SampleChoice, sample_images};
+pub use correction::sample_images;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
 };
 pub use inspect_file::inspect_file;
+pub use job::{Bound, QuantizeJob, SampleChoice};
 pub use journal::Journal;
 pub use monitor::Monitor;
 pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
 pub use plan_file::read_plan;
 pub use quantity::{parse_percent, parse_size};
-pub use quantize_file::{QuantizeJob, quantize_file};
+pub use quantize_file::quantize_file;
 pub use sidecar::{sidecar, sidecar_or};

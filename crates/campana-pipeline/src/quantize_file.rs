@@ -8,74 +8,25 @@ use campana_allocate::quantize_at_rate;
 use campana_calibrate::{Corrected, calibrate};
 use campana_export::{DataFile, OutputModel, Placement};
 use campana_formats::Format;
-use campana_ir::format::container;
 use campana_ir::graph::Graph;
-use campana_onnx::{Model, Source};
+use campana_onnx::Model;
 use campana_quantize::{
-    ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
+    ActivationScale, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
 };
 use campana_report::QuantizeReport;
 use campana_report::quantize_page;
 
 use crate::bound::{Bounded, quantize_within};
-use crate::correction::{JobSamples, SampleChoice, correct_model};
+use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
+use crate::job::QuantizeJob;
 use crate::journal::LayerJournal;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, check_differs};
+use crate::output_len::{output_len, packed};
 use crate::plan_file::plan_of;
-use crate::{Bound, Error, ErrorKind, Monitor, tensor_file};
-
-/// A model to be made smaller.
-#[derive(Clone, Copy, Debug)]
-pub struct QuantizeJob<'a> {
-    /// The model to read.
-    pub input: &'a Path,
-    /// The model to write.
-    pub output: &'a Path,
-    /// What becomes of the weights.
-    pub options: &'a Options,
-    /// What the correction looks at; `None` leaves out the correction.
-    pub samples: Option<SampleChoice<'a>>,
-    /// Threads that run the network for the correction.
-    pub threads: usize,
-    /// Where to write a page about the result, if anywhere.
-    pub page: Option<&'a Path>,
-    /// Whether an existing output or page may be replaced.
-    pub overwrite: Overwrite,
-    /// What the output must keep to, rather than the width of the options:
-    /// each tensor gets its own.
-    pub bound: Option<Bound<'a>>,
-    /// Whether the best that is found is written where the bound cannot be
-    /// met.
-    pub best_effort: bool,
-    /// Where to write what became of each tensor, to be edited and applied.
-    pub save_plan: Option<&'a Path>,
-    /// Journal of the layers that the correction finished: taken from it where
-    /// they follow from the same things, and appended to it.
-    pub resume: Option<&'a Path>,
-}
-
-impl<'a> QuantizeJob<'a> {
-    /// A job with synthetic samples for the correction, on one thread, that
-    /// replaces no file and keeps to no bound.
-    pub fn new(input: &'a Path, output: &'a Path, options: &'a Options) -> Self {
-        Self {
-            input,
-            output,
-            options,
-            samples: Some(SampleChoice::Synthetic),
-            threads: 1,
-            page: None,
-            overwrite: Overwrite::Refused,
-            bound: None,
-            best_effort: false,
-            save_plan: None,
-            resume: None,
-        }
-    }
-}
+use crate::{Error, ErrorKind, Monitor, tensor_file};
 
 /// Reads, quantizes, corrects and writes one model.
 ///
@@ -205,29 +156,6 @@ pub fn quantize_file(
         write_page(page, &report, &model, &quantized)?;
     }
     Ok(report)
-}
-
-/// The container of an output without files beside it.
-fn packed(written: OutputModel<'_>) -> Result<Vec<u8>, campana_quantize::Error> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        campana_quantize::Error::new(campana_quantize::ErrorKind::Io, "cannot pack the model")
-            .with_source(error)
-    };
-    let mut plain = Vec::new();
-    written.write(&mut plain)?;
-    let plain = Model::parse(Source::from_bytes(plain)).map_err(|error| failed(error.into()))?;
-    container::pack(&plain).map_err(|error| failed(error.into()))
-}
-
-/// Bytes of an output and of the files beside it.
-pub(crate) fn output_len(
-    written: OutputModel<'_>,
-    target: Target,
-) -> Result<u64, campana_quantize::Error> {
-    if target == Target::Campana && written.data_files.is_empty() {
-        return Ok(packed(written)?.len() as u64);
-    }
-    written.len_bytes()
 }
 
 /// Begins the page's file, which is neither the input nor the output.

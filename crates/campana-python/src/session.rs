@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_ir::graph::{Dim, Value};
 use campana_pipeline::causes;
 use campana_runtime::{Input, Plan, PlanOptions};
@@ -30,7 +30,7 @@ impl Session {
     #[new]
     fn new(py: Python<'_>, path: PathBuf, threads: Option<i64>) -> PyResult<Self> {
         let session = job::run(py, threads, None, |_, threads| {
-            let graph = onnx::load(&path).map_err(|error| in_file(&path, exception(error)))?;
+            let graph = format::load(&path).map_err(|error| in_file(&path, exception(error)))?;
             let plan = Plan::new(&graph, PlanOptions::default())
                 .map_err(|error| in_file(&path, UnsupportedError::new_err(causes(&error))))?;
             Ok::<_, PyErr>(campana_runtime::Session::new(plan, threads))

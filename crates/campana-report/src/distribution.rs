@@ -8,7 +8,6 @@ use campana_quantize::{Sharing, StoredTensor};
 
 use crate::chart::{self, Path, Scale, ticks};
 use crate::page::{capitalized, percent, plural, significant};
-use crate::tensor::is_constant;
 
 /// Canvas units of a histogram bin.
 const BIN_WIDTH: i32 = 20;
@@ -159,6 +158,11 @@ pub(super) fn thumbnail(tensor: &TensorInspection) -> String {
         size,
         &Path::steps(&edges, &tops, 30).element(&tensor_class(tensor)),
     )
+}
+
+/// Whether all weights of a tensor are equal.
+pub(super) fn is_constant(tensor: &TensorInspection) -> bool {
+    tensor.std == 0.0 || tensor.min == tensor.max
 }
 
 /// The class that colours what belongs to a tensor's family.

@@ -17,6 +17,7 @@ mod inspect;
 mod page;
 mod quantize;
 mod quantize_report;
+mod row;
 mod stored;
 mod tensor;
 

@@ -10,6 +10,7 @@ use crate::page::{
     self, bytes, decibels, escape, file_name, fixed, percent, plural, relative_error, shape,
     thousands, tile,
 };
+use crate::row::Row;
 use crate::stored;
 use crate::tensor::badge;
 
@@ -59,12 +60,6 @@ pub fn quantize_page(report: &QuantizeReport, tensors: &[StoredTensor]) -> Strin
         "</main>".to_owned(),
     ];
     page::document(name, &body.concat())
-}
-
-/// A quantized tensor in the report and as it was stored.
-pub(super) struct Row<'a> {
-    pub(super) report: &'a TensorReport,
-    pub(super) stored: &'a StoredTensor,
 }
 
 fn lead(report: &QuantizeReport) -> String {
@@ -368,20 +363,6 @@ fn glossary(report: &QuantizeReport) -> String {
         ));
     }
     page::glossary(&terms)
-}
-
-impl Row<'_> {
-    /// Error of a typical weight, as a share of it.
-    pub(super) fn error(&self) -> f64 {
-        relative_error(self.report.sqnr_db.unwrap_or(f64::INFINITY))
-    }
-
-    /// The channel with the largest error, and that.
-    pub(super) fn worst_channel(&self) -> Option<(usize, f64)> {
-        let errors = self.stored.channel_errors.iter().copied().enumerate();
-        let known = errors.filter(|(_, error)| !error.is_nan());
-        known.max_by(|a, b| a.1.total_cmp(&b.1))
-    }
 }
 
 fn table(rows: &[Row<'_>]) -> String {

@@ -4,10 +4,10 @@
 use campana_quantize::Sharing;
 
 use crate::chart::{self, Path, Scale};
-use crate::distribution::{Quantizer, figure};
+use crate::distribution::{Quantizer, figure, is_constant};
 use crate::page::{bytes, decibels, escape, fixed, percent, plural, shape, significant, thousands};
-use crate::quantize::Row;
-use crate::tensor::{badge, closeness, is_constant, predicted_sqnr_db};
+use crate::row::Row;
+use crate::tensor::{badge, closeness, predicted_sqnr_db};
 
 /// Columns of the chart of channels; of more channels several share one.
 const MAX_COLUMNS: usize = 128;

@@ -5,7 +5,7 @@ use campana_design::Family;
 use campana_quantize::inspect::{OUTLIER_DEVIATIONS, TensorInspection};
 
 use crate::chart::{self, Path, Scale};
-use crate::distribution::{Quantizer, figure, tensor_class};
+use crate::distribution::{Quantizer, figure, is_constant, tensor_class};
 use crate::page::{
     capitalized, decibels, escape, percent, plural, relative_error, shape, significant,
 };
@@ -76,10 +76,6 @@ pub(super) fn family_name(tensor: &TensorInspection) -> String {
 /// The share of the weights that are outliers.
 pub(super) fn outlier_share(tensor: &TensorInspection) -> f64 {
     tensor.outliers as f64 / tensor.count.max(1) as f64
-}
-
-pub(super) fn is_constant(tensor: &TensorInspection) -> bool {
-    tensor.std == 0.0 || tensor.min == tensor.max
 }
 
 fn constant_note(tensor: &TensorInspection) -> String {

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: usize = option("--threads").map_or(Ok(1), |v| v.parse())?;
     let seconds: f64 = option("--seconds").map_or(Ok(2.0), |v| v.parse())?;
 
-    let graph = campana_ir::format::onnx::load(model)?;
+    let graph = campana_ir::format::load(model)?;
     let session = Session::new(Plan::new(&graph, PlanOptions::default())?, threads);
     drop(graph);
     let input = session

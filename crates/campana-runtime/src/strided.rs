@@ -3,7 +3,14 @@
 use campana_kernels::Level;
 use campana_kernels::elementwise::{Binary, zip, zip_scalar};
 
-use crate::ops::strides_of;
+/// Elements from one index to the next on each axis of a dense tensor.
+pub(crate) fn strides_of(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
 
 /// A block of elements to copy: `dims` of them, from and to places that lie
 /// `strides` apart.

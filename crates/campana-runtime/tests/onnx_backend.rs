@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_ir::graph::Graph;
 use campana_onnx::{Content, Model, Source, schema};
 use campana_runtime::{Input, Plan, PlanErrorKind, PlanOptions, Session};
@@ -150,7 +150,7 @@ fn node_tests_of_listed_operators_pass() {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let graph = match onnx::load(case.join("model.onnx")) {
+        let graph = match format::load(case.join("model.onnx")) {
             Ok(graph) => graph,
             Err(error) => {
                 eprintln!("skipped  {name}: the model cannot be read: {error}");

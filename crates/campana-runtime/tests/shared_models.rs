@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
@@ -33,7 +33,7 @@ fn shared() -> Option<PathBuf> {
 }
 
 fn session(folder: &std::path::Path, model: &str, threads: usize) -> Session {
-    let graph = onnx::load(folder.join("models").join(format!("{model}.onnx"))).unwrap();
+    let graph = format::load(folder.join("models").join(format!("{model}.onnx"))).unwrap();
     Session::new(Plan::new(&graph, PlanOptions::default()).unwrap(), threads)
 }
 

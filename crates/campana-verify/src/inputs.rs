@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_ir::graph::Dim;
 use campana_tensor::ElementType;
 
@@ -91,7 +91,7 @@ fn random_values(len: usize) -> Vec<f32> {
 ///
 /// Where the model cannot be read, or does not take exactly one float input.
 pub fn declared_shape(model: &Path) -> Result<Option<Vec<usize>>, Error> {
-    let graph = onnx::load(model).map_err(|error| {
+    let graph = format::load(model).map_err(|error| {
         Error::new(
             ErrorKind::Model,
             format!("cannot read '{}'", model.display()),

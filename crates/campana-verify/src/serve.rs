@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use campana_ir::format::onnx;
+use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
         let values = read_floats(&job.inputs)?;
         let before = memory();
         let start = Instant::now();
-        let graph = onnx::load(&job.model)?;
+        let graph = format::load(&job.model)?;
         let mut options = PlanOptions::default();
         options.threads = job.threads;
         let session = Session::new(Plan::new(graph, options)?, job.threads);

@@ -12,7 +12,7 @@ use campana_quantize::{Error, QuantizedModel};
 use campana_tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
-use crate::correct::Rounding;
+use crate::correct::rounding::Rounding;
 use crate::samples::{InputScale, Samples};
 
 /// Keeps the layers of corrections that are finished, for later ones.

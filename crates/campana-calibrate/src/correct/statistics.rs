@@ -7,6 +7,13 @@ use rayon::prelude::*;
 
 use crate::correct::walk::floats;
 
+/// Channels of which the images show less than this share of the variance
+/// that a normalization knows are left alone: too little was seen of them.
+pub(crate) const MIN_SEEN_VARIANCE: f64 = 1e-4;
+
+/// Bounds of the factor on a variance.
+pub(crate) const VARIANCE_FACTORS: [f64; 2] = [0.25, 4.0];
+
 /// Sums over all elements of each channel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ChannelStatistics {

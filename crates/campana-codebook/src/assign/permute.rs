@@ -12,7 +12,7 @@ use core::arch::x86_64::{__m256, __m256d, __m256i, _CMP_GT_OQ};
 use pulp::NullaryFnOnce;
 use pulp::x86::V3;
 
-use super::{ERROR_LANES, Errors};
+use super::errors::{ERROR_LANES, Errors};
 
 /// Most levels of the tables here.
 pub(super) const MAX_LEVELS: usize = 16;

@@ -1,6 +1,6 @@
 //! Newton's method for the two Lloyd–Max conditions.
 
-use super::Table;
+use super::quantizer::Table;
 use crate::distribution::Family;
 use crate::half_line::cells;
 

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use super::{DatasetFormat, DatasetOptions};
+use super::options::{DatasetFormat, DatasetOptions};
 use crate::error::Error;
 use crate::preprocess::RgbImage;
 

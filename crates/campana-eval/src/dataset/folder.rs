@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::{DatasetFormat, DatasetOptions};
+use super::options::{DatasetFormat, DatasetOptions};
 use crate::error::Error;
 
 const LABELS_FILE: &str = "labels.tsv";

@@ -14,7 +14,7 @@ use campana_onnx::{Node, schema};
 use campana_quantize::{ActivationScale, Error, ErrorKind, QuantizedModel, TensorOutcome};
 use campana_tensor::{ElementType, TensorData};
 
-use super::remove_constant;
+use super::removal::remove_constant;
 use super::wiring::Wiring;
 
 /// Oldest opset with a scale for each channel.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use campana_onnx::{Content, Edits, Model, schema};
 use campana_quantize::Error;
 
-use super::unreadable;
+use super::removal::unreadable;
 
 /// The nodes of a graph with some names changed and some nodes left out.
 pub(super) struct Wiring<'m> {

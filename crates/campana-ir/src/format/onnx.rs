@@ -13,23 +13,11 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
 use campana_onnx::Model;
 
 use super::Result;
 use crate::decoder;
 use crate::graph::{Graph, Value};
-
-/// Reads the ONNX model in a file, weights included; one in a container is
-/// unpacked in memory.
-///
-/// # Errors
-///
-/// As [`graph`], and where the file cannot be read as ONNX.
-pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
-    graph(&super::container::open(path)?)
-}
 
 /// The graph of an ONNX model, with all constants read into memory.
 ///

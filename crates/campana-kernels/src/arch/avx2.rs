@@ -8,8 +8,7 @@ use core::arch::x86_64::{
     _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
 };
 
-use crate::level::Kernel;
-use crate::vector::Vector;
+use crate::vector::{Kernel, Vector};
 
 /// Compiles a kernel with AVX2 and FMA, and runs it.
 ///

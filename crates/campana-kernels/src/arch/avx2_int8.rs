@@ -20,8 +20,7 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx2::F32x8;
-use crate::int8::vector::{Int8, MAX_PANEL_VECTORS};
-use crate::level::Int8Kernel;
+use crate::int8::vector::{Int8, Int8Kernel, MAX_PANEL_VECTORS};
 
 /// Compiles a kernel with AVX2 and FMA, and runs it.
 ///

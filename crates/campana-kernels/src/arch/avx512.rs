@@ -11,8 +11,7 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx2::F32x8;
-use crate::level::Kernel;
-use crate::vector::Vector;
+use crate::vector::{Kernel, Vector};
 
 /// Compiles a kernel with AVX-512, and runs it.
 ///

@@ -17,8 +17,7 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx512::F32x16;
-use crate::int8::vector::{Int8, MAX_PANEL_VECTORS};
-use crate::level::Int8Kernel;
+use crate::int8::vector::{Int8, Int8Kernel, MAX_PANEL_VECTORS};
 
 /// Compiles a kernel with AVX-512, and runs it.
 ///

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use super::pack::GROUP;
 use super::vector::{Int8, MAX_BYTES};
 use crate::level::{Int8Kernel, Level};
+
+/// Input values that one 32-bit sum takes at once.
+pub(crate) const GROUP: usize = 4;
 
 /// What the bytes of weights stand for.
 #[derive(Clone, Copy, Debug)]

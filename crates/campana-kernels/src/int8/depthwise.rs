@@ -14,7 +14,8 @@ use std::cell::RefCell;
 
 use super::pack::Share;
 use super::requantize::{Requantize, scaled};
-use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, VectorShape};
+use super::shape::VectorShape;
+use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM};
 use crate::aligned::AlignedBuffer;
 use crate::depthwise::Sliding;
 use crate::level::{Int8Kernel, Level};

@@ -3,13 +3,11 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::columns::{Columns, Encoding, Reader, largest_of};
-use super::vector::{MAX_PAIR_SUM, VectorShape};
+use super::columns::{Columns, Encoding, GROUP, Reader, largest_of};
+use super::shape::VectorShape;
+use super::vector::MAX_PAIR_SUM;
 use crate::aligned::AlignedBuffer;
 use crate::level::Level;
-
-/// Input values that one 32-bit sum takes at once.
-pub(crate) const GROUP: usize = 4;
 
 /// Groups that a group is tried with before it stays alone.
 const MAX_TRIES: usize = 64;

@@ -1,6 +1,5 @@
 //! Bytes and 32-bit sums, whatever the instruction set.
 
-use crate::level::{Int8Kernel, Level};
 use crate::vector::{Portable, Vector};
 
 /// Bytes in the longest vector of any level.
@@ -24,7 +23,7 @@ pub(crate) const fn place_of(vector: usize, lane: usize) -> usize {
 
 /// Integer vectors of one instruction set.
 ///
-/// Values exist only inside [`Int8Kernel::run`](crate::level::Int8Kernel::run),
+/// Values exist only inside [`Int8Kernel::run`],
 /// whose caller has proven that the processor has the instructions; that is
 /// why the arithmetic is safe to call.
 pub(crate) trait Int8: Copy {
@@ -255,39 +254,20 @@ pub(crate) trait Int8: Copy {
     }
 }
 
-/// What of a level's vectors decides how weights are laid out for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct VectorShape {
-    /// As [`Int8::BYTES`].
-    pub(crate) bytes: usize,
-    /// As [`Int8::SUMS`].
-    pub(crate) sums: usize,
-    /// As [`Int8::EXACT`].
-    pub(crate) exact: bool,
-    /// Vectors of columns in the widest panel.
-    pub(crate) panel_vectors: usize,
-}
+/// A computation written once over the integer vectors of any level.
+///
+/// Implementations mark `run` as `#[inline(always)]`, as those of [`Kernel`](crate::vector::Kernel).
+pub(crate) trait Int8Kernel {
+    /// What the computation returns.
+    type Output;
 
-impl VectorShape {
-    /// The shape of a level's vectors.
-    pub(crate) fn of(level: Level) -> Self {
-        struct Ask;
-        impl Int8Kernel for Ask {
-            type Output = VectorShape;
-
-            #[inline(always)]
-            unsafe fn run<V: Int8>(self) -> VectorShape {
-                VectorShape {
-                    bytes: V::BYTES,
-                    sums: V::SUMS,
-                    exact: V::EXACT,
-                    panel_vectors: V::TILE_ROWS.iter().filter(|&&rows| rows > 0).count(),
-                }
-            }
-        }
-        // SAFETY: the kernel reads constants.
-        unsafe { level.run_int8(Ask) }
-    }
+    /// Runs it.
+    ///
+    /// # Safety
+    ///
+    /// The processor supports the instructions of `V`, and whatever the
+    /// implementation requires of its own fields holds.
+    unsafe fn run<V: Int8>(self) -> Self::Output;
 }
 
 /// Bytes in a vector of plain Rust.

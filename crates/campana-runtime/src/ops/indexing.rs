@@ -4,6 +4,7 @@ use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, axis_of, count_of, extent, for_any_type, ints, tensor};
+pub(crate) use crate::strided::strides_of;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
@@ -20,15 +21,6 @@ pub(super) fn operator(op_type: &str) -> Option<Operator> {
         "SpaceToDepth" => space_to_depth,
         _ => return None,
     })
-}
-
-/// Elements from one index to the next on each axis of a dense tensor.
-pub(crate) fn strides_of(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis];
-    }
-    strides
 }
 
 /// The shape that tensors of these shapes are broadcast to.

@@ -314,7 +314,7 @@ fn the_shared_models_become_graphs() {
             .extension()
             .is_some_and(|extension| extension == "onnx")
         {
-            let graph = super::load(&path).expect("a graph");
+            let graph = crate::format::load(&path).expect("a graph");
             assert_eq!(
                 (graph.inputs.len(), graph.outputs.len()),
                 (1, 1),

@@ -1,0 +1,144 @@
+//! The state of one walk through a network, and what is asked of it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use campana_ir::graph::{Graph, Node};
+use campana_quantize::graph::replace;
+use campana_quantize::{Error, QuantizedModel, TensorOutcome};
+use campana_tensor::TensorData;
+
+use crate::correct::epilogue::Epilogue;
+use crate::correct::finished::FinishedLayers;
+use crate::correct::rounding::Rounding;
+use crate::correct::statistics::ChannelStatistics;
+use crate::correct::walk::Frontier;
+
+/// Operators with weights.
+pub(super) const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
+
+/// What was corrected.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CorrectionReport {
+    /// `synthetic` or `given` images.
+    pub samples: &'static str,
+    /// Number of images.
+    pub images: usize,
+    /// Weight tensors whose codes were chosen for the error of outputs.
+    pub compensated: usize,
+    /// Normalizations and biases that make up for errors of mean and variance.
+    pub corrected: usize,
+    /// Layers and normalizations that stayed as they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
+}
+
+/// A layer or normalization that could not be corrected.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Skipped {
+    /// Its output.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The state of one walk through a network.
+pub(super) struct Correction<'q, 'm, 'f> {
+    /// The float network; its normalizations become those of the images where
+    /// these are synthetic.
+    pub(super) graph: Graph,
+    /// The same with what has been quantized and corrected so far.
+    pub(super) quantized_graph: Graph,
+    /// Where both networks are.
+    pub(super) fronts: [Frontier; 2],
+    /// What follows each layer, by its output.
+    pub(super) epilogues: HashMap<String, Epilogue>,
+    /// How many nodes read each value.
+    pub(super) uses: HashMap<String, usize>,
+    /// Where each constant's outcome is.
+    pub(super) places: HashMap<String, usize>,
+    pub(super) quantized: &'q mut QuantizedModel<'m>,
+    /// Where the tensors are whose levels are not yet as they will be stored.
+    pub(super) unrounded: BTreeSet<usize>,
+    pub(super) rounding: Rounding,
+    pub(super) align: bool,
+    /// Share of the last layer's covariances that was believed.
+    pub(super) believed: f64,
+    pub(super) images: usize,
+    pub(super) threads: usize,
+    /// Layers of the same correction, and its key.
+    pub(super) finished: Option<(u64, &'f mut dyn FinishedLayers)>,
+    pub(super) report: CorrectionReport,
+}
+
+impl Correction<'_, '_, '_> {
+    /// Where the quantized weights of a layer are, which no other layer reads.
+    pub(super) fn weights_of(&self, node: &Node) -> Option<usize> {
+        let name = LAYERS
+            .contains(&&*node.op_type)
+            .then(|| node.inputs.get(1))
+            .flatten()?;
+        let place = *self.places.get(name)?;
+        let outcome = &self.quantized.tensors[place];
+        (outcome.quantized.is_some() && self.uses.get(name) == Some(&1)).then_some(place)
+    }
+
+    /// What follows a layer.
+    pub(super) fn epilogue(&self, node: &Node) -> Option<&Epilogue> {
+        self.epilogues.get(node.outputs.first()?)
+    }
+
+    /// A constant that is kept, is in float32 and is read once.
+    pub(super) fn own_constant(&self, node: &Node, input: usize) -> Option<(usize, Vec<f32>)> {
+        let name = node.inputs.get(input)?;
+        let place = *self.places.get(name)?;
+        if self.uses.get(name) != Some(&1) || self.quantized.tensors[place].quantized.is_some() {
+            return None;
+        }
+        match self.graph.constants.get(name)?.data() {
+            TensorData::F32(values) => Some((place, values.clone())),
+            _ => None,
+        }
+    }
+
+    /// What channels of a value have in the float and the quantized network.
+    pub(super) fn statistics(
+        &self,
+        name: &str,
+        axis: Option<usize>,
+    ) -> Result<[ChannelStatistics; 2], Error> {
+        let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
+        let graphs = [&self.graph, &self.quantized_graph];
+        for ((front, graph), statistics) in self.fronts.iter().zip(graphs).zip(&mut statistics) {
+            front.visit(graph, name, self.threads, |batch| {
+                let last = batch.shape().len().saturating_sub(1);
+                statistics.add(batch, axis.unwrap_or(last))
+            })?;
+        }
+        Ok(statistics)
+    }
+
+    /// New values of a kept constant, in the model and on this walk.
+    pub(super) fn set(
+        &mut self,
+        place: usize,
+        values: Vec<f32>,
+        on_walk: Vec<f32>,
+    ) -> Result<(), Error> {
+        let outcome: &mut TensorOutcome<'_> = &mut self.quantized.tensors[place];
+        replace(&mut self.quantized_graph, outcome.tensor.name, on_walk)?;
+        outcome.corrected = Some(values);
+        self.report.corrected += 1;
+        Ok(())
+    }
+}
+
+/// How many nodes read each value.
+pub(super) fn uses(graph: &Graph) -> HashMap<String, usize> {
+    let mut uses = HashMap::new();
+    for name in graph.nodes.iter().flat_map(|node| &node.inputs) {
+        *uses.entry(name.clone()).or_insert(0) += 1;
+    }
+    uses
+}

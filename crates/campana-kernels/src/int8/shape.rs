@@ -1,0 +1,39 @@
+//! How a level's vectors decide the layout of weights.
+
+use super::vector::{Int8, Int8Kernel};
+use crate::level::Level;
+
+/// What of a level's vectors decides how weights are laid out for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VectorShape {
+    /// As [`Int8::BYTES`].
+    pub(crate) bytes: usize,
+    /// As [`Int8::SUMS`].
+    pub(crate) sums: usize,
+    /// As [`Int8::EXACT`].
+    pub(crate) exact: bool,
+    /// Vectors of columns in the widest panel.
+    pub(crate) panel_vectors: usize,
+}
+
+impl VectorShape {
+    /// The shape of a level's vectors.
+    pub(crate) fn of(level: Level) -> Self {
+        struct Ask;
+        impl Int8Kernel for Ask {
+            type Output = VectorShape;
+
+            #[inline(always)]
+            unsafe fn run<V: Int8>(self) -> VectorShape {
+                VectorShape {
+                    bytes: V::BYTES,
+                    sums: V::SUMS,
+                    exact: V::EXACT,
+                    panel_vectors: V::TILE_ROWS.iter().filter(|&&rows| rows > 0).count(),
+                }
+            }
+        }
+        // SAFETY: the kernel reads constants.
+        unsafe { level.run_int8(Ask) }
+    }
+}

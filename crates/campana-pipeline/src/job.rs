@@ -1,0 +1,89 @@
+//! What is asked of a quantization.
+
+use std::path::Path;
+
+use campana_quantize::Options;
+
+use crate::output_file::Overwrite;
+
+/// The images that a correction looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum SampleChoice<'a> {
+    /// Synthetic ones: needs no data.
+    Synthetic,
+    /// The user's.
+    Images {
+        /// The dataset; labels are not read.
+        data: &'a Path,
+        /// How many to take at most, evenly spread.
+        count: usize,
+    },
+}
+
+/// What a quantized model must keep to.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound<'a> {
+    /// At most this many bits for a quantized weight on average, everything
+    /// that is stored for it counted.
+    BitsPerWeight(f64),
+    /// At most this many bytes of output.
+    OutputBytes(u64),
+    /// The smallest output that loses at most this share of right answers.
+    Drop {
+        /// At most this share of all images, from 0 to 1.
+        most: f64,
+        /// Labelled images to measure it on; without, it is estimated on the
+        /// images that the correction looks at.
+        data: Option<&'a Path>,
+    },
+}
+
+/// A model to be made smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeJob<'a> {
+    /// The model to read.
+    pub input: &'a Path,
+    /// The model to write.
+    pub output: &'a Path,
+    /// What becomes of the weights.
+    pub options: &'a Options,
+    /// What the correction looks at; `None` leaves out the correction.
+    pub samples: Option<SampleChoice<'a>>,
+    /// Threads that run the network for the correction.
+    pub threads: usize,
+    /// Where to write a page about the result, if anywhere.
+    pub page: Option<&'a Path>,
+    /// Whether an existing output or page may be replaced.
+    pub overwrite: Overwrite,
+    /// What the output must keep to, rather than the width of the options:
+    /// each tensor gets its own.
+    pub bound: Option<Bound<'a>>,
+    /// Whether the best that is found is written where the bound cannot be
+    /// met.
+    pub best_effort: bool,
+    /// Where to write what became of each tensor, to be edited and applied.
+    pub save_plan: Option<&'a Path>,
+    /// Journal of the layers that the correction finished: taken from it where
+    /// they follow from the same things, and appended to it.
+    pub resume: Option<&'a Path>,
+}
+
+impl<'a> QuantizeJob<'a> {
+    /// A job with synthetic samples for the correction, on one thread, that
+    /// replaces no file and keeps to no bound.
+    pub fn new(input: &'a Path, output: &'a Path, options: &'a Options) -> Self {
+        Self {
+            input,
+            output,
+            options,
+            samples: Some(SampleChoice::Synthetic),
+            threads: 1,
+            page: None,
+            overwrite: Overwrite::Refused,
+            bound: None,
+            best_effort: false,
+            save_plan: None,
+            resume: None,
+        }
+    }
+}
