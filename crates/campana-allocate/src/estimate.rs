@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use campana_calibrate::{
-    Batches, Frontier, Kind, Samples, align, epsilon, floats, log_probabilities_of,
+    Frontier, Kind, Samples, align, batches_for, epsilon, floats, log_probabilities_of,
 };
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
@@ -55,7 +55,7 @@ impl DropEstimator {
     pub fn new(model: &Model, samples: &Samples, threads: usize) -> Result<Self, Error> {
         let graph = onnx::graph(model)
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-        let batches = Batches::new(&graph.inputs, samples)?;
+        let batches = batches_for(&graph, samples, None)?;
         let images = batches.samples();
         let front = Frontier::at_inputs(batches);
         let mut aligned = graph.clone();

@@ -18,6 +18,7 @@ use campana_tensor::{Tensor, TensorData};
 
 use crate::activations::range::Histogram;
 use crate::samples::{Batches, Samples};
+use crate::scale::batches_for;
 
 /// Samples that run at once: few, since all activations to be quantized are
 /// kept meanwhile.
@@ -50,7 +51,7 @@ pub fn calibrate(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let batches = Batches::of_length(&graph.inputs, samples, BATCH)?;
+    let batches = batches_for(graph, samples, Some(BATCH))?;
     let observer = Observer::new(graph, &names, threads)?;
     let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; names.len()];
     observer.run(&batches, progress, |i, values| {

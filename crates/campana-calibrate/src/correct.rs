@@ -57,17 +57,18 @@ use campana_quantize::{
 use campana_rounding::Compensation;
 use campana_tensor::{Tensor, TensorData};
 
+use crate::correct::epilogue::{Epilogue, epilogues};
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::inputs::{About, InputMoments, Windows};
 use crate::correct::layer::{Rows, solve};
 pub use crate::correct::rounding::Rounding;
-pub use crate::correct::state::{CorrectionReport, Skipped};
-use crate::correct::epilogue::{Epilogue, epilogues};
 use crate::correct::state::{Correction, LAYERS, uses};
+pub use crate::correct::state::{CorrectionReport, Skipped};
 use crate::correct::trust::believable_share;
 use crate::correct::walk::{Frontier, read_after};
-use crate::samples::{Batches, Samples};
+use crate::samples::Samples;
+use crate::scale::batches_for;
 
 /// A correction, and the network after it.
 #[derive(Debug)]
@@ -100,9 +101,10 @@ pub fn correct(
 ) -> Result<Corrected, Error> {
     // Before the weights are read for it.
     let inputs = onnx::inputs(model);
-    let batches = Batches::new(&inputs, samples)?;
+    samples.check(&inputs)?;
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let batches = batches_for(&graph, samples, None)?;
     let epilogues = epilogues(&graph)?;
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
@@ -259,8 +261,13 @@ impl Correction<'_, '_, '_> {
 
     fn correct_layer(&mut self, node: &Node, place: usize) -> Result<(), Error> {
         let epilogue = self.epilogue(node).cloned();
-        let normalized = epilogue.as_ref().and_then(|epilogue| epilogue.normalization).is_some();
-        let bias = epilogue.as_ref().and_then(|epilogue| self.own_bias(epilogue));
+        let normalized = epilogue
+            .as_ref()
+            .and_then(|epilogue| epilogue.normalization)
+            .is_some();
+        let bias = epilogue
+            .as_ref()
+            .and_then(|epilogue| self.own_bias(epilogue));
         if self.rounding != Rounding::Keep {
             let about = if normalized || bias.is_some() {
                 About::Mean

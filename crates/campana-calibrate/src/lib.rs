@@ -27,6 +27,7 @@ mod activations;
 mod correct;
 mod divergence;
 mod samples;
+mod scale;
 mod sensitivity;
 
 pub use activations::calibrate;
@@ -37,4 +38,5 @@ pub use correct::{
 };
 pub use divergence::{Kind, log_probabilities_of};
 pub use samples::{Batches, InputScale, Samples};
+pub use scale::{batches_for, inputs_of_unknown_scale};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

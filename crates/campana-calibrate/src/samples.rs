@@ -82,6 +82,32 @@ pub enum InputScale {
     Range([f32; 2]),
 }
 
+impl Samples {
+    /// Whether a network of these inputs can be shown the samples, without
+    /// making them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batches::new`].
+    pub fn check(&self, inputs: &[Value]) -> Result<(), Error> {
+        match self {
+            Self::Synthetic { size, .. } => {
+                let shapes = Shapes::new(inputs, BATCH);
+                inputs.iter().try_for_each(|input| {
+                    Sample::of(input, &shapes, *size)?;
+                    match input.element_type {
+                        Some(other) if !is_drawn(other) => neutral(other, 0)
+                            .map(|_| ())
+                            .ok_or_else(|| no_values(input, other)),
+                        _ => Ok(()),
+                    }
+                })
+            }
+            Self::Images { .. } | Self::Arrays(_) => Batches::new(inputs, self).map(|_| ()),
+        }
+    }
+}
+
 /// The samples of all inputs of a network, in batches.
 #[derive(Clone, Debug)]
 pub struct Batches {
@@ -156,6 +182,11 @@ impl Batches {
         inputs.map(move |(name, batches)| (name.as_str(), &batches[index]))
     }
 
+    /// The first batch alone.
+    pub(crate) fn first(&self) -> Self {
+        self.clone().step_by(self.len().max(1))
+    }
+
     /// Every `stride`-th batch.
     pub(crate) fn step_by(mut self, stride: usize) -> Self {
         let all = self.len();
@@ -167,6 +198,20 @@ impl Batches {
         }
         self.samples = self.samples * self.len() / all.max(1);
         self
+    }
+
+    /// Brings an input's float32 values `x` to `factor * x + offset`.
+    pub(crate) fn rescale(&mut self, input: &str, [factor, offset]: [f32; 2]) {
+        let own = self.inputs.iter_mut().filter(|(name, _)| name == input);
+        for tensor in own.flat_map(|(_, batches)| batches) {
+            let TensorData::F32(values) = tensor.data() else {
+                continue;
+            };
+            let values = values.iter().map(|value| factor * value + offset).collect();
+            if let Some(rescaled) = Tensor::new(tensor.shape().to_vec(), TensorData::F32(values)) {
+                *tensor = rescaled;
+            }
+        }
     }
 
     /// The batches of each input, by its name.
@@ -340,12 +385,7 @@ impl Sample {
                 bytes.collect()
             }
             other => {
-                let neutral = neutral(other, len).ok_or_else(|| {
-                    let name = &input.name;
-                    unsupported(format!(
-                        "no values of {other} can be made for the input '{name}'"
-                    ))
-                })?;
+                let neutral = neutral(other, len).ok_or_else(|| no_values(input, other))?;
                 vec![neutral; batches]
             }
         };
@@ -396,7 +436,7 @@ fn planes(sample: &[usize], channels_last: bool) -> (usize, usize, usize) {
 /// Values of mean 0 and deviation 1 brought to a channel's scale.
 fn rescale(values: &mut [f32], channel: usize, scale: &InputScale) {
     let [mean, std] = PHOTOGRAPH;
-    let photograph = |value: f32| (mean + std * value).clamp(0.0, 1.0);
+    let photograph = |value: f32| mean + std * value;
     match scale {
         InputScale::Unknown => {}
         InputScale::Normalized { mean, std } => {
@@ -413,7 +453,7 @@ fn rescale(values: &mut [f32], channel: usize, scale: &InputScale) {
             let span = high - low;
             values
                 .iter_mut()
-                .for_each(|value| *value = low + span * photograph(*value));
+                .for_each(|value| *value = low + span * photograph(*value).clamp(0.0, 1.0));
         }
     }
 }
@@ -425,6 +465,19 @@ fn floats_as(element_type: ElementType, values: Vec<f32>) -> TensorData {
         ElementType::F64 => TensorData::F64(values.into_iter().map(f64::from).collect()),
         _ => TensorData::F32(values),
     }
+}
+
+/// Whether synthetic values of this type are drawn, rather than neutral.
+fn is_drawn(element_type: ElementType) -> bool {
+    use ElementType::{Bf16, F16, F32, F64, U8};
+    matches!(element_type, F32 | F16 | Bf16 | F64 | U8)
+}
+
+fn no_values(input: &Value, element_type: ElementType) -> Error {
+    let name = &input.name;
+    unsupported(format!(
+        "no values of {element_type} can be made for the input '{name}'; give data with --calibrate"
+    ))
 }
 
 /// Values that are valid whatever they are for.
@@ -625,7 +678,8 @@ mod tests {
             };
             let mean = values.iter().sum::<f32>() / values.len() as f32;
             assert!((80.0..150.0).contains(&mean), "{mean}");
-            assert!(values.iter().all(|value| (0.0..=255.0).contains(value)));
+            let most = values.iter().copied().fold(0.0, f32::max);
+            assert!((200.0..400.0).contains(&most), "{most}");
         }
     }
 

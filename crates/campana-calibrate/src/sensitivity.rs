@@ -22,6 +22,7 @@ use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_
 use crate::correct::walk::{Frontier, floats, read_after};
 use crate::divergence::Outputs;
 use crate::samples::{Batches, Samples};
+use crate::scale::batches_for;
 
 /// Widths at which tensors are tried; what lies between and beyond follows
 /// from how the error of an optimal quantizer depends on the width.
@@ -93,7 +94,7 @@ pub fn sensitivities(
 ) -> Result<Vec<Sensitivity>, Error> {
     let mut graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    let batches = some_of(Batches::new(&graph.inputs, samples)?);
+    let batches = some_of(batches_for(&graph, samples, None)?);
     let images = batches.samples();
     let start = Frontier::at_inputs(batches);
     let is_synthetic = matches!(samples, Samples::Synthetic { .. });

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use campana_calibrate::{InputScale, Samples, correct};
+use campana_calibrate::{Samples, correct};
 use campana_export::{OutputModel, Placement};
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -20,6 +20,7 @@ use campana_tensor::{Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::nothing_readable;
+use crate::input_scale::input_scale;
 use crate::{
     AccuracyTally, Batch, BatchOptions, Dataset, Error, ImageFailure, Network, Preprocessing,
     Proportion, argmax,
@@ -279,7 +280,7 @@ impl<'a> Experiment<'a> {
         let [height, width] = self.images.settings.size;
         let synthetic = Samples::Synthetic {
             size: Some([height, width]),
-            scale: InputScale::Unknown,
+            scale: input_scale(self.images.settings),
         };
         let samples = match design.correction {
             Correction::None => None,

@@ -33,6 +33,7 @@ mod compare;
 mod dataset;
 mod error;
 mod evaluate;
+mod input_scale;
 mod metric;
 mod network;
 mod preprocess;
@@ -48,6 +49,7 @@ pub use dataset::{
 };
 pub use error::{Error, ErrorKind};
 pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
+pub use input_scale::input_scale;
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
 pub use network::Network;
 pub use preprocess::{

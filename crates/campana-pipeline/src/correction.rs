@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_calibrate::{Corrected, FinishedLayers, InputScale, Rounding, Samples, correct};
-use campana_eval::{BatchOptions, Dataset, Selection, Sidecar};
+use campana_eval::{BatchOptions, Dataset, Selection, Sidecar, input_scale};
 use campana_onnx::Model;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
@@ -12,6 +12,7 @@ use crate::error::Context;
 use crate::job::{QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::monitor::check;
+use crate::sample_arrays::{is_arrays, sample_arrays};
 use crate::{Error, ErrorKind, Monitor, sidecar};
 
 /// What all corrections of a job share: its images, loaded when they are first
@@ -42,19 +43,49 @@ impl<'a> JobSamples<'a> {
         if let Some(samples) = self.loaded.get() {
             return Ok(samples);
         }
-        let QuantizeJob { input, threads, .. } = *self.job;
-        let samples = match self.job.samples.unwrap_or(SampleChoice::Synthetic) {
-            // The sidecar helps where the model does not tell the size of its images.
-            SampleChoice::Synthetic => Samples::Synthetic {
-                size: Sidecar::beside(input)?.map(|sidecar| sidecar.preprocessing.size),
-                scale: InputScale::Unknown,
-            },
+        let job = self.job;
+        let QuantizeJob { input, threads, .. } = *job;
+        let chosen = job.samples.or(job.range_samples);
+        let samples = match chosen.unwrap_or(SampleChoice::Synthetic) {
+            SampleChoice::Synthetic => synthetic(input, job.input_range)?,
             SampleChoice::Images { data, count } => {
-                sample_images(input, data, count, threads, self.monitor)?
+                sample_inputs(input, data, count, threads, self.monitor)?
             }
         };
         Ok(self.loaded.get_or_init(|| samples))
     }
+}
+
+/// Synthetic samples for a model, as its sidecar says where it has one.
+fn synthetic(model: &Path, range: Option<[f32; 2]>) -> Result<Samples, Error> {
+    let preprocessing = Sidecar::beside(model)?.map(|sidecar| sidecar.preprocessing);
+    let scale = match (range, &preprocessing) {
+        (Some(range), _) => InputScale::Range(range),
+        (None, Some(preprocessing)) => input_scale(preprocessing),
+        (None, None) => InputScale::Unknown,
+    };
+    Ok(Samples::Synthetic {
+        size: preprocessing.map(|preprocessing| preprocessing.size),
+        scale,
+    })
+}
+
+/// The user's data as the model takes them: images, or arrays for its inputs.
+///
+/// # Errors
+///
+/// As [`sample_images`], and where arrays cannot be read or name no input.
+fn sample_inputs(
+    model: &Path,
+    data: &Path,
+    count: usize,
+    threads: usize,
+    monitor: &dyn Monitor,
+) -> Result<Samples, Error> {
+    if is_arrays(data) {
+        return sample_arrays(model, data, count);
+    }
+    sample_images(model, data, count, threads, monitor)
 }
 
 /// Corrects a quantized model as the job says, or says why that is not done.

@@ -13,7 +13,8 @@ pub enum SampleChoice<'a> {
     Synthetic,
     /// The user's.
     Images {
-        /// The dataset; labels are not read.
+        /// A dataset of images, whose labels are not read, or arrays (`.npy`,
+        /// `.npz` with one array for each input).
         data: &'a Path,
         /// How many to take at most, evenly spread.
         count: usize,
@@ -49,6 +50,11 @@ pub struct QuantizeJob<'a> {
     pub options: &'a Options,
     /// What the correction looks at; `None` leaves out the correction.
     pub samples: Option<SampleChoice<'a>>,
+    /// What ranges of activations come from where nothing is corrected; `None`
+    /// for synthetic samples.
+    pub range_samples: Option<SampleChoice<'a>>,
+    /// Least and greatest value of synthetic float inputs, where known.
+    pub input_range: Option<[f32; 2]>,
     /// Threads that run the network for the correction.
     pub threads: usize,
     /// Where to write a page about the result, if anywhere.
@@ -77,6 +83,8 @@ impl<'a> QuantizeJob<'a> {
             output,
             options,
             samples: Some(SampleChoice::Synthetic),
+            range_samples: None,
+            input_range: None,
             threads: 1,
             page: None,
             overwrite: Overwrite::Refused,

@@ -32,6 +32,7 @@ mod output_len;
 mod plan_file;
 mod quantity;
 mod quantize_file;
+mod sample_arrays;
 mod sidecar;
 mod tensor_file;
 

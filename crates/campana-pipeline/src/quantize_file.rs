@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
-use campana_calibrate::{Corrected, calibrate};
+use campana_calibrate::{Corrected, CorrectionReport, Skipped, calibrate, inputs_of_unknown_scale};
 use campana_export::{DataFile, OutputModel, Placement};
 use campana_formats::Format;
+use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::{
-    ActivationScale, QuantizedModel, Target, quantize, quantized_graph, round_levels,
+    ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
 };
 use campana_report::QuantizeReport;
@@ -76,6 +77,14 @@ pub fn quantize_file(
         .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     let samples = JobSamples::new(job, finished, monitor);
+    if options.target.rounds_activations() {
+        // Ranges need samples; refuse what cannot have any before working for it.
+        let inputs = onnx::inputs(&model);
+        samples
+            .get()?
+            .check(&inputs)
+            .context(|| format!("cannot calibrate '{}'", input.display()))?;
+    }
     let Bounded {
         mut quantized,
         correction,
@@ -92,8 +101,12 @@ pub fn quantize_file(
             (Err(reason), None)
         }
     };
+    let mut warnings = correction_warnings(job, &correction);
     let activations = if options.target.rounds_activations() {
-        activations(job, &model, &quantized, graph, &samples, monitor)?
+        let (activations, assumed) =
+            activations(job, &model, &quantized, graph, &samples, monitor)?;
+        warnings.extend(assumed);
+        activations
     } else {
         Vec::new()
     };
@@ -105,6 +118,7 @@ pub fn quantize_file(
     let is_written = allocation.as_ref().is_none_or(|found| found.written);
     let report = |output_bytes| QuantizeReport {
         rounded_activations: activations.len(),
+        warnings: warnings.clone(),
         ..QuantizeReport::of(
             &quantized,
             [(input, input_len(&model)), (output, output_bytes)],
@@ -214,9 +228,17 @@ fn quantize_as_told<'m>(
     let (quantized, correction) = match options.rate {
         Some(goal) => quantize_at_rate(model, options, goal, monitor, correct)?,
         None => {
-            let mut quantized = quantize(model, options, monitor)
-                .context(|| format!("cannot quantize '{}'", input.display()))?;
+            let context = || format!("cannot quantize '{}'", input.display());
+            let mut quantized = quantize(model, options, monitor).context(context)?;
             let correction = correct(&mut quantized)?;
+            if correction.is_err() && options.means_are_corrected {
+                // Levels for what happens: errors of means stay as they are.
+                let uncorrected = Options {
+                    means_are_corrected: false,
+                    ..options.clone()
+                };
+                quantized = quantize(model, &uncorrected, monitor).context(context)?;
+            }
             (quantized, correction)
         }
     };
@@ -236,22 +258,52 @@ fn activations(
     graph: Option<Graph>,
     samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
-) -> Result<Vec<ActivationScale>, Error> {
+) -> Result<(Vec<ActivationScale>, Option<String>), Error> {
     let context = || format!("cannot calibrate '{}'", job.input.display());
     let graph = match graph {
         Some(graph) => graph,
         None => quantized_graph(model, quantized).context(context)?,
     };
-    let options = job.options;
-    calibrate(
+    let (options, samples) = (job.options, samples.get()?);
+    let unknown = inputs_of_unknown_scale(&graph, samples);
+    let assumed = (!unknown.is_empty()).then(|| {
+        format!(
+            "nothing tells the scale of the input '{}': mean 0 and deviation 1 are assumed; give --input-range LO,HI, \
+             a sidecar, or data with --calibrate",
+            unknown.join("', '")
+        )
+    });
+    let activations = calibrate(
         &graph,
-        samples.get()?,
+        samples,
         options.activation_ranges,
         options.target,
         job.threads,
         monitor,
-    )
-    .context(context)
+    );
+    Ok((activations.context(context)?, assumed))
+}
+
+/// What of the correction did not happen, where it was asked for.
+fn correction_warnings(
+    job: &QuantizeJob<'_>,
+    correction: &Result<CorrectionReport, String>,
+) -> Vec<String> {
+    match correction {
+        Err(reason) if job.samples.is_some() => vec![format!("not corrected: {reason}")],
+        Ok(report) => match report.skipped.as_slice() {
+            [] => Vec::new(),
+            [first, others @ ..] => {
+                let more = match others.len() {
+                    0 => String::new(),
+                    count => format!(", and {count} more"),
+                };
+                let Skipped { name, op, reason } = first;
+                vec![format!("not corrected: {op} '{name}'{more}: {reason}")]
+            }
+        },
+        Err(_) => Vec::new(),
+    }
 }
 
 fn write_data_file<'a>(

@@ -36,6 +36,10 @@ pub struct QuantizeReport {
     pub correction: Option<CorrectionReport>,
     /// Why nothing was corrected; null where something was.
     pub not_corrected: Option<String>,
+    /// Whether the network was corrected, none of its layers left out.
+    pub corrected: bool,
+    /// What users rely on and did not happen, one sentence each.
+    pub warnings: Vec<String>,
     /// How widths were chosen under a bound; null where none was asked for.
     pub allocation: Option<AllocationReport>,
     /// The form of the model that was written.
@@ -110,6 +114,10 @@ impl QuantizeReport {
             sqnr_db: sqnr_db(energy, squared_error),
             elapsed_s: elapsed.as_secs_f64(),
             not_corrected: correction.as_ref().err().cloned(),
+            corrected: correction
+                .as_ref()
+                .is_ok_and(|found| found.skipped.is_empty()),
+            warnings: Vec::new(),
             correction: correction.ok(),
             allocation: None,
             target: target.to_string(),

@@ -147,15 +147,20 @@ pub(crate) struct Quantize {
     pub(crate) bits_for: Vec<(NamePattern, u8)>,
     /// Leave codes, normalizations and biases as quantization makes them, rather than correct what
     /// it does to the network's activations
-    #[arg(long, conflicts_with = "calibrate")]
+    #[arg(long)]
     pub(crate) no_correct: bool,
-    /// Correct it on these images rather than on synthetic ones; labels are not read. Takes what
-    /// evaluate takes, or a folder of pictures; use training images, not those to be tested with
+    /// Correct it on these data rather than on synthetic ones; labels are not read. Takes what
+    /// evaluate takes, a folder of pictures, or arrays: .npz with one for each input, .npy for the
+    /// only one, samples along the first axis. Use training data, not those to be tested with
     #[arg(long, value_name = "PATH")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Images to take from there at most, evenly spread
     #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
     pub(crate) samples: NonZeroUsize,
+    /// Least and greatest value of the network's float inputs, where neither data nor a sidecar
+    /// tell them: 0,255 for bytes
+    #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, conflicts_with = "calibrate")]
+    pub(crate) input_range: Option<[f32; 2]>,
     /// Journal of the correction's finished layers: kept as they finish, and taken from it when the
     /// command is run again
     #[arg(long, value_name = "FILE", conflicts_with = "no_correct")]
@@ -431,6 +436,21 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         Ok(bits) if (0.1..=8.0).contains(&bits) => Ok(bits),
         _ => Err("use a number of bits from 0.1 to 8".to_owned()),
     }
+}
+
+fn parse_range(text: &str) -> Result<[f32; 2], String> {
+    let number = |text: &str| {
+        text.trim()
+            .parse::<f32>()
+            .ok()
+            .filter(|value| value.is_finite())
+    };
+    let bounds = text
+        .split_once(',')
+        .and_then(|(low, high)| Some([number(low)?, number(high)?]));
+    bounds
+        .filter(|[low, high]| low < high)
+        .ok_or_else(|| "use LO,HI with LO below HI, for example 0,255".to_owned())
 }
 
 fn parse_bits_for(text: &str) -> Result<(NamePattern, u8), String> {

@@ -8,6 +8,7 @@ use campana_pipeline::{
     Bound, ErrorKind, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan,
 };
 use campana_quantize::{Options, RateGoal, Target};
+use campana_report::QuantizeReport;
 
 use crate::args::{Bits, Global, Quantize};
 use crate::printer;
@@ -63,16 +64,17 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         target: args.target,
         activation_ranges: args.activation_ranges,
     };
-    let samples = match &args.calibrate {
-        _ if args.no_correct => None,
-        Some(data) => Some(SampleChoice::Images {
+    let chosen = match &args.calibrate {
+        Some(data) => SampleChoice::Images {
             data,
             count: args.samples.get(),
-        }),
-        None => Some(SampleChoice::Synthetic),
+        },
+        None => SampleChoice::Synthetic,
     };
     let job = QuantizeJob {
-        samples,
+        samples: (!args.no_correct).then_some(chosen),
+        range_samples: Some(chosen),
+        input_range: args.input_range,
         threads: global.thread_count(),
         page: args.report.as_deref(),
         overwrite: Overwrite::from_force(args.force),
@@ -89,6 +91,9 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         ),
         _ => error.into(),
     })?;
+    for warning in &report.warnings {
+        anstream::eprintln!("warning: {warning}");
+    }
     let is_met = report.allocation.as_ref().is_none_or(|found| found.met);
     let is_written = report.allocation.as_ref().is_none_or(|found| found.written);
     let status = if is_met {
@@ -111,14 +116,20 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
             plan.display()
         );
     }
-    anstream::println!("{}", advice(args.target, args.calibrate.is_some()));
+    anstream::println!("{}", advice(&report, args.target, args.calibrate.is_some()));
     Ok(status)
 }
 
 /// What the model that was written is good for.
-fn advice(target: Target, calibrated: bool) -> String {
+fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
     let smaller = "Smaller to ship and to store. ONNX runtimes decode the weights when they load the model: memory and \
                    speed there stay those of the float model.";
+    if report.weights == 0 {
+        return "No weights are quantized: the model is as it was.".to_owned();
+    }
+    if report.output_bytes >= report.input_bytes && target != Target::Float {
+        return "The file does not get smaller: ship the model that it was made from.".to_owned();
+    }
     let text = match target {
         Target::Float => {
             "The weights are as after quantization, but stored as floats: for other converters."

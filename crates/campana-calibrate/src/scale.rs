@@ -1,0 +1,260 @@
+//! The scale of a network's inputs where nobody says it: statistics that the
+//! first normalizations remember reveal it.
+//!
+//! A first layer of weights `W` and bias `b` gives, on inputs `x = a z + c`
+//! with `z` synthetic, the variance `a^2 var(W z)` and the mean
+//! `a E(W z) + c sum(W) + b` in each channel. The factor follows from the
+//! median ratio of variances, the offset by least squares over the channels.
+
+use campana_ir::graph::Graph;
+use campana_ir::network::{Layer, Network};
+use campana_ir::op::Op;
+use campana_quantize::Error;
+use campana_tensor::ElementType;
+
+use crate::correct::statistics::ChannelStatistics;
+use crate::correct::walk::Frontier;
+use crate::samples::{Batches, InputScale, Samples};
+
+/// The samples of a network; synthetic ones of unknown scale are brought to
+/// that of the first normalizations, where these reveal it.
+///
+/// # Errors
+///
+/// As [`Batches::new`].
+pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Result<Batches, Error> {
+    let mut batches = match len {
+        Some(len) => Batches::of_length(&graph.inputs, samples, len)?,
+        None => Batches::new(&graph.inputs, samples)?,
+    };
+    if !is_open(samples) {
+        return Ok(batches);
+    }
+    let Ok(network) = Network::new(graph) else {
+        return Ok(batches);
+    };
+    for input in float_inputs(graph) {
+        if let Some(normalized) = normalized_inputs(&network, input)
+            && let Some(scale) = normalized.revealed(graph, &batches)
+        {
+            batches.rescale(input, scale);
+        }
+    }
+    Ok(batches)
+}
+
+/// Float inputs of which neither the samples nor a normalization tell the
+/// scale.
+pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<String> {
+    let Ok(network) = Network::new(graph) else {
+        return Vec::new();
+    };
+    let open = float_inputs(graph).filter(|_| is_open(samples));
+    let unknown = open.filter(|input| normalized_inputs(&network, input).is_none());
+    unknown.map(str::to_owned).collect()
+}
+
+fn is_open(samples: &Samples) -> bool {
+    matches!(
+        samples,
+        Samples::Synthetic {
+            scale: InputScale::Unknown,
+            ..
+        }
+    )
+}
+
+fn float_inputs(graph: &Graph) -> impl Iterator<Item = &str> {
+    let floats = graph.inputs.iter().filter(|input| {
+        input
+            .element_type
+            .is_none_or(|element_type| element_type == ElementType::F32)
+    });
+    floats.map(|input| input.name.as_str())
+}
+
+/// An input whose statistics a normalization remembers.
+struct Normalized<'g> {
+    /// What is normalized: the input, or the output of its first layer.
+    value: &'g str,
+    means: &'g [f32],
+    variances: &'g [f32],
+    /// For each channel the sum of the weights, and the bias.
+    sums: Vec<f64>,
+    biases: Vec<f64>,
+}
+
+/// The normalization of an input, or of the first layer that reads it.
+fn normalized_inputs<'g>(network: &Network<'g>, input: &str) -> Option<Normalized<'g>> {
+    let first = network.uses(input).iter().find_map(|usage| {
+        let node = usage.node;
+        match network.op(node) {
+            Op::BatchNormalization(_) => Some((None, node)),
+            _ => {
+                let layer = network.layer(node).filter(|_| usage.input == Some(0))?;
+                Some((Some(layer), network.normalization(&layer)?))
+            }
+        }
+    });
+    let (layer, normalization) = first?;
+    let inputs = &network.node(normalization).inputs;
+    let (_, means) = network.constant(inputs.get(3)?)?;
+    let (_, variances) = network.constant(inputs.get(4)?)?;
+    let channels = means.len();
+    let (sums, biases) = match &layer {
+        Some(layer) => (
+            weight_sums(network, layer)?,
+            biases(network, layer, channels)?,
+        ),
+        None => (vec![1.0; channels], vec![0.0; channels]),
+    };
+    (sums.len() == channels && variances.len() == channels).then(|| Normalized {
+        value: inputs[0].as_str(),
+        means,
+        variances,
+        sums,
+        biases,
+    })
+}
+
+/// The sum of each output channel's weights, of a convolution.
+fn weight_sums(network: &Network<'_>, layer: &Layer<'_>) -> Option<Vec<f64>> {
+    if !matches!(network.op(layer.node), Op::Conv(_)) {
+        return None;
+    }
+    let (shape, weights) = network.constant(layer.weights)?;
+    let row = weights.len() / shape.first().copied().filter(|&rows| rows > 0)?;
+    let rows = weights.chunks_exact(row.max(1));
+    Some(
+        rows.map(|row| row.iter().map(|&weight| f64::from(weight)).sum())
+            .collect(),
+    )
+}
+
+fn biases(network: &Network<'_>, layer: &Layer<'_>, channels: usize) -> Option<Vec<f64>> {
+    let Some(bias) = network.bias(layer) else {
+        return Some(vec![0.0; channels]);
+    };
+    let (_, values) = network.constant(bias.name)?;
+    let values: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
+    (values.len() == channels).then_some(values)
+}
+
+impl Normalized<'_> {
+    /// Factor and offset that give the remembered statistics.
+    fn revealed(&self, graph: &Graph, batches: &Batches) -> Option<[f32; 2]> {
+        let front = Frontier::at_inputs(batches.first());
+        let mut statistics = ChannelStatistics::default();
+        let seen = front.visit(graph, self.value, 1, |batch| statistics.add(batch, 1));
+        seen.ok()?;
+        let (means, variances) = (statistics.means(), statistics.variances());
+        let mut ratios: Vec<f64> = self
+            .variances
+            .iter()
+            .zip(&variances)
+            .map(|(&remembered, &seen)| f64::from(remembered) / seen)
+            .filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let factor = ratios.get(ratios.len() / 2)?.sqrt();
+        let mut products = [0.0; 2];
+        for channel in 0..self.means.len().min(means.len()) {
+            let (sum, bias) = (self.sums[channel], self.biases[channel]);
+            let rest = f64::from(self.means[channel]) - bias - factor * (means[channel] - bias);
+            products[0] += sum * rest;
+            products[1] += sum * sum;
+        }
+        let offset = if products[1] > 0.0 {
+            products[0] / products[1]
+        } else {
+            0.0
+        };
+        let scale = [factor as f32, offset as f32];
+        scale.iter().all(|value| value.is_finite()).then_some(scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_ir::graph::{Dim, Node, Value};
+    use campana_tensor::{Tensor, TensorData};
+
+    use super::*;
+
+    fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
+        Node {
+            op_type: op_type.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            outputs: vec![output.into()],
+            ..Node::default()
+        }
+    }
+
+    /// A network for values from 0 to 255 whose first normalization says so.
+    fn network(nodes: Vec<Node>, constants: &[(&str, &[usize], &[f32])]) -> Graph {
+        let tensor = |shape: &[usize], values: &[f32]| {
+            Tensor::new(shape.to_vec(), TensorData::F32(values.to_vec())).unwrap()
+        };
+        let extents = [3, 16, 16].map(Dim::Fixed);
+        Graph {
+            nodes,
+            inputs: vec![Value {
+                name: "x".into(),
+                element_type: Some(ElementType::F32),
+                shape: Some([&[Dim::Symbol("N".into())], &extents[..]].concat()),
+            }],
+            constants: constants
+                .iter()
+                .map(|(name, shape, values)| ((*name).to_owned(), tensor(shape, values)))
+                .collect(),
+            opsets: [(String::new(), 17)].into(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn the_first_normalization_reveals_the_scale() {
+        let nodes = vec![
+            node("Conv", &["x", "w"], "c"),
+            node(
+                "BatchNormalization",
+                &["c", "one", "zero", "mean", "variance"],
+                "y",
+            ),
+        ];
+        // The mean of three channels of mean 120 and deviation about 64.
+        let graph = network(
+            nodes,
+            &[
+                ("w", &[1, 3, 1, 1], &[1.0 / 3.0; 3]),
+                ("one", &[1], &[1.0]),
+                ("zero", &[1], &[0.0]),
+                ("mean", &[1], &[120.0]),
+                ("variance", &[1], &[4096.0]),
+            ],
+        );
+        let samples = Samples::Synthetic {
+            size: None,
+            scale: InputScale::Unknown,
+        };
+        assert!(inputs_of_unknown_scale(&graph, &samples).is_empty());
+        let batches = batches_for(&graph, &samples, None).unwrap();
+        let mut statistics = ChannelStatistics::default();
+        for batch in 0..batches.len() {
+            let (_, tensor) = batches.batch(batch).next().unwrap();
+            statistics.add(tensor, 0).unwrap();
+        }
+        let mean = statistics.means().iter().sum::<f64>() / statistics.means().len() as f64;
+        assert!((90.0..150.0).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn a_scale_that_nothing_tells_is_said_to_be_unknown() {
+        let nodes = vec![node("Conv", &["x", "w"], "c"), node("Relu", &["c"], "y")];
+        let graph = network(nodes, &[("w", &[1, 3, 1, 1], &[1.0; 3])]);
+        let samples = |scale| Samples::Synthetic { size: None, scale };
+        let unknown = |scale| inputs_of_unknown_scale(&graph, &samples(scale));
+        assert_eq!(unknown(InputScale::Unknown), ["x"]);
+        assert!(unknown(InputScale::Range([0.0, 1.0])).is_empty());
+    }
+}

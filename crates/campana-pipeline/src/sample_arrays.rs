@@ -1,0 +1,163 @@
+//! Samples from arrays: a `.npz` with one array for each input by its name, or
+//! a `.npy` for the only input. The first axis counts samples.
+
+use std::path::Path;
+
+use campana_calibrate::Samples;
+use campana_formats::{TensorEntry, TensorFile};
+use campana_ir::format::onnx;
+use campana_ir::graph::Value;
+use campana_onnx::Model;
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use crate::error::Context;
+use crate::{Error, ErrorKind};
+
+/// Whether a path names arrays rather than images.
+pub(crate) fn is_arrays(data: &Path) -> bool {
+    let extension = data.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        extension.eq_ignore_ascii_case("npy") || extension.eq_ignore_ascii_case("npz")
+    })
+}
+
+/// At most `count` samples for each input of a model, evenly spread.
+///
+/// # Errors
+///
+/// Where the file cannot be read, has no array for an input, or an array has
+/// elements that the input does not take.
+pub(crate) fn sample_arrays(model: &Path, data: &Path, count: usize) -> Result<Samples, Error> {
+    let opened = Model::open(model).context(|| format!("cannot read '{}'", model.display()))?;
+    let file = TensorFile::open(data).context(|| format!("cannot read '{}'", data.display()))?;
+    let inputs = onnx::inputs(&opened);
+    let arrays = inputs.iter().map(|input| {
+        let entry = entry_of(&file, input, inputs.len()).ok_or_else(|| {
+            let message = format!("'{}' has no array '{}'", data.display(), input.name);
+            Error::new(ErrorKind::InvalidArgument, message)
+        })?;
+        let tensor = read(&file, entry, input, count)?;
+        Ok((input.name.clone(), tensor))
+    });
+    Ok(Samples::Arrays(arrays.collect::<Result<_, Error>>()?))
+}
+
+/// The array of an input; a single array serves a single input.
+fn entry_of<'f>(file: &'f TensorFile, input: &Value, inputs: usize) -> Option<&'f TensorEntry> {
+    let named = file.tensors().iter().find(|entry| entry.name == input.name);
+    named.or_else(|| match file.tensors() {
+        [single] if inputs == 1 => Some(single),
+        _ => None,
+    })
+}
+
+/// An array as an input takes it: floats of any width as float32, at most
+/// `count` samples.
+fn read(
+    file: &TensorFile,
+    entry: &TensorEntry,
+    input: &Value,
+    count: usize,
+) -> Result<Tensor, Error> {
+    let context = || format!("cannot read the array '{}'", entry.name);
+    let takes_floats = input
+        .element_type
+        .is_none_or(|declared| declared == ElementType::F32);
+    let data = match entry.element_type {
+        _ if takes_floats && entry.is_float() => {
+            TensorData::F32(file.read_f32(entry).context(context)?)
+        }
+        element_type => decode(&file.read_bytes(entry).context(context)?, element_type)
+            .ok_or_else(|| {
+                let (name, found) = (&entry.name, &entry.type_name);
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("the array '{name}' has elements of type {found}"),
+                )
+            })?,
+    };
+    let len_differs = || {
+        let message = format!("the array '{}' is cut short", entry.name);
+        Error::new(ErrorKind::Malformed, message)
+    };
+    let tensor = Tensor::new(entry.shape.clone(), data).ok_or_else(len_differs)?;
+    Ok(spread(tensor, count))
+}
+
+/// Little-endian elements of the types that inputs of networks have.
+fn decode(bytes: &[u8], element_type: ElementType) -> Option<TensorData> {
+    Some(match element_type {
+        ElementType::I64 => TensorData::I64(elements(bytes, i64::from_le_bytes)),
+        ElementType::I32 => TensorData::I32(elements(bytes, i32::from_le_bytes)),
+        ElementType::F64 => TensorData::F64(elements(bytes, f64::from_le_bytes)),
+        ElementType::U8 => TensorData::U8(bytes.to_vec()),
+        ElementType::I8 => TensorData::I8(elements(bytes, i8::from_le_bytes)),
+        ElementType::Bool => TensorData::Bool(bytes.iter().map(|&byte| byte != 0).collect()),
+        _ => return None,
+    })
+}
+
+fn elements<const N: usize, T>(bytes: &[u8], decode: fn([u8; N]) -> T) -> Vec<T> {
+    let (chunks, _) = bytes.as_chunks::<N>();
+    chunks.iter().map(|chunk| decode(*chunk)).collect()
+}
+
+/// At most `count` of the samples along the first axis, evenly spread.
+fn spread(tensor: Tensor, count: usize) -> Tensor {
+    let samples = tensor.shape().first().copied().unwrap_or(0);
+    if samples <= count {
+        return tensor;
+    }
+    let len = tensor.len() / samples;
+    let taken = (0..count).map(|i| i * samples / count);
+    let ranges = taken.map(|sample| sample * len..(sample + 1) * len);
+    let mut shape = tensor.shape().to_vec();
+    shape[0] = count;
+    let data = match tensor.data() {
+        TensorData::F32(values) => TensorData::F32(gather(values, ranges)),
+        TensorData::F64(values) => TensorData::F64(gather(values, ranges)),
+        TensorData::I64(values) => TensorData::I64(gather(values, ranges)),
+        TensorData::I32(values) => TensorData::I32(gather(values, ranges)),
+        TensorData::U8(values) => TensorData::U8(gather(values, ranges)),
+        TensorData::I8(values) => TensorData::I8(gather(values, ranges)),
+        TensorData::Bool(values) => TensorData::Bool(gather(values, ranges)),
+        _ => return tensor,
+    };
+    Tensor::new(shape, data).unwrap_or(tensor)
+}
+
+fn gather<T: Copy>(values: &[T], ranges: impl Iterator<Item = std::ops::Range<usize>>) -> Vec<T> {
+    ranges
+        .flat_map(|range| values[range].iter().copied())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_of_many_samples_are_evenly_spread() {
+        let tensor = Tensor::new(vec![6, 2], TensorData::I64((0..12).collect())).unwrap();
+        let few = spread(tensor, 3);
+        assert_eq!(few.shape(), [3, 2]);
+        assert_eq!(few.data(), &TensorData::I64(vec![0, 1, 4, 5, 8, 9]));
+    }
+
+    #[test]
+    fn elements_are_decoded_by_their_type() {
+        let bytes: Vec<u8> = [3i64, -4]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        assert_eq!(
+            decode(&bytes, ElementType::I64),
+            Some(TensorData::I64(vec![3, -4]))
+        );
+        assert_eq!(
+            decode(&[0, 2], ElementType::Bool),
+            Some(TensorData::Bool(vec![false, true]))
+        );
+        assert_eq!(decode(&bytes, ElementType::String), None);
+    }
+}
