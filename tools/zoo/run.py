@@ -199,6 +199,18 @@ def chosen(args: argparse.Namespace) -> list[networks.Network]:
     return among
 
 
+def recorded(args: argparse.Namespace) -> list[dict]:
+    """What is known of every network, from this run or an earlier one."""
+    known = []
+    for network in networks.NETWORKS:
+        record = args.results / f"{network.name}.json"
+        if record.is_file():
+            known.append(json.loads(record.read_text()))
+        elif network.short or not args.short:
+            known.append({"name": network.name, "missing": network.file, "configurations": {}})
+    return known
+
+
 def main() -> int:
     args = arguments()
     args.results.mkdir(parents=True, exist_ok=True)
@@ -217,14 +229,14 @@ def main() -> int:
         record.write_text(json.dumps(found, indent=1))
         results.append(found)
     version = steps.run([args.campana, "--version"], 10).stdout.strip()
-    args.table.write_text(table.page(results, version, args.short))
+    args.table.write_text(table.page(recorded(args), version, args.short))
     print(f"wrote {args.table}")
     faults = gate.faults(results)
     for fault in faults if args.gate else ():
         print(f"gate: {fault}")
     if args.gate:
-        print(f"{len(results) - len({fault.split(':')[0] for fault in faults})} passed, "
-              f"{len({fault.split(':')[0] for fault in faults})} failed")
+        failed = len({fault.split(":")[0] for fault in faults})
+        print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if args.gate and faults else 0
 
 

@@ -141,7 +141,7 @@ def page(results: list[dict], version: str, short: bool) -> str:
     rows = [_row(found, notes) for found in present]
     lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
     goals = ["| goal | reached by |", "| --- | --- |"] + [f"| {goal} | {reached} |" for goal, reached in gate.goals(present)]
-    missing = [f"- {found['name']}: no file" for found in results if "missing" in found]
+    missing = [f"- {found['name']}" for found in results if "missing" in found]
     text = HEAD.format(version=version, short=" --short" if short else "", different=DIFFERENT_DB)
     parts = ["\n".join(lines), "\n".join(goals)]
     if notes.lines():
