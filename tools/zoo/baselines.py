@@ -8,6 +8,7 @@
 after its preparation of the model where that takes it.
 """
 
+import os
 import sys
 import tempfile
 
@@ -62,10 +63,12 @@ def _prepared(model: str, folder: str) -> str:
 
 
 def main() -> None:
-    kind, model, output, path = sys.argv[1:]
+    kind = sys.argv[1]
+    model, output, path = (os.path.abspath(path) for path in sys.argv[2:])
     initializers = {tensor.name for tensor in onnx.load(model, load_external_data=False).graph.initializer}
     names = {value.name for value in onnx.load(model, load_external_data=False).graph.input} - initializers
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # onnxruntime leaves temporary files where it runs
         prepared = _prepared(_raised(model, folder), folder)
         if kind == "static":
             quantization.quantize_static(
