@@ -78,11 +78,16 @@ impl Limits {
 
     /// Bytes of memory that reading a file of this length may take at once.
     pub fn memory_for(&self, file_len: u64) -> usize {
-        let file_len = usize::try_from(file_len).unwrap_or(usize::MAX);
-        self.max_expansion
+        let bytes = self.content_for(file_len).min(self.max_memory as u64);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that a file of this length may stand for in all, read one tensor
+    /// at a time: what [`memory_for`](Self::memory_for) has without the maximum.
+    pub fn content_for(&self, file_len: u64) -> u64 {
+        (self.max_expansion as u64)
             .saturating_mul(file_len)
-            .saturating_add(self.free_memory)
-            .min(self.max_memory)
+            .saturating_add(self.free_memory as u64)
     }
 
     /// Levels of nesting that a recursive reader may enter.
