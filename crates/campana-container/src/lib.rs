@@ -33,7 +33,8 @@ mod format;
 mod read;
 mod write;
 
+pub use campana_tensor::Limits;
 pub use error::{Error, ErrorKind};
 pub use format::MAGIC;
-pub use read::{Limits, unpack, unpacked_len};
+pub use read::{unpack, unpacked_len};
 pub use write::{Piece, pack};

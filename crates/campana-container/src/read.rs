@@ -5,7 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use campana_codebook::Packing;
-use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use campana_tensor::{Limits, MemoryBudget, MemoryExceeded};
+use miniz_oxide::inflate::decompress_slice_iter_to_slice;
 
 use crate::entropy::{
     CodeLayout, CodeModels, Decoder, KINDS, LANES, MAX_WIDTH, ValueModels, decode_codes,
@@ -14,23 +15,8 @@ use crate::entropy::{
 use crate::format::{CODES, Cursor, MAGIC, STREAM_SYMBOLS, TEXT, VALUES, VERSION, packing_of};
 use crate::{Error, ErrorKind};
 
-/// Bounds on what reading a container may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of memory at most: the file, what is needed to make it (up to
-    /// eight codes for each of its bytes while a tensor of one-bit codes is
-    /// decoded), but not the container itself.
-    pub max_memory: usize,
-}
-
-impl Default for Limits {
-    /// 4 GiB, or what a machine of 32 bits can address.
-    fn default() -> Self {
-        Self {
-            max_memory: usize::try_from(1u64 << 32).unwrap_or(usize::MAX),
-        }
-    }
-}
+/// Bytes that one byte of deflated data can become at most.
+const MAX_INFLATION: usize = 1_032;
 
 /// A piece of the file as the list describes it.
 enum Described {
@@ -67,11 +53,20 @@ impl Described {
     /// Bytes that decoding it needs beside the file.
     fn memory(&self) -> usize {
         match self {
-            // A byte a code, two bytes a column, and the codes of eight rows.
+            // Two bytes a column, and the codes of eight rows; the codes
+            // themselves have a buffer for all pieces.
             Self::Codes { layout, .. } => layout
-                .count
-                .saturating_add((2 + LANES) * layout.row_len)
+                .row_len
+                .saturating_mul(2 + LANES)
                 .saturating_add(CodeModels::LEN_BYTES),
+            _ => 0,
+        }
+    }
+
+    /// Codes that it holds.
+    fn codes(&self) -> usize {
+        match self {
+            Self::Codes { layout, .. } => layout.count,
             _ => 0,
         }
     }
@@ -130,6 +125,11 @@ pub fn unpacked_len(container: &[u8]) -> Result<usize, Error> {
 
 /// The file in a container, byte for byte.
 ///
+/// Memory: the file, the list of its pieces, and while a tensor of codes is
+/// decoded a byte for each of them, ten for each of its columns. All of it is
+/// held to [`Limits::memory_for`] the container's length before it is taken,
+/// and the pieces to [`Limits::max_pieces`].
+///
 /// # Errors
 ///
 /// Where the bytes are of another format or version, cut off or damaged, or
@@ -141,7 +141,10 @@ pub fn unpack(container: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
         list_len,
         mut rest,
     } = Head::read(container)?;
-    check_memory(file_len.saturating_add(list_len), limits)?;
+    let mut budget = MemoryBudget::new(limits, container.len() as u64);
+    budget
+        .take(file_len.saturating_add(list_len))
+        .map_err(limit)?;
     let (body, end) = container
         .len()
         .checked_sub(4)
@@ -155,24 +158,16 @@ pub fn unpack(container: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
     rest.rest = &rest.rest[..rest.rest.len().saturating_sub(4)];
     rest.what = "its list of pieces";
     let deflated_len = rest.number()?;
-    let list = decompress_to_vec_with_limit(rest.bytes(deflated_len)?, list_len)
-        .map_err(|error| Error::malformed(format!("the list of pieces cannot be read: {error}")))?;
-    if list.len() != list_len {
-        return Err(Error::malformed(format!(
-            "the list of pieces has {} bytes, not {list_len}",
-            list.len()
-        )));
-    }
+    let list = inflated(rest.bytes(deflated_len)?, list_len)?;
     let mut list = Cursor {
         rest: &list,
         what: "its list of pieces",
     };
-    let pieces = describe(&mut list, file_len)?;
-    let most = pieces.iter().map(Described::memory).max().unwrap_or(0);
-    check_memory(
-        file_len.saturating_add(list_len).saturating_add(most),
-        limits,
-    )?;
+    let pieces = describe(&mut list, file_len, limits, &mut budget)?;
+    let most = |memory: fn(&Described) -> usize| pieces.iter().map(memory).max().unwrap_or(0);
+    budget
+        .take(most(Described::memory).saturating_add(most(Described::codes)))
+        .map_err(limit)?;
     let file = assemble(&pieces, list, rest, file_len)?;
     if crc32fast::hash(&file) != checksum {
         return Err(Error::malformed(
@@ -182,26 +177,55 @@ pub fn unpack(container: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
     Ok(file)
 }
 
-fn check_memory(needed: usize, limits: &Limits) -> Result<(), Error> {
-    if needed <= limits.max_memory {
-        return Ok(());
+fn limit(exceeded: MemoryExceeded) -> Error {
+    Error::new(ErrorKind::Limit, format!("the container: {exceeded}"))
+}
+
+/// The list of pieces, which is said to have `len` bytes.
+fn inflated(deflated: &[u8], len: usize) -> Result<Vec<u8>, Error> {
+    if len > deflated.len().saturating_mul(MAX_INFLATION) {
+        return Err(Error::malformed(format!(
+            "the list of pieces is said to have {len} bytes, more than {} compressed bytes can hold",
+            deflated.len()
+        )));
     }
-    let message = format!(
-        "unpacking needs {needed} bytes of memory, more than the limit of {}",
-        limits.max_memory
-    );
-    Err(Error::new(ErrorKind::Limit, message))
+    let mut list = vec![0; len];
+    let found = decompress_slice_iter_to_slice(&mut list, core::iter::once(deflated), false, true)
+        .map_err(|status| {
+            Error::malformed(format!("the list of pieces cannot be read: {status:?}"))
+        })?;
+    if found != len {
+        return Err(Error::malformed(format!(
+            "the list of pieces has {found} bytes, not {len}"
+        )));
+    }
+    Ok(list)
 }
 
 /// The list of pieces; together they are as long as the file.
-fn describe(list: &mut Cursor<'_>, file_len: usize) -> Result<Vec<Described>, Error> {
+fn describe(
+    list: &mut Cursor<'_>,
+    file_len: usize,
+    limits: &Limits,
+    budget: &mut MemoryBudget,
+) -> Result<Vec<Described>, Error> {
     let count = list.number()?;
+    if count > limits.max_pieces {
+        let message = format!(
+            "the container has {count} pieces, more than the limit of {}",
+            limits.max_pieces
+        );
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
     // Each piece takes two bytes of the list at least.
     if count > list.rest.len() / 2 {
         return Err(Error::malformed(
             "there are more pieces than their list holds",
         ));
     }
+    budget
+        .take(count.saturating_mul(size_of::<Described>()))
+        .map_err(limit)?;
     let mut pieces = Vec::with_capacity(count);
     let mut left = file_len;
     for _ in 0..count {
@@ -286,7 +310,8 @@ fn assemble(
     streams.what = "the coded data";
     let mut file = vec![0; file_len];
     let mut free = file.as_mut_slice();
-    let mut codes = Vec::new();
+    let most_codes = pieces.iter().map(Described::codes).max().unwrap_or(0);
+    let mut codes = vec![0; most_codes];
     let mut code_models: Option<CodeModels> = None;
     let mut value_models = ValueModels::default();
     let mut decoder: Option<Decoder<'_>> = None;
@@ -305,7 +330,6 @@ fn assemble(
                 },
                 Some(decoder),
             ) => {
-                codes.resize(codes.len().max(layout.count), 0);
                 let codes = &mut codes[..layout.count];
                 let models = code_models.get_or_insert_with(CodeModels::new);
                 decode_codes(layout, models, decoder, codes)?;

@@ -99,7 +99,7 @@ proptest! {
         }
         let checksum = crc32fast::hash(&container).to_le_bytes();
         container.extend(checksum);
-        let limits = Limits { max_memory: 1 << 20 };
+        let limits = Limits::with_max_memory(1 << 20);
         if let Ok(file) = unpack(&container, &limits) {
             // The byte was what it had been.
             prop_assert_eq!(file, example_file());
@@ -231,11 +231,11 @@ fn a_damaged_container_is_malformed() {
 #[test]
 fn more_memory_than_allowed_is_refused_before_it_is_taken() {
     let needed = example_file().len();
-    let limits = |max_memory| Limits { max_memory };
+    let limits = Limits::with_max_memory;
     let error = unpack(&example(), &limits(needed)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
-    // Twice the codes while they are unpacked, ten bytes a column, the list, and
-    // the models.
+    // Twice the codes while they are unpacked, ten bytes a column, the list with
+    // what it describes, and the models.
     let more = 2 * 600 + 10 * 36 + 200 + 140_000;
     assert!(unpack(&example(), &limits(needed + more)).is_ok());
     // A head that promises the impossible.
@@ -247,6 +247,60 @@ fn more_memory_than_allowed_is_refused_before_it_is_taken() {
         unpack(&huge, &limits(1 << 30)).unwrap_err().kind(),
         ErrorKind::Limit | ErrorKind::Malformed
     ));
+}
+
+/// A container of empty pieces, two bytes of its list each, which deflate to a
+/// thousandth.
+fn empty_pieces(count: usize) -> Vec<u8> {
+    pack(&vec![Piece::Text(b""); count])
+}
+
+#[test]
+fn more_pieces_than_allowed_are_refused() {
+    let limits = Limits {
+        max_pieces: 100,
+        ..Limits::DEFAULT
+    };
+    assert!(unpack(&empty_pieces(100), &limits).is_ok());
+    let error = unpack(&empty_pieces(101), &limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.to_string().contains("101 pieces"), "{error}");
+}
+
+#[test]
+fn what_pieces_take_in_memory_counts() {
+    let container = empty_pieces(100_000);
+    assert!(container.len() < 1_000, "{}", container.len());
+    // The list alone would fit.
+    let limits = Limits::with_max_memory(1_000_000);
+    let error = unpack(&container, &limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.to_string().contains("bytes of memory"), "{error}");
+}
+
+#[test]
+fn a_small_container_may_not_take_much_memory_by_default() {
+    // 16 MB of zeros in some 16 kB are fine, 128 MB in 128 kB are not.
+    let zeros = vec![0; 128 << 20];
+    let small = pack(&[Piece::Text(&zeros[..16 << 20])]);
+    assert!(unpack(&small, &Limits::DEFAULT).is_ok());
+    let large = pack(&[Piece::Text(&zeros)]);
+    let error = unpack(&large, &Limits::DEFAULT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(unpack(&large, &Limits::with_max_memory(1 << 30)).is_ok());
+}
+
+#[test]
+fn a_list_longer_than_its_bytes_can_hold_is_refused() {
+    let mut container = MAGIC.to_vec();
+    container.push(2);
+    // A file of no bytes, and a list of 2^24 in 5 deflated ones.
+    container.extend([0, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x08, 5, 0, 0, 0, 0, 0]);
+    let checksum = crc32fast::hash(&container).to_le_bytes();
+    container.extend(checksum);
+    let error = error(&container);
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert!(error.to_string().contains("compressed bytes"), "{error}");
 }
 
 /// The bytes of a container are a contract: they do not change within a

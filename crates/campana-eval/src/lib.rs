@@ -33,6 +33,7 @@ mod compare;
 mod dataset;
 mod error;
 mod evaluate;
+mod input_file;
 mod input_scale;
 mod metric;
 mod network;

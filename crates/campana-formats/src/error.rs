@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use campana_tensor::MemoryExceeded;
+
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -54,6 +56,17 @@ impl Error {
         }
     }
 
+    /// A failure to read bytes that a file should hold: damage to the file
+    /// where they end too early or are not what they must be.
+    pub(crate) fn read(doing: impl Into<String>, cause: io::Error) -> Self {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match cause.kind() {
+            UnexpectedEof => Self::malformed(format!("{}: it ends too early", doing.into())),
+            InvalidData | InvalidInput => Self::malformed(format!("{}: {cause}", doing.into())),
+            _ => Self::io(doing, cause),
+        }
+    }
+
     /// The same error, in this file; the first file named stays.
     pub(crate) fn in_file(mut self, file: &str) -> Self {
         if self.file.is_empty() {
@@ -65,6 +78,21 @@ impl Error {
     /// Who can do something about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+}
+
+impl From<MemoryExceeded> for Error {
+    fn from(exceeded: MemoryExceeded) -> Self {
+        Self::new(ErrorKind::LimitExceeded, exceeded.to_string())
+    }
+}
+
+/// The first characters of a text from a file, for an error.
+pub(crate) fn shown(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -22,10 +22,10 @@ pub enum Format {
     PyTorchLegacy,
 }
 
-/// Bytes looked at.
-const HEAD_LEN: u64 = 64;
-
 impl Format {
+    /// Bytes looked at.
+    pub(crate) const HEAD_LEN: usize = 64;
+
     /// What the first bytes and the name of a file say; `None` where it is of
     /// no format of this crate, or cannot be read.
     pub fn of(path: &Path) -> Option<Self> {
@@ -34,8 +34,15 @@ impl Format {
             .ok()
             .filter(std::fs::Metadata::is_file)
             .and_then(|_| std::fs::File::open(path).ok())?;
-        file.take(HEAD_LEN).read_to_end(&mut head).ok()?;
-        let extension = path
+        file.take(Self::HEAD_LEN as u64)
+            .read_to_end(&mut head)
+            .ok()?;
+        Self::of_head(&head, path)
+    }
+
+    /// The same for a file that begins with these bytes and has this name.
+    pub(crate) fn of_head(head: &[u8], name: &Path) -> Option<Self> {
+        let extension = name
             .extension()
             .map(|extension| extension.to_string_lossy().to_ascii_lowercase())
             .unwrap_or_default();

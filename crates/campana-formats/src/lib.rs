@@ -3,7 +3,8 @@
 //!
 //! Opening a file reads its directory and none of its tensors; each is read by
 //! position when it is asked for, so memory does not grow with the file.
-//! Nothing in a file is ever executed.
+//! Nothing in a file is ever executed, and none takes more memory than
+//! [`Limits`] allow for its length.
 //!
 //! ```no_run
 //! use campana_formats::TensorFile;
@@ -34,6 +35,7 @@ mod tensor_file;
 mod values;
 mod writer;
 
+pub use campana_tensor::Limits;
 pub use entry::TensorEntry;
 pub use error::{Error, ErrorKind, Result};
 pub use format::Format;

@@ -4,8 +4,10 @@ use std::io::Read;
 
 use campana_tensor::ElementType;
 
-use crate::place::{Bytes, Place, count, element_len};
+use crate::error::shown;
+use crate::place::{Bytes, MAX_RANK, Place, count, element_len};
 use crate::source::Source;
+use crate::stream::stream;
 use crate::values::is_float;
 use crate::{Error, ErrorKind, Result, TensorEntry};
 
@@ -14,7 +16,7 @@ const MAX_HEADER: usize = 1 << 20;
 
 /// The array in these bytes of a file.
 pub(crate) fn read(source: &Source, index: usize, name: &str, bytes: Bytes) -> Result<TensorEntry> {
-    let mut stream = crate::stream::stream(source, bytes);
+    let mut stream = stream(source, bytes);
     let mut head = [0; 8];
     stream.read_exact(&mut head).map_err(ended)?;
     if !head.starts_with(b"\x93NUMPY") {
@@ -41,7 +43,7 @@ pub(crate) fn read(source: &Source, index: usize, name: &str, bytes: Bytes) -> R
     let header = Header::parse(&text).ok_or_else(|| {
         Error::malformed(format!(
             "array '{name}' has the header {}, expected a dict with descr, fortran_order and shape",
-            text.trim_end()
+            shown(text.trim_end())
         ))
     })?;
     let element_type = element_type(name, &header.descr)?;
@@ -101,6 +103,8 @@ impl Header {
             .split(',')
             .map(str::trim)
             .filter(|extent| !extent.is_empty())
+            // One too many is refused, whatever follows.
+            .take(MAX_RANK + 1)
             .map(|extent| extent.trim_end_matches('L').parse().ok())
             .collect::<Option<_>>()?;
         Some(Self {
@@ -146,21 +150,21 @@ fn element_type(name: &str, descr: &str) -> Result<ElementType> {
 }
 
 fn column_major(shape: &[usize]) -> Vec<usize> {
-    let mut stride = 1;
+    let mut stride: usize = 1;
     shape
         .iter()
         .map(|&extent| {
             let this = stride;
-            stride *= extent.max(1);
+            // Overflows only where an array has no elements.
+            stride = stride.saturating_mul(extent.max(1));
             this
         })
         .collect()
 }
 
-fn ended(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        Error::malformed("the NumPy array is truncated: its header ends too early")
-    } else {
-        Error::io("cannot read the NumPy array", error)
-    }
+fn ended(cause: std::io::Error) -> Error {
+    Error::read(
+        "the header of the NumPy array cannot be read; it is damaged or truncated",
+        cause,
+    )
 }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::rc::Rc;
 
-use campana_tensor::ElementType;
+use campana_tensor::{ElementType, MemoryBudget};
 
+use crate::error::shown;
+use crate::place::MAX_RANK;
 use crate::{Error, ErrorKind, Result};
 
 /// Values that a pickle may hold at most; the state dicts of the largest
@@ -91,12 +93,14 @@ impl Pickle {
     }
 }
 
-/// Reads one pickle from a stream, up to and including its end mark.
-pub(crate) fn read(input: &mut dyn Read) -> Result<Pickle> {
+/// Reads one pickle from a stream, up to and including its end mark; what it
+/// makes is charged to `budget`.
+pub(crate) fn read(input: &mut dyn Read, budget: &mut MemoryBudget) -> Result<Pickle> {
     let mut machine = Machine {
         input,
-        stack: Vec::new(),
-        marks: Vec::new(),
+        budget,
+        stack: Stack::default(),
+        marks: Stack::default(),
         memo: HashMap::new(),
         containers: Vec::new(),
         storages: Vec::new(),
@@ -110,10 +114,37 @@ pub(crate) fn read(input: &mut dyn Read) -> Result<Pickle> {
     })
 }
 
+/// A stack whose memory is paid for as it grows, and never given back.
+struct Stack<T> {
+    items: Vec<T>,
+    paid: usize,
+}
+
+impl<T> Default for Stack<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            paid: 0,
+        }
+    }
+}
+
+impl<T> Stack<T> {
+    fn push(&mut self, item: T, budget: &mut MemoryBudget) -> Result<()> {
+        if self.items.len() == self.paid {
+            budget.take_items::<T>(1)?;
+            self.paid += 1;
+        }
+        self.items.push(item);
+        Ok(())
+    }
+}
+
 struct Machine<'a> {
     input: &'a mut dyn Read,
-    stack: Vec<Value>,
-    marks: Vec<usize>,
+    budget: &'a mut MemoryBudget,
+    stack: Stack<Value>,
+    marks: Stack<usize>,
     memo: HashMap<u64, Value>,
     containers: Vec<Items>,
     storages: Vec<Rc<Storage>>,
@@ -133,7 +164,7 @@ impl Machine<'_> {
                     self.bytes::<8>()?;
                 }
                 b'.' => return self.pop(),
-                b'(' => self.marks.push(self.stack.len()),
+                b'(' => self.marks.push(self.stack.items.len(), self.budget)?,
                 b'0' => {
                     self.pop()?;
                 }
@@ -158,9 +189,9 @@ impl Machine<'_> {
                 b'I' | b'L' => {
                     let text = self.line()?;
                     let number = text.trim_end_matches('L');
-                    let number = number
-                        .parse()
-                        .map_err(|_| malformed(&format!("'{text}' is no whole number")))?;
+                    let number = number.parse().map_err(|_| {
+                        malformed(&format!("'{}' is no whole number", shown(&text)))
+                    })?;
                     self.push(Value::Int(number))?;
                 }
                 b'K' => {
@@ -223,12 +254,12 @@ impl Machine<'_> {
                 0x85..=0x87 => {
                     let len = usize::from(opcode - 0x84);
                     let start = self.floor(len)?;
-                    let items = self.stack.split_off(start);
+                    let items = self.stack.items.split_off(start);
                     self.push_container(Items::Tuple(items))?;
                 }
                 b's' => {
                     let start = self.floor(2)?;
-                    let items = pairs(self.stack.split_off(start))?;
+                    let items = pairs(self.stack.items.split_off(start))?;
                     self.extend_dict(items)?;
                 }
                 b'u' => {
@@ -311,9 +342,13 @@ impl Machine<'_> {
         };
         match callee {
             Global::OrderedDict => {
-                let content = match arguments.first() {
+                let content = match arguments.first().cloned() {
                     None => Vec::new(),
-                    Some(first) => self.pairs_of(first)?,
+                    Some(first) => {
+                        let count = self.len_of(&first);
+                        self.budget.take_items::<(Value, Value)>(count)?;
+                        self.pairs_of(&first)?
+                    }
                 };
                 self.new_container(Items::Dict(content))
             }
@@ -325,8 +360,25 @@ impl Machine<'_> {
                 Some(tensor @ Value::Tensor(_)) => Ok(tensor.clone()),
                 _ => Err(malformed("a parameter that is no tensor")),
             },
-            Global::RebuildTensor => self.tensor(arguments),
+            Global::RebuildTensor => {
+                // A shape and its strides, short as they are.
+                let lists = 2 * MAX_RANK * size_of::<usize>();
+                self.budget.take(size_of::<Tensor>() + lists)?;
+                self.tensor(arguments)
+            }
             Global::Storage(_) => Err(malformed("a storage that is made rather than referred to")),
+        }
+    }
+
+    /// Items of a container; 0 for any other value.
+    fn len_of(&self, value: &Value) -> usize {
+        match value {
+            Value::Container(index) => match self.containers.get(*index) {
+                Some(Items::Dict(items)) => items.len(),
+                Some(Items::List(items) | Items::Tuple(items)) => items.len(),
+                None => 0,
+            },
+            _ => 0,
         }
     }
 
@@ -379,7 +431,11 @@ impl Machine<'_> {
     }
 
     fn extents(&self, value: &Value) -> Result<Vec<usize>> {
-        self.sequence(value)?
+        let items = self.sequence(value)?;
+        if items.len() > MAX_RANK {
+            return Err(malformed(&format!("a tensor of {} axes", items.len())));
+        }
+        items
             .iter()
             .map(|item| match item {
                 Value::Int(extent) => {
@@ -402,6 +458,9 @@ impl Machine<'_> {
 
     /// `("storage", class, key, location, len, ..)`.
     fn storage(&mut self, id: &Value) -> Result<Value> {
+        self.budget
+            .take(size_of::<Storage>() + 2 * size_of::<usize>())?;
+        self.budget.take_items::<Rc<Storage>>(1)?;
         let [
             Value::Str(kind),
             Value::Global(Global::Storage(element_type)),
@@ -415,7 +474,8 @@ impl Machine<'_> {
         };
         if &**kind != "storage" {
             return Err(Error::unsupported(format!(
-                "the pickle refers to a '{kind}' outside of it, expected a storage"
+                "the pickle refers to a '{}' outside of it, expected a storage",
+                shown(kind)
             )));
         }
         let key: Rc<str> = match key {
@@ -433,6 +493,7 @@ impl Machine<'_> {
     }
 
     fn extend_dict(&mut self, items: Vec<(Value, Value)>) -> Result<()> {
+        self.budget.take_items::<(Value, Value)>(items.len())?;
         match *self.top()? {
             Value::Container(index) => match &mut self.containers[index] {
                 Items::Dict(dict) => {
@@ -446,6 +507,7 @@ impl Machine<'_> {
     }
 
     fn extend_list(&mut self, items: Vec<Value>) -> Result<()> {
+        self.budget.take_items::<Value>(items.len())?;
         match *self.top()? {
             Value::Container(index) => match &mut self.containers[index] {
                 Items::List(list) => {
@@ -460,6 +522,10 @@ impl Machine<'_> {
 
     fn remember(&mut self, key: u64) -> Result<()> {
         let top = self.top()?.clone();
+        if !self.memo.contains_key(&key) {
+            // A table is filled to a half at least, and twice there while it grows.
+            self.budget.take_items::<(u64, Value)>(2)?;
+        }
         self.memo.insert(key, top);
         Ok(())
     }
@@ -475,12 +541,20 @@ impl Machine<'_> {
     }
 
     fn new_container(&mut self, items: Items) -> Result<Value> {
+        let len = match &items {
+            Items::Tuple(items) | Items::List(items) => items.len(),
+            Items::Dict(items) => 2 * items.len(),
+        };
+        self.budget.take_items::<Items>(1)?;
+        self.budget.take(2 * len * size_of::<Value>())?;
         self.containers.push(items);
         Ok(Value::Container(self.containers.len() - 1))
     }
 
     fn push_str(&mut self, len: u64) -> Result<()> {
         let bytes = self.string(len)?;
+        // The string, and the one that is shared.
+        self.budget.take(2 * bytes.len() + 2 * size_of::<usize>())?;
         let text = String::from_utf8(bytes).map_err(|_| malformed("a string that is not UTF-8"))?;
         self.push(Value::Str(text.into()))
     }
@@ -493,25 +567,25 @@ impl Machine<'_> {
                 format!("the pickle holds more than {MAX_VALUES} values"),
             ));
         }
-        self.stack.push(value);
-        Ok(())
+        self.stack.push(value, self.budget)
     }
 
     fn pop(&mut self) -> Result<Value> {
         self.floor(1)?;
-        Ok(self.stack.pop().unwrap_or(Value::Opaque))
+        Ok(self.stack.items.pop().unwrap_or(Value::Opaque))
     }
 
     fn top(&self) -> Result<&Value> {
         self.stack
+            .items
             .last()
             .ok_or_else(|| malformed("its stack is empty"))
     }
 
     /// Where the last `count` values of the stack begin.
     fn floor(&self, count: usize) -> Result<usize> {
-        let mark = self.marks.last().copied().unwrap_or(0);
-        match self.stack.len().checked_sub(count) {
+        let mark = self.marks.items.last().copied().unwrap_or(0);
+        match self.stack.items.len().checked_sub(count) {
             Some(start) if start >= mark => Ok(start),
             _ => Err(malformed("its stack is empty")),
         }
@@ -520,12 +594,13 @@ impl Machine<'_> {
     fn pop_mark(&mut self) -> Result<Vec<Value>> {
         let mark = self
             .marks
+            .items
             .pop()
             .ok_or_else(|| malformed("its stack has no mark"))?;
-        if mark > self.stack.len() {
+        if mark > self.stack.items.len() {
             return Err(malformed("its stack is shorter than its mark"));
         }
-        Ok(self.stack.split_off(mark))
+        Ok(self.stack.items.split_off(mark))
     }
 
     fn byte(&mut self) -> Result<u8> {
@@ -598,8 +673,10 @@ fn storage_type(name: &str) -> Option<ElementType> {
 
 fn foreign(module: &str, name: &str) -> Error {
     Error::unsupported(format!(
-        "the pickle refers to `{module}.{name}`, which is more than tensors; nothing of it is executed. Save \
-         `model.state_dict()` with torch.save"
+        "the pickle refers to `{}.{}`, which is more than tensors; nothing of it is executed. Save \
+         `model.state_dict()` with torch.save",
+        shown(module),
+        shown(name)
     ))
 }
 
@@ -630,20 +707,23 @@ fn malformed(message: &str) -> Error {
     Error::malformed(format!("the pickle is damaged: {message}"))
 }
 
-fn ended(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        malformed("it ends too early")
-    } else {
-        Error::io("cannot read the pickle", error)
-    }
+fn ended(cause: std::io::Error) -> Error {
+    Error::read("the pickle is damaged", cause)
 }
 
 #[cfg(test)]
 mod tests {
+    use campana_tensor::Limits;
+
     use super::*;
 
+    fn read(bytes: &[u8]) -> Result<Pickle> {
+        let mut budget = MemoryBudget::new(&Limits::DEFAULT, bytes.len() as u64);
+        super::read(&mut &bytes[..], &mut budget)
+    }
+
     fn fails(bytes: &[u8]) -> String {
-        read(&mut &bytes[..]).unwrap_err().to_string()
+        read(bytes).unwrap_err().to_string()
     }
 
     #[test]
@@ -669,23 +749,56 @@ mod tests {
     #[test]
     fn no_stack_of_ours_is_used_up() {
         let mut bytes = b"\x80\x02)".to_vec();
-        bytes.extend(std::iter::repeat_n(b'\x85', 1_000_000));
+        bytes.extend(std::iter::repeat_n(b'\x85', 300_000));
         bytes.push(b'.');
-        assert!(read(&mut &bytes[..]).is_ok());
+        assert!(read(&bytes).is_ok());
+    }
+
+    /// Asserts that a program which repeats `round` takes more than a megabyte.
+    fn exceeds(head: &[u8], round: &[u8], rounds: usize) {
+        let mut bytes = head.to_vec();
+        for _ in 0..rounds {
+            bytes.extend_from_slice(round);
+        }
+        bytes.push(b'.');
+        let mut budget = MemoryBudget::new(&Limits::with_max_memory(1 << 20), 0);
+        let error = super::read(&mut &bytes[..], &mut budget).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+        assert!(error.to_string().contains("bytes of memory"), "{error}");
+    }
+
+    #[test]
+    fn what_a_program_makes_is_held_to_the_memory_limit() {
+        // Marks; values kept under new numbers; copies of one dict of 1,000.
+        exceeds(b"\x80\x02", b"(", 100_000);
+        exceeds(b"\x80\x04N", b"\x94", 100_000);
+        let mut dict = b"\x80\x02ccollections\nOrderedDict\nq\x000}(".to_vec();
+        for number in 0..1_000_u16 {
+            dict.push(b'M');
+            dict.extend_from_slice(&number.to_le_bytes());
+            dict.push(b'N');
+        }
+        dict.extend_from_slice(b"u\x85q\x010");
+        exceeds(&dict, b"h\x00h\x01R0", 100);
+        // A string that is made again and again.
+        let mut text = b"\x80\x02".to_vec();
+        let round = [b"X\xe8\x03\x00\x00".as_slice(), &[b'a'; 1_000], b"0"].concat();
+        text.push(b'N');
+        exceeds(&text, &round, 1_000);
     }
 
     #[test]
     fn every_prefix_and_every_other_byte_is_an_error_or_a_value() {
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01K\x01X\x01\x00\x00\x00b](K\x01K\x02eu.";
-        assert!(read(&mut &bytes[..]).is_ok());
+        assert!(read(bytes).is_ok());
         for len in 0..bytes.len() {
-            assert!(read(&mut &bytes[..len]).is_err(), "prefix of {len}");
+            assert!(read(&bytes[..len]).is_err(), "prefix of {len}");
         }
         for index in 0..bytes.len() {
             for byte in 0..=255 {
                 let mut changed = bytes.to_vec();
                 changed[index] = byte;
-                let _ = read(&mut &changed[..]);
+                let _ = read(&changed);
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) enum Bytes {
         start: u64,
         /// Number of bytes.
         len: u64,
+        /// Their CRC-32, where the file has one.
+        crc: Option<u32>,
     },
     /// Compressed by deflate.
     Deflated {
@@ -36,6 +38,8 @@ pub(crate) enum Bytes {
         packed_len: u64,
         /// Number of bytes after decompression.
         len: u64,
+        /// The CRC-32 of the bytes after decompression.
+        crc: u32,
     },
 }
 
@@ -47,8 +51,17 @@ impl Bytes {
     }
 }
 
+/// Axes of a tensor at most, as in NumPy and PyTorch.
+pub(crate) const MAX_RANK: usize = 64;
+
 /// Elements of a shape; an error where there are too many to count.
 pub(crate) fn count(name: &str, shape: &[usize]) -> Result<usize> {
+    if shape.len() > MAX_RANK {
+        return Err(Error::malformed(format!(
+            "tensor '{name}' has {} axes, expected at most {MAX_RANK}",
+            shape.len()
+        )));
+    }
     shape
         .iter()
         .try_fold(1_usize, |count, &extent| count.checked_mul(extent))
@@ -110,10 +123,11 @@ impl Place {
                 ),
             ));
         }
-        let mut dense = 1;
+        let mut dense: usize = 1;
         let row_major = shape.iter().zip(strides).rev().all(|(&extent, &stride)| {
             let fits = extent <= 1 || stride == dense;
-            dense *= extent.max(1);
+            // Without any element there is nothing to gather.
+            dense = dense.saturating_mul(extent.max(1));
             fits
         });
         Ok(Self {
@@ -173,7 +187,11 @@ mod tests {
     use super::*;
 
     fn view(first: u64, shape: &[usize], strides: &[usize]) -> Result<Place> {
-        let bytes = Bytes::Plain { start: 0, len: 24 };
+        let bytes = Bytes::Plain {
+            start: 0,
+            len: 24,
+            crc: None,
+        };
         Place::view("w", 0, bytes, first, ElementType::F32, shape, strides)
     }
 
@@ -201,6 +219,13 @@ mod tests {
             let error = view(first, &shape, &strides).unwrap_err();
             assert!(error.to_string().contains("leaves"), "{error}");
         }
+    }
+
+    #[test]
+    fn more_axes_than_any_tensor_has_are_refused() {
+        let error = count("w", &[1; MAX_RANK + 1]).unwrap_err();
+        assert!(error.to_string().contains("65 axes"), "{error}");
+        assert_eq!(count("w", &[1; MAX_RANK]).unwrap(), 1);
     }
 
     #[test]

@@ -4,17 +4,20 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read, Seek};
 
+use campana_tensor::{Limits, MemoryBudget};
+
 use crate::archive::{self, Member};
 use crate::pickle::{self, Items, Pickle, Storage, Tensor, Value};
 use crate::place::{Bytes, Place, element_len};
 use crate::source::Source;
+use crate::stream::{drain, stream};
 use crate::{Error, ErrorKind, Result, TensorEntry};
 
 /// What a file before version 1.6 begins with, as a pickled number.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// Dicts within dicts at most.
-const MAX_DEPTH: usize = 32;
+/// Characters of a name that take as long to handle as one more value.
+const NAME_CHARS: usize = 16;
 
 /// Values that are looked at for tensors, at most: a dict can hold the same
 /// dict many times.
@@ -25,8 +28,9 @@ const MAX_VISITS: usize = 5_000_000;
 const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
 
 /// The tensors of a zipped file.
-pub(crate) fn read_zip(source: &Source) -> Result<Vec<TensorEntry>> {
-    let members = archive::members(source)?;
+pub(crate) fn read_zip(source: &Source, limits: &Limits) -> Result<Vec<TensorEntry>> {
+    let mut budget = MemoryBudget::new(limits, source.len());
+    let members = archive::members(source, limits)?;
     let pickled = members
         .iter()
         .find(|member| member.name == "data.pkl" || member.name.ends_with("/data.pkl"))
@@ -42,25 +46,36 @@ pub(crate) fn read_zip(source: &Source) -> Result<Vec<TensorEntry>> {
         .collect();
     if let Some(order) = members.get(format!("{prefix}byteorder").as_str()) {
         let mut text = String::new();
-        let _ = crate::stream::stream(source, order.bytes)
+        let _ = stream(source, order.bytes)
             .take(16)
             .read_to_string(&mut text);
         if text == "big" {
             return Err(Error::unsupported("it was saved on a big-endian machine"));
         }
     }
-    let pickle = pickle::read(&mut BufReader::new(crate::stream::stream(
-        source,
-        pickled.bytes,
-    )))?;
-    entries(&pickle, |key| {
+    if pickled.bytes.len() > budget.left() as u64 {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!(
+                "its data.pkl unpacks to {} bytes, more than the limit of {} for a file of {} bytes",
+                pickled.bytes.len(),
+                budget.left(),
+                source.len()
+            ),
+        ));
+    }
+    let mut pickled = BufReader::new(stream(source, pickled.bytes));
+    let pickle = pickle::read(&mut pickled, &mut budget)?;
+    drain(&mut pickled).map_err(|cause| Error::read("its data.pkl cannot be read", cause))?;
+    entries(&pickle, limits, &mut budget, |key| {
         let name = format!("{prefix}data/{key}");
         members.get(name.as_str()).map(|member| member.bytes)
     })
 }
 
 /// The tensors of a file before version 1.6.
-pub(crate) fn read_legacy(source: &Source) -> Result<Vec<TensorEntry>> {
+pub(crate) fn read_legacy(source: &Source, limits: &Limits) -> Result<Vec<TensorEntry>> {
+    let mut budget = MemoryBudget::new(limits, source.len());
     let mut stream = BufReader::new(source.reader(0, source.len()));
     let mut head = [0; 14];
     let is_legacy = stream.read_exact(&mut head).is_ok()
@@ -69,7 +84,10 @@ pub(crate) fn read_legacy(source: &Source) -> Result<Vec<TensorEntry>> {
         && head[4..] == LEGACY_MAGIC;
     if !is_legacy {
         // A plain pickle; its first foreign name is the best explanation.
-        pickle::read(&mut BufReader::new(source.reader(0, source.len())))?;
+        pickle::read(
+            &mut BufReader::new(source.reader(0, source.len())),
+            &mut budget,
+        )?;
         return Err(Error::unsupported(
             "it is a Python pickle, but not one of torch.save; save `model.state_dict()` with torch.save",
         ));
@@ -79,14 +97,14 @@ pub(crate) fn read_legacy(source: &Source) -> Result<Vec<TensorEntry>> {
         .map_err(|cause| Error::io("cannot read it", cause))?;
     // The magic number, the protocol's number, facts of the machine.
     for _ in 0..3 {
-        pickle::read(&mut stream)?;
+        pickle::read(&mut stream, &mut budget)?;
     }
-    let pickle = pickle::read(&mut stream)?;
-    let keys = pickle::read(&mut stream)?;
+    let pickle = pickle::read(&mut stream, &mut budget)?;
+    let keys = pickle::read(&mut stream, &mut budget)?;
     let Some(Items::List(order)) = keys.items(&keys.value) else {
         return Err(Error::malformed("it has no list of its storages"));
     };
-    let lens = storages(&pickle);
+    let lens = storages(&pickle, &mut budget)?;
     let mut places = HashMap::new();
     let mut at = stream
         .stream_position()
@@ -109,29 +127,44 @@ pub(crate) fn read_legacy(source: &Source) -> Result<Vec<TensorEntry>> {
                 source.len()
             )));
         };
-        places.insert(key.to_string(), Bytes::Plain { start, len });
+        let bytes = Bytes::Plain {
+            start,
+            len,
+            crc: None,
+        };
+        budget.take_items::<(String, Bytes)>(1)?;
+        budget.take(key.len())?;
+        places.insert(key.to_string(), bytes);
         at = end;
     }
-    entries(&pickle, |key| places.get(key).copied())
+    entries(&pickle, limits, &mut budget, |key| places.get(key).copied())
 }
 
 /// The length in bytes of every storage that the pickle refers to.
-fn storages(pickle: &Pickle) -> HashMap<String, u64> {
+fn storages<'p>(pickle: &'p Pickle, budget: &mut MemoryBudget) -> Result<HashMap<&'p str, u64>> {
     let len = |storage: &Storage| {
         let element_len = storage.element_type.bits().unwrap_or(8) as u64 / 8;
         storage.len.saturating_mul(element_len)
     };
+    budget.take_items::<(&str, u64)>(pickle.storages.len())?;
     let storages = pickle.storages.iter();
-    storages
-        .map(|storage| (storage.key.to_string(), len(storage)))
-        .collect()
+    Ok(storages
+        .map(|storage| (&*storage.key, len(storage)))
+        .collect())
 }
 
 /// The tensors of a pickle; `find` says where a storage is.
-fn entries(pickle: &Pickle, find: impl Fn(&str) -> Option<Bytes>) -> Result<Vec<TensorEntry>> {
+fn entries(
+    pickle: &Pickle,
+    limits: &Limits,
+    budget: &mut MemoryBudget,
+    find: impl Fn(&str) -> Option<Bytes>,
+) -> Result<Vec<TensorEntry>> {
     let root = state_dict(pickle);
     let mut collector = Collector {
         pickle,
+        budget,
+        max_depth: limits.depth(),
         tensors: Vec::new(),
         visits: 0,
     };
@@ -215,21 +248,24 @@ fn state_dict(pickle: &Pickle) -> &Value {
     &pickle.value
 }
 
-struct Collector<'a> {
+struct Collector<'a, 'b> {
     pickle: &'a Pickle,
+    budget: &'b mut MemoryBudget,
+    max_depth: usize,
     tensors: Vec<(String, &'a Tensor)>,
     visits: usize,
 }
 
-impl<'a> Collector<'a> {
+impl<'a> Collector<'a, '_> {
     /// Collects the tensors in a value; nested names are joined by dots.
     fn collect(&mut self, value: &'a Value, name: &mut String, depth: usize) -> Result<()> {
-        self.visits += 1;
-        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
+        self.visits += 1 + name.len() / NAME_CHARS;
+        if depth > self.max_depth || self.visits > MAX_VISITS {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
                 format!(
-                    "its dicts are nested deeper than {MAX_DEPTH}, or hold more than {MAX_VISITS} values"
+                    "its dicts are nested deeper than {}, or hold more than {MAX_VISITS} values",
+                    self.max_depth
                 ),
             ));
         }
@@ -240,6 +276,12 @@ impl<'a> Collector<'a> {
             } else {
                 name.as_str()
             };
+            // Once here, once in the set of names, once as an entry.
+            self.budget.take_items::<(String, &Tensor)>(1)?;
+            self.budget.take_items::<String>(1)?;
+            self.budget.take_items::<TensorEntry>(1)?;
+            let shape_len = size_of_val(&*tensor.shape) + size_of_val(&*tensor.strides);
+            self.budget.take(2 * name.len() + shape_len)?;
             self.tensors.push((name.to_owned(), tensor));
         }
         match pickle.items(value) {

@@ -38,6 +38,7 @@ impl TensorFile {
                 let whole = Bytes::Plain {
                     start: 0,
                     len: source.len(),
+                    crc: None,
                 };
                 let tensors = self.tensors.iter().collect();
                 copy_patched(&mut *stream(source, whole), 0, tensors, out, values)
@@ -65,7 +66,7 @@ impl TensorFile {
     ) -> Result<(), E> {
         let source = &self.sources[0];
         let mut writer = ZipWriter::new(out);
-        for member in archive::members(source)? {
+        for member in archive::members(source, &self.limits)? {
             let method = match member.bytes {
                 Bytes::Plain { .. } => CompressionMethod::Stored,
                 Bytes::Deflated { .. } => CompressionMethod::Deflated,
@@ -125,8 +126,9 @@ fn copy_patched<E: From<Error>>(
         copy(&mut run.take(start - position), out)?;
         let len = element_len(&tensor.name, tensor.element_type)? as usize;
         let mut span = vec![0; tensor.place.span(&tensor.shape) * len];
-        run.read_exact(&mut span)
-            .map_err(|cause| Error::io(format!("cannot read tensor '{}'", tensor.name), cause))?;
+        run.read_exact(&mut span).map_err(|cause| {
+            Error::read(format!("tensor '{}' cannot be read", tensor.name), cause)
+        })?;
         match &tensor.place.strides {
             None => span = new,
             Some(strides) => {
@@ -146,6 +148,6 @@ fn copy_patched<E: From<Error>>(
 }
 
 fn copy<E: From<Error>>(mut from: &mut dyn Read, out: &mut dyn Write) -> Result<(), E> {
-    io::copy(&mut from, out).map_err(|cause| Error::io("cannot copy the file", cause))?;
+    io::copy(&mut from, out).map_err(|cause| Error::read("cannot copy the file", cause))?;
     Ok(())
 }

@@ -64,6 +64,7 @@ pub(crate) fn read(source: &Source, index: usize) -> Result<(Vec<TensorEntry>, M
     let data = Bytes::Plain {
         start: 8 + len,
         len: source.len() - 8 - len,
+        crc: None,
     };
     let tensors = header
         .tensors

@@ -1,4 +1,4 @@
-//! A file that is read by position, from any thread.
+//! A file, or bytes in memory, read by position from any thread.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,12 +9,18 @@ use crate::{Error, Result};
 /// An open file of known length; a file that shrinks later gives an error.
 #[derive(Debug)]
 pub(crate) struct Source {
-    #[cfg(unix)]
-    file: File,
-    #[cfg(not(unix))]
-    file: std::sync::Mutex<File>,
+    store: Store,
     name: String,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Store {
+    #[cfg(unix)]
+    File(File),
+    #[cfg(not(unix))]
+    File(std::sync::Mutex<File>),
+    Memory(Vec<u8>),
 }
 
 impl Source {
@@ -33,7 +39,20 @@ impl Source {
             open().map_err(|cause| Error::io(format!("cannot open {name}"), cause))?;
         #[cfg(not(unix))]
         let file = std::sync::Mutex::new(file);
-        Ok(Self { file, name, len })
+        Ok(Self {
+            store: Store::File(file),
+            name,
+            len,
+        })
+    }
+
+    /// Bytes in memory, under a name for errors.
+    pub(crate) fn from_bytes(name: &str, bytes: Vec<u8>) -> Self {
+        Self {
+            len: bytes.len() as u64,
+            store: Store::Memory(bytes),
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -48,23 +67,31 @@ impl Source {
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.fill(offset, buffer).map_err(|cause| {
             let doing = format!("cannot read {} bytes from byte {offset} on", buffer.len());
-            Error::io(doing, cause).in_file(&self.name)
+            Error::read(doing, cause).in_file(&self.name)
         })
     }
 
-    #[cfg(unix)]
     fn fill(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
-    }
-
-    #[cfg(not(unix))]
-    fn fill(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut file = self
-            .file
-            .lock()
-            .map_err(|_| io::Error::other("another thread failed"))?;
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(buffer)
+        match &self.store {
+            #[cfg(unix)]
+            Store::File(file) => std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset),
+            #[cfg(not(unix))]
+            Store::File(file) => {
+                let mut file = file
+                    .lock()
+                    .map_err(|_| io::Error::other("another thread failed"))?;
+                file.seek(SeekFrom::Start(offset))?;
+                file.read_exact(buffer)
+            }
+            Store::Memory(bytes) => {
+                let found = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| bytes.get(start..)?.get(..buffer.len()))
+                    .ok_or(io::ErrorKind::UnexpectedEof)?;
+                buffer.copy_from_slice(found);
+                Ok(())
+            }
+        }
     }
 
     /// The bytes of a range as a stream; `start + len` lies within the file.

@@ -19,8 +19,10 @@ extern crate alloc;
 
 mod element_type;
 mod group;
+mod limits;
 mod tensor;
 
 pub use element_type::ElementType;
 pub use group::{Granularity, GroupIndices, Partition};
+pub use limits::{Limits, MemoryBudget, MemoryExceeded};
 pub use tensor::{Tensor, TensorData};

@@ -8,9 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let mut container = bytes.to_vec();
     container.extend(crc32fast::hash(bytes).to_le_bytes());
-    let limits = Limits {
-        max_memory: 1 << 24,
-    };
+    let limits = Limits::with_max_memory(1 << 24);
     if let Ok(file) = unpack(&container, &limits) {
         assert!(file.len() <= limits.max_memory);
     }

@@ -1,7 +1,7 @@
 //! Damaged and hostile files: an error that says what is wrong, whatever the
 //! bytes.
 
-use campana_formats::{ErrorKind, TensorFile};
+use campana_formats::{ErrorKind, Limits, TensorFile};
 use zip::CompressionMethod;
 
 use crate::support::{
@@ -268,4 +268,123 @@ fn arrays_that_are_not_numbers_or_too_short_are_refused() {
         ErrorKind::Malformed,
         "truncated",
     );
+}
+
+#[test]
+fn a_member_with_another_checksum_than_its_bytes_is_refused_when_read() {
+    let array = npy("'<f4'", "False", "(3,)", &floats(&[1.0, 2.0, 3.0]));
+    let mut npz = zip(&[("w.npy", &array)], CompressionMethod::Stored);
+    let value = npz.windows(4).position(|bytes| bytes == floats(&[2.0]));
+    npz[value.unwrap()] ^= 1;
+    let mut pytorch = pytorch_zip();
+    let value = pytorch.windows(4).position(|bytes| bytes == floats(&[6.0]));
+    pytorch[value.unwrap()] ^= 1;
+    for (name, bytes) in [("m.npz", npz), ("m.pt", pytorch)] {
+        let saved = save(name, &bytes);
+        let file = TensorFile::open(&saved.path).unwrap();
+        let error = file.read_f32(&file.tensors()[0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        assert!(error.to_string().contains("CRC-32"), "{error}");
+        let rewritten = file
+            .rewrite::<campana_formats::Error>(&mut std::io::Cursor::new(Vec::new()), &mut |_| {
+                Ok(None)
+            });
+        let error = rewritten.unwrap_err();
+        assert!(error.to_string().contains("CRC-32"), "{error}");
+    }
+}
+
+#[test]
+fn a_pickle_with_another_checksum_than_its_bytes_is_refused() {
+    let mut bytes = pytorch_zip();
+    // A byte of a name.
+    let name = bytes.windows(7).position(|bytes| bytes == b"fc.bias");
+    bytes[name.unwrap()] ^= 1;
+    says("m.pt", &bytes, ErrorKind::Malformed, "CRC-32");
+}
+
+/// Puts a number of four bytes into the directory entry of the first member.
+fn with_directory_field(mut bytes: Vec<u8>, offset: usize, value: u32) -> Vec<u8> {
+    let entry = bytes.windows(4).position(|bytes| bytes == b"PK\x01\x02");
+    bytes[entry.unwrap() + offset..][..4].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_member_that_claims_to_unpack_to_more_than_it_can_is_refused() {
+    let array = npy("'<f4'", "False", "(3,)", &floats(&[1.0, 2.0, 3.0]));
+    let bytes = zip(&[("w.npy", &array)], CompressionMethod::Deflated);
+    let bytes = with_directory_field(bytes, 24, u32::MAX - 1);
+    says(
+        "m.npz",
+        &bytes,
+        ErrorKind::LimitExceeded,
+        "claims to unpack to",
+    );
+}
+
+#[test]
+fn members_that_share_bytes_are_refused() {
+    let array = npy("'<f4'", "False", "(3,)", &floats(&[1.0, 2.0, 3.0]));
+    let bytes = zip(
+        &[("a.npy", &array), ("b.npy", &array)],
+        CompressionMethod::Stored,
+    );
+    // The first one as long as both.
+    let len = 2 * array.len() as u32 + 35;
+    let bytes = with_directory_field(bytes, 20, len);
+    let bytes = with_directory_field(bytes, 24, len);
+    says("m.npz", &bytes, ErrorKind::Malformed, "share bytes");
+}
+
+#[test]
+fn tensors_that_refer_to_the_same_bytes_without_end_are_refused() {
+    let names: Vec<String> = (0..2_000).map(|index| format!("w{index}")).collect();
+    let tensors: Vec<Pickled<'_>> = names
+        .iter()
+        .map(|name| Pickled {
+            name,
+            storage: "FloatStorage",
+            key: "0",
+            storage_len: 1 << 16,
+            offset: 0,
+            shape: &[1 << 16],
+            strides: &[1],
+        })
+        .collect();
+    let storage = vec![0; 4 << 16];
+    let bytes = zip(
+        &[
+            ("m/data.pkl", state_dict(&tensors, false).as_slice()),
+            ("m/data/0", &storage),
+        ],
+        CompressionMethod::Stored,
+    );
+    says("m.pt", &bytes, ErrorKind::LimitExceeded, "together");
+}
+
+#[test]
+fn a_tensor_of_more_elements_or_memory_than_allowed_is_refused() {
+    let array = npy("'<f4'", "False", "(1000,)", &[0; 4000]);
+    let limits = Limits {
+        max_elements: 999,
+        ..Limits::DEFAULT
+    };
+    let error = TensorFile::from_bytes("w.npy", array.clone(), &limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("999 elements"), "{error}");
+    let limits = Limits {
+        max_memory: 3_000,
+        ..Limits::DEFAULT
+    };
+    let file = TensorFile::from_bytes("w.npy", array, &limits).unwrap();
+    let error = file.read_f32(&file.tensors()[0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(error.to_string().contains("tensor 'w'"), "{error}");
+}
+
+#[test]
+fn an_index_in_memory_is_refused() {
+    let error = TensorFile::from_bytes("m.json", b"{}".to_vec(), &Limits::DEFAULT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
