@@ -33,6 +33,7 @@ mod compare;
 mod dataset;
 mod error;
 mod evaluate;
+mod input_file;
 mod metric;
 mod network;
 mod preprocess;
@@ -49,6 +50,7 @@ pub use dataset::{
 };
 pub use error::{Error, ErrorKind};
 pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
+pub use input_file::{open_input, read_input, read_input_text};
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
 pub use network::Network;
 pub use preprocess::{

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::input_file::read_input_text;
 use crate::preprocess::{ChannelOrder, Interpolation, Layout, Preprocessing};
 
 /// What `MODEL.json` beside `MODEL.onnx` says.
@@ -74,7 +75,7 @@ impl Sidecar {
     ///
     /// [`Error::Io`] if the file cannot be read, otherwise as [`Sidecar::parse`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+        let text = read_input_text(path).map_err(|source| Error::io(path, source))?;
         Self::parse(&text, &path.display().to_string())
     }
 

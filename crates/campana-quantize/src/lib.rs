@@ -49,7 +49,7 @@ pub use correct::{
     quantized_graph,
 };
 pub use error::{Error, ErrorKind, causes};
-pub use external::{DataFile, Placement};
+pub use external::{DataFile, Placement, is_same_content};
 pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
 pub use progress::{Progress, Silent};
 pub use quantize::{

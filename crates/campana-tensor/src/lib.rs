@@ -18,9 +18,11 @@
 extern crate alloc;
 
 mod element_type;
+mod fingerprint;
 mod group;
 mod tensor;
 
 pub use element_type::ElementType;
+pub use fingerprint::Fingerprint;
 pub use group::{Granularity, GroupIndices, Partition};
 pub use tensor::{Tensor, TensorData};

@@ -1,10 +1,11 @@
 //! Folders of pictures: with a `labels.tsv`, with a folder for each class, or without labels.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{DatasetFormat, DatasetOptions};
 use crate::error::Error;
+use crate::input_file::read_input_text;
 
 const LABELS_FILE: &str = "labels.tsv";
 
@@ -254,6 +255,12 @@ fn normal_form(name: &str) -> String {
     name.trim().to_lowercase().replace([' ', '-'], "_")
 }
 
+/// Whether a path within a folder does not leave it by its form.
+fn is_below(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
 /// Where the columns of a `labels.tsv` are.
 struct Columns {
     path: usize,
@@ -263,7 +270,7 @@ struct Columns {
 
 fn read_labels_tsv(root: &Path, options: &DatasetOptions<'_>) -> Result<ImageFiles, Error> {
     let file = root.join(LABELS_FILE);
-    let text = std::fs::read_to_string(&file).map_err(|source| Error::io(&file, source))?;
+    let text = read_input_text(&file).map_err(|source| Error::io(&file, source))?;
     let text = text.trim_start_matches('\u{feff}');
     let class_names = ClassNames::new(options.class_names);
     let mut lines = text
@@ -319,6 +326,11 @@ fn read_labels_tsv(root: &Path, options: &DatasetOptions<'_>) -> Result<ImageFil
             .get(columns.path)
             .filter(|path| !path.is_empty())
             .ok_or_else(|| broken("the path of a picture"))?;
+        if !is_below(Path::new(path)) {
+            return Err(broken(
+                "the path of a picture in the folder, neither absolute nor with ..",
+            ));
+        }
         let label = match (columns.class_index, columns.name) {
             (Some(column), _) => fields
                 .get(column)
