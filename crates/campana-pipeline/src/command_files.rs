@@ -21,12 +21,14 @@ const MAX_FOLDERS: usize = 4;
 /// under whatever name.
 ///
 /// ```no_run
+/// use std::path::Path;
+///
 /// use campana_pipeline::CommandFiles;
 ///
 /// CommandFiles::new()
 ///     .model("the input", "model.onnx".as_ref())
-///     .output("the output", Some("smaller.onnx".as_ref()))
-///     .output("the report", None)
+///     .output("the output", Path::new("smaller.onnx"))
+///     .output("the report", None::<&Path>)
 ///     .check()?;
 /// # Ok::<(), campana_pipeline::Error>(())
 /// ```
@@ -212,7 +214,7 @@ fn data_files(path: &Path) -> Vec<PathBuf> {
     if Format::of(path).is_some() {
         return TensorFile::open(path).map_or_else(
             |_| Vec::new(),
-            |file| file.files().into_iter().map(Path::to_owned).collect(),
+            |file| file.files().map(Path::to_owned).collect(),
         );
     }
     let Ok(model) = Model::open(path) else {
@@ -290,7 +292,7 @@ mod tests {
             CommandFiles::new()
                 .output("the output", &*path("z"))
                 .output("the report", &*path(report))
-                .output("the plan", None)
+                .output("the plan", None::<&Path>)
         };
         for report in ["z", "./z"] {
             let message = refusal(&files(report));

@@ -57,7 +57,7 @@ impl Destination {
 /// Whether an output of this name goes to the standard output: `-`,
 /// `/dev/stdout`, or a link to it.
 pub fn is_stdout(path: &Path) -> bool {
-    Destination::of(path) == Ok(Destination::Stdout)
+    matches!(Destination::of(path), Ok(Destination::Stdout))
 }
 
 /// The folder that a path lies in.

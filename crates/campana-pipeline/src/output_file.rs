@@ -214,8 +214,10 @@ impl<'a> OutputFile<'a> {
     /// Sends it away, if it is for the standard output.
     fn send(&mut self) -> Result<(), Error> {
         if self.destination == Destination::Stdout {
-            let sent = self.file.get_mut().send();
-            sent.context(|| "cannot write to the standard output".to_owned())?;
+            self.file.get_mut().send().map_err(|error| {
+                let message = format!("cannot write to the standard output: {error}");
+                Error::new(ErrorKind::Io, message)
+            })?;
         }
         Ok(())
     }
@@ -258,19 +260,20 @@ fn place_all<'a>(files: &mut [OutputFile<'a>]) -> Result<(), (Error, Vec<Placed<
         }
         let file_system = file.monitor.file_system();
         let is_new = file.path().is_some_and(|path| path.symlink_metadata().is_err());
+        let placed = file.place(&placing);
+        let Some(path) = placed.map_err(|error| (error, new.clone()))?.map(Path::to_owned) else {
+            continue;
+        };
+        folders.push((folder_of(&path).to_owned(), file_system));
         for made in std::mem::take(&mut file.folders) {
             folders.push((folder_of(&made).to_owned(), file_system));
         }
-        let placed = file.place(&placing);
-        let Some(path) = placed.map_err(|error| (error, new.clone()))? else {
-            continue;
-        };
         if is_new {
-            new.push((path.to_owned(), file_system));
+            new.push((path, file_system));
         }
-        folders.push((folder_of(path).to_owned(), file_system));
     }
-    sync_folders(&mut folders).map_err(|error| (error, new))
+    // All are in their places by now, and stay there.
+    sync_folders(&mut folders).map_err(|error| (error, Vec::new()))
 }
 
 fn sync_folders(folders: &mut Vec<Placed<'_>>) -> Result<(), Error> {

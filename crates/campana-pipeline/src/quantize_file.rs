@@ -99,7 +99,6 @@ pub fn quantize_file(
         input,
         output,
         options,
-        overwrite,
         ..
     } = job;
     let files = command_files(job);

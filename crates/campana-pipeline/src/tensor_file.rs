@@ -422,13 +422,14 @@ impl Run<'_> {
     }
 }
 
-/// How files of a format are named.
+/// How files of a format are named; one that is not known here, as any.
 fn ending(format: Format) -> &'static str {
     match format {
         Format::Safetensors | Format::SafetensorsIndex => "safetensors",
         Format::Npy => "npy",
         Format::Npz => "npz",
         Format::PyTorch | Format::PyTorchLegacy => "pt",
+        _ => "",
     }
 }
 

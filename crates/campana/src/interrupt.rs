@@ -92,7 +92,8 @@ pub(crate) fn begin_to_end() {
 /// Ends the process, with nothing left that is not finished.
 fn end(waits: bool) -> ! {
     let has_written = discard_unfinished(waits);
-    let AtEnd { advice, folders } = &*at_end();
+    let at_end = at_end();
+    let AtEnd { advice, folders } = &*at_end;
     for folder in folders {
         let _ = std::fs::remove_dir_all(folder);
     }

@@ -39,8 +39,7 @@ fn print_usage(text: &clap::Error) -> ExitCode {
     let status = ExitCode::from(u8::try_from(text.exit_code()).unwrap_or(FAILURE));
     match text.print() {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            let error = anyhow::Error::new(error).context("cannot write to the standard output");
-            printer::print_error(&error);
+            printer::print_error(&printer::unwritten(error));
             ExitCode::from(FAILURE)
         }
         _ => status,

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Reset, Style};
-use anyhow::Context as _;
 use campana_eval::report::thousands;
 use campana_pipeline::{PackReport, SYNTHETIC_IMAGES, is_stdout};
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
@@ -58,24 +57,24 @@ static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Says a line of the command's result.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::printer::say(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::printer::say_line(format_args!($($text)*)) };
 }
 
 /// Says a line beside the command's result, at once.
 macro_rules! note {
-    ($($text:tt)*) => { $crate::printer::note(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::printer::note_line(format_args!($($text)*)) };
 }
 
 pub(crate) use {note, say};
 
 /// See the macro.
-pub(crate) fn say(text: std::fmt::Arguments<'_>) {
+pub(crate) fn say_line(text: std::fmt::Arguments<'_>) {
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = writeln!(said, "{text}");
 }
 
 /// See the macro. A standard error that takes nothing is no error.
-pub(crate) fn note(text: std::fmt::Arguments<'_>) {
+pub(crate) fn note_line(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr(), "{}", shown(&text.to_string()));
 }
 
@@ -124,8 +123,13 @@ fn print(out: &mut dyn io::Write, bytes: &[u8]) -> anyhow::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         // A reader such as `head` has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot write to the standard output"),
+        printed => printed.map_err(unwritten),
     }
+}
+
+/// The error of a standard output that takes nothing more.
+pub(crate) fn unwritten(error: io::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot write to the standard output: {error}")
 }
 
 /// Text as a terminal may get it: styles for their marks, and escapes for

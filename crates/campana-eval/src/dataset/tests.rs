@@ -235,6 +235,8 @@ mod folders {
             ),
             ("path\tclass_index\n\n\t4\n", "line 3: expected the path"),
             ("path\tclass_index\n1.png\t10\n", "line 2 has label 10"),
+            ("../1.png\t1\n", "line 1: expected the path"),
+            ("/tmp/1.png\t1\n", "line 1: expected the path"),
             ("path\tclass_index\n", "found none"),
             ("", "found none"),
         ];

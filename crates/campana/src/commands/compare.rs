@@ -1,7 +1,6 @@
 //! `campana compare`: what each method costs at each width.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::report::{CompareReport, compare_page, thousands};
@@ -55,6 +54,10 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let (csv, html) = (create(&args.csv)?, create(&args.html)?);
     let markdown = create(&args.markdown)?;
 
+    let journal = args.resume.as_deref();
+    let journal = journal.map(|path| Journal::read(path, "journal of a comparison"));
+    let journal = journal.transpose()?;
+
     let sidecar = sidecar(&args.model)?;
     let model = Model::open(&args.model)
         .with_context(|| format!("cannot read '{}'", args.model.display()))?;
@@ -87,8 +90,8 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     for failure in experiment.failures() {
         note!("skipped {}: {}", failure.name, failure.error);
     }
-    let mut finished = match &args.resume {
-        Some(path) => Finished::open(path, &experiment)?,
+    let mut finished = match journal {
+        Some(journal) => Finished::open(journal, &experiment)?,
         None => Finished::default(),
     };
     let rows = measure(&mut experiment, &designs, &mut finished)?;
@@ -193,16 +196,15 @@ struct Finished {
 }
 
 impl Finished {
-    fn open(path: &Path, experiment: &Experiment<'_>) -> Result<Self> {
-        let mut journal = Journal::read(path, "journal of a comparison")?;
+    fn open(mut journal: Journal, experiment: &Experiment<'_>) -> Result<Self> {
         let header = CompareJournal::new(experiment.fingerprint());
         let rows = header
             .rows(journal.records())
-            .with_context(|| format!("cannot use the journal '{}'", path.display()))?;
+            .with_context(|| format!("cannot use the journal '{}'", journal.name()))?;
         if journal.records().is_empty() {
             journal.append(&header.first_record())?;
         }
-        interrupt::advise_journal(path);
+        interrupt::advise_journal(journal.name().as_ref());
         Ok(Self {
             rows,
             journal: Some(journal),

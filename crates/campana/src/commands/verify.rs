@@ -24,7 +24,11 @@ pub(crate) fn work(args: &VerifyWorker) -> Result<()> {
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
     let inputs = inputs(args, global, &Bar::new())?;
     let program = std::env::current_exe().context("cannot find this program again")?;
+    let folder = tempfile::Builder::new().prefix("campana-verify-").tempdir();
+    let folder = folder.context("cannot make a temporary folder")?;
+    interrupt::remove_at_end(folder.path());
     let subject = Subject {
+        folder: folder.path().to_owned(),
         model: args.model.clone(),
         reference: args.reference.clone(),
         runtimes: args.runtimes.clone(),
