@@ -243,7 +243,9 @@ fn find_image(folder: &Path, file: &Identity, depth: usize) -> Option<PathBuf> {
             continue;
         }
         let is_image = path.extension().is_some_and(|extension| {
-            IMAGE_FILES.iter().any(|known| extension.eq_ignore_ascii_case(known))
+            IMAGE_FILES
+                .iter()
+                .any(|known| extension.eq_ignore_ascii_case(known))
         });
         if is_image && id_of(&path, &metadata).is_ok_and(|id| Identity::File(id) == *file) {
             return Some(path);
@@ -310,7 +312,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("images/cats")).unwrap();
-        for name in ["m.onnx", "images/cats/1.png", "images/labels.tsv", "images/page.html"] {
+        for name in [
+            "m.onnx",
+            "images/cats/1.png",
+            "images/labels.tsv",
+            "images/page.html",
+        ] {
             fs::write(path(name), "").unwrap();
         }
         let files = |output: &str| {

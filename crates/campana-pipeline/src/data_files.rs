@@ -127,7 +127,10 @@ impl<W: Write> Write for Digesting<W> {
 /// through a link to another folder, where its data would not be found.
 pub(crate) fn check_place(output: &Path, file: &OutputFile<'_>) -> Result<(), Error> {
     let refuse = |reason: &str| {
-        let message = format!("the model keeps data in files beside it, and '{}' {reason}", output.display());
+        let message = format!(
+            "the model keeps data in files beside it, and '{}' {reason}",
+            output.display()
+        );
         Err(Error::new(ErrorKind::InvalidArgument, message))
     };
     let Some(end) = file.path() else {

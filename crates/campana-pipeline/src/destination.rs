@@ -95,7 +95,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         symlink("circle", folder.path().join("circle")).unwrap();
         symlink("/dev/zero", folder.path().join("device")).unwrap();
-        for path in [folder.path(), &folder.path().join("circle"), &folder.path().join("device")] {
+        for path in [
+            folder.path(),
+            &folder.path().join("circle"),
+            &folder.path().join("device"),
+        ] {
             let error = Destination::of(path).unwrap_err();
             assert!(error.to_string().contains("no regular file"), "{error}");
         }

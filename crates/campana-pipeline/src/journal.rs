@@ -252,7 +252,10 @@ mod tests {
         let text = String::from_utf8(whole).unwrap().replace("0.75", "7.5");
         std::fs::write(&path, text).unwrap();
         let message = read(&path).unwrap_err().to_string();
-        assert!(message.contains("line 2 does not fit its checksum"), "{message}");
+        assert!(
+            message.contains("line 2 does not fit its checksum"),
+            "{message}"
+        );
     }
 
     #[test]

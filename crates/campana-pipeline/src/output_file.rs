@@ -259,9 +259,14 @@ fn place_all<'a>(files: &mut [OutputFile<'a>]) -> Result<(), (Error, Vec<Placed<
             sync_folders(&mut folders).map_err(|error| (error, new.clone()))?;
         }
         let file_system = file.monitor.file_system();
-        let is_new = file.path().is_some_and(|path| path.symlink_metadata().is_err());
+        let is_new = file
+            .path()
+            .is_some_and(|path| path.symlink_metadata().is_err());
         let placed = file.place(&placing);
-        let Some(path) = placed.map_err(|error| (error, new.clone()))?.map(Path::to_owned) else {
+        let Some(path) = placed
+            .map_err(|error| (error, new.clone()))?
+            .map(Path::to_owned)
+        else {
             continue;
         };
         folders.push((folder_of(&path).to_owned(), file_system));

@@ -54,7 +54,9 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "60", "3.5", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan"] {
+        for text in [
+            "", "60", "3.5", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

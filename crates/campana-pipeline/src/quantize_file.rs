@@ -10,9 +10,8 @@ use campana_model::format::container;
 use campana_model::graph::Graph;
 use campana_onnx::{DataLocation, Model, Source};
 use campana_quantize::{
-    ActivationScale, Corrected, Options, OutputModel, Placement, QuantizeReport,
-    QuantizedModel, Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels,
-    stored_tensors,
+    ActivationScale, Corrected, Options, OutputModel, Placement, QuantizeReport, QuantizedModel,
+    Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels, stored_tensors,
 };
 
 use crate::bound::{Bounded, quantize_within};
@@ -196,8 +195,14 @@ impl<'a> QuantizedResult<'a> {
 
     fn output_model(&self, placement: &Placement) -> Result<OutputModel<'a>, Error> {
         let target = self.job.options.target;
-        OutputModel::new(self.model, self.quantized, self.activations, target, placement)
-            .context(|| self.writing())
+        OutputModel::new(
+            self.model,
+            self.quantized,
+            self.activations,
+            target,
+            placement,
+        )
+        .context(|| self.writing())
     }
 
     /// Writes the model and the files beside it; returns the latter, and the
@@ -298,9 +303,16 @@ fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
 fn check_output_name(job: &QuantizeJob<'_>) -> Result<(), Error> {
     let target = job.options.target;
     if target == Target::Campana {
-        return check_name(job.output, "campana", "name it so, or choose another --target");
+        return check_name(
+            job.output,
+            "campana",
+            "name it so, or choose another --target",
+        );
     }
-    let is_container = job.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("campana"));
+    let is_container = job
+        .output
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("campana"));
     let advice = match is_container {
         true => "add --target campana, or name it .onnx".to_owned(),
         false => format!("name it .onnx, which is the form of --target {target}"),

@@ -16,7 +16,9 @@ pub fn check_threads(threads: i64) -> Result<NonZeroUsize, String> {
         .ok()
         .filter(|&threads| threads <= MAX_THREADS)
         .and_then(NonZeroUsize::new)
-        .ok_or_else(|| format!("threads must be a whole number from 1 to {MAX_THREADS}, not {threads}"))
+        .ok_or_else(|| {
+            format!("threads must be a whole number from 1 to {MAX_THREADS}, not {threads}")
+        })
 }
 
 /// A number of threads from text.
@@ -40,9 +42,20 @@ mod tests {
         for threads in ["1", "7", "1024"] {
             assert_eq!(parse_threads(threads).unwrap().to_string(), threads);
         }
-        for threads in ["0", "-1", "1025", "100000", "many", "", "99999999999999999999"] {
+        for threads in [
+            "0",
+            "-1",
+            "1025",
+            "100000",
+            "many",
+            "",
+            "99999999999999999999",
+        ] {
             let error = parse_threads(threads).unwrap_err();
-            assert!(error.contains("1 to 1024") && error.contains(threads), "{error}");
+            assert!(
+                error.contains("1 to 1024") && error.contains(threads),
+                "{error}"
+            );
         }
     }
 }

@@ -168,7 +168,10 @@ impl std::fmt::Display for Name {
             began,
             number,
         } = self;
-        write!(f, "{PREFIX}{machine:08x}-{process}-{began}-{number}{SUFFIX}")
+        write!(
+            f,
+            "{PREFIX}{machine:08x}-{process}-{began}-{number}{SUFFIX}"
+        )
     }
 }
 
@@ -217,8 +220,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = Name::next();
         // Process numbers are used again; when they began is not.
-        let gone = Name { began: own.began + 1, ..own };
-        let elsewhere = Name { machine: !own.machine, ..gone };
+        let gone = Name {
+            began: own.began + 1,
+            ..own
+        };
+        let elsewhere = Name {
+            machine: !own.machine,
+            ..gone
+        };
         let kept = [
             own.to_string(),
             elsewhere.to_string(),

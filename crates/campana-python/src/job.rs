@@ -133,7 +133,9 @@ pub(crate) fn run<T: Send>(
     work: impl FnOnce(&Events, usize) -> T + Send,
 ) -> PyResult<T> {
     let threads = match threads {
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_THREADS),
+        None => std::thread::available_parallelism()
+            .map_or(1, NonZeroUsize::get)
+            .min(MAX_THREADS),
         Some(threads) => check_threads(threads).map_err(argument)?.get(),
     };
     let events = Events::default();

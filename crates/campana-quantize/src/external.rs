@@ -197,7 +197,9 @@ fn stem(name: &str) -> &str {
 /// Whether two regular files hold the same bytes.
 pub fn is_same_content(one: &Path, other: &Path) -> bool {
     let open = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        let metadata = std::fs::metadata(path)
+            .ok()
+            .filter(std::fs::Metadata::is_file)?;
         Some((metadata.len(), File::open(path).ok()?))
     };
     let (Some((len, mut one)), Some((other_len, mut other))) = (open(one), open(other)) else {
@@ -238,7 +240,11 @@ impl<'a> InputFile<'a> {
             if let DataLocation::External(external) = &tensor.data {
                 let found = model.external_path(tensor).ok().flatten();
                 let path = found.unwrap_or_else(|| PathBuf::from(&external.location));
-                files.entry(path).or_default().tensors.push((external, tensor));
+                files
+                    .entry(path)
+                    .or_default()
+                    .tensors
+                    .push((external, tensor));
             }
         }
         for file in files.values_mut() {

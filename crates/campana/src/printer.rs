@@ -150,7 +150,8 @@ fn shown(text: &str) -> String {
 /// A name on one line, its control characters escaped.
 pub(crate) fn visible(name: &str) -> String {
     let mut visible = String::with_capacity(name.len());
-    name.chars().for_each(|char| push_visible(char, &mut visible));
+    name.chars()
+        .for_each(|char| push_visible(char, &mut visible));
     visible
 }
 

@@ -39,8 +39,7 @@ impl Progress for Bar {
 
 impl Monitor for Bar {
     fn image_skipped(&self, name: &str, reason: &str) {
-        self.0
-            .suspend(|| note!("skipped {name}: {reason}"));
+        self.0.suspend(|| note!("skipped {name}: {reason}"));
     }
 }
 

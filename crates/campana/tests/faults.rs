@@ -68,7 +68,8 @@ impl<'a> Faulty<'a> {
 
     fn call(&self) -> io::Result<()> {
         let left = self.calls_left.load(Ordering::Relaxed);
-        self.calls_left.store(left.saturating_sub(1), Ordering::Relaxed);
+        self.calls_left
+            .store(left.saturating_sub(1), Ordering::Relaxed);
         let fails = left == 1;
         if fails {
             self.has_failed.store(true, Ordering::Relaxed);
@@ -195,7 +196,10 @@ impl Case<'_> {
                     }
                     for (name, end) in self.texts {
                         let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
-                        assert!(text.is_empty() || text.trim_end().ends_with(end), "{what}: {name}");
+                        assert!(
+                            text.is_empty() || text.trim_end().ends_with(end),
+                            "{what}: {name}"
+                        );
                     }
                 });
                 assert!(left == old || left == new, "{what}: neither old nor new");
@@ -221,10 +225,17 @@ impl Case<'_> {
 /// anything is missing.
 fn content(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = fs::read(path).ok()?;
-    if path.extension().is_some_and(|extension| extension == "onnx") {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "onnx")
+    {
         let model = Model::open(path).expect("a whole model");
         for tensor in model.tensors() {
-            if model.external_path(tensor).expect("data beside it").is_some() {
+            if model
+                .external_path(tensor)
+                .expect("data beside it")
+                .is_some()
+            {
                 model.copy_external(tensor, &mut bytes).expect("its data");
             }
         }
@@ -252,7 +263,9 @@ fn write_model(path: &Path, location: Option<&str>) {
         Some(location) => NewModel::new()
             .initializer(external("w", &LARGE, location, 0))
             .initializer(external("other", &OTHER, location, 8192)),
-        None => NewModel::new().weights("w", &LARGE).weights("other", &OTHER),
+        None => NewModel::new()
+            .weights("w", &LARGE)
+            .weights("other", &OTHER),
     };
     let model = model
         .input("v", &[1, 64])
@@ -272,16 +285,12 @@ fn write_model(path: &Path, location: Option<&str>) {
 fn options(bits: u8) -> Options {
     Options {
         bits,
-        method: MethodChoice::Fixed(campana_design::Method::MinMax),
+        method: MethodChoice::Fixed(campana_design::Method::Minmax),
         ..Options::default()
     }
 }
 
-fn quantize(
-    [input, output]: [&Path; 2],
-    bits: u8,
-    monitor: &dyn Monitor,
-) -> Result<(), Error> {
+fn quantize([input, output]: [&Path; 2], bits: u8, monitor: &dyn Monitor) -> Result<(), Error> {
     let options = options(bits);
     let job = QuantizeJob {
         samples: None,
@@ -334,8 +343,8 @@ fn a_model_with_data_beside_it_that_takes_anothers_place() {
 fn a_new_model_with_data_a_plan_and_a_report() {
     for exists in [false, true] {
         let run = |folder: &Path, bits: f64, monitor: &dyn Monitor| {
-            let [input, output, plan, page] = ["in.onnx", "out.onnx", "plan.json", "page.html"]
-                .map(|name| folder.join(name));
+            let [input, output, plan, page] =
+                ["in.onnx", "out.onnx", "plan.json", "page.html"].map(|name| folder.join(name));
             let options = options(4);
             let job = QuantizeJob {
                 samples: None,
@@ -401,9 +410,12 @@ fn data_that_is_copied_to_another_folder() {
 fn containers_and_what_comes_out_of_them() {
     let prepare = |folder: &Path| {
         for (name, bits) in [("a", 4), ("b", 8)] {
-            let [float, small, packed] =
-                ["float.onnx".to_owned(), format!("{name}.onnx"), format!("{name}.campana")]
-                    .map(|name| folder.join(name));
+            let [float, small, packed] = [
+                "float.onnx".to_owned(),
+                format!("{name}.onnx"),
+                format!("{name}.campana"),
+            ]
+            .map(|name| folder.join(name));
             write_model(&float, None);
             quantize([&float, &small], bits, &Silent).unwrap();
             pack_file(&small, &packed, Overwrite::Allowed, &Silent).unwrap();
@@ -433,8 +445,7 @@ fn containers_and_what_comes_out_of_them() {
 
 #[test]
 fn weights_without_a_graph() {
-    let paths =
-        |folder: &Path| ["in.safetensors", "out.safetensors"].map(|name| folder.join(name));
+    let paths = |folder: &Path| ["in.safetensors", "out.safetensors"].map(|name| folder.join(name));
     let case = Case {
         prepare: &|folder| {
             let [input, output] = paths(folder);
@@ -463,9 +474,10 @@ fn old_data_goes_when_no_model_refers_to_it() {
     let path = |name: &str| folder.path().join(name);
     let data = |model: &str| {
         let model = Model::open(path(model)).unwrap();
-        let files = model.tensors().into_iter().filter_map(|tensor| {
-            model.external_path(tensor).unwrap()
-        });
+        let files = model
+            .tensors()
+            .into_iter()
+            .filter_map(|tensor| model.external_path(tensor).unwrap());
         files.collect::<BTreeSet<PathBuf>>()
     };
     write_model(&path("in.onnx"), Some("in.onnx.data"));

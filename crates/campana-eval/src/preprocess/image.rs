@@ -49,7 +49,8 @@ impl RgbImage {
     ///
     /// [`Error::Io`] if the file cannot be read, otherwise as [`RgbImage::decode`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = crate::input_file::read_input(path).map_err(|source| Error::io(path, source))?;
+        let bytes =
+            crate::input_file::read_input(path).map_err(|source| Error::io(path, source))?;
         Self::decode(&bytes, &path.display().to_string())
     }
 

@@ -247,23 +247,26 @@ fn print_layers(model: &BenchModel, peak: &BenchPeak) {
     );
     let total: f64 = layers.iter().map(|layer| layer.median_ms).sum();
     for layer in layers {
-        printer::add_row(&mut table, [
-            layer.node.clone(),
-            layer.op.clone(),
-            format!("{:.4}", layer.median_ms),
-            percent(layer.median_ms / total),
-            layer
-                .gops
-                .map(|gops| format!("{gops:.1}"))
-                .unwrap_or_default(),
-            layer.peak_share.map(percent).unwrap_or_default(),
-            match (layer.gops, layer.on_codes) {
-                (None, _) => "",
-                (_, true) => "integers",
-                (_, false) => "floats",
-            }
-            .to_owned(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                layer.node.clone(),
+                layer.op.clone(),
+                format!("{:.4}", layer.median_ms),
+                percent(layer.median_ms / total),
+                layer
+                    .gops
+                    .map(|gops| format!("{gops:.1}"))
+                    .unwrap_or_default(),
+                layer.peak_share.map(percent).unwrap_or_default(),
+                match (layer.gops, layer.on_codes) {
+                    (None, _) => "",
+                    (_, true) => "integers",
+                    (_, false) => "floats",
+                }
+                .to_owned(),
+            ],
+        );
     }
     say!("{table}");
     let reached = model.peak_share().map_or_else(String::new, |share| {
@@ -291,14 +294,17 @@ fn print(report: &BenchReport) {
         ],
     );
     for model in &report.models {
-        printer::add_row(&mut table, [
-            model.model.clone(),
-            format!("{:.3}", model.median_ms),
-            format!("{:.3}", model.p95_ms),
-            format!("{:.3}", model.min_ms),
-            model.peak_rss_bytes.map(thousands).unwrap_or_default(),
-            thousands(model.weight_bytes as u64),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                model.model.clone(),
+                format!("{:.3}", model.median_ms),
+                format!("{:.3}", model.p95_ms),
+                format!("{:.3}", model.min_ms),
+                model.peak_rss_bytes.map(thousands).unwrap_or_default(),
+                thousands(model.weight_bytes as u64),
+            ],
+        );
     }
     say!("{table}");
     if let Some(peak) = &report.peak {

@@ -248,18 +248,21 @@ fn print(report: &CompareReport) {
             .unwrap_or_default()
     };
     for (row, front) in report.rows.iter().zip(pareto_front(&report.rows)) {
-        printer::add_row(&mut table, [
-            row.method.clone(),
-            row.bits.to_string(),
-            row.granularity.clone(),
-            format!("{:.3e}", row.mse),
-            decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
-            format!("{:.2}", row.bits_per_weight),
-            thousands(row.output_bytes),
-            share(row.top1),
-            share(row.agreement),
-            if front { "*" } else { "" }.to_owned(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                row.method.clone(),
+                row.bits.to_string(),
+                row.granularity.clone(),
+                format!("{:.3e}", row.mse),
+                decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
+                format!("{:.2}", row.bits_per_weight),
+                thousands(row.output_bytes),
+                share(row.top1),
+                share(row.agreement),
+                if front { "*" } else { "" }.to_owned(),
+            ],
+        );
     }
     say!("{table}");
     let reference = match report.reference_top1 {

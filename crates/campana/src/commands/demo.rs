@@ -202,18 +202,21 @@ fn print(folder: &Path, images: usize, report: &DemoReport) {
         ],
     );
     for row in &report.rows {
-        printer::add_row(&mut table, [
-            row.name.clone(),
-            thousands(row.bytes),
-            percent(row.bytes as f64 / float_bytes),
-            format!("{:.2}", row.bits_per_weight),
-            decibels(row.sqnr_db),
-            row.top1.map(percent).unwrap_or_default(),
-            row.agreement.map(percent).unwrap_or_default(),
-            row.median_ms
-                .map(|ms| format!("{ms:.2}"))
-                .unwrap_or_default(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                row.name.clone(),
+                thousands(row.bytes),
+                percent(row.bytes as f64 / float_bytes),
+                format!("{:.2}", row.bits_per_weight),
+                decibels(row.sqnr_db),
+                row.top1.map(percent).unwrap_or_default(),
+                row.agreement.map(percent).unwrap_or_default(),
+                row.median_ms
+                    .map(|ms| format!("{ms:.2}"))
+                    .unwrap_or_default(),
+            ],
+        );
     }
     say!("\n{table}");
     say!(

@@ -61,14 +61,17 @@ fn print(outcome: &EvaluateOutcome) {
                 100.0 * interval.high
             )
         };
-        printer::add_row(&mut table, [
-            name.clone(),
-            share(evaluation.tally.top1()),
-            bounds,
-            share(evaluation.tally.top5()),
-            share(evaluation.tally.agreement()),
-            format!("{:.0}", evaluation.images_per_s()),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                name.clone(),
+                share(evaluation.tally.top1()),
+                bounds,
+                share(evaluation.tally.top5()),
+                share(evaluation.tally.agreement()),
+                format!("{:.0}", evaluation.images_per_s()),
+            ],
+        );
     }
     say!("{table}");
     let images = comparison.evaluations[0].tally.images();

@@ -16,11 +16,11 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<()> {
         .output("the page", args.html.as_deref())
         .check()?;
     printer::make_way(&[args.html.as_deref()], global.json)?;
-    let bar = Bar::new();
+    let (bar, monitor) = (Bar::new(), Bar::new());
     // Refuse what cannot be written before working for it.
     let overwrite = Overwrite::from_force(args.force);
     let html = args.html.as_ref();
-    let page = html.map(|html| OutputFile::create(html, overwrite, &bar));
+    let page = html.map(|html| OutputFile::create(html, overwrite, &monitor));
     let page = page.transpose()?;
     let inspection = inspect_file(&args.model, &bar)?;
     if let Some(mut page) = page {

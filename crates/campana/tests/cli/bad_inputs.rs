@@ -27,16 +27,59 @@ const INPUTS: [&[&str]; 20] = [
     &["inspect", "BAD"],
     &["quantize", "BAD", "-o", "out.onnx"],
     &["quantize", "model.onnx", "-o", "out.onnx", "--plan", "BAD"],
-    &["quantize", "model.onnx", "-o", "out.onnx", "--resume", "BAD"],
-    &["quantize", "model.onnx", "-o", "out.onnx", "--calibrate", "BAD"],
-    &["quantize", "model.onnx", "-o", "o", "--max-drop=1%", "--data", "BAD"],
+    &[
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--resume",
+        "BAD",
+    ],
+    &[
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--calibrate",
+        "BAD",
+    ],
+    &[
+        "quantize",
+        "model.onnx",
+        "-o",
+        "o",
+        "--max-drop=1%",
+        "--data",
+        "BAD",
+    ],
     &["evaluate", "BAD", "--data", "images.bin"],
     &["evaluate", "model.onnx", "--data", "BAD"],
-    &["evaluate", "model.onnx", "--data", "images.bin", "--reference", "BAD"],
+    &[
+        "evaluate",
+        "model.onnx",
+        "--data",
+        "images.bin",
+        "--reference",
+        "BAD",
+    ],
     &["compare", "BAD", "--data", "images.bin"],
     &["compare", "model.onnx", "--data", "BAD"],
-    &["compare", "model.onnx", "--data", "images.bin", "--resume", "BAD"],
-    &["compare", "model.onnx", "--data", "images.bin", "--calibrate", "BAD"],
+    &[
+        "compare",
+        "model.onnx",
+        "--data",
+        "images.bin",
+        "--resume",
+        "BAD",
+    ],
+    &[
+        "compare",
+        "model.onnx",
+        "--data",
+        "images.bin",
+        "--calibrate",
+        "BAD",
+    ],
     &["run", "BAD", "images.bin"],
     &["run", "model.onnx", "BAD"],
     &["bench", "BAD"],
@@ -120,7 +163,12 @@ fn missing_files_are_named_in_one_way() {
             "{args:?}: {}",
             outcome.stderr
         );
-        assert_eq!(outcome.stderr.lines().count(), 2, "{args:?}: {}", outcome.stderr);
+        assert_eq!(
+            outcome.stderr.lines().count(),
+            2,
+            "{args:?}: {}",
+            outcome.stderr
+        );
     }
 }
 
@@ -129,7 +177,11 @@ fn labels_do_not_name_files_outside_their_folder() {
     let folder = folder();
     folder.write("outside.png", "");
     let absolute = folder.path("outside.png");
-    for path in ["../outside.png", absolute.to_str().unwrap(), "a/../../outside.png"] {
+    for path in [
+        "../outside.png",
+        absolute.to_str().unwrap(),
+        "a/../../outside.png",
+    ] {
         folder.write("pictures/labels.tsv", format!("{path}\t0\n"));
         folder.refuses(
             &["evaluate", "model.onnx", "--data", "pictures"],

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use campana_onnx::Model;
 
-use crate::support::models::{NewModel, add_conv, conv_model, external, little_endian, random_weights};
+use crate::support::models::{
+    NewModel, add_conv, conv_model, external, little_endian, random_weights,
+};
 use crate::support::{Folder, Outcome, fixture, skipped};
 
 /// A model with external data and a sidecar, images, a plan.
@@ -34,30 +36,65 @@ fn no_output_is_an_input() {
     fs::hard_link(folder.path("plan.json"), folder.path("hard")).unwrap();
     let quantize = ["quantize", "model.onnx", "-o"];
     for (args, words) in [
-        (&["w.bin"][..], ["the output 'w.bin'", "the data of the input"]),
+        (
+            &["w.bin"][..],
+            ["the output 'w.bin'", "the data of the input"],
+        ),
         (&["link"], ["the output 'link'", "the data of the input"]),
         (&["model.json"], ["the output", "the sidecar of the input"]),
-        (&["o.onnx", "--report=w.bin"], ["the report", "the data of the input"]),
-        (&["o.onnx", "--report=./model.json"], ["the report", "the sidecar"]),
-        (&["o.onnx", "--bits=3.2", "--plan=w.bin"], ["the plan", "the data of the input"]),
-        (&["o.onnx", "--plan=plan.json", "--report=hard"], ["the report", "the plan"]),
-        (&["o.onnx", "--resume=w.bin"], ["the journal", "the data of the input"]),
+        (
+            &["o.onnx", "--report=w.bin"],
+            ["the report", "the data of the input"],
+        ),
+        (
+            &["o.onnx", "--report=./model.json"],
+            ["the report", "the sidecar"],
+        ),
+        (
+            &["o.onnx", "--bits=3.2", "--plan=w.bin"],
+            ["the plan", "the data of the input"],
+        ),
+        (
+            &["o.onnx", "--plan=plan.json", "--report=hard"],
+            ["the report", "the plan"],
+        ),
+        (
+            &["o.onnx", "--resume=w.bin"],
+            ["the journal", "the data of the input"],
+        ),
         (
             &["o.onnx", "--calibrate=images", "--report=images/1.png"],
             ["the report", "a file of the calibration data"],
         ),
         (
-            &["o.onnx", "--max-drop=1%", "--data=images", "--report=images/labels.tsv"],
+            &[
+                "o.onnx",
+                "--max-drop=1%",
+                "--data=images",
+                "--report=images/labels.tsv",
+            ],
             ["the report", "a file of the data"],
         ),
     ] {
         refuses(&folder, &[&quantize[..], args].concat(), &words);
     }
     for (args, words) in [
-        (["inspect", "model.onnx", "--html", "w.bin"], "the data of the input"),
-        (["inspect", "model.onnx", "--html", "model.json"], "the sidecar of the input"),
-        (["bench", "model.onnx", "--html", "w.bin"], "the data of the model"),
-        (["pack", "model.onnx", "-o", "w.bin"], "the data of the input"),
+        (
+            ["inspect", "model.onnx", "--html", "w.bin"],
+            "the data of the input",
+        ),
+        (
+            ["inspect", "model.onnx", "--html", "model.json"],
+            "the sidecar of the input",
+        ),
+        (
+            ["bench", "model.onnx", "--html", "w.bin"],
+            "the data of the model",
+        ),
+        (
+            ["pack", "model.onnx", "-o", "w.bin"],
+            "the data of the input",
+        ),
         (["unpack", "plan.json", "-o", "hard"], "the input"),
     ] {
         refuses(&folder, &args, &[words, "itself"]);
@@ -69,7 +106,11 @@ fn no_output_is_an_input() {
             ("model.json", "the sidecar"),
             ("images/1.png", "a file of the data"),
         ] {
-            refuses(&folder, &[&compare[..], &[file]].concat(), &[words, "itself"]);
+            refuses(
+                &folder,
+                &[&compare[..], &[file]].concat(),
+                &[words, "itself"],
+            );
         }
     }
 }
@@ -80,7 +121,10 @@ fn no_output_is_another_output() {
     let quantize = ["quantize", "model.onnx", "-o", "a"];
     for (args, words) in [
         (&["--report=./a"][..], ["the report", "the output"]),
-        (&["--bits=3.2", "--plan=r", "--report=r"], ["the plan", "the report"]),
+        (
+            &["--bits=3.2", "--plan=r", "--report=r"],
+            ["the plan", "the report"],
+        ),
         (&["--resume=a"], ["the journal", "the output"]),
     ] {
         refuses(&folder, &[&quantize[..], args].concat(), &words);
@@ -164,11 +208,23 @@ fn containers_go_through_pipes_too() {
 fn names_that_promise_another_form_are_refused() {
     let folder = Folder::with_model(conv_model().into_bytes());
     for (args, words) in [
-        (&["quantize", "model.onnx", "-o", "a.tflite"][..], "TensorFlow Lite"),
+        (
+            &["quantize", "model.onnx", "-o", "a.tflite"][..],
+            "TensorFlow Lite",
+        ),
         (&["quantize", "model.onnx", "-o", "a.mlpackage"], "Core ML"),
-        (&["quantize", "model.onnx", "-o", "a.safetensors"], "safetensors"),
-        (&["quantize", "model.onnx", "-o", "a.campana"], "--target campana"),
-        (&["quantize", "model.onnx", "-o", "a.onnx", "--target=campana"], "container"),
+        (
+            &["quantize", "model.onnx", "-o", "a.safetensors"],
+            "safetensors",
+        ),
+        (
+            &["quantize", "model.onnx", "-o", "a.campana"],
+            "--target campana",
+        ),
+        (
+            &["quantize", "model.onnx", "-o", "a.onnx", "--target=campana"],
+            "container",
+        ),
         (&["pack", "model.onnx", "-o", "a.onnx"], "container"),
         (&["unpack", "model.onnx", "-o", "a.campana"], "container"),
     ] {
@@ -185,9 +241,13 @@ fn names_that_promise_another_form_are_refused() {
 fn a_full_standard_output_is_an_error_in_one_line() {
     let folder = Folder::with_model(conv_model().into_bytes());
     let run = |args: &[&str]| {
-        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = folder.command(args).stdout(full).stderr(Stdio::piped());
-        Outcome::of(output.output().unwrap())
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut command = folder.command(args);
+        command.stdout(full).stderr(Stdio::piped());
+        Outcome::of(command.output().unwrap())
     };
     for args in [
         &["inspect", "model.onnx"][..],
@@ -226,8 +286,14 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         assert!(!outcome.stderr.contains("error"), "{}", outcome.stderr);
     }
     // Nor is a standard error that takes nothing.
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let status = folder.command(&["inspect", "missing"]).stderr(full).status();
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let status = folder
+        .command(&["inspect", "missing"])
+        .stderr(full)
+        .status();
     assert_eq!(status.unwrap().code(), Some(2));
 }
 
@@ -248,8 +314,14 @@ fn control_characters_of_names_do_not_reach_the_terminal() {
         &["inspect", "missing\u{1b}[31m.onnx"],
     ] {
         let Outcome { stdout, stderr, .. } = folder.run(args);
-        assert!(is_clean(&stdout) && is_clean(&stderr), "{args:?}: {stdout}{stderr}");
+        assert!(
+            is_clean(&stdout) && is_clean(&stderr),
+            "{args:?}: {stdout}{stderr}"
+        );
     }
     let printed = folder.run(&["inspect", "model.onnx"]).succeeds();
-    assert!(printed.contains(r"w\u{1b}]0;title\u{7}\u{9b}31m\n"), "{printed}");
+    assert!(
+        printed.contains(r"w\u{1b}]0;title\u{7}\u{9b}31m\n"),
+        "{printed}"
+    );
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 
 use campana_onnx::{DataLocation, Model, NewNode};
 
-use crate::support::models::{NewModel, add_conv, external, little_endian, random_weights};
 use crate::support::Folder;
+use crate::support::models::{NewModel, add_conv, external, little_endian, random_weights};
 
 const LARGE: [usize; 4] = [16, 8, 3, 3];
 const OTHER: [usize; 2] = [64, 64];
@@ -140,10 +140,7 @@ fn beside_the_input_a_new_data_file_is_named_after_the_output() {
         report["input_bytes"],
         bytes(["model.onnx", "model.onnx.data"])
     );
-    assert_eq!(
-        report["output_bytes"],
-        bytes(["small.onnx", &data_file])
-    );
+    assert_eq!(report["output_bytes"], bytes(["small.onnx", &data_file]));
 }
 
 #[test]
@@ -235,7 +232,10 @@ fn a_file_that_is_there_keeps_its_content() {
     folder.run(&[&args[..], &["--force"]].concat()).succeeds();
     assert!(folder.read("small.onnx.data") == b"precious");
     // The same content has the same name.
-    assert_eq!(location(&folder, "small.onnx", "small.onnx.", ".data"), first);
+    assert_eq!(
+        location(&folder, "small.onnx", "small.onnx.", ".data"),
+        first
+    );
     // A name is not enough: other content is not overwritten without --force.
     folder.write(&first, "precious");
     fs::remove_file(folder.path("small.onnx")).unwrap();
@@ -253,7 +253,10 @@ fn an_output_whose_data_has_the_name_of_the_inputs_leaves_that_alone() {
         .run(&["quantize", "a.onnx", "-o", "b.onnx"])
         .succeeds();
     assert!(folder.read("b.onnx.data") == data(), "the input's data");
-    assert_eq!(tensor(&folder, "a.onnx", "w").1, random_weights("w", 16 * 8 * 9));
+    assert_eq!(
+        tensor(&folder, "a.onnx", "w").1,
+        random_weights("w", 16 * 8 * 9)
+    );
 }
 
 /// A model whose weights are in files that differ by name alone, each with a
@@ -309,14 +312,23 @@ fn files_that_would_get_one_name_get_two() {
 
 #[test]
 fn one_file_under_two_spellings_stays_one() {
-    for (options, changed) in [(&["--keep=kept1", "--target=float"][..], true), (&["--keep=*"], false)] {
+    for (options, changed) in [
+        (&["--keep=kept1", "--target=float"][..], true),
+        (&["--keep=*"], false),
+    ] {
         let folder = Folder::new();
-        folder.write("in/net.onnx", model_in_files(&["w.bin", "./w.bin"]).into_bytes());
+        folder.write(
+            "in/net.onnx",
+            model_in_files(&["w.bin", "./w.bin"]).into_bytes(),
+        );
         folder.write("in/w.bin", little_endian(&kept_values(0)));
         let args = ["quantize", "in/net.onnx", "-o", "out.onnx", "--bits=8"];
         folder.run(&[&args[..], options].concat()).succeeds();
         assert_eq!(tensor(&folder, "out.onnx", "kept1").1, kept_values(0));
-        assert_eq!(tensor(&folder, "out.onnx", "kept0").1 == kept_values(0), !changed);
+        assert_eq!(
+            tensor(&folder, "out.onnx", "kept0").1 == kept_values(0),
+            !changed
+        );
         let files = fs::read_dir(folder.path(".")).unwrap().count();
         assert_eq!(files, 3, "the folder in, the model, one data file");
     }
@@ -327,7 +339,10 @@ fn a_data_file_that_is_called_as_the_output_gets_another_name() {
     let folder = Folder::new();
     folder.write("in/net.onnx", model_in_files(&["out.onnx"]).into_bytes());
     folder.write("in/out.onnx", little_endian(&kept_values(0)));
-    for options in [&["--keep=*"][..], &["--target=float", "--bits=8", "--force"]] {
+    for options in [
+        &["--keep=*"][..],
+        &["--target=float", "--bits=8", "--force"],
+    ] {
         let args = ["quantize", "in/net.onnx", "-o", "out.onnx"];
         folder.run(&[&args[..], options].concat()).succeeds();
         let (location, values) = tensor(&folder, "out.onnx", "kept0");

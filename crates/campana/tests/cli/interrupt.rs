@@ -99,7 +99,11 @@ fn cpu_time(child: &Child) -> Duration {
     let status = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
     let behind_name = status.rsplit(')').next().unwrap_or_default();
     let fields: Vec<&str> = behind_name.split_whitespace().collect();
-    let ticks = |field: usize| fields.get(field).map_or(0, |field| field.parse().unwrap_or(0));
+    let ticks = |field: usize| {
+        fields
+            .get(field)
+            .map_or(0, |field| field.parse().unwrap_or(0))
+    };
     Duration::from_millis(10 * (ticks(11) + ticks(12)))
 }
 
