@@ -16,7 +16,7 @@ use campana_onnx::Model;
 use campana_quantize::{
     MethodChoice, Options, Progress, QuantizedModel, Target, quantize, sqnr_db,
 };
-use campana_tensor::{Granularity, Tensor, TensorData};
+use campana_tensor::{Fingerprint, Granularity, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::nothing_readable;
@@ -191,7 +191,8 @@ impl<'a> Experiment<'a> {
         if reference.images() == 0 {
             return Err(nothing_readable(dataset, &failures));
         }
-        let mut hash = Hash::default();
+        let mut hash = Fingerprint::default();
+        hash.bytes(format!("{:?}", graph.nodes).as_bytes());
         for (tensor_name, tensor) in &graph.constants {
             hash.bytes(tensor_name.as_bytes());
             hash.tensor(tensor.data());
@@ -211,7 +212,7 @@ impl<'a> Experiment<'a> {
             answers,
             reference,
             failures,
-            fingerprint: hash.0,
+            fingerprint: hash.value(),
             known: HashMap::new(),
             calibration: None,
         })
@@ -221,10 +222,9 @@ impl<'a> Experiment<'a> {
     /// designs are measured on.
     pub fn calibrate(&mut self, samples: Samples) {
         if let Samples::Images { data, .. } = &samples {
-            let mut hash = Hash(self.fingerprint);
-            data.iter()
-                .for_each(|value| hash.word(value.to_bits().into()));
-            self.fingerprint = hash.0;
+            let mut hash = Fingerprint::from_value(self.fingerprint);
+            hash.floats(data);
+            self.fingerprint = hash.value();
         }
         self.calibration = Some(samples);
     }
@@ -304,16 +304,16 @@ impl<'a> Experiment<'a> {
         }
         let output_bytes = self.output_bytes(&quantized)?;
         let graph = self.decoded_graph(&quantized)?;
-        let mut hash = Hash::default();
+        let mut hash = Fingerprint::default();
         for tensor in graph.constants.values() {
             hash.tensor(tensor.data());
         }
-        let tally = match self.known.get(&hash.0) {
+        let tally = match self.known.get(&hash.value()) {
             Some(tally) => *tally,
             None => {
                 let network = Network::new(&graph, self.name.clone(), self.threads)?;
                 let (tally, _) = self.images.ask(&network, Some(&self.answers), go_on)?;
-                self.known.insert(hash.0, tally);
+                self.known.insert(hash.value(), tally);
                 tally
             }
         };
@@ -549,42 +549,6 @@ impl Write for Counter {
     }
 }
 
-/// FNV-1a over words of 64 bits: the same on every machine and in every
-/// version, as resuming needs; nobody attacks it.
-struct Hash(u64);
-
-impl Default for Hash {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hash {
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x0100_0000_01b3);
-        // Multiplication alone never lets high bits reach low ones.
-        self.0 ^= self.0 >> 32;
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.word(u64::from(byte)));
-        self.word(bytes.len() as u64);
-    }
-
-    /// Float elements; other tensors are the same for all designs and count
-    /// by their length.
-    fn tensor(&mut self, data: &TensorData) {
-        match data {
-            TensorData::F32(values) => values.iter().for_each(|v| self.word(v.to_bits().into())),
-            TensorData::F64(values) => values.iter().for_each(|v| self.word(v.to_bits())),
-            TensorData::F16(values) => values.iter().for_each(|v| self.word(v.to_bits().into())),
-            TensorData::Bf16(values) => values.iter().for_each(|v| self.word(v.to_bits().into())),
-            _ => {}
-        }
-        self.word(data.len() as u64);
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -639,9 +603,9 @@ pub(crate) mod tests {
     #[test]
     fn a_hash_tells_weights_apart() {
         let hash = |values: &[f32]| {
-            let mut hash = Hash::default();
+            let mut hash = Fingerprint::default();
             hash.tensor(&TensorData::F32(values.to_vec()));
-            hash.0
+            hash.value()
         };
         assert_ne!(hash(&[1.0, 2.0]), hash(&[2.0, 1.0]));
         assert_ne!(hash(&[0.0]), hash(&[0.0, 0.0]));

@@ -10,7 +10,7 @@ use campana_tensor::MemoryExceeded;
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read '{}'", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -16,25 +16,22 @@ use crate::Error;
 /// [`Error::Io`] where it cannot be read, is no regular file (a pipe would wait
 /// for its writer, a device may have no end) or is longer.
 pub(crate) fn read(path: &Path, max_len: usize) -> Result<Vec<u8>, Error> {
+    read_at_most(path, max_len).map_err(|source| Error::io(path, source))
+}
+
+fn read_at_most(path: &Path, max_len: usize) -> io::Result<Vec<u8>> {
     let max_len = max_len.min(Limits::global().max_memory) as u64;
-    let read = || -> io::Result<Vec<u8>> {
-        // Opening a pipe would wait for its writer, hence the order.
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        if metadata.len() > max_len {
-            return Err(io::Error::other(format!(
-                "it has {} bytes, more than the limit of {max_len}",
-                metadata.len()
-            )));
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        // One that grows meanwhile is cut off.
-        File::open(path)?.take(max_len).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|source| Error::io(path, source))
+    let file = open_input(path)?;
+    let len = file.metadata()?.len();
+    if len > max_len {
+        return Err(io::Error::other(format!(
+            "it has {len} bytes, more than the limit of {max_len}"
+        )));
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    // One that grows meanwhile is cut off.
+    file.take(max_len).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// As [`read`], for a text in UTF-8.
@@ -47,6 +44,28 @@ pub(crate) fn read_text(path: &Path, max_len: usize) -> Result<String, Error> {
         let source = io::Error::new(io::ErrorKind::InvalidData, "it is no text in UTF-8");
         Error::io(path, source)
     })
+}
+
+/// Opens a regular file. A pipe would wait for its writer and a device may
+/// have no end: they are refused, before they are opened.
+///
+/// # Errors
+///
+/// Where it is something else, or the system refuses.
+pub fn open_input(path: &Path) -> io::Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    File::open(path)
+}
+
+/// Reads a regular file of at most the memory limit of the process.
+///
+/// # Errors
+///
+/// As of [`open_input`], and where it cannot be read or is longer.
+pub fn read_input(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, usize::MAX)
 }
 
 #[cfg(test)]

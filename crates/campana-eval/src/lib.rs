@@ -50,6 +50,7 @@ pub use dataset::{
 };
 pub use error::{Error, ErrorKind};
 pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
+pub use input_file::{open_input, read_input};
 pub use input_scale::input_scale;
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
 pub use network::Network;

@@ -1,14 +1,21 @@
 //! Models with external data: which files the output has beside it.
 //!
 //! A file from which no tensor was quantized stays as it is: referred to where
-//! the output lies in the input's folder, copied under its name elsewhere. Any
-//! other is written anew, named after the output, with the codes (or decoded
-//! weights) of quantized tensors and the untouched bytes of all others, aligned
-//! as the tensors of the input were.
+//! the output lies in the input's folder, copied under its name elsewhere where
+//! no other file has that name. Any other is written anew, with the codes (or
+//! decoded weights) of quantized tensors and the untouched bytes of all others,
+//! aligned as the tensors of the input were.
+//!
+//! A new file is named after the output and a digest of its content
+//! ([`Placement::name_with_digest`]): no two contents get one name, so that an
+//! older model beside it keeps finding the data it was written with. The digest
+//! is known when the file is written, before the model that refers to it:
+//! a model is made twice, first for its data files, then with their names.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Component, Path, PathBuf};
 
 use campana_codebook::QuantizedTensor;
 use campana_formats::encode_f32;
@@ -24,19 +31,28 @@ const DEFAULT_ALIGNMENT: u64 = 64;
 /// every system.
 const MAX_ALIGNMENT: u64 = 1 << 16;
 
+/// Digits of a digest in a file's name.
+const DIGEST_DIGITS: usize = 16;
+
+/// Bytes that are compared at once.
+const COMPARED_AT_ONCE: usize = 1 << 20;
+
 /// A file beside the output model.
 #[derive(Debug)]
 pub struct DataFile<'a> {
-    /// Path relative to the output model's folder.
+    /// Path relative to the output model's folder. A file that is written anew
+    /// has its digest in it where the placement has one.
     pub location: String,
     /// The input's file that it takes the place of.
     pub origin: PathBuf,
+    /// The name that a digest is to be put into; `None` where the file is a
+    /// copy of [`origin`](Self::origin) and keeps its name.
+    pub planned: Option<String>,
     model: &'a Model,
     alignment: u64,
     /// Pieces and where they begin, ascending.
     pieces: Vec<(u64, Piece<'a>)>,
     len: u64,
-    whole: bool,
 }
 
 #[derive(Debug)]
@@ -70,11 +86,12 @@ impl NewValues<'_> {
 /// The external files of a model that is being changed.
 #[derive(Debug)]
 pub(crate) struct ExternalOutput<'a> {
-    /// New files by the input's location.
-    files: BTreeMap<String, DataFile<'a>>,
+    files: Vec<DataFile<'a>>,
+    /// The positions of those that are written anew, by the input's locations.
+    written: HashMap<&'a str, usize>,
 }
 
-/// Where input and output lie.
+/// Where input and output lie, and what their data files are called.
 #[derive(Clone, Debug)]
 pub struct Placement {
     /// File name of the input model.
@@ -83,6 +100,10 @@ pub struct Placement {
     pub output_name: String,
     /// Whether both are in the same folder.
     pub same_folder: bool,
+    /// Folder of the output model.
+    folder: PathBuf,
+    /// Digests of the data files that are written already, by planned names.
+    digests: BTreeMap<String, u64>,
 }
 
 impl Placement {
@@ -95,42 +116,157 @@ impl Placement {
                 .into_owned()
         };
         let folder = |path: &Path| match path.parent() {
-            Some(folder) if folder != Path::new("") => folder.canonicalize().ok(),
-            _ => Path::new(".").canonicalize().ok(),
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
         };
+        let canonical = |path: &Path| folder(path).canonicalize().ok();
         Self {
             input_name: name(input),
             output_name: name(output),
-            same_folder: folder(input).is_some() && folder(input) == folder(output),
+            same_folder: canonical(input).is_some() && canonical(input) == canonical(output),
+            folder: folder(output),
+            digests: BTreeMap::new(),
         }
     }
 
-    /// The name of a new file in the place of `location`.
-    fn renamed(&self, location: &str) -> String {
-        let (folder, name) = location
-            .rsplit_once('/')
-            .map_or(("", location), |(f, n)| (f, n));
-        let stem = |name: &str| {
-            name.rsplit_once('.')
-                .map_or(name.to_owned(), |(stem, _)| stem.to_owned())
+    /// The same, with the digests of data files by their planned names.
+    #[must_use]
+    pub fn with_digests(self, digests: BTreeMap<String, u64>) -> Self {
+        Self { digests, ..self }
+    }
+
+    /// A name with a digest before its last dot: what files of other contents
+    /// are not called.
+    pub fn name_with_digest(name: &str, digest: u64) -> String {
+        let (folder, file) = split(name);
+        let file = match file.rsplit_once('.') {
+            Some((stem, extension)) => format!("{stem}.{digest:016x}.{extension}"),
+            None => format!("{file}.{digest:016x}"),
         };
+        format!("{folder}{file}")
+    }
+
+    /// The digest in the name of a file that was written for this output;
+    /// `None` in any other name.
+    pub fn digest_in(&self, name: &str) -> Option<u64> {
+        let (_, file) = split(name);
+        let rest = file.strip_prefix(stem(&self.output_name))?;
+        let is_digest = |part: &&str| {
+            part.len() == DIGEST_DIGITS && part.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        let digest = rest.rsplit('.').take(2).find(is_digest)?;
+        u64::from_str_radix(digest, 16).ok()
+    }
+
+    /// What a new file in the place of `location` is called.
+    fn planned(&self, location: &str) -> String {
+        let (folder, name) = split(location);
         let (input_stem, output_stem) = (stem(&self.input_name), stem(&self.output_name));
         let renamed = if let Some(rest) = name.strip_prefix(&self.input_name) {
             format!("{}{rest}", self.output_name)
         } else if let Some(rest) = name
-            .strip_prefix(&input_stem)
+            .strip_prefix(input_stem)
             .filter(|_| !input_stem.is_empty())
         {
             format!("{output_stem}{rest}")
         } else {
             format!("{output_stem}.{name}")
         };
-        if folder.is_empty() {
-            renamed
-        } else {
-            format!("{folder}/{renamed}")
+        format!("{folder}{renamed}")
+    }
+
+    /// Whether a copy of the input's file `origin` can be called `location`:
+    /// nothing else has that name.
+    fn is_free(&self, location: &str, origin: &Path) -> bool {
+        let path = self.folder.join(location);
+        location != self.output_name
+            && (path.symlink_metadata().is_err() || is_same_content(&path, origin))
+    }
+}
+
+/// A location's folder, with its slash, and its file.
+fn split(location: &str) -> (&str, &str) {
+    location.split_at(location.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// Whether two regular files hold the same bytes.
+pub fn is_same_content(one: &Path, other: &Path) -> bool {
+    let open = |path: &Path| {
+        let metadata = std::fs::metadata(path)
+            .ok()
+            .filter(std::fs::Metadata::is_file)?;
+        Some((metadata.len(), File::open(path).ok()?))
+    };
+    let (Some((len, mut one)), Some((other_len, mut other))) = (open(one), open(other)) else {
+        return false;
+    };
+    if len != other_len {
+        return false;
+    }
+    let mut buffers = [Vec::new(), Vec::new()];
+    loop {
+        for (buffer, file) in buffers.iter_mut().zip([&mut one, &mut other]) {
+            buffer.clear();
+            let read = file.take(COMPARED_AT_ONCE as u64).read_to_end(buffer);
+            if read.is_err() {
+                return false;
+            }
+        }
+        if buffers[0] != buffers[1] {
+            return false;
+        }
+        if buffers[0].is_empty() {
+            return true;
         }
     }
+}
+
+/// One file of the input and the tensors in it.
+#[derive(Default)]
+struct InputFile<'a> {
+    tensors: Vec<(&'a ExternalData, &'a TensorProto)>,
+}
+
+impl<'a> InputFile<'a> {
+    /// The files of a model, by path: one file under two spellings is one.
+    fn all(model: &'a Model) -> BTreeMap<PathBuf, Self> {
+        let mut files: BTreeMap<PathBuf, Self> = BTreeMap::new();
+        for tensor in model.tensors() {
+            if let DataLocation::External(external) = &tensor.data {
+                let found = model.external_path(tensor).ok().flatten();
+                let path = found.unwrap_or_else(|| PathBuf::from(&external.location));
+                files
+                    .entry(path)
+                    .or_default()
+                    .tensors
+                    .push((external, tensor));
+            }
+        }
+        for file in files.values_mut() {
+            file.tensors.sort_by_key(|(external, _)| external.offset);
+        }
+        files
+    }
+
+    /// The names under which its tensors refer to it, in their plain form.
+    fn locations(&self) -> BTreeSet<String> {
+        let locations = self.tensors.iter();
+        locations
+            .map(|(external, _)| plain_location(&external.location))
+            .collect()
+    }
+}
+
+/// A location without `./` and doubled slashes.
+fn plain_location(location: &str) -> String {
+    let parts = Path::new(location).components();
+    let parts = parts.filter(|part| !matches!(part, Component::CurDir));
+    let parts = parts.map(|part| part.as_os_str().to_string_lossy());
+    parts.collect::<Vec<_>>().join("/")
 }
 
 impl<'a> ExternalOutput<'a> {
@@ -142,48 +278,48 @@ impl<'a> ExternalOutput<'a> {
         changed: &[MessageId],
         placement: &Placement,
     ) -> Result<Self, Error> {
-        let mut by_location: BTreeMap<&str, Vec<(&ExternalData, &'a TensorProto)>> =
-            BTreeMap::new();
-        for tensor in model.tensors() {
-            if let DataLocation::External(external) = &tensor.data {
-                by_location
-                    .entry(&external.location)
-                    .or_default()
-                    .push((external, tensor));
-            }
-        }
-        let mut files = BTreeMap::new();
-        for (location, mut tensors) in by_location {
-            tensors.sort_by_key(|(external, _)| external.offset);
-            let rewritten = tensors
+        let mut output = Self {
+            files: Vec::new(),
+            written: HashMap::new(),
+        };
+        let mut planned_names = BTreeSet::new();
+        for input in InputFile::all(model).values() {
+            let tensors = &input.tensors;
+            let is_changed = tensors
                 .iter()
                 .any(|(_, tensor)| changed.contains(&tensor.message));
-            if !rewritten && placement.same_folder {
+            if !is_changed && placement.same_folder {
                 continue;
             }
             let origin = model
                 .external_path(tensors[0].1)
                 .map_err(missing)?
                 .expect("the tensor's data is external");
-            let mut file = DataFile {
-                location: if rewritten {
-                    placement.renamed(location)
-                } else {
-                    location.to_owned()
-                },
-                origin,
-                model,
-                alignment: alignment(tensors.iter().map(|(external, _)| external.offset)),
-                pieces: Vec::new(),
-                len: 0,
-                whole: !rewritten,
-            };
-            if rewritten {
-                file.take_over(edits, &tensors, changed)?;
+            let locations = input.locations();
+            let is_free = |location: &String| placement.is_free(location, &origin);
+            if !is_changed && locations.iter().all(is_free) {
+                let copies = locations
+                    .into_iter()
+                    .map(|location| DataFile::copy(model, location, &origin));
+                output.files.extend(copies);
+                continue;
             }
-            files.insert(location.to_owned(), file);
+            let location = locations.first().map(String::as_str).unwrap_or_default();
+            let mut planned = placement.planned(location);
+            // Digests are by planned names, so these differ.
+            while !planned_names.insert(planned.clone()) {
+                planned.push('_');
+            }
+            let mut file = DataFile::new(model, planned, origin, placement);
+            file.alignment = alignment(tensors.iter().map(|(external, _)| external.offset));
+            file.take_over(edits, tensors, changed)?;
+            let position = output.files.len();
+            for (external, _) in tensors {
+                output.written.insert(&external.location, position);
+            }
+            output.files.push(file);
         }
-        Ok(Self { files })
+        Ok(output)
     }
 
     /// Puts the codes of a tensor into the file where its weights were; where
@@ -217,17 +353,47 @@ impl<'a> ExternalOutput<'a> {
 
     fn file_of(&mut self, tensor: &TensorProto) -> Option<&mut DataFile<'a>> {
         match &tensor.data {
-            DataLocation::External(external) => self.files.get_mut(&external.location),
+            DataLocation::External(external) => {
+                let position = *self.written.get(external.location.as_str())?;
+                self.files.get_mut(position)
+            }
             _ => None,
         }
     }
 
     pub(crate) fn into_files(self) -> Vec<DataFile<'a>> {
-        self.files.into_values().collect()
+        self.files
     }
 }
 
 impl<'a> DataFile<'a> {
+    /// A file that is written anew.
+    fn new(model: &'a Model, planned: String, origin: PathBuf, placement: &Placement) -> Self {
+        let digest = placement.digests.get(&planned).copied();
+        Self {
+            location: Placement::name_with_digest(&planned, digest.unwrap_or_default()),
+            origin,
+            planned: Some(planned),
+            model,
+            alignment: DEFAULT_ALIGNMENT,
+            pieces: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// A copy of a file of the input.
+    fn copy(model: &'a Model, location: String, origin: &Path) -> Self {
+        Self {
+            location,
+            origin: origin.to_owned(),
+            planned: None,
+            model,
+            alignment: DEFAULT_ALIGNMENT,
+            pieces: Vec::new(),
+            len: 0,
+        }
+    }
+
     /// Moves the tensors that stay as they are into this file.
     fn take_over(
         &mut self,
@@ -272,8 +438,8 @@ impl<'a> DataFile<'a> {
             Error::new(ErrorKind::Io, format!("cannot write '{}'", self.location))
                 .with_source(error)
         };
-        if self.whole {
-            let mut input = std::fs::File::open(&self.origin).map_err(failed)?;
+        if self.planned.is_none() {
+            let mut input = File::open(&self.origin).map_err(failed)?;
             io::copy(&mut input, &mut out).map_err(failed)?;
             return Ok(());
         }
@@ -367,28 +533,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_data_files_are_named_after_the_output() {
-        let placement = Placement {
-            input_name: "net.onnx".to_owned(),
-            output_name: "small.onnx".to_owned(),
-            same_folder: true,
-        };
+    fn new_data_files_are_named_after_the_output_and_their_content() {
+        let placement = Placement::of("net.onnx".as_ref(), "small.onnx".as_ref());
         let names = [
             "net.onnx.data",
             "net.bin",
             "weights.pb",
             "data/net.onnx_data",
+            "weights",
         ]
-        .map(|name| placement.renamed(name));
+        .map(|name| Placement::name_with_digest(&placement.planned(name), 0xbe11));
         assert_eq!(
             names,
             [
-                "small.onnx.data",
-                "small.bin",
-                "small.weights.pb",
-                "data/small.onnx_data"
+                "small.onnx.000000000000be11.data",
+                "small.000000000000be11.bin",
+                "small.weights.000000000000be11.pb",
+                "data/small.000000000000be11.onnx_data",
+                "small.000000000000be11.weights"
             ]
         );
+        for name in names {
+            assert_eq!(placement.digest_in(&name), Some(0xbe11), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_files_have_no_digest() {
+        let placement = Placement::of("net.onnx".as_ref(), "small.onnx".as_ref());
+        for name in [
+            "small.onnx.data",
+            "net.onnx.000000000000be11.data",
+            "small.be11.data",
+            "small.00000000000xbe11.bin",
+        ] {
+            assert_eq!(placement.digest_in(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_file_has_one_plain_location() {
+        for location in ["w.bin", "./w.bin", "././/w.bin"] {
+            assert_eq!(plain_location(location), "w.bin");
+        }
+        assert_eq!(plain_location("a/./w.bin"), "a/w.bin");
+    }
+
+    #[test]
+    fn a_name_is_free_where_nothing_or_the_same_bytes_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let placement = Placement::of("in/net.onnx".as_ref(), &path("out.onnx"));
+        std::fs::write(path("origin"), "data").unwrap();
+        assert!(placement.is_free("w.bin", &path("origin")));
+        assert!(!placement.is_free("out.onnx", &path("origin")));
+        std::fs::write(path("w.bin"), "data").unwrap();
+        assert!(placement.is_free("w.bin", &path("origin")));
+        for other in ["dat!", "data and more", ""] {
+            std::fs::write(path("w.bin"), other).unwrap();
+            assert!(!placement.is_free("w.bin", &path("origin")), "{other}");
+        }
     }
 
     #[test]

@@ -22,6 +22,6 @@ mod opset;
 mod safetensors_form;
 mod write;
 
-pub use external::{DataFile, Placement};
+pub use external::{DataFile, Placement, is_same_content};
 pub use safetensors_form::SafetensorsForm;
 pub use write::OutputModel;

@@ -36,7 +36,7 @@ impl Source {
             Ok((file, len))
         };
         let (file, len) =
-            open().map_err(|cause| Error::io(format!("cannot open {name}"), cause))?;
+            open().map_err(|cause| Error::io(format!("cannot read '{name}'"), cause))?;
         #[cfg(not(unix))]
         let file = std::sync::Mutex::new(file);
         Ok(Self {

@@ -240,10 +240,10 @@ pub fn sidecar() -> Vec<u8> {
         .to_vec()
 }
 
-/// A journal without rows but one that is cut off.
+/// The records of a journal, without rows but one that is cut off.
 pub fn journal() -> Vec<u8> {
     let journal = campana_eval::CompareJournal::new(7);
-    format!("{}{{\"method\":\"ks\",\"bits\":2\n", journal.first_line()).into_bytes()
+    format!("{}\n{{\"method\":\"ks\",\"bits\":2\n", journal.first_record()).into_bytes()
 }
 
 /// Two records of CIFAR-10, cut to what tells them apart.

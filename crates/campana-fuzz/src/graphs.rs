@@ -299,8 +299,14 @@ impl Builder<'_> {
             }
             3 => {
                 let channels = self.channels;
-                let shapes = [vec![], vec![channels, 1, 1], vec![1, channels, 1, 1], vec![0]];
-                let other = self.constant(&shapes[self.random.below(4)]);
+                let shapes = [
+                    vec![],
+                    vec![channels, 1, 1],
+                    vec![1, channels, 1, 1],
+                    vec![0],
+                ];
+                let shape = &shapes[self.random.below(4)];
+                let other = self.constant(shape);
                 let op_type = *self.random.pick(&["Add", "Mul"]);
                 self.add(op_type, vec![end, other], vec![]);
             }

@@ -268,6 +268,7 @@ pub fn gemm(
                 weights,
                 panels: &weights.panels[panel_range],
                 rows: row_range,
+                is_one_row: rows == 1,
                 epilogue,
                 output: output.get(),
                 output_grid,
@@ -306,6 +307,8 @@ struct Product<'a> {
     weights: &'a PackedMatrix,
     panels: &'a [Panel],
     rows: std::ops::Range<usize>,
+    /// Whether there is no other row, in this part or in others.
+    is_one_row: bool,
     epilogue: Epilogue<'a>,
     output: *mut f32,
     output_grid: Grid,
@@ -419,7 +422,10 @@ impl Product<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 match height {
-                    1 => self.single::<V, NV>(columns, &mut cursor),
+                    // It adds up in another order: a row that is alone only because
+                    // of how the rows were cut would depend on the threads.
+                    1 if self.is_one_row => self.single::<V, NV>(columns, &mut cursor),
+                    1 => self.tile::<V, 1, NV>(columns, &mut cursor),
                     2 => self.tile::<V, 2, NV>(columns, &mut cursor),
                     3 => self.tile::<V, 3, NV>(columns, &mut cursor),
                     4 => self.tile::<V, 4, NV>(columns, &mut cursor),

@@ -73,7 +73,7 @@ impl Source {
             Ok((file, len))
         };
         let (file, len) =
-            open().map_err(|cause| Error::io(format!("cannot open {name}"), cause))?;
+            open().map_err(|cause| Error::io(format!("cannot read '{name}'"), cause))?;
         Ok(Self {
             store: Arc::new(Store::File { file, name }),
             len,

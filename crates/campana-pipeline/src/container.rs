@@ -1,15 +1,18 @@
 //! Models into containers and out of them.
 
-use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
+use campana_eval::read_input;
 use campana_ir::format::container;
 use campana_onnx::Model;
 use serde::Serialize;
 
+use crate::command_files::CommandFiles;
 use crate::error::Context;
-use crate::output_file::{Overwrite, check_differs, write_file};
+use crate::output_file::{OutputFile, Overwrite};
+use crate::output_name::check_name;
 use crate::{Error, ErrorKind, Monitor};
 
 /// What is said of a packed or unpacked file; the keys of the JSON are a
@@ -41,11 +44,12 @@ pub fn pack_file(
     monitor: &dyn Monitor,
 ) -> Result<PackReport, Error> {
     let start = Instant::now();
-    check_differs(input, output)?;
+    check_name(output, "campana", "name it so")?;
+    let out = create([input, output], overwrite, monitor)?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     let packed =
         container::pack(&model).context(|| format!("cannot pack '{}'", input.display()))?;
-    write_file(output, overwrite, &packed, monitor)?;
+    write(out, &packed, output)?;
     let lens = [model.source().len(), packed.len() as u64];
     Ok(report([input, output], lens, start))
 }
@@ -63,9 +67,10 @@ pub fn unpack_file(
     monitor: &dyn Monitor,
 ) -> Result<PackReport, Error> {
     let start = Instant::now();
-    check_differs(input, output)?;
+    check_name(output, "onnx", "name it so")?;
+    let out = create([input, output], overwrite, monitor)?;
     let name = || format!("cannot read '{}'", input.display());
-    let packed = fs::read(input).context(name)?;
+    let packed = read_input(input).context(name)?;
     if !container::is_container(&packed) {
         let message = format!(
             "'{}' is no campana container: campana pack and campana quantize --target campana \
@@ -76,9 +81,29 @@ pub fn unpack_file(
     }
     let file =
         container::unpack(&packed).context(|| format!("cannot unpack '{}'", input.display()))?;
-    write_file(output, overwrite, &file, monitor)?;
+    write(out, &file, output)?;
     let lens = [packed.len() as u64, file.len() as u64];
     Ok(report([input, output], lens, start))
+}
+
+/// Begins the output, which differs from the input and what lies beside it.
+fn create<'a>(
+    [input, output]: [&Path; 2],
+    overwrite: Overwrite,
+    monitor: &'a dyn Monitor,
+) -> Result<OutputFile<'a>, Error> {
+    CommandFiles::new()
+        .model("the input", input)
+        .output("the output", output)
+        .check()?;
+    OutputFile::create(output, overwrite, monitor)
+}
+
+fn write(mut out: OutputFile<'_>, bytes: &[u8], output: &Path) -> Result<(), Error> {
+    out.write_all(bytes)
+        .context(|| format!("cannot write '{}'", output.display()))?;
+    out.finish()?;
+    Ok(())
 }
 
 fn report([input, output]: [&Path; 2], [read, written]: [u64; 2], start: Instant) -> PackReport {

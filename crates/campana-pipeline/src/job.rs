@@ -69,6 +69,8 @@ pub struct QuantizeJob<'a> {
     pub best_effort: bool,
     /// Where to write what became of each tensor, to be edited and applied.
     pub save_plan: Option<&'a Path>,
+    /// Where the plan of the options was read from, if from a file.
+    pub applied_plan: Option<&'a Path>,
     /// Journal of the layers that the correction finished: taken from it where
     /// they follow from the same things, and appended to it.
     pub resume: Option<&'a Path>,
@@ -91,6 +93,7 @@ impl<'a> QuantizeJob<'a> {
             bound: None,
             best_effort: false,
             save_plan: None,
+            applied_plan: None,
             resume: None,
         }
     }

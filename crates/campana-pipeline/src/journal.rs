@@ -1,80 +1,125 @@
 //! Files of lines that grow while a long job runs, so that an interrupted one
 //! can go on.
 
+//! Each line is a record, a line of JSON, behind a checksum of its bytes
+//! (CRC-32, eight hexadecimal digits) and a space. A last line without an end
+//! was interrupted and does not count; anything else that does not fit its
+//! checksum was changed, and is refused.
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use campana_calibrate::{FinishedLayer, FinishedLayers};
+use campana_eval::read_input;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context;
 use crate::{Error, ErrorKind};
 
-/// A file to which lines are appended.
+/// Digits of a checksum.
+const CHECKSUM_DIGITS: usize = 8;
+
+/// A file to which records are appended.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
     name: String,
+    /// What an earlier job left.
+    records: Vec<String>,
+    /// Bytes of complete lines that were there.
+    complete: u64,
+    /// Open once the first record was appended.
+    file: Option<File>,
 }
 
 impl Journal {
-    /// What an earlier job left; nothing where there is no such file.
+    /// What an earlier job left; nothing where there is no such file. `kind`
+    /// is what a file that is no journal is said not to be. The file is
+    /// written to with the first record, and not before.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read as text.
-    pub fn read(path: &Path) -> Result<String, Error> {
-        match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            read => read.context(|| format!("cannot use the journal '{}'", path.display())),
-        }
+    /// Where the file cannot be read, is no journal, or a record does not fit
+    /// its checksum.
+    pub fn read(path: &Path, kind: &str) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let bytes = match read_input(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.context(|| format!("cannot use the journal '{name}'"))?,
+        };
+        let is_ours = bytes.is_empty() || bytes.get(CHECKSUM_DIGITS) == Some(&b' ');
+        let complete = bytes.iter().rposition(|&byte| byte == b'\n');
+        let complete = complete.map_or(0, |end| end + 1);
+        let text = std::str::from_utf8(&bytes[..complete]).ok();
+        let Some(text) = text.filter(|_| is_ours) else {
+            let message = format!("'{name}' is no {kind}; name another file");
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        };
+        let records = text.lines().enumerate().map(|(index, line)| {
+            record(line).ok_or_else(|| {
+                let message = format!(
+                    "the journal '{name}' was changed: line {} does not fit its checksum; remove \
+                     the lines from there on, or name another file",
+                    index + 1
+                );
+                Error::new(ErrorKind::Malformed, message)
+            })
+        });
+        let records = records.collect::<Result<_, Error>>()?;
+        Ok(Self {
+            name,
+            records,
+            complete: complete as u64,
+            file: None,
+        })
     }
 
-    /// Goes on behind the first `kept` bytes, the complete lines; what was cut
-    /// off behind them gives way to new ones. A new file gets its first line,
-    /// which is given with its end.
+    /// What an earlier job left.
+    pub fn records(&self) -> &[String] {
+        &self.records
+    }
+
+    /// Appends a record: one line, given without its end. What was cut off
+    /// behind the complete lines gives way to it.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be written.
-    pub fn go_on(path: &Path, kept: usize, first_line: &str) -> Result<Self, Error> {
+    /// Where it cannot be written.
+    pub fn append(&mut self, record: &str) -> Result<(), Error> {
+        let context = || format!("cannot write the journal '{}'", self.name);
         let open = || {
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(path)?;
-            file.set_len(kept as u64)?;
+                .open(&self.name)?;
+            file.set_len(self.complete)?;
             file.seek(SeekFrom::End(0))?;
-            if kept == 0 {
-                file.write_all(first_line.as_bytes())?;
-            }
             Ok::<File, io::Error>(file)
         };
-        let name = path.display().to_string();
-        Ok(Self {
-            file: open().context(|| format!("cannot use the journal '{name}'"))?,
-            name,
-        })
-    }
-
-    /// Appends a line, which is given with its end.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be written.
-    pub fn append(&mut self, line: &str) -> Result<(), Error> {
-        self.file
-            .write_all(line.as_bytes())
-            .context(|| format!("cannot write the journal '{}'", self.name))
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => open().context(context)?,
+        };
+        let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
+        file.write_all(line.as_bytes()).context(context)?;
+        self.file = Some(file);
+        Ok(())
     }
 
     /// Where it is.
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// The record of a line; `None` where it does not fit its checksum.
+fn record(line: &str) -> Option<String> {
+    let (checksum, record) = line.split_once(' ')?;
+    let fits = checksum.len() == CHECKSUM_DIGITS
+        && u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(record.as_bytes()));
+    fits.then(|| record.to_owned())
 }
 
 /// The first line of a journal of layers: the version that solved them.
@@ -91,39 +136,29 @@ impl Header {
     }
 }
 
-/// Layers that corrections finished, in a journal. The file is written to when
-/// the first new layer is finished, and not before.
+/// Layers that corrections finished, in a journal.
 pub(crate) struct LayerJournal {
-    path: PathBuf,
-    /// Bytes of complete lines that were there.
-    complete: usize,
-    journal: Option<Journal>,
+    journal: Journal,
     layers: HashMap<u64, FinishedLayer>,
 }
 
 impl LayerJournal {
     /// The layers that earlier corrections left.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let text = Journal::read(path)?;
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut lines = text[..complete].lines();
-        let is_ours = match lines.next() {
-            Some(first) => {
-                serde_json::from_str(first).is_ok_and(|found: Header| found == Header::new())
-            }
-            None => text.is_empty(),
-        };
+        let kind = "journal of layers that this version of campana quantize left";
+        let journal = Journal::read(path, kind)?;
+        let mut records = journal.records().iter();
+        let is_ours = records.next().is_none_or(|first| {
+            serde_json::from_str(first).is_ok_and(|found: Header| found == Header::new())
+        });
         if !is_ours {
-            let message = format!(
-                "'{}' is no journal of layers that this version of campana quantize left; name another file",
-                path.display()
-            );
+            let message = format!("'{}' is no {kind}; name another file", path.display());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let layers = lines
+        let layers = records
             .enumerate()
-            .map(|(i, line)| {
-                let layer: FinishedLayer = serde_json::from_str(line).map_err(|error| {
+            .map(|(i, record)| {
+                let layer: FinishedLayer = serde_json::from_str(record).map_err(|error| {
                     let message =
                         format!("'{}' is damaged in line {}: {error}", path.display(), i + 2);
                     Error::new(ErrorKind::Malformed, message)
@@ -131,23 +166,14 @@ impl LayerJournal {
                 Ok((layer.key, layer))
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self {
-            path: path.to_owned(),
-            complete,
-            journal: None,
-            layers,
-        })
+        Ok(Self { journal, layers })
     }
 
     fn append(&mut self, layer: &FinishedLayer) -> Result<(), Error> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
-            journal => {
-                let first_line = line(&Header::new());
-                journal.insert(Journal::go_on(&self.path, self.complete, &first_line)?)
-            }
-        };
-        journal.append(&line(layer))
+        if self.journal.complete == 0 && self.journal.file.is_none() {
+            self.journal.append(&json(&Header::new()))?;
+        }
+        self.journal.append(&json(layer))
     }
 }
 
@@ -167,8 +193,79 @@ impl FinishedLayers for LayerJournal {
     }
 }
 
-fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("plain values have a JSON form");
-    line.push('\n');
-    line
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain values have a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &Path) -> Result<Vec<String>, Error> {
+        Ok(Journal::read(path, "journal")?.records)
+    }
+
+    fn written(path: &Path) -> Vec<u8> {
+        let mut journal = Journal::read(path, "journal").unwrap();
+        for record in ["{\"top1\":0.5}", "{\"top1\":0.75}"] {
+            journal.append(record).unwrap();
+        }
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn records_come_back_and_new_ones_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        written(&path);
+        written(&path);
+        let two = ["{\"top1\":0.5}", "{\"top1\":0.75}"];
+        assert_eq!(read(&path).unwrap(), [two, two].concat());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_gives_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let whole = written(&path);
+        let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        for cut in first + 9..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let mut journal = Journal::read(&path, "journal").unwrap();
+            assert_eq!(journal.records().len(), 1, "{cut} bytes");
+            journal.append("{\"top1\":0.75}").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let whole = written(&path);
+        for position in 0..whole.len() - 1 {
+            let mut changed = whole.clone();
+            changed[position] = changed[position].wrapping_add(1);
+            std::fs::write(&path, &changed).unwrap();
+            assert!(read(&path).is_err(), "byte {position}");
+        }
+        let text = String::from_utf8(whole).unwrap().replace("0.75", "7.5");
+        std::fs::write(&path, text).unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("line 2 does not fit its checksum"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn another_file_is_no_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.csv");
+        for text in ["method,bits\nks,4\n", "short", "{}\n"] {
+            std::fs::write(&path, text).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains("is no journal"), "{message}");
+        }
+    }
 }

@@ -19,38 +19,50 @@
 
 mod arrays;
 mod bound;
+mod command_files;
 mod container;
 mod correction;
+mod data_files;
+mod destination;
 mod error;
 mod evaluate_files;
+mod file_system;
 mod inspect_file;
 mod job;
 mod journal;
 mod monitor;
 mod output_file;
 mod output_len;
+mod output_name;
 mod plan_file;
 mod quantity;
 mod quantize_file;
 mod sample_arrays;
 mod sidecar;
 mod tensor_file;
+mod threads;
+mod unfinished;
 
 pub use arrays::{NamedArray, inspect_arrays, quantize_arrays};
 pub use bound::SYNTHETIC_IMAGES;
 pub use campana_quantize::causes;
+pub use command_files::CommandFiles;
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::sample_images;
+pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
 };
+pub use file_system::{FileSystem, SystemFiles};
 pub use inspect_file::inspect_file;
 pub use job::{Bound, QuantizeJob, SampleChoice};
 pub use journal::Journal;
 pub use monitor::Monitor;
-pub use output_file::{OutputFile, Overwrite, check_differs, write_file};
+pub use output_file::{OutputFile, Overwrite, write_file};
 pub use plan_file::read_plan;
 pub use quantity::{parse_percent, parse_size};
 pub use quantize_file::quantize_file;
 pub use sidecar::{sidecar, sidecar_or};
+pub use threads::{MAX_THREADS, check_threads, parse_threads};
+pub use unfinished::discard_unfinished;

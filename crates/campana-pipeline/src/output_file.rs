@@ -1,14 +1,14 @@
 //! Files that appear whole or not at all.
 
-use std::fs;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use crate::destination::{Destination, folder_of};
 use crate::error::Context;
 use crate::monitor::check;
-use crate::{Error, ErrorKind, Monitor};
+use crate::unfinished::{self, Placing};
+use crate::{Error, ErrorKind, FileSystem, Monitor};
 
 /// Bytes that are copied before the monitor is asked whether to go on.
 const COPIED_AT_ONCE: u64 = 256 << 20;
@@ -30,18 +30,26 @@ impl Overwrite {
 }
 
 /// A file under way: written beside its final place under a temporary name,
-/// and moved there when it is complete. Dropped before that, it leaves
-/// nothing.
+/// and moved there when it is complete and on the disk. Dropped before that,
+/// it leaves nothing. A link stays, and what it leads to is written; the
+/// standard output gets everything at the end.
 pub struct OutputFile<'a> {
-    path: PathBuf,
+    /// As the user calls it.
+    name: PathBuf,
+    destination: Destination,
     overwrite: Overwrite,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<Temporary<'a>>,
     monitor: &'a dyn Monitor,
+    /// Folders that were made for it, removed again if it does not come to be.
+    folders: Vec<PathBuf>,
+    /// Its size in bytes once all of it is on the disk.
+    complete: Option<u64>,
 }
 
 impl<'a> OutputFile<'a> {
     /// Begins a file; refuses at once what cannot end well, before any work
-    /// is done. Writing fails once `monitor` says to stop.
+    /// is done. Writing fails once `monitor` says to stop. `-` and
+    /// `/dev/stdout` are the standard output.
     ///
     /// # Errors
     ///
@@ -52,28 +60,84 @@ impl<'a> OutputFile<'a> {
         overwrite: Overwrite,
         monitor: &'a dyn Monitor,
     ) -> Result<Self, Error> {
-        check_replaceable(path, overwrite)?;
-        let folder = folder_of(path);
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".campana-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // As any new file: the user's umask takes away what it must.
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let file = builder.tempfile_in(folder).context(|| {
+        let destination = Destination::of(path)?;
+        let folder = match &destination {
+            Destination::File(end) => {
+                check_replaceable(path, end, overwrite)?;
+                folder_of(end).to_owned()
+            }
+            Destination::Stdout => std::env::temp_dir(),
+        };
+        let file = Temporary::create(&folder, monitor.file_system()).context(|| {
             format!(
                 "cannot write to the folder '{}' of the output",
                 folder.display()
             )
         })?;
         Ok(Self {
-            path: path.to_owned(),
+            name: path.to_owned(),
+            destination,
             overwrite,
             file: BufWriter::with_capacity(1 << 20, file),
             monitor,
+            folders: Vec::new(),
+            complete: None,
         })
+    }
+
+    /// Begins a file as [`create`](Self::create) does, and makes its folder
+    /// where there is none.
+    pub(crate) fn create_with_folder(
+        path: &Path,
+        overwrite: Overwrite,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Self, Error> {
+        let missing: Vec<&Path> = folder_of(path)
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
+        let mut folders = Vec::new();
+        for folder in missing.into_iter().rev() {
+            let made = monitor.file_system().create_folder(folder);
+            let made = made.context(|| format!("cannot make the folder '{}'", folder.display()));
+            if let Err(error) = made {
+                remove_folders(&folders);
+                return Err(error);
+            }
+            folders.push(folder.to_owned());
+        }
+        let mut created = Self::create(path, overwrite, monitor);
+        match &mut created {
+            Ok(file) => file.folders = folders,
+            Err(_) => remove_folders(&folders),
+        }
+        created
+    }
+
+    /// The same file, to be called otherwise in the same folder.
+    pub(crate) fn renamed(mut self, path: PathBuf) -> Result<Self, Error> {
+        check_replaceable(&path, &path, self.overwrite)?;
+        self.name.clone_from(&path);
+        self.destination = Destination::File(path);
+        Ok(self)
+    }
+
+    /// Where it will be; `None` for the standard output.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.destination {
+            Destination::File(path) => Some(path),
+            Destination::Stdout => None,
+        }
+    }
+
+    /// The folder in which it waits to be complete.
+    pub(crate) fn folder(&self) -> &Path {
+        folder_of(&self.file.get_ref().path)
+    }
+
+    /// What it is called until it is complete.
+    pub(crate) fn temporary_path(&self) -> &Path {
+        &self.file.get_ref().path
     }
 
     /// Adds what is left of another file. The system copies it, without its
@@ -82,17 +146,43 @@ impl<'a> OutputFile<'a> {
     /// # Errors
     ///
     /// Where reading or writing fails, or the monitor says to stop.
-    pub(crate) fn append(&mut self, from: &mut fs::File) -> io::Result<()> {
+    pub(crate) fn append(&mut self, from: &mut File) -> io::Result<()> {
         self.flush()?;
-        let file = self.file.get_mut().as_file_mut();
+        let Temporary {
+            file, file_system, ..
+        } = self.file.get_mut();
         loop {
             if self.monitor.is_cancelled() {
                 return Err(interrupted());
             }
-            if io::copy(&mut from.take(COPIED_AT_ONCE), file)? == 0 {
+            if file_system.copy(from, file, COPIED_AT_ONCE)? == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Brings all that was written to the disk; returns its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where writing fails, or the monitor says to stop.
+    pub(crate) fn complete(&mut self) -> Result<u64, Error> {
+        check(self.monitor)?;
+        if let Some(len) = self.complete {
+            return Ok(len);
+        }
+        let context = || format!("cannot write '{}'", self.name.display());
+        self.file.flush().context(context)?;
+        let Temporary {
+            file,
+            path,
+            file_system,
+            ..
+        } = self.file.get_ref();
+        file_system.sync(file, path).context(context)?;
+        let len = file.metadata().context(context)?.len();
+        self.complete = Some(len);
+        Ok(len)
     }
 
     /// Moves the complete file to its place; returns its size in bytes.
@@ -102,26 +192,172 @@ impl<'a> OutputFile<'a> {
     /// Where writing fails, another file has come to be there that may not be
     /// replaced, or the monitor says to stop.
     pub fn finish(self) -> Result<u64, Error> {
-        let Self {
-            path,
-            overwrite,
-            file,
-            monitor,
-        } = self;
-        check(monitor)?;
-        let context = || format!("cannot write '{}'", path.display());
-        let file = file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .context(context)?;
-        let size = file.as_file().metadata().context(context)?.len();
-        match overwrite {
-            Overwrite::Allowed => file.persist(&path),
-            Overwrite::Refused => file.persist_noclobber(&path),
+        Ok(finish_all(vec![self])?[0])
+    }
+
+    /// Moves it to its place, if that is a file; returns the place.
+    fn place(&mut self, placing: &Placing) -> Result<Option<&Path>, Error> {
+        let Destination::File(path) = &self.destination else {
+            return Ok(None);
+        };
+        let temporary = self.file.get_mut();
+        let moved = match self.overwrite {
+            Overwrite::Allowed => temporary.file_system.rename(&temporary.path, path),
+            Overwrite::Refused => temporary.file_system.rename_new(&temporary.path, path),
+        };
+        moved.context(|| format!("cannot write '{}'", self.name.display()))?;
+        temporary.is_placed = true;
+        placing.placed(&temporary.path);
+        Ok(Some(path))
+    }
+
+    /// Sends it away, if it is for the standard output.
+    fn send(&mut self) -> Result<(), Error> {
+        if self.destination == Destination::Stdout {
+            self.file.get_mut().send().map_err(|error| {
+                let message = format!("cannot write to the standard output: {error}");
+                Error::new(ErrorKind::Io, message)
+            })?;
         }
-        .map_err(|error| error.error)
-        .context(context)?;
-        Ok(size)
+        Ok(())
+    }
+}
+
+/// Moves complete files to their places, the last one last: it may refer to
+/// the others, which are on the disk by then. Returns their sizes in bytes.
+/// When one cannot be moved, those before it that took no other file's place
+/// are removed.
+///
+/// # Errors
+///
+/// As those of [`OutputFile::finish`].
+pub(crate) fn finish_all(mut files: Vec<OutputFile<'_>>) -> Result<Vec<u64>, Error> {
+    let sizes = files.iter_mut().map(OutputFile::complete);
+    let sizes = sizes.collect::<Result<Vec<u64>, Error>>()?;
+    let placed = place_all(&mut files);
+    if let Err((error, new)) = placed {
+        for (path, file_system) in new.into_iter().rev() {
+            let _ = file_system.remove(&path);
+        }
+        return Err(error);
+    }
+    files.iter_mut().try_for_each(OutputFile::send)?;
+    Ok(sizes)
+}
+
+/// A path and what writes there.
+type Placed<'a> = (PathBuf, &'a dyn FileSystem);
+
+/// Moves files to their places; with an error comes what was new before it.
+fn place_all<'a>(files: &mut [OutputFile<'a>]) -> Result<(), (Error, Vec<Placed<'a>>)> {
+    let placing = Placing::begin();
+    let mut new = Vec::new();
+    let mut folders = Vec::new();
+    let last = files.len().saturating_sub(1);
+    for (position, file) in files.iter_mut().enumerate() {
+        if position == last {
+            sync_folders(&mut folders).map_err(|error| (error, new.clone()))?;
+        }
+        let file_system = file.monitor.file_system();
+        let is_new = file
+            .path()
+            .is_some_and(|path| path.symlink_metadata().is_err());
+        let placed = file.place(&placing);
+        let Some(path) = placed
+            .map_err(|error| (error, new.clone()))?
+            .map(Path::to_owned)
+        else {
+            continue;
+        };
+        folders.push((folder_of(&path).to_owned(), file_system));
+        for made in std::mem::take(&mut file.folders) {
+            folders.push((folder_of(&made).to_owned(), file_system));
+        }
+        if is_new {
+            new.push((path, file_system));
+        }
+    }
+    // All are in their places by now, and stay there.
+    sync_folders(&mut folders).map_err(|error| (error, Vec::new()))
+}
+
+fn sync_folders(folders: &mut Vec<Placed<'_>>) -> Result<(), Error> {
+    folders.sort_by(|(one, _), (other, _)| one.cmp(other));
+    folders.dedup_by(|(one, _), (other, _)| one == other);
+    for (folder, file_system) in folders.drain(..) {
+        file_system
+            .sync_folder(&folder)
+            .context(|| format!("cannot write to the folder '{}'", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_folders(folders: &[PathBuf]) {
+    for folder in folders.iter().rev() {
+        // One that is no longer empty has become another's.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+impl Drop for OutputFile<'_> {
+    fn drop(&mut self) {
+        self.file.get_mut().discard();
+        remove_folders(&self.folders);
+    }
+}
+
+/// A file under a temporary name.
+struct Temporary<'a> {
+    file: File,
+    path: PathBuf,
+    file_system: &'a dyn FileSystem,
+    is_placed: bool,
+}
+
+impl<'a> Temporary<'a> {
+    fn create(folder: &Path, file_system: &'a dyn FileSystem) -> io::Result<Self> {
+        let (path, file) = unfinished::begin(folder, |path| file_system.create(path))?;
+        Ok(Self {
+            file,
+            path,
+            file_system,
+            is_placed: false,
+        })
+    }
+
+    /// Sends its content to the standard output. A reader that has seen
+    /// enough is no error.
+    fn send(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut stdout = io::stdout().lock();
+        let sent = io::copy(&mut self.file, &mut stdout).and_then(|_| stdout.flush());
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent,
+        }
+    }
+
+    fn discard(&mut self) {
+        if !self.is_placed {
+            let _ = self.file_system.remove(&self.path);
+            unfinished::forget(&self.path);
+        }
+    }
+}
+
+impl Write for Temporary<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file_system.write(&mut self.file, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Temporary<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 
@@ -134,6 +370,7 @@ impl Write for OutputFile<'_> {
         if self.monitor.is_cancelled() {
             return Err(interrupted());
         }
+        self.complete = None;
         self.file.write(bytes)
     }
 
@@ -166,40 +403,9 @@ pub fn write_file(
     Ok(())
 }
 
-/// An error where the output is the input, under whatever name.
-///
-/// # Errors
-///
-/// Where it is.
-pub fn check_differs(input: &Path, output: &Path) -> Result<(), Error> {
-    if let (Ok(input_id), Ok(output_id)) = (file_id(input), file_id(output))
-        && input_id == output_id
-    {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "the output '{}' is the input itself; name another file",
-                output.display()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn check_replaceable(path: &Path, overwrite: Overwrite) -> Result<(), Error> {
-    let Ok(metadata) = fs::metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.is_file() {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "the output '{}' exists and is no regular file",
-                path.display()
-            ),
-        ));
-    }
-    if overwrite == Overwrite::Refused {
+/// An error where `end`, to which `path` leads, is there and must stay.
+fn check_replaceable(path: &Path, end: &Path, overwrite: Overwrite) -> Result<(), Error> {
+    if overwrite == Overwrite::Refused && end.symlink_metadata().is_ok() {
         return Err(Error::new(
             ErrorKind::Exists,
             format!(
@@ -209,27 +415,6 @@ fn check_replaceable(path: &Path, overwrite: Overwrite) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// What is the same for two names of one file: hard links too.
-#[cfg(unix)]
-fn file_id(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// What is the same for two names of one file.
-#[cfg(not(unix))]
-fn file_id(path: &Path) -> io::Result<PathBuf> {
-    fs::canonicalize(path)
 }
 
 #[cfg(test)]
@@ -249,6 +434,17 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_a_file_that_is_not_finished_go_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/out");
+        let create = || OutputFile::create_with_folder(&path, Overwrite::Refused, &Silent);
+        drop(create().unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        create().unwrap().finish().unwrap();
+        assert!(path.exists());
+    }
+
+    #[test]
     fn an_existing_file_needs_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
@@ -261,12 +457,31 @@ mod tests {
     }
 
     #[test]
-    fn a_hard_link_to_the_input_is_the_input() {
+    fn a_file_that_came_to_be_meanwhile_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-        fs::write(&a, "model").unwrap();
-        fs::hard_link(&a, &b).unwrap();
-        assert!(check_differs(&a, &b).is_err());
-        assert!(check_differs(&a, &folder.path().join("c")).is_ok());
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        let create = |path| OutputFile::create(path, Overwrite::Refused, &Silent).unwrap();
+        let files = vec![create(&first), create(&second)];
+        fs::write(&second, "other").unwrap();
+        finish_all(files).unwrap_err();
+        assert_eq!(fs::read(&second).unwrap(), b"other");
+        assert!(!first.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_target_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("below")).unwrap();
+        std::os::unix::fs::symlink("below/file", path("link")).unwrap();
+        for bytes in [b"new", b"old"] {
+            write_file(&path("link"), Overwrite::Allowed, bytes, &Silent).unwrap();
+            assert!(path("link").symlink_metadata().unwrap().is_symlink());
+            assert_eq!(fs::read(path("below/file")).unwrap(), bytes);
+        }
+        let error = write_file(&path("link"), Overwrite::Refused, b"", &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exists);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -1,7 +1,9 @@
 //! What becomes of each tensor, in a file.
 
+use std::io::Read as _;
 use std::path::Path;
 
+use campana_eval::open_input;
 use campana_ir::weights::Role;
 use campana_quantize::{Options, Plan, PlannedTensor, QuantizedModel};
 
@@ -19,7 +21,8 @@ const MAX_PLAN_BYTES: u64 = 16 << 20;
 /// Where the file cannot be read, is no plan, or asks for what does not exist.
 pub fn read_plan(path: &Path) -> Result<Plan, Error> {
     let context = || format!("cannot read the plan '{}'", path.display());
-    let len = std::fs::metadata(path).context(context)?.len();
+    let mut file = open_input(path).context(context)?;
+    let len = file.metadata().context(context)?.len();
     if len > MAX_PLAN_BYTES {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
@@ -29,7 +32,8 @@ pub fn read_plan(path: &Path) -> Result<Plan, Error> {
             ),
         ));
     }
-    let text = std::fs::read_to_string(path).context(context)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).context(context)?;
     Plan::parse(&text).context(context)
 }
 

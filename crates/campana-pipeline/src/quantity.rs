@@ -8,7 +8,8 @@
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let factor = match text[digits.len()..].trim() {
-        "" | "B" => 1.0,
+        "B" => 1.0,
+        "" => return Err("use a number and a unit, for example 250kB or 3.5MiB".to_owned()),
         "k" | "kB" | "KB" => 1e3,
         "M" | "MB" => 1e6,
         "G" | "GB" => 1e9,
@@ -49,11 +50,13 @@ mod tests {
             ("3.5MB", 3_500_000),
             ("2 MiB", 2 << 20),
             ("1KiB", 1024),
-            ("1234", 1234),
+            ("1234B", 1234),
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan"] {
+        for text in [
+            "", "60", "3.5", "kB", "-3kB", "3 bits", "0MB", "infMB", "nan",
+        ] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

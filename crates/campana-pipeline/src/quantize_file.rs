@@ -6,26 +6,28 @@ use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{Corrected, CorrectionReport, Skipped, calibrate, inputs_of_unknown_scale};
-use campana_export::{DataFile, OutputModel, Placement};
+use campana_export::{OutputModel, Placement};
 use campana_formats::Format;
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
-use campana_onnx::Model;
+use campana_onnx::{DataLocation, Model};
 use campana_quantize::{
     ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
 };
-use campana_report::QuantizeReport;
-use campana_report::quantize_page;
+use campana_report::{QuantizeReport, quantize_page};
 
 use crate::bound::{Bounded, quantize_within};
+use crate::command_files::CommandFiles;
 use crate::correction::{JobSamples, correct_model};
+use crate::data_files::{DataFiles, OldData, check_place};
 use crate::error::Context;
-use crate::job::QuantizeJob;
+use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::monitor::check;
-use crate::output_file::{OutputFile, Overwrite, check_differs};
+use crate::output_file::{OutputFile, finish_all};
 use crate::output_len::{output_len, packed};
+use crate::output_name::check_name;
 use crate::plan_file::plan_of;
 use crate::{Error, ErrorKind, Monitor, tensor_file};
 
@@ -33,10 +35,12 @@ use crate::{Error, ErrorKind, Monitor, tensor_file};
 ///
 /// # Errors
 ///
-/// Where the model cannot be read or quantized, an option does not fit it, the
-/// output is the input or cannot be written, or `monitor` says to stop.
-/// Nothing half-written is left. A bound that cannot be met is no error: the
-/// report says so, and whether the model was written.
+/// Where the model cannot be read or quantized, an option does not fit it, an
+/// output is an input or another output or cannot be written, or `monitor` says
+/// to stop. Nothing half-written is left, and at every instant each model that
+/// is there finds the data beside it that it was written with. A bound that
+/// cannot be met is no error: the report says so, and whether the model was
+/// written.
 pub fn quantize_file(
     job: &QuantizeJob<'_>,
     monitor: &dyn Monitor,
@@ -46,10 +50,10 @@ pub fn quantize_file(
         input,
         output,
         options,
-        overwrite,
         ..
     } = job;
-    check_differs(input, output)?;
+    let files = command_files(job);
+    files.check()?;
     if Format::of(input).is_some() {
         if job.bound.is_some() || job.save_plan.is_some() {
             return Err(Error::new(
@@ -62,20 +66,14 @@ pub fn quantize_file(
         }
         return tensor_file::quantize(job, monitor);
     }
-    let finished = job.resume.map(|journal| finished_layers(job, journal));
-    let finished = finished.transpose()?;
+    check_output_name(job)?;
+    let finished = job.resume.map(LayerJournal::read).transpose()?;
     // Refuse what cannot be written before working for it.
-    let mut file = OutputFile::create(output, overwrite, monitor)?;
-    let page = job.page.map(|page| create_page(job, page, monitor));
-    let page = page.transpose()?;
-    let plan_file = job
-        .save_plan
-        .map(|path| {
-            check_differs(input, path)?;
-            OutputFile::create(path, overwrite, monitor)
-        })
-        .transpose()?;
+    let mut outputs = Outputs::create(job, monitor)?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
+    if has_data_beside(&model) {
+        check_place(output, &outputs.model)?;
+    }
     let samples = JobSamples::new(job, finished, monitor);
     if options.target.rounds_activations() {
         // Ranges need samples; refuse what cannot have any before working for it.
@@ -110,15 +108,16 @@ pub fn quantize_file(
     } else {
         Vec::new()
     };
-    let context = || format!("cannot write '{}'", output.display());
-    let placement = Placement::of(input, output);
-    let mut written =
-        OutputModel::new(&model, &quantized, &activations, options.target, &placement)
-            .context(context)?;
+    let result = QuantizedResult {
+        job,
+        model: &model,
+        quantized: &quantized,
+        activations: &activations,
+    };
     let is_written = allocation.as_ref().is_none_or(|found| found.written);
     let report = |output_bytes| QuantizeReport {
         rounded_activations: activations.len(),
-        warnings: warnings.clone(),
+        warnings,
         ..QuantizeReport::of(
             &quantized,
             [(input, input_len(&model)), (output, output_bytes)],
@@ -129,15 +128,66 @@ pub fn quantize_file(
         )
     };
     if !is_written {
-        let output_bytes = output_len(written, options.target).context(context)?;
+        let written = result.output_model(&Placement::of(input, output))?;
+        let output_bytes = output_len(written, options.target);
+        let output_bytes = output_bytes.context(|| result.writing())?;
         return Ok(report(output_bytes));
     }
-    let mut data_files = Vec::new();
-    for data_file in std::mem::take(&mut written.data_files) {
-        data_files.push(write_data_file(data_file, output, overwrite, monitor)?);
+    let (mut finished, output_bytes) = result.write(&mut outputs.model, &files, monitor)?;
+    let report = report(output_bytes);
+    finished.extend(result.write_plan(outputs.plan)?);
+    finished.extend(result.write_page(outputs.page, &report)?);
+    // The model last: it is complete only with the files it refers to.
+    let old_data = OldData::of(output);
+    finished.push(outputs.model);
+    finish_all(finished)?;
+    old_data.remove_unused(monitor);
+    Ok(report)
+}
+
+/// What came of a job, and is written to its outputs.
+struct QuantizedResult<'a> {
+    job: &'a QuantizeJob<'a>,
+    model: &'a Model,
+    quantized: &'a QuantizedModel<'a>,
+    activations: &'a [ActivationScale],
+}
+
+impl<'a> QuantizedResult<'a> {
+    fn writing(&self) -> String {
+        format!("cannot write '{}'", self.job.output.display())
     }
-    if options.target == Target::Campana {
-        if !data_files.is_empty() {
+
+    fn output_model(&self, placement: &Placement) -> Result<OutputModel<'a>, Error> {
+        let target = self.job.options.target;
+        OutputModel::new(
+            self.model,
+            self.quantized,
+            self.activations,
+            target,
+            placement,
+        )
+        .context(|| self.writing())
+    }
+
+    /// Writes the model and the files beside it; returns the latter, and the
+    /// bytes of all.
+    fn write<'o>(
+        &self,
+        out: &mut OutputFile<'_>,
+        files: &CommandFiles,
+        monitor: &'o dyn Monitor,
+    ) -> Result<(Vec<OutputFile<'o>>, u64), Error> {
+        let &QuantizeJob {
+            input,
+            output,
+            overwrite,
+            ..
+        } = self.job;
+        let placement = Placement::of(input, output);
+        let mut written = self.output_model(&placement)?;
+        let is_container = self.job.options.target == Target::Campana;
+        if is_container && !written.data_files.is_empty() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -147,72 +197,115 @@ pub fn quantize_file(
                 ),
             ));
         }
-        let packed = packed(written).context(context)?;
-        file.write_all(&packed).context(context)?;
-    } else {
-        written.write(&mut file).context(context)?;
+        let mut data = DataFiles::write(&mut written, output, overwrite, files, monitor)?;
+        if !data.digests.is_empty() {
+            // With the names of its data files, which are known now.
+            written = self.output_model(&placement.with_digests(data.digests))?;
+        }
+        if is_container {
+            let packed = packed(written).context(|| self.writing())?;
+            out.write_all(&packed).context(|| self.writing())?;
+        } else {
+            written.write(out).context(|| self.writing())?;
+        }
+        let mut len_bytes = data.len_bytes + out.complete()?;
+        for file in &mut data.files {
+            len_bytes += file.complete()?;
+        }
+        Ok((data.files, len_bytes))
     }
-    // The model last: it is complete only with the files it refers to.
-    let mut output_bytes = 0;
-    for data_file in data_files {
-        output_bytes += data_file.finish()?;
-    }
-    output_bytes += file.finish()?;
-    if let Some(mut plan_file) = plan_file {
-        let text = plan_of(&quantized, options).to_string();
-        plan_file
-            .write_all(text.as_bytes())
+
+    fn write_plan<'o>(
+        &self,
+        plan: Option<OutputFile<'o>>,
+    ) -> Result<Option<OutputFile<'o>>, Error> {
+        let Some(mut plan) = plan else {
+            return Ok(None);
+        };
+        let text = plan_of(self.quantized, self.job.options).to_string();
+        plan.write_all(text.as_bytes())
             .context(|| "cannot write the plan".to_owned())?;
-        plan_file.finish()?;
+        Ok(Some(plan))
     }
-    let report = report(output_bytes);
-    if let Some(page) = page {
-        write_page(page, &report, &model, &quantized)?;
+
+    fn write_page<'o>(
+        &self,
+        page: Option<OutputFile<'o>>,
+        report: &QuantizeReport,
+    ) -> Result<Option<OutputFile<'o>>, Error> {
+        let Some(mut page) = page else {
+            return Ok(None);
+        };
+        let tensors = stored_tensors(self.model, self.quantized)?;
+        page.write_all(quantize_page(report, &tensors).as_bytes())
+            .context(|| "cannot write the report".to_owned())?;
+        Ok(Some(page))
     }
-    Ok(report)
 }
 
-/// Begins the page's file, which is neither the input nor the output.
-fn create_page<'a>(
-    job: &QuantizeJob<'_>,
-    page: &Path,
-    monitor: &'a dyn Monitor,
-) -> Result<OutputFile<'a>, Error> {
-    check_differs(job.input, page)?;
-    if page == job.output {
-        let message = format!(
-            "the report '{}' is the output itself; name another file",
-            page.display()
+/// Everything that a job reads and writes.
+fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
+    let calibration = match job.samples.or(job.range_samples) {
+        Some(SampleChoice::Images { data, .. }) => Some(data),
+        _ => None,
+    };
+    let labelled = match job.bound {
+        Some(Bound::Drop { data, .. }) => data,
+        _ => None,
+    };
+    CommandFiles::new()
+        .model("the input", job.input)
+        .images("the calibration data", calibration)
+        .images("the data", labelled)
+        .input("the plan", job.applied_plan)
+        .output("the output", job.output)
+        .output("the report", job.page)
+        .output("the plan", job.save_plan)
+        .output("the journal", job.resume)
+}
+
+/// Refuses an output whose name promises another form than the target's.
+fn check_output_name(job: &QuantizeJob<'_>) -> Result<(), Error> {
+    let target = job.options.target;
+    if target == Target::Campana {
+        return check_name(
+            job.output,
+            "campana",
+            "name it so, or choose another --target",
         );
-        return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    OutputFile::create(page, job.overwrite, monitor)
+    let is_container = job
+        .output
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("campana"));
+    let advice = match is_container {
+        true => "add --target campana, or name it .onnx".to_owned(),
+        false => format!("name it .onnx, which is the form of --target {target}"),
+    };
+    check_name(job.output, "onnx", &advice)
 }
 
-/// The layers that earlier runs of the job finished.
-fn finished_layers(job: &QuantizeJob<'_>, journal: &Path) -> Result<LayerJournal, Error> {
-    let others = [Some(job.input), Some(job.output), job.page, job.save_plan];
-    if others.contains(&Some(journal)) {
-        let message = format!(
-            "the journal '{}' is also an input or output; name another file",
-            journal.display()
-        );
-        return Err(Error::new(ErrorKind::InvalidArgument, message));
-    }
-    LayerJournal::read(journal)
+/// The outputs of a job that have one name each, under way.
+struct Outputs<'a> {
+    model: OutputFile<'a>,
+    page: Option<OutputFile<'a>>,
+    plan: Option<OutputFile<'a>>,
 }
 
-fn write_page(
-    mut page: OutputFile<'_>,
-    report: &QuantizeReport,
-    model: &Model,
-    quantized: &QuantizedModel<'_>,
-) -> Result<(), Error> {
-    let tensors = stored_tensors(model, quantized)?;
-    page.write_all(quantize_page(report, &tensors).as_bytes())
-        .context(|| "cannot write the report".to_owned())?;
-    page.finish()?;
-    Ok(())
+impl<'a> Outputs<'a> {
+    fn create(job: &QuantizeJob<'_>, monitor: &'a dyn Monitor) -> Result<Self, Error> {
+        let create = |path: &Path| OutputFile::create(path, job.overwrite, monitor);
+        Ok(Self {
+            model: create(job.output)?,
+            page: job.page.map(create).transpose()?,
+            plan: job.save_plan.map(create).transpose()?,
+        })
+    }
+}
+
+fn has_data_beside(model: &Model) -> bool {
+    let mut tensors = model.tensors().into_iter();
+    tensors.any(|tensor| matches!(tensor.data, DataLocation::External(_)))
 }
 
 /// Every tensor as the options say.
@@ -304,25 +397,6 @@ fn correction_warnings(
         },
         Err(_) => Vec::new(),
     }
-}
-
-fn write_data_file<'a>(
-    data_file: DataFile<'_>,
-    output: &Path,
-    overwrite: Overwrite,
-    monitor: &'a dyn Monitor,
-) -> Result<OutputFile<'a>, Error> {
-    let path = output.with_file_name(&data_file.location);
-    check_differs(&data_file.origin, &path)?;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .context(|| format!("cannot make the folder '{}'", folder.display()))?;
-    }
-    let mut file = OutputFile::create(&path, overwrite, monitor)?;
-    data_file
-        .write(&mut file)
-        .context(|| format!("cannot write '{}'", path.display()))?;
-    Ok(file)
 }
 
 /// Bytes of a model and of the files beside it.

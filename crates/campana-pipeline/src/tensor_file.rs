@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use campana_export::SafetensorsForm;
-use campana_formats::{TensorEntry, TensorFile, encode_f32};
+use campana_formats::{Format, TensorEntry, TensorFile, encode_f32};
 use campana_quantize::inspect::{Inspection, TensorInspection, inspect_values};
 use campana_quantize::{
     Options, Prices, QuantizedWeights, TOO_SMALL, Target, TensorReport, Weights, quantize_weights,
@@ -18,8 +18,8 @@ use rayon::prelude::*;
 
 use crate::error::Context;
 use crate::monitor::check;
-use crate::output_file::folder_of;
-use crate::{Error, ErrorKind, Monitor, OutputFile, QuantizeJob, SampleChoice, check_differs};
+use crate::output_name::check_name;
+use crate::{Error, ErrorKind, Monitor, OutputFile, QuantizeJob, SampleChoice};
 
 /// Bytes of tensors, as floats, that are worked on at once; a larger tensor is
 /// alone. The next are read ahead where both together are at most twice as many.
@@ -98,9 +98,6 @@ fn quantize_in_batches(
     let form = OutputForm::of(job)?;
     let mut out = OutputFile::create(output, job.overwrite, monitor)?;
     let file = open(input)?;
-    for part in file.files() {
-        check_differs(part, output)?;
-    }
     let options = Options {
         means_are_corrected: false,
         ..job.options.clone()
@@ -180,7 +177,12 @@ impl OutputForm {
         let is_safetensors = extension.eq_ignore_ascii_case("safetensors");
         match job.options.target {
             Target::Float if is_safetensors => Ok(Self::FloatSafetensors),
-            Target::Float => Ok(Self::FloatAsInput),
+            Target::Float => {
+                let ending = Format::of(job.input).map_or("", ending);
+                let advice = "name it so, or .safetensors for that form";
+                check_name(job.output, ending, advice)?;
+                Ok(Self::FloatAsInput)
+            }
             Target::Lut if is_safetensors => Ok(Self::Codes),
             Target::Lut => refuse(format!(
                 "'{input}' holds weights without a graph, so the result is a safetensors file with codes and levels; \
@@ -278,7 +280,7 @@ impl Run<'_> {
     fn write_safetensors(&self, out: &mut OutputFile<'_>, decode: bool) -> Result<Account, Error> {
         let output = self.job.output;
         let writing = || format!("cannot write '{}'", output.display());
-        let mut form = SafetensorsForm::new(folder_of(output)).context(writing)?;
+        let mut form = SafetensorsForm::new(out.folder()).context(writing)?;
         for (key, text) in self.file.metadata() {
             form.metadata(key, text);
         }
@@ -421,6 +423,17 @@ impl Run<'_> {
     }
 }
 
+/// How files of a format are named; one that is not known here, as any.
+fn ending(format: Format) -> &'static str {
+    match format {
+        Format::Safetensors | Format::SafetensorsIndex => "safetensors",
+        Format::Npy => "npy",
+        Format::Npz => "npz",
+        Format::PyTorch | Format::PyTorchLegacy => "pt",
+        _ => "",
+    }
+}
+
 fn open(path: &Path) -> Result<TensorFile, Error> {
     TensorFile::open(path).context(|| format!("cannot read '{}'", path.display()))
 }
@@ -492,7 +505,7 @@ mod tests {
 
     /// Weights, small ones and biases among them, of many lengths.
     fn write_weights(path: &Path) {
-        let mut writer = SafetensorsWriter::new(folder_of(path)).unwrap();
+        let mut writer = SafetensorsWriter::new(path.parent().unwrap()).unwrap();
         for (number, rows) in [64, 1, 8, 40, 40, 3, 128].into_iter().enumerate() {
             let value = |at: usize| ((at * 37 % 101) as f32 - 50.0) * 0.01;
             let bytes = |count: usize| -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use campana_pipeline::{EvaluateJob, Overwrite, check_differs, write_file};
+use campana_pipeline::{CommandFiles, EvaluateJob, Overwrite, write_file};
 use campana_quantize::Progress;
 use campana_report::inspect_page;
 use pyo3::prelude::*;
@@ -43,9 +43,10 @@ pub(crate) fn inspect_file(
 ) -> PyResult<String> {
     let bits = width("bits", bits)?;
     let inspection = job::run(py, threads, progress.as_ref(), |events, _| {
-        if let Some(page) = &page {
-            check_differs(&path, page)?;
-        }
+        CommandFiles::new()
+            .model("the input", &path)
+            .output("the page", page.as_deref())
+            .check()?;
         let inspection = campana_pipeline::inspect_file(&path, events)?;
         if let Some(page) = &page {
             let text = inspect_page(&inspection, bits);

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use campana_pipeline::Monitor;
+use campana_pipeline::{MAX_THREADS, Monitor, check_threads};
 use campana_quantize::Progress;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -133,11 +133,10 @@ pub(crate) fn run<T: Send>(
     work: impl FnOnce(&Events, usize) -> T + Send,
 ) -> PyResult<T> {
     let threads = match threads {
-        None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        Some(threads) => usize::try_from(threads)
-            .ok()
-            .filter(|&threads| threads > 0)
-            .ok_or_else(|| argument(format!("threads must be 1 or more, not {threads}")))?,
+        None => std::thread::available_parallelism()
+            .map_or(1, NonZeroUsize::get)
+            .min(MAX_THREADS),
+        Some(threads) => check_threads(threads).map_err(argument)?.get(),
     };
     let events = Events::default();
     let (sender, receiver) = channel();

@@ -57,7 +57,10 @@ impl Share {
     fn value(&self, name: &str) -> PyResult<f64> {
         match self {
             Self::Text(text) => parse_percent(text).map_err(|error| wrong(name, text, error)),
-            Self::Fraction(share) => Ok(*share),
+            Self::Fraction(share) if (0.0..1.0).contains(share) => Ok(*share),
+            Self::Fraction(share) => Err(argument(format!(
+                "{name} must be a share below 1 (0.01 is one percent), or a percentage as '1%', not {share}"
+            ))),
         }
     }
 }
@@ -191,11 +194,6 @@ impl Keywords {
             return Ok(None);
         };
         let most = share.value("max_drop")?;
-        if !(0.0..=1.0).contains(&most) {
-            return Err(argument(format!(
-                "max_drop must be a share from 0 to 1, or a percentage as '1%', not {most}"
-            )));
-        }
         let data = self.data.as_deref();
         Ok(Some(Bound::Drop { most, data }))
     }
@@ -230,6 +228,7 @@ impl Keywords {
             bound: self.bound()?,
             best_effort: self.best_effort,
             save_plan: saved_plan,
+            applied_plan: self.plan.as_deref().filter(|_| self.applies_plan()),
             resume: self.resume.as_deref(),
             ..QuantizeJob::new(input, output, options)
         })

@@ -354,7 +354,8 @@ def test_errors_have_classes(tmp_path):
 
 @pytest.mark.parametrize("wrong", [
     dict(bits=9), dict(bits=0), dict(bits=-1), dict(bits=9.5), dict(bits=float("nan")),
-    dict(max_size=0), dict(max_size=-5), dict(max_size="3 bits"), dict(max_drop=1.5), dict(max_drop="1"),
+    dict(max_size=0), dict(max_size=-5), dict(max_size="3 bits"), dict(max_drop=1.5), dict(max_drop=1), dict(max_drop=1.0),
+    dict(max_drop="1"), dict(max_size="60"), dict(threads=1025),
     dict(max_drop=0.1, max_size=1000), dict(bits=4, max_size=1000), dict(data=IMAGES), dict(best_effort=True),
     dict(rate=1.6, target="campana", bits=4), dict(activation_ranges="x"),
     dict(sparsity=0.5), dict(sparsity="50%", rate=1.6, target="campana"), dict(bits=10**6), dict(method="x"), dict(granularity="x"),

@@ -18,11 +18,13 @@
 extern crate alloc;
 
 mod element_type;
+mod fingerprint;
 mod group;
 mod limits;
 mod tensor;
 
 pub use element_type::ElementType;
+pub use fingerprint::Fingerprint;
 pub use group::{Granularity, GroupIndices, Partition};
 pub use limits::{Limits, MemoryBudget, MemoryExceeded};
 pub use tensor::{Tensor, TensorData};

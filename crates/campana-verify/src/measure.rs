@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use campana_onnx::Model;
-use tempfile::TempDir;
+use campana_onnx::{Model, Source};
 
 use crate::outcome::{Missing, Row, Verdict, Verification};
 use crate::runtime::SCRIPT;
@@ -34,6 +33,8 @@ pub struct Subject {
     pub threads: usize,
     /// Timed runs of each model in each runtime.
     pub runs: usize,
+    /// An empty folder for what the processes exchange; the caller removes it.
+    pub folder: PathBuf,
 }
 
 /// A worker that has its model loaded.
@@ -64,10 +65,9 @@ pub fn verify(
     inputs: &Inputs,
     go_on: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Verification, Error> {
-    let folder = TempDir::with_prefix("campana-verify-")
-        .map_err(|error| Error::io("write to", &std::env::temp_dir(), error))?;
-    write_floats(&folder.path().join("inputs"), &inputs.data)?;
-    let script = folder.path().join("worker.py");
+    let folder = &subject.folder;
+    write_floats(&folder.join("inputs"), &inputs.data)?;
+    let script = folder.join("worker.py");
     fs::write(&script, SCRIPT).map_err(|error| Error::io("write", &script, error))?;
     let mut step = |what: &str| {
         if go_on(what) {
@@ -97,8 +97,8 @@ pub fn verify(
             let job = Job {
                 runtime: runtime.to_string(),
                 model: model.to_owned(),
-                inputs: folder.path().join("inputs"),
-                outputs: folder.path().join(format!("{runtime}-{is_reference}")),
+                inputs: folder.join("inputs"),
+                outputs: folder.join(format!("{runtime}-{is_reference}")),
                 threads: subject.threads,
                 shape: inputs.shape.clone(),
             };
@@ -254,7 +254,12 @@ fn start(
         .file_of(&model)
         .ok_or_else(|| Start::Failed("there is no .tflite file of it".to_owned()))?;
     // From the disk to the cache, so that the first to load it is not the slowest.
-    fs::read(&job.model).map_err(|error| Start::Error(Error::io("read", &job.model, error)))?;
+    let read = Source::open(&job.model)
+        .and_then(|source| source.copy_to(source.span(), &mut std::io::sink()));
+    read.map_err(|error| {
+        let message = format!("cannot read '{}'", job.model.display());
+        Start::Error(Error::new(ErrorKind::Io, message).with_source(error))
+    })?;
     let file = job.model.clone();
     let mut worker = Worker::start(command, job).map_err(Start::Error)?;
     let refused = |refusal| match refusal {

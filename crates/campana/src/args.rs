@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use campana_design::Method;
 use campana_eval::Correction;
-use campana_pipeline::{parse_percent, parse_size};
+use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
 use campana_quantize::{MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
@@ -29,8 +29,8 @@ pub(crate) struct Args {
 /// Options of every command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// Threads to use [default: all cores]
-    #[arg(long, global = true, value_name = "N", display_order = 100)]
+    /// Threads to use, 1 to 1024 [default: all cores]
+    #[arg(long, global = true, value_name = "N", display_order = 100, value_parser = parse_threads)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout and nothing else there
     #[arg(long, global = true, display_order = 101)]
@@ -46,6 +46,7 @@ impl Global {
     pub(crate) fn thread_count(&self) -> usize {
         self.threads
             .map_or_else(rayon::current_num_threads, NonZeroUsize::get)
+            .min(MAX_THREADS)
     }
 }
 
@@ -107,7 +108,7 @@ pub(crate) struct Quantize {
     /// ONNX model; or weights alone: .safetensors (or its index.json), .pt, .pth, .npz or .npy,
     /// which become a .safetensors of codes and levels
     pub(crate) model: PathBuf,
-    /// Where to write the smaller model
+    /// Where to write the smaller model; - is the standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Bits of a weight's code: 1 to 8 (in depthwise networks auto gives small tensors more);
@@ -324,7 +325,7 @@ pub(crate) struct Bench {
 pub(crate) struct Pack {
     /// ONNX model, as campana quantize writes it or any other
     pub(crate) model: PathBuf,
-    /// Where to write the container
+    /// Where to write the container; - is the standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Overwrite the output where it exists
@@ -336,7 +337,7 @@ pub(crate) struct Pack {
 pub(crate) struct Unpack {
     /// Container that campana pack or campana quantize --target campana wrote
     pub(crate) container: PathBuf,
-    /// Where to write the ONNX model
+    /// Where to write the ONNX model; - is the standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// Overwrite the output where it exists

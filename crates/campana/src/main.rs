@@ -16,14 +16,34 @@ use clap::Parser;
 
 use args::{Args, Command};
 
+/// The exit status of an error.
+const FAILURE: u8 = 2;
+
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(args) {
+    let outcome = match Args::try_parse() {
+        Ok(args) => run(args),
+        Err(text) => return print_usage(&text),
+    };
+    interrupt::begin_to_end();
+    let outcome = outcome.and_then(|status| printer::finish().map(|()| status));
+    match outcome {
         Ok(status) => status,
         Err(error) => {
             printer::print_error(&error);
-            ExitCode::from(2)
+            ExitCode::from(FAILURE)
         }
+    }
+}
+
+/// Help, the version, or what is wrong with the arguments.
+fn print_usage(text: &clap::Error) -> ExitCode {
+    let status = ExitCode::from(u8::try_from(text.exit_code()).unwrap_or(FAILURE));
+    match text.print() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            printer::print_error(&printer::unwritten(error));
+            ExitCode::from(FAILURE)
+        }
+        _ => status,
     }
 }
 

@@ -1,9 +1,13 @@
 //! What people read: tables, sizes, errors.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use anstyle::{AnsiColor, Style};
-use campana_pipeline::{PackReport, SYNTHETIC_IMAGES};
+use anstyle::{AnsiColor, Reset, Style};
+use campana_pipeline::{PackReport, SYNTHETIC_IMAGES, is_stdout};
 use campana_quantize::TensorReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
 use campana_report::thousands;
@@ -14,10 +18,153 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 /// Lines above, below and under the header only.
 const TABLE_STYLE: TableStyle = UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
 
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default().bold();
-const BAD: Style = AnsiColor::Red.on_default().bold();
+const BOLD: Mark = Mark('\u{fdd0}');
+const DIM: Mark = Mark('\u{fdd1}');
+const GOOD: Mark = Mark('\u{fdd2}');
+const BAD: Mark = Mark('\u{fdd3}');
+
+/// Ends a style.
+const PLAIN: char = '\u{fdd4}';
+
+/// A style within text, as a character that no text holds, until the text is
+/// printed: what comes from files cannot be told from our own escape
+/// sequences otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark(char);
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_char(if f.alternate() { PLAIN } else { self.0 })
+    }
+}
+
+impl Mark {
+    fn style(mark: char) -> Option<Style> {
+        Some(match Self(mark) {
+            BOLD => Style::new().bold(),
+            DIM => Style::new().dimmed(),
+            GOOD => AnsiColor::Green.on_default().bold(),
+            BAD => AnsiColor::Red.on_default().bold(),
+            _ => return None,
+        })
+    }
+}
+
+/// What was said, until the command ends.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+/// Whether an output goes to the standard output, so that text does not.
+static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Says a line of the command's result.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::printer::say_line(format_args!($($text)*)) };
+}
+
+/// Says a line beside the command's result, at once.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::printer::note_line(format_args!($($text)*)) };
+}
+
+pub(crate) use {note, say};
+
+/// See the macro.
+pub(crate) fn say_line(text: std::fmt::Arguments<'_>) {
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = writeln!(said, "{text}");
+}
+
+/// See the macro. A standard error that takes nothing is no error.
+pub(crate) fn note_line(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr(), "{}", shown(&text.to_string()));
+}
+
+/// Prints what was said, at the end of a command.
+///
+/// # Errors
+///
+/// Where the standard output does not take it.
+pub(crate) fn finish() -> anyhow::Result<()> {
+    let said = std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner));
+    let shown = shown(&said);
+    if IS_STDOUT_TAKEN.load(Ordering::Relaxed) {
+        let _ = anstream::stderr().write_all(shown.as_bytes());
+        return Ok(());
+    }
+    print(&mut anstream::stdout().lock(), shown.as_bytes())
+}
+
+/// Where one of these outputs goes to the standard output, text goes to the
+/// standard error.
+///
+/// # Errors
+///
+/// Where JSON is to be printed too.
+pub(crate) fn make_way(outputs: &[Option<&Path>], json: bool) -> anyhow::Result<()> {
+    if outputs.iter().flatten().any(|output| is_stdout(output)) {
+        anyhow::ensure!(
+            !json,
+            "--json prints on the standard output, where an output goes already; name a file for it"
+        );
+        IS_STDOUT_TAKEN.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Prints bytes on the standard output as they are.
+///
+/// # Errors
+///
+/// Where it does not take them.
+pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    print(&mut io::stdout().lock(), bytes)
+}
+
+fn print(out: &mut dyn io::Write, bytes: &[u8]) -> anyhow::Result<()> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // A reader such as `head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(unwritten),
+    }
+}
+
+/// The error of a standard output that takes nothing more.
+pub(crate) fn unwritten(error: io::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot write to the standard output: {error}")
+}
+
+/// Text as a terminal may get it: styles for their marks, and escapes for
+/// control characters, which names from files may hold.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match Mark::style(char) {
+            Some(style) => shown.push_str(&style.render().to_string()),
+            None if char == PLAIN => shown.push_str(&Reset.render().to_string()),
+            None if char == '\n' => shown.push(char),
+            None => push_visible(char, &mut shown),
+        }
+    }
+    shown
+}
+
+/// A name on one line, its control characters escaped.
+pub(crate) fn visible(name: &str) -> String {
+    let mut visible = String::with_capacity(name.len());
+    name.chars()
+        .for_each(|char| push_visible(char, &mut visible));
+    visible
+}
+
+/// Control characters, and those that turn the direction of text.
+fn push_visible(char: char, text: &mut String) {
+    let turns = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if char.is_control() || turns {
+        text.extend(char.escape_default());
+    } else {
+        text.push(char);
+    }
+}
 
 /// An error and its causes, on stderr.
 pub(crate) fn print_error(error: &anyhow::Error) {
@@ -30,18 +177,26 @@ pub(crate) fn print_error(error: &anyhow::Error) {
             let _ = write!(message, "\n  because {cause}");
         }
     }
-    anstream::eprintln!("{BAD}error:{BAD:#} {message}");
+    note!("{BAD}error:{BAD:#} {message}");
 }
 
 /// One JSON object on stdout.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    anstream::println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    // JSON itself escapes the control characters of ASCII alone.
+    let mut text = String::new();
+    for char in serde_json::to_string(value)?.chars() {
+        match char {
+            '\u{7f}'..='\u{9f}' => write!(text, "\\u{:04x}", u32::from(char))?,
+            _ => text.push(char),
+        }
+    }
+    text.push('\n');
+    print_bytes(text.as_bytes())
 }
 
 /// What the table below is about.
 pub(crate) fn print_heading(text: &str) {
-    anstream::println!("\n{BOLD}{text}{BOLD:#}");
+    say!("\n{BOLD}{text}{BOLD:#}");
 }
 
 /// The table of `campana inspect`.
@@ -75,16 +230,16 @@ pub(crate) fn print_inspection(inspection: &Inspection) {
         row.extend(
             ["2", "3", "4", "8"].map(|bits| format!("{:.1}", tensor.predicted_sqnr_db[bits])),
         );
-        table.add_row(row);
+        add_row(&mut table, row);
     }
-    anstream::println!("{table}");
-    anstream::println!(
+    say!("{table}");
+    say!(
         "{BOLD}{}{BOLD:#}: {} weights in {} tensors",
         inspection.model,
         thousands(inspection.weights),
         inspection.tensors.len(),
     );
-    anstream::println!(
+    say!(
         "{DIM}D: largest distance between the distribution of the weights and the fitted density's (0 = equal); the \
          smaller one names the family.\nOutliers: beyond {OUTLIER_DEVIATIONS} standard deviations. SQNR: signal to \
          quantization noise that the family's optimal quantizer predicts, one per tensor; 6 dB more halve the \
@@ -125,20 +280,20 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
                     .unwrap_or_default(),
             );
         }
-        table.add_row(row);
+        add_row(&mut table, row);
     }
     if !quantized.is_empty() {
-        anstream::println!("{table}");
+        say!("{table}");
     }
     for line in kept_lines(&kept) {
-        anstream::println!("{DIM}{line}{DIM:#}");
+        say!("{DIM}{line}{DIM:#}");
     }
     print_sizes(
         [&report.input, &report.output],
         [report.input_bytes, report.output_bytes],
     );
     if !quantized.is_empty() {
-        anstream::println!(
+        say!(
             "{} weights at {:.2} bits each, SQNR {} dB, in {:.2} s",
             thousands(report.weights),
             report.bits_per_weight,
@@ -146,9 +301,9 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             report.elapsed_s,
         );
         if let Some(zeros) = report.zeros {
-            anstream::println!("{} of the weights are zero", percent(zeros));
+            say!("{} of the weights are zero", percent(zeros));
         }
-        anstream::println!("{}", correction_line(report));
+        say!("{}", correction_line(report));
     }
     if let Some(allocation) = &report.allocation {
         print_allocation(allocation);
@@ -163,14 +318,14 @@ fn print_allocation(allocation: &AllocationReport) {
         divergence,
         ..
     } = allocation;
-    anstream::println!(
+    say!(
         "Widths chosen for {bound}: sensitivities {sensitivities}, divergence {divergence:.1e} in all"
     );
     if let Some(drop) = &allocation.drop {
-        anstream::println!("{}", drop_line(drop));
+        say!("{}", drop_line(drop));
     }
     if !allocation.met {
-        anstream::println!("{BAD}The bound is not met{BAD:#}: this is the best that was found.");
+        say!("{BAD}The bound is not met{BAD:#}: this is the best that was found.");
     }
 }
 
@@ -205,7 +360,7 @@ pub(crate) fn print_packed(report: &PackReport) {
 
 /// Names and sizes of an input and an output.
 fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
-    anstream::println!(
+    say!(
         "{BOLD}{input}{BOLD:#} {} bytes -> {BOLD}{output}{BOLD:#} {} bytes: {GOOD}{}{GOOD:#} of the size",
         thousands(before),
         thousands(after),
@@ -268,6 +423,12 @@ pub(crate) fn new_table(text: &[&str], numbers: &[&str]) -> Table {
     table
 }
 
+/// Adds a row; what names hold of control characters is escaped.
+pub(crate) fn add_row(table: &mut Table, cells: impl IntoIterator<Item = String>) {
+    let cells = cells.into_iter().map(|cell| visible(&cell));
+    table.add_row(cells.collect::<Vec<_>>());
+}
+
 fn shape(dims: &[usize]) -> String {
     dims.iter()
         .map(ToString::to_string)
@@ -285,4 +446,25 @@ pub(crate) fn decibels(value: f64) -> String {
 
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_of_names_are_escaped() {
+        let name = "a\x1b]0;title\x07\n\u{9b}31m\u{202e}é";
+        let expected = "a\\u{1b}]0;title\\u{7}\\n\\u{9b}31m\\u{202e}é";
+        assert_eq!(visible(name), expected);
+        assert_eq!(shown(&visible(name)), expected);
+        assert_eq!(shown("a\x1b[31m\nb"), "a\\u{1b}[31m\nb");
+    }
+
+    #[test]
+    fn our_own_styles_stay() {
+        let text = shown(&format!("{BOLD}net{BOLD:#}"));
+        let (bold, reset) = (Style::new().bold().render(), Reset.render());
+        assert_eq!(text, format!("{bold}net{reset}"));
+    }
 }

@@ -5,6 +5,7 @@ use campana_quantize::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::interrupt;
+use crate::printer::{note, visible};
 
 /// Shows how many weights are quantized, and passes Ctrl-C on.
 pub(crate) struct Bar(ProgressBar);
@@ -28,7 +29,7 @@ impl Progress for Bar {
 
     fn tensor_done(&self, name: &str, weights: u64) {
         self.0.inc(weights);
-        self.0.set_message(name.to_owned());
+        self.0.set_message(visible(name));
     }
 
     fn is_cancelled(&self) -> bool {
@@ -38,8 +39,7 @@ impl Progress for Bar {
 
 impl Monitor for Bar {
     fn image_skipped(&self, name: &str, reason: &str) {
-        self.0
-            .suspend(|| anstream::eprintln!("skipped {name}: {reason}"));
+        self.0.suspend(|| note!("skipped {name}: {reason}"));
     }
 }
 

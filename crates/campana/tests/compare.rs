@@ -83,8 +83,16 @@ fn a_comparison_is_printed_written_and_resumed() {
     assert_eq!(read("rows.csv").lines().count(), 5);
     assert!(read("page.html").starts_with("<!DOCTYPE html>"));
 
-    // The last line was cut off: three rows are left.
+    // A result that was changed is refused.
     let mut journal = read("journal");
+    let top1 = journal.find("\"top1\":0").unwrap();
+    let changed = journal[..top1].to_owned() + "\"top1\":7" + &journal[top1 + 8..];
+    fs::write(folder.join("journal"), changed).unwrap();
+    let refused = compare(folder, &outputs);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("checksum"), "{}", refused.stderr);
+
+    // The last line was cut off: three rows are left.
     journal.truncate(journal.len() - 10);
     fs::write(folder.join("journal"), journal).unwrap();
     let second = compare(folder, &outputs);
@@ -179,7 +187,7 @@ fn bad_arguments_are_errors() {
         (["--methods", "best"], "not a method"),
         (["--bits", "9"], "1..=8"),
         (["--limit", "0"], "limit"),
-        (["--resume", "notes"], "another kind of file"),
+        (["--resume", "notes"], "no journal of a comparison"),
         (["--csv", "missing/rows.csv"], "missing"),
         (["--data", "missing.bin"], "missing.bin"),
     ] {

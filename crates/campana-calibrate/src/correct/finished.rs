@@ -4,12 +4,10 @@
 //! correction, the images and the layer: a key is made of all of these, and a
 //! layer that was kept under the same key need not be solved again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
 use campana_ir::graph::Graph;
 use campana_quantize::{Error, QuantizedModel};
-use campana_tensor::TensorData;
+use campana_tensor::Fingerprint;
 use serde::{Deserialize, Serialize};
 
 use crate::correct::rounding::Rounding;
@@ -118,67 +116,64 @@ impl FinishedLayer {
     }
 }
 
-/// What all layers of a correction follow from.
+/// What all layers of a correction follow from. Stable, as journals outlive
+/// the program: one of another version has other keys because the version
+/// counts, never because the standard library hashes otherwise.
 pub(super) fn key_of_correction(
     graph: &Graph,
     quantized: &QuantizedModel<'_>,
     samples: &Samples,
     rounding: Rounding,
 ) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{rounding:?} {:?} {:?}", quantized.target, graph.nodes).hash(&mut hasher);
+    let mut key = Fingerprint::default();
+    key.bytes(env!("CARGO_PKG_VERSION").as_bytes());
+    let what = format!("{rounding:?} {:?} {:?}", quantized.target, graph.nodes);
+    key.bytes(what.as_bytes());
     let mut constants: Vec<_> = graph.constants.iter().collect();
     constants.sort_by_key(|(name, _)| *name);
     for (name, tensor) in constants {
-        name.hash(&mut hasher);
-        if let TensorData::F32(values) = tensor.data() {
-            hash_floats(values, &mut hasher);
-        }
+        key.bytes(name.as_bytes());
+        key.tensor(tensor.data());
     }
     for outcome in &quantized.tensors {
-        outcome.tensor.name.hash(&mut hasher);
+        key.bytes(outcome.tensor.name.as_bytes());
         if let Some(tensor) = &outcome.quantized {
-            tensor.packed.hash(&mut hasher);
-            hash_floats(tensor.tables.values(), &mut hasher);
+            key.bytes(&tensor.packed);
+            key.floats(tensor.tables.values());
             for (values, _) in [&tensor.scale, &tensor.shift].into_iter().flatten() {
-                hash_floats(values, &mut hasher);
+                key.floats(values);
             }
         }
     }
     match samples {
         Samples::Synthetic { size, scale } => {
-            size.hash(&mut hasher);
+            key.bytes(format!("{size:?}").as_bytes());
             match scale {
                 InputScale::Unknown => {}
                 InputScale::Normalized { mean, std } => {
-                    hash_floats(mean, &mut hasher);
-                    hash_floats(std, &mut hasher);
+                    key.floats(mean);
+                    key.floats(std);
                 }
-                InputScale::Range(range) => hash_floats(range, &mut hasher),
+                InputScale::Range(range) => key.floats(range),
             }
         }
         Samples::Arrays(arrays) => {
             for (name, array) in arrays {
-                (name, array.shape(), format!("{:?}", array.data())).hash(&mut hasher);
+                key.bytes(name.as_bytes());
+                key.bytes(format!("{:?} {:?}", array.shape(), array.data()).as_bytes());
             }
         }
         Samples::Images { shape, data } => {
-            shape.hash(&mut hasher);
-            hash_floats(data, &mut hasher);
+            key.bytes(format!("{shape:?}").as_bytes());
+            key.floats(data);
         }
     }
-    hasher.finish()
+    key.value()
 }
 
 /// What a layer follows from.
 pub(super) fn key_of_layer(correction: u64, name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (correction, name).hash(&mut hasher);
-    hasher.finish()
-}
-
-fn hash_floats(values: &[f32], hasher: &mut DefaultHasher) {
-    for value in values {
-        hasher.write_u32(value.to_bits());
-    }
+    let mut key = Fingerprint::from_value(correction);
+    key.bytes(name.as_bytes());
+    key.value()
 }

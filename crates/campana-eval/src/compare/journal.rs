@@ -24,28 +24,25 @@ impl CompareJournal {
         }
     }
 
-    /// The first line, with its end.
-    pub fn first_line(&self) -> String {
-        line(self)
+    /// The first record.
+    pub fn first_record(&self) -> String {
+        record(self)
     }
 
-    /// The line of a row, with its end.
-    pub fn row_line(row: &CompareRow) -> String {
-        line(row)
+    /// The record of a row.
+    pub fn row_record(row: &CompareRow) -> String {
+        record(row)
     }
 
-    /// The rows of a journal and the length of its complete lines: a last
-    /// line without an end was interrupted and does not count.
+    /// The rows in the records of a journal.
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] where the text is no journal, or that of another
-    /// model, version, dataset or limit.
-    pub fn read(&self, text: &str) -> Result<(Vec<CompareRow>, usize), Error> {
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut lines = text[..complete].lines().enumerate();
-        let Some((_, first)) = lines.next() else {
-            return Ok((Vec::new(), 0));
+    /// [`Error::Argument`] where they are no rows, or those of another model,
+    /// version, dataset or limit.
+    pub fn rows(&self, records: &[String]) -> Result<Vec<CompareRow>, Error> {
+        let Some((first, rows)) = records.split_first() else {
+            return Ok(Vec::new());
         };
         let mismatch = |expected: &str, found: String| Error::Argument {
             name: "journal",
@@ -70,22 +67,20 @@ impl CompareJournal {
                 ),
             ));
         }
-        let rows = lines.map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| {
+        let row = |(index, row): (usize, &String)| {
+            serde_json::from_str(row).map_err(|error| {
                 mismatch(
                     "a result in each line",
-                    format!("in line {}: {error}", index + 1),
+                    format!("in line {}: {error}", index + 2),
                 )
             })
-        });
-        Ok((rows.collect::<Result<_, _>>()?, complete))
+        };
+        rows.iter().enumerate().map(row).collect()
     }
 }
 
-fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("plain values have a JSON form");
-    line.push('\n');
-    line
+fn record(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain values have a JSON form")
 }
 
 #[cfg(test)]
@@ -93,46 +88,38 @@ mod tests {
     use super::super::tests::row;
     use super::*;
 
-    fn written() -> String {
+    fn written() -> Vec<String> {
         let rows = [row("ks", 2, 50, Some(0.1)), row("kmeans", 4, 90, None)];
-        let lines: String = rows.iter().map(CompareJournal::row_line).collect();
-        CompareJournal::new(7).first_line() + &lines
+        let rows = rows.iter().map(CompareJournal::row_record);
+        [CompareJournal::new(7).first_record()]
+            .into_iter()
+            .chain(rows)
+            .collect()
     }
 
     #[test]
     fn a_journal_gives_its_rows_back() {
-        let text = written();
-        let (rows, len) = CompareJournal::new(7).read(&text).unwrap();
-        assert_eq!(len, text.len());
+        let rows = CompareJournal::new(7).rows(&written()).unwrap();
         assert_eq!(
             rows,
             [row("ks", 2, 50, Some(0.1)), row("kmeans", 4, 90, None)]
         );
-        assert_eq!(CompareJournal::new(7).read("").unwrap(), (Vec::new(), 0));
-    }
-
-    #[test]
-    fn an_interrupted_line_does_not_count() {
-        let text = written();
-        for cut in 1..20 {
-            let (rows, len) = CompareJournal::new(7)
-                .read(&text[..text.len() - cut])
-                .unwrap();
-            assert_eq!(rows.len(), 1);
-            assert!(text[..len].ends_with('\n'));
-        }
+        assert_eq!(CompareJournal::new(7).rows(&[]).unwrap(), []);
     }
 
     #[test]
     fn a_journal_of_something_else_is_refused() {
-        let broken = written().replace("\"bits\":2", "\"bits\":300");
-        for (text, said) in [
-            (written().replace("0007", "0008"), "fingerprint"),
-            ("method,bits\n".to_owned(), "another kind of file"),
-            (broken, "line 2"),
+        let changed = |from: &str, to: &str| -> Vec<String> {
+            let records = written();
+            records.iter().map(|r| r.replace(from, to)).collect()
+        };
+        for (records, said) in [
+            (changed("0007", "0008"), "fingerprint"),
+            (vec!["method,bits".to_owned()], "another kind of file"),
+            (changed("\"bits\":2", "\"bits\":300"), "line 2"),
         ] {
-            let message = CompareJournal::new(7).read(&text).unwrap_err().to_string();
-            assert!(message.contains(said), "{message}");
+            let message = CompareJournal::new(7).rows(&records).unwrap_err();
+            assert!(message.to_string().contains(said), "{message}");
         }
     }
 }

@@ -392,7 +392,7 @@ mod folders {
         expect_error(
             Dataset::open(Path::new("no/such/folder")),
             ErrorKind::Io,
-            "cannot read no/such/folder",
+            "cannot read 'no/such/folder'",
         );
     }
 }

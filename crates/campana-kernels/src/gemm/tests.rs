@@ -196,3 +196,40 @@ fn grids_whose_extent_overflows_are_refused() {
     assert_eq!(RowRuns::new(&[usize::MAX], 2).reach(), None);
     assert_eq!(RowRuns::new(&[0; 4], usize::MAX / 2).count(), None);
 }
+
+#[test]
+fn sums_do_not_depend_on_the_number_of_threads() {
+    let depth = 150;
+    for level in Level::available() {
+        for rows in [1, 7, 25, 49, 97] {
+            for columns in [8, 24, 100] {
+                let a = noise(rows * depth, 1);
+                let b = noise(depth * columns, 2);
+                let packed = PackedMatrix::pack(depth, columns, |r, c| b[r * columns + c]);
+                let product = |threads: usize| {
+                    let mut output = vec![f32::NAN; rows * columns];
+                    gemm(
+                        level,
+                        &ThreadPool::new(threads),
+                        &a,
+                        Grid::rows(rows, depth),
+                        RowRuns::contiguous(depth),
+                        &packed,
+                        Epilogue::NONE,
+                        &mut output,
+                        Grid::rows(rows, columns),
+                    );
+                    output
+                };
+                let one = product(1);
+                for threads in [2, 3, 7, 13] {
+                    let name = level.name();
+                    assert!(
+                        product(threads) == one,
+                        "{name} {rows}x{columns}, {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -68,7 +68,7 @@ def quantize(
       in depthwise networks ``"auto"`` gives small tensors more); or,
       as a float (3.2, 3.0), the average that is stored for a weight, every tensor then getting the bits it needs.
     - ``max_size``: the largest size of the output, in bytes or as ``"3MB"``; every tensor gets the bits it needs.
-    - ``max_drop``: the smallest output that loses at most this much top-1 accuracy, as a share of 1 or as ``"1%"``;
+    - ``max_drop``: the smallest output that loses at most this much top-1 accuracy, as a share below 1 or as ``"1%"``;
       measured on ``data``, a path of labelled images, else estimated.
     - ``best_effort``: whether to write the best that is found where a bound cannot be met, and only warn.
     - ``plan``: a path; with a bound, what became of each tensor is written there; without, read from there and applied.

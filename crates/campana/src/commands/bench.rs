@@ -2,17 +2,17 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::{Network, NodeTime, Preprocessing};
-use campana_pipeline::{OutputFile, Overwrite, check_differs, sidecar_or};
+use campana_pipeline::{CommandFiles, OutputFile, Overwrite, sidecar_or};
 use campana_report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
 
 use crate::args::{Bench, Global};
 use crate::interrupt;
-use crate::printer::{self, percent};
+use crate::printer::{self, percent, say};
 use crate::progress::Bar;
 
 /// Runs before the timed ones.
@@ -28,9 +28,13 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
         .flatten()
         .map(std::path::PathBuf::as_path)
         .collect();
+    printer::make_way(&[args.html.as_deref()], global.json)?;
     let monitor = Bar::new();
     let page = page_file(args, &paths, &monitor)?;
     let alone = std::env::var_os(ALONE);
+    if alone.is_some() {
+        end_with_stdin();
+    }
     let reference = alone.as_deref().map(Path::new);
     let reference = reference.or(args.reference.as_deref());
     let threads = global.thread_count();
@@ -100,9 +104,9 @@ fn page_file<'a>(
     let Some(html) = &args.html else {
         return Ok(None);
     };
-    for model in models {
-        check_differs(model, html)?;
-    }
+    let files = CommandFiles::new().output("the page", html.as_path());
+    let read = |files: CommandFiles, model: &&Path| files.model("the model", model);
+    models.iter().fold(files, read).check()?;
     let overwrite = Overwrite::from_force(args.force);
     Ok(Some(OutputFile::create(html, overwrite, monitor)?))
 }
@@ -189,15 +193,21 @@ fn pattern(len: usize) -> Vec<f32> {
 
 /// Peak memory of another process of this program that runs the model alone.
 fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>> {
-    let output = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(std::env::current_exe()?)
         .arg("bench")
         .arg(model)
         .args(["--json", "--runs", "3"])
         .args(["--batch", &args.batch.to_string()])
         .args(["--threads", &threads.to_string()])
         .env(ALONE, args.reference.as_ref().unwrap_or(&args.model))
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .context("cannot start a process to measure memory")?;
+    // Held open: it ends when this process does.
+    let _stdin = child.stdin.take();
+    let output = child.wait_with_output()?;
     if !output.status.success() {
         bail!(
             "measuring memory failed: {}",
@@ -206,6 +216,15 @@ fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>>
     }
     let report: BenchReport = serde_json::from_slice(&output.stdout)?;
     Ok(report.models.first().and_then(|model| model.peak_rss_bytes))
+}
+
+/// Ends this process when its standard input does: when the process that
+/// started it is gone.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(2);
+    });
 }
 
 /// The largest resident memory of this process so far, as Linux tells it.
@@ -228,32 +247,35 @@ fn print_layers(model: &BenchModel, peak: &BenchPeak) {
     );
     let total: f64 = layers.iter().map(|layer| layer.median_ms).sum();
     for layer in layers {
-        table.add_row([
-            layer.node.clone(),
-            layer.op.clone(),
-            format!("{:.4}", layer.median_ms),
-            percent(layer.median_ms / total),
-            layer
-                .gops
-                .map(|gops| format!("{gops:.1}"))
-                .unwrap_or_default(),
-            layer.peak_share.map(percent).unwrap_or_default(),
-            match (layer.gops, layer.on_codes) {
-                (None, _) => "",
-                (_, true) => "integers",
-                (_, false) => "floats",
-            }
-            .to_owned(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                layer.node.clone(),
+                layer.op.clone(),
+                format!("{:.4}", layer.median_ms),
+                percent(layer.median_ms / total),
+                layer
+                    .gops
+                    .map(|gops| format!("{gops:.1}"))
+                    .unwrap_or_default(),
+                layer.peak_share.map(percent).unwrap_or_default(),
+                match (layer.gops, layer.on_codes) {
+                    (None, _) => "",
+                    (_, true) => "integers",
+                    (_, false) => "floats",
+                }
+                .to_owned(),
+            ],
+        );
     }
-    anstream::println!("{table}");
+    say!("{table}");
     let reached = model.peak_share().map_or_else(String::new, |share| {
         format!(
             "; convolutions and fully connected layers together reach {} of it",
             percent(share)
         )
     });
-    anstream::println!(
+    say!(
         "measured peak: {:.1} GOPS on integers, {:.1} on floats{reached}",
         peak.integer_gops,
         peak.float_gops,
@@ -272,22 +294,25 @@ fn print(report: &BenchReport) {
         ],
     );
     for model in &report.models {
-        table.add_row([
-            model.model.clone(),
-            format!("{:.3}", model.median_ms),
-            format!("{:.3}", model.p95_ms),
-            format!("{:.3}", model.min_ms),
-            model.peak_rss_bytes.map(thousands).unwrap_or_default(),
-            thousands(model.weight_bytes as u64),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                model.model.clone(),
+                format!("{:.3}", model.median_ms),
+                format!("{:.3}", model.p95_ms),
+                format!("{:.3}", model.min_ms),
+                model.peak_rss_bytes.map(thousands).unwrap_or_default(),
+                thousands(model.weight_bytes as u64),
+            ],
+        );
     }
-    anstream::println!("{table}");
+    say!("{table}");
     if let Some(peak) = &report.peak {
         for model in &report.models {
             print_layers(model, peak);
         }
     }
-    anstream::println!(
+    say!(
         "batch {}, {} threads; memory in bytes",
         report.batch,
         report.threads

@@ -1,7 +1,6 @@
 //! `campana compare`: what each method costs at each width.
 
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::{
@@ -9,14 +8,14 @@ use campana_eval::{
     Experiment, compare_csv, compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
-use campana_pipeline::{Journal, OutputFile, Overwrite, check_differs, sample_images, sidecar};
+use campana_pipeline::{CommandFiles, Journal, OutputFile, Overwrite, sample_images, sidecar};
 use campana_report::{CompareReport, compare_page, thousands};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::args::{Compare, Global, Methods};
 use crate::interrupt;
-use crate::printer::{self, decibels};
+use crate::printer::{self, decibels, note, say};
 use crate::progress::Bar;
 
 #[derive(Serialize)]
@@ -34,17 +33,30 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     if args.calibrate.is_none() && designs.iter().any(is_calibrated) {
         bail!("a method with +calibrated needs images: name them with --calibrate PATH");
     }
+    CommandFiles::new()
+        .model("the input", &args.model)
+        .images("the data", args.data.as_path())
+        .images("the calibration data", args.calibrate.as_deref())
+        .output("the CSV file", args.csv.as_deref())
+        .output("the page", args.html.as_deref())
+        .output("the tables", args.markdown.as_deref())
+        .output("the journal", args.resume.as_deref())
+        .check()?;
+    let outputs = [&args.csv, &args.html, &args.markdown].map(Option::as_deref);
+    printer::make_way(&outputs, global.json)?;
     // Refuse what cannot be written before working for it.
     let overwrite = Overwrite::from_force(args.force);
     let monitor = Bar::new();
     let create = |path: &Option<std::path::PathBuf>| -> Result<_> {
         let Some(path) = path else { return Ok(None) };
-        check_differs(&args.model, path)?;
-        check_differs(&args.data, path)?;
         Ok(Some(OutputFile::create(path, overwrite, &monitor)?))
     };
     let (csv, html) = (create(&args.csv)?, create(&args.html)?);
     let markdown = create(&args.markdown)?;
+
+    let journal = args.resume.as_deref();
+    let journal = journal.map(|path| Journal::read(path, "journal of a comparison"));
+    let journal = journal.transpose()?;
 
     let sidecar = sidecar(&args.model)?;
     let model = Model::open(&args.model)
@@ -76,10 +88,10 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
         experiment.calibrate(sample_images(&args.model, data, count, threads, &monitor)?);
     }
     for failure in experiment.failures() {
-        anstream::eprintln!("skipped {}: {}", failure.name, failure.error);
+        note!("skipped {}: {}", failure.name, failure.error);
     }
-    let mut finished = match &args.resume {
-        Some(path) => Finished::open(path, args, &experiment)?,
+    let mut finished = match journal {
+        Some(journal) => Finished::open(journal, &experiment)?,
         None => Finished::default(),
     };
     let rows = measure(&mut experiment, &designs, &mut finished)?;
@@ -171,7 +183,7 @@ fn measure(
     }
     bar.finish_and_clear();
     if taken > 0 {
-        anstream::eprintln!("{taken} of {} rows are taken from the journal", rows.len());
+        note!("{taken} of {} rows are taken from the journal", rows.len());
     }
     Ok(rows)
 }
@@ -184,27 +196,15 @@ struct Finished {
 }
 
 impl Finished {
-    fn open(path: &Path, args: &Compare, experiment: &Experiment<'_>) -> Result<Self> {
-        let name = path.display().to_string();
-        check_differs(&args.model, path)?;
-        check_differs(&args.data, path)?;
-        for output in [&args.csv, &args.html, &args.markdown]
-            .into_iter()
-            .flatten()
-        {
-            if output == path {
-                bail!("the journal '{name}' is also an output; name another file");
-            }
-        }
-        let text = Journal::read(path)?;
+    fn open(mut journal: Journal, experiment: &Experiment<'_>) -> Result<Self> {
         let header = CompareJournal::new(experiment.fingerprint());
-        if !text.is_empty() && !text.contains('\n') {
-            bail!("'{name}' is no journal of a comparison; name another file");
+        let rows = header
+            .rows(journal.records())
+            .with_context(|| format!("cannot use the journal '{}'", journal.name()))?;
+        if journal.records().is_empty() {
+            journal.append(&header.first_record())?;
         }
-        let (rows, len) = header
-            .read(&text)
-            .with_context(|| format!("cannot use the journal '{name}'"))?;
-        let journal = Journal::go_on(path, len, &header.first_line())?;
+        interrupt::advise_journal(journal.name().as_ref());
         Ok(Self {
             rows,
             journal: Some(journal),
@@ -213,7 +213,7 @@ impl Finished {
 
     fn append(&mut self, row: &CompareRow) -> Result<()> {
         if let Some(journal) = &mut self.journal {
-            journal.append(&CompareJournal::row_line(row))?;
+            journal.append(&CompareJournal::row_record(row))?;
         }
         Ok(())
     }
@@ -221,10 +221,9 @@ impl Finished {
     /// What an interrupted user can do.
     fn explain(&self, error: campana_eval::Error) -> anyhow::Error {
         match (&self.journal, &error) {
-            (Some(journal), campana_eval::Error::Interrupted) => anyhow::anyhow!(
-                "interrupted; the same command goes on where it stopped, from the journal '{}'",
-                journal.name()
-            ),
+            (Some(journal), campana_eval::Error::Interrupted) => {
+                anyhow::anyhow!(interrupt::advise_journal(journal.name().as_ref()))
+            }
             _ => error.into(),
         }
     }
@@ -249,25 +248,28 @@ fn print(report: &CompareReport) {
             .unwrap_or_default()
     };
     for (row, front) in report.rows.iter().zip(pareto_front(&report.rows)) {
-        table.add_row([
-            row.method.clone(),
-            row.bits.to_string(),
-            row.granularity.clone(),
-            format!("{:.3e}", row.mse),
-            decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
-            format!("{:.2}", row.bits_per_weight),
-            thousands(row.output_bytes),
-            share(row.top1),
-            share(row.agreement),
-            if front { "*" } else { "" }.to_owned(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                row.method.clone(),
+                row.bits.to_string(),
+                row.granularity.clone(),
+                format!("{:.3e}", row.mse),
+                decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
+                format!("{:.2}", row.bits_per_weight),
+                thousands(row.output_bytes),
+                share(row.top1),
+                share(row.agreement),
+                if front { "*" } else { "" }.to_owned(),
+            ],
+        );
     }
-    anstream::println!("{table}");
+    say!("{table}");
     let reference = match report.reference_top1 {
         Some(top1) => format!("float top-1 {:.2} %", 100.0 * top1),
         None => "no labels".to_owned(),
     };
-    anstream::println!(
+    say!(
         "{} images, {reference}. Agreement: how often the answer is the float model's. *: no other row is smaller and \
          at least as accurate.",
         thousands(report.images)

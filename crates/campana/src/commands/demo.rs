@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::args::{Demo, Global};
 use crate::interrupt;
-use crate::printer::{self, decibels, percent};
+use crate::printer::{self, decibels, percent, say};
 use crate::progress::Bar;
 
 /// ResNet-8 for CIFAR-10, trained for this project by tools/fixture.
@@ -202,21 +202,24 @@ fn print(folder: &Path, images: usize, report: &DemoReport) {
         ],
     );
     for row in &report.rows {
-        table.add_row([
-            row.name.clone(),
-            thousands(row.bytes),
-            percent(row.bytes as f64 / float_bytes),
-            format!("{:.2}", row.bits_per_weight),
-            decibels(row.sqnr_db),
-            row.top1.map(percent).unwrap_or_default(),
-            row.agreement.map(percent).unwrap_or_default(),
-            row.median_ms
-                .map(|ms| format!("{ms:.2}"))
-                .unwrap_or_default(),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                row.name.clone(),
+                thousands(row.bytes),
+                percent(row.bytes as f64 / float_bytes),
+                format!("{:.2}", row.bits_per_weight),
+                decibels(row.sqnr_db),
+                row.top1.map(percent).unwrap_or_default(),
+                row.agreement.map(percent).unwrap_or_default(),
+                row.median_ms
+                    .map(|ms| format!("{ms:.2}"))
+                    .unwrap_or_default(),
+            ],
+        );
     }
-    anstream::println!("\n{table}");
-    anstream::println!(
+    say!("\n{table}");
+    say!(
         "Top-1: how often the likeliest class is the right one, on {images} test images (standard error 1.5 points); \
          same answer: how often it is the float model's. SQNR: how far the weights stand out from the error of \
          rounding them; at 20 dB the error is a tenth of a typical weight.\n\n\

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
-use crate::printer;
+use crate::printer::{self, note, say};
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     let job = EvaluateJob {
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     bar.finish_and_clear();
     let outcome = outcome?;
     for failure in &outcome.comparison.failures {
-        anstream::eprintln!("skipped {}: {}", failure.name, failure.error);
+        note!("skipped {}: {}", failure.name, failure.error);
     }
     if global.json {
         return printer::print_json(&outcome.report());
@@ -61,18 +61,21 @@ fn print(outcome: &EvaluateOutcome) {
                 100.0 * interval.high
             )
         };
-        table.add_row([
-            name.clone(),
-            share(evaluation.tally.top1()),
-            bounds,
-            share(evaluation.tally.top5()),
-            share(evaluation.tally.agreement()),
-            format!("{:.0}", evaluation.images_per_s()),
-        ]);
+        printer::add_row(
+            &mut table,
+            [
+                name.clone(),
+                share(evaluation.tally.top1()),
+                bounds,
+                share(evaluation.tally.top5()),
+                share(evaluation.tally.agreement()),
+                format!("{:.0}", evaluation.images_per_s()),
+            ],
+        );
     }
-    anstream::println!("{table}");
+    say!("{table}");
     let images = comparison.evaluations[0].tally.images();
-    anstream::println!(
+    say!(
         "{} images, {} skipped",
         thousands(images),
         comparison.failures.len()

@@ -1,7 +1,9 @@
 //! `campana inspect`: how the weights are distributed.
 
+use std::io::Write as _;
+
 use anyhow::Result;
-use campana_pipeline::{Overwrite, check_differs, inspect_file, write_file};
+use campana_pipeline::{CommandFiles, OutputFile, Overwrite, inspect_file};
 use campana_report::inspect_page;
 
 use crate::args::{Global, Inspect};
@@ -9,15 +11,21 @@ use crate::printer;
 use crate::progress::Bar;
 
 pub(crate) fn run(args: &Inspect, global: &Global) -> Result<()> {
-    if let Some(html) = &args.html {
-        check_differs(&args.model, html)?;
-    }
-    let bar = Bar::new();
+    CommandFiles::new()
+        .model("the input", &args.model)
+        .output("the page", args.html.as_deref())
+        .check()?;
+    printer::make_way(&[args.html.as_deref()], global.json)?;
+    let (bar, monitor) = (Bar::new(), Bar::new());
+    // Refuse what cannot be written before working for it.
+    let overwrite = Overwrite::from_force(args.force);
+    let html = args.html.as_ref();
+    let page = html.map(|html| OutputFile::create(html, overwrite, &monitor));
+    let page = page.transpose()?;
     let inspection = inspect_file(&args.model, &bar)?;
-    if let Some(html) = &args.html {
-        let page = inspect_page(&inspection, args.bits);
-        let overwrite = Overwrite::from_force(args.force);
-        write_file(html, overwrite, page.as_bytes(), &bar)?;
+    if let Some(mut page) = page {
+        page.write_all(inspect_page(&inspection, args.bits).as_bytes())?;
+        page.finish()?;
     }
     drop(bar);
     if global.json {

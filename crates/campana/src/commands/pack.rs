@@ -9,12 +9,14 @@ use crate::progress::Bar;
 
 pub(crate) fn pack(args: &Pack, global: &Global) -> Result<()> {
     let overwrite = Overwrite::from_force(args.force);
+    printer::make_way(&[Some(&args.output)], global.json)?;
     let report = pack_file(&args.model, &args.output, overwrite, &Bar::new())?;
     print(&report, global)
 }
 
 pub(crate) fn unpack(args: &Unpack, global: &Global) -> Result<()> {
     let overwrite = Overwrite::from_force(args.force);
+    printer::make_way(&[Some(&args.output)], global.json)?;
     let report = unpack_file(&args.container, &args.output, overwrite, &Bar::new())?;
     print(&report, global)
 }

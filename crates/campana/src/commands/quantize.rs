@@ -11,7 +11,8 @@ use campana_quantize::{Options, RateGoal, Target};
 use campana_report::QuantizeReport;
 
 use crate::args::{Bits, Global, Quantize};
-use crate::printer;
+use crate::interrupt;
+use crate::printer::{self, say};
 use crate::progress::Bar;
 
 /// The exit status where a bound is not met.
@@ -81,14 +82,15 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         bound,
         best_effort: args.best_effort,
         save_plan: saved.map(PathBuf::as_path),
+        applied_plan: applied.map(PathBuf::as_path),
         resume: args.resume.as_deref(),
         ..QuantizeJob::new(&args.model, &args.output, &options)
     };
-    let report = quantize_file(&job, &Bar::new()).map_err(|error| match &args.resume {
-        Some(journal) if error.kind() == ErrorKind::Interrupted => anyhow!(
-            "interrupted; the same command goes on where it stopped, from the journal '{}'",
-            journal.display()
-        ),
+    let outputs = [Some(&args.output), args.report.as_ref(), saved];
+    printer::make_way(&outputs.map(|path| path.map(PathBuf::as_path)), global.json)?;
+    let advice_if_stopped = args.resume.as_deref().map(interrupt::advise_journal);
+    let report = quantize_file(&job, &Bar::new()).map_err(|error| match advice_if_stopped {
+        Some(advice) if error.kind() == ErrorKind::Interrupted => anyhow!(advice),
         _ => error.into(),
     })?;
     for warning in &report.warnings {
@@ -107,16 +109,16 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     }
     printer::print_quantized(&report);
     if !is_written {
-        anstream::println!("Nothing is written; write the best that was found with --best-effort.");
+        say!("Nothing is written; write the best that was found with --best-effort.");
         return Ok(status);
     }
     if let Some(plan) = saved {
-        anstream::println!(
+        say!(
             "What became of each tensor is in {}: edit it, and apply it with --plan.",
             plan.display()
         );
     }
-    anstream::println!("{}", advice(&report, args.target, args.calibrate.is_some()));
+    say!("{}", advice(&report, args.target, args.calibrate.is_some()));
     Ok(status)
 }
 

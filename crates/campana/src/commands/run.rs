@@ -6,7 +6,7 @@ use campana_pipeline::sidecar;
 use serde::Serialize;
 
 use crate::args::{Global, Run};
-use crate::printer::{self, percent};
+use crate::printer::{self, percent, say};
 
 /// Labels shown for each picture.
 const TOP: usize = 5;
@@ -58,9 +58,9 @@ pub(crate) fn run(args: &Run, global: &Global) -> Result<()> {
         return printer::print_json(&Report { images });
     }
     for image in &images {
-        anstream::println!("{}", image.image);
+        say!("{}", image.image);
         for answer in &image.top {
-            anstream::println!(
+            say!(
                 "  {:>7}  {}",
                 percent(answer.probability.into()),
                 answer.label

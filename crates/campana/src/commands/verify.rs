@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 
 use crate::args::{Global, Verify, VerifyWorker};
 use crate::interrupt;
-use crate::printer::{self, percent};
+use crate::printer::{self, percent, say};
 use crate::progress::Bar;
 
 /// Answers what `run` asks; started by it, once for each model.
@@ -24,7 +24,11 @@ pub(crate) fn work(args: &VerifyWorker) -> Result<()> {
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
     let inputs = inputs(args, global, &Bar::new())?;
     let program = std::env::current_exe().context("cannot find this program again")?;
+    let folder = tempfile::Builder::new().prefix("campana-verify-").tempdir();
+    let folder = folder.context("cannot make a temporary folder")?;
+    interrupt::remove_at_end(folder.path());
     let subject = Subject {
+        folder: folder.path().to_owned(),
         model: args.model.clone(),
         reference: args.reference.clone(),
         runtimes: args.runtimes.clone(),
@@ -95,9 +99,9 @@ fn print(verification: &Verification) {
         ],
     );
     for row in &verification.rows {
-        table.add_row(cells(row));
+        printer::add_row(&mut table, cells(row));
     }
-    anstream::println!("{table}");
+    say!("{table}");
     let inputs = match (verification.random_inputs, verification.given_inputs) {
         (random, 0) => format!("{random} random inputs"),
         (0, given) => format!("{given} given inputs"),
@@ -105,7 +109,7 @@ fn print(verification: &Verification) {
             format!("{random} random and {given} given inputs, answers to the latter")
         }
     };
-    anstream::println!(
+    say!(
         "{inputs}; {} threads, {} runs in turn. Difference: the largest of an output value to campana's, as a share \
          of the largest value; same: share of the inputs with the same best answer; memory in bytes, added by loading \
          and running.",
@@ -113,7 +117,7 @@ fn print(verification: &Verification) {
         verification.runs,
     );
     for verdict in &verification.verdicts {
-        anstream::println!("{}", line(verdict));
+        say!("{}", line(verdict));
     }
     for missing in &verification.missing {
         let file = missing
@@ -121,7 +125,7 @@ fn print(verification: &Verification) {
             .as_ref()
             .map(|model| format!(" on '{model}'"))
             .unwrap_or_default();
-        anstream::println!("not run: {}{file}: {}", missing.runtime, missing.reason);
+        say!("not run: {}{file}: {}", missing.runtime, missing.reason);
     }
 }
 

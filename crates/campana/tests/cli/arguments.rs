@@ -83,7 +83,7 @@ fn missing_arguments_are_named() {
 
 #[test]
 fn threads_are_at_least_one() {
-    refuses(&["--threads", "0"], &["--threads"]);
+    refuses(&["--threads", "0"], &["--threads", "1 to 1024"]);
 }
 
 #[test]

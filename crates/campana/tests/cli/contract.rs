@@ -281,7 +281,7 @@ fn bench_draws_a_page_and_overwrites_none_by_itself() {
         let args = ["bench", "model.onnx", "--reference", "other.onnx"];
         folder.refuses(
             &[&args[..], &["--html", input, "--force"]].concat(),
-            &["is the input itself"],
+            &["the page", "itself"],
         );
     }
 }
@@ -489,7 +489,7 @@ fn inspect_draws_one_page_that_needs_no_network() {
         .run(&[&args[..], &["--force", "--bits=2", "--json"]].concat())
         .json();
     let args = ["inspect", "model.onnx", "--html", "model.onnx", "--force"];
-    folder.refuses(&args, &["is the input itself"]);
+    folder.refuses(&args, &["the page", "itself"]);
     folder.refuses(
         &["inspect", "model.onnx", "--html", "missing/page.html"],
         &["folder 'missing'"],

@@ -110,17 +110,13 @@ fn an_interrupted_correction_goes_on_from_its_journal() {
 fn a_journal_of_something_else_is_refused_and_kept() {
     let folder = folder();
     folder.write("notes", "no journal\nof mine");
-    let header = format!(
-        "{{\"campana_quantize\":\"{}\"}}\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    folder.write("damaged", header + "{\"key\":1}\n");
+    folder.write("damaged", "00000000 {\"campana_quantize\":\"0.1.0\"}\n");
     let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--resume"];
     for (journal, words) in [
         ("notes", &["notes", "no journal"][..]),
-        ("damaged", &["damaged", "line 2", "packed"]),
+        ("damaged", &["damaged", "line 1", "checksum"]),
         ("model.onnx", &["model.onnx", "journal"]),
-        ("out.onnx", &["out.onnx", "also an input or output"]),
+        ("out.onnx", &["out.onnx", "the journal", "is the output"]),
     ] {
         let before = folder.listing();
         folder

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 
 use campana_onnx::{DataLocation, Model, NewNode};
 
+use crate::support::Folder;
 use crate::support::models::{NewModel, add_conv, external, little_endian, random_weights};
-use crate::support::{Folder, assert_same_files};
 
 const LARGE: [usize; 4] = [16, 8, 3, 3];
 const OTHER: [usize; 2] = [64, 64];
@@ -51,6 +51,18 @@ fn tensor(folder: &Folder, model: &str, name: &str) -> (Option<String>, Vec<f32>
         _ => None,
     };
     (location, model.read_f32(tensor).unwrap())
+}
+
+/// Where a model's tensor `other` is: a file whose name begins and ends so,
+/// with a digest between.
+#[track_caller]
+fn location(folder: &Folder, model: &str, begins: &str, ends: &str) -> String {
+    let location = tensor(folder, model, "other").0.expect("a data file");
+    let digest = location
+        .strip_prefix(begins)
+        .and_then(|rest| rest.strip_suffix(ends));
+    assert_eq!(digest.map(str::len), Some(16), "{location}");
+    location
 }
 
 #[track_caller]
@@ -112,10 +124,7 @@ fn beside_the_input_a_new_data_file_is_named_after_the_output() {
         "--keep=other",
     ];
     let report = folder.run(&args).json();
-    assert_eq!(
-        tensor(&folder, "small.onnx", "other").0.as_deref(),
-        Some("small.onnx.data")
-    );
+    let data_file = location(&folder, "small.onnx", "small.onnx.", ".data");
     assert_eq!(
         tensor(&folder, "small.onnx", "other").1,
         tensor(&folder, "model.onnx", "other").1
@@ -131,10 +140,7 @@ fn beside_the_input_a_new_data_file_is_named_after_the_output() {
         report["input_bytes"],
         bytes(["model.onnx", "model.onnx.data"])
     );
-    assert_eq!(
-        report["output_bytes"],
-        bytes(["small.onnx", "small.onnx.data"])
-    );
+    assert_eq!(report["output_bytes"], bytes(["small.onnx", &data_file]));
 }
 
 #[test]
@@ -152,16 +158,12 @@ fn in_another_folder_the_data_lies_beside_the_output() {
             keep,
         ];
         folder.run(&args).succeeds();
-        let (location, values) = tensor(&folder, "out/small.onnx", "other");
-        let renamed = keep != "*";
-        assert_eq!(
-            location.as_deref(),
-            Some(if renamed {
-                "small.onnx.data"
-            } else {
-                "model.onnx.data"
-            })
-        );
+        let (found, values) = tensor(&folder, "out/small.onnx", "other");
+        if keep == "*" {
+            assert_eq!(found.as_deref(), Some("model.onnx.data"));
+        } else {
+            location(&folder, "out/small.onnx", "small.onnx.", ".data");
+        }
         assert_eq!(values, tensor(&folder, "model.onnx", "other").1);
     }
     assert!(folder.read("out/small.onnx") == folder.read("model.onnx"));
@@ -181,8 +183,8 @@ fn float_weights_take_the_place_of_the_old_ones() {
         "--json",
     ];
     let report = folder.run(&args).json();
-    let (location, decoded) = tensor(&folder, "float.onnx", "w");
-    assert_eq!(location.as_deref(), Some("float.onnx.data"));
+    let (_, decoded) = tensor(&folder, "float.onnx", "w");
+    location(&folder, "float.onnx", "float.onnx.", ".data");
     let weights = tensor(&folder, "model.onnx", "w").1;
     let errors = weights
         .iter()
@@ -216,32 +218,149 @@ fn data_in_a_folder_below_goes_to_a_folder_below() {
     folder
         .run(&["quantize", "model.onnx", "-o", "small.onnx", "--keep=other"])
         .succeeds();
-    assert_eq!(
-        tensor(&folder, "small.onnx", "other").0.as_deref(),
-        Some("weights/small.all.bin")
-    );
+    location(&folder, "small.onnx", "weights/small.all.", ".bin");
 }
 
 #[test]
-fn an_existing_data_file_is_overwritten_only_with_force() {
+fn a_file_that_is_there_keeps_its_content() {
     let folder = folder();
     folder.write("small.onnx.data", "precious");
     let args = ["quantize", "model.onnx", "-o", "small.onnx"];
-    folder.refuses(&args, &["small.onnx.data", "exists", "--force"]);
+    folder.run(&args).succeeds();
+    let first = location(&folder, "small.onnx", "small.onnx.", ".data");
+    let written = folder.read(&first);
     folder.run(&[&args[..], &["--force"]].concat()).succeeds();
-    assert!(folder.read("small.onnx.data") != b"precious");
+    assert!(folder.read("small.onnx.data") == b"precious");
+    // The same content has the same name.
+    assert_eq!(
+        location(&folder, "small.onnx", "small.onnx.", ".data"),
+        first
+    );
+    // A name is not enough: other content is not overwritten without --force.
+    folder.write(&first, "precious");
+    fs::remove_file(folder.path("small.onnx")).unwrap();
+    folder.refuses(&args, &[&first, "exists", "--force"]);
+    folder.run(&[&args[..], &["--force"]].concat()).succeeds();
+    assert!(folder.read(&first) == written);
 }
 
 #[test]
-fn an_output_whose_data_would_replace_the_inputs_is_refused() {
-    // The output's name makes its data file that of the input.
+fn an_output_whose_data_has_the_name_of_the_inputs_leaves_that_alone() {
     let folder = Folder::new();
     folder.write("a.onnx", model("b.onnx.data"));
     folder.write("b.onnx.data", data());
-    let before = folder.listing();
-    let outcome = folder.run(&["quantize", "a.onnx", "-o", "b.onnx", "--force"]);
-    if outcome.status == Some(2) {
-        assert_same_files(&before, &folder.listing());
-    }
+    folder
+        .run(&["quantize", "a.onnx", "-o", "b.onnx"])
+        .succeeds();
     assert!(folder.read("b.onnx.data") == data(), "the input's data");
+    assert_eq!(
+        tensor(&folder, "a.onnx", "w").1,
+        random_weights("w", 16 * 8 * 9)
+    );
+}
+
+/// A model whose weights are in files that differ by name alone, each with a
+/// tensor that is kept.
+fn model_in_files(locations: &[&str]) -> NewModel {
+    let mut model = NewModel::new();
+    for (number, location) in locations.iter().enumerate() {
+        let [v, name, u] = ["v", "kept", "u"].map(|name| format!("{name}{number}"));
+        model = model
+            .initializer(external(&name, &OTHER, location, 0))
+            .input(&v, &[1, 64])
+            .node(NewNode::new("MatMul", [&v, &name], [&u]))
+            .output(&u, &[1, 64]);
+    }
+    model
+}
+
+fn kept_values(number: usize) -> Vec<f32> {
+    random_weights(&format!("kept{number}"), 64 * 64)
+}
+
+#[test]
+fn files_that_would_get_one_name_get_two() {
+    for output in ["small.onnx", "net.onnx"] {
+        for changed in ["float", "lut"] {
+            let folder = Folder::new();
+            let locations = ["net.onnx_data", "onnx_data", "net.onnx.onnx_data"];
+            folder.write("in/net.onnx", model_in_files(&locations).into_bytes());
+            for (number, location) in locations.iter().enumerate() {
+                let bytes = little_endian(&kept_values(number));
+                folder.write(&format!("in/{location}"), bytes);
+            }
+            let target = format!("--target={changed}");
+            let args = ["quantize", "in/net.onnx", "-o", output, "--bits=8", &target];
+            folder.run(&args).succeeds();
+            if changed == "float" {
+                for number in 0..locations.len() {
+                    let name = format!("kept{number}");
+                    let (_, values) = tensor(&folder, output, &name);
+                    let expected = kept_values(number);
+                    let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 0.01;
+                    assert!(!values.iter().zip(&expected).any(differs), "{name}");
+                }
+            }
+            let model = Model::open(folder.path(output)).unwrap();
+            let tensors = model.tensors().into_iter();
+            let files = tensors.filter_map(|tensor| model.external_path(tensor).unwrap());
+            let files: std::collections::BTreeSet<_> = files.collect();
+            assert_eq!(files.len(), locations.len(), "{output} {changed}");
+        }
+    }
+}
+
+#[test]
+fn one_file_under_two_spellings_stays_one() {
+    for (options, changed) in [
+        (&["--keep=kept1", "--target=float"][..], true),
+        (&["--keep=*"], false),
+    ] {
+        let folder = Folder::new();
+        folder.write(
+            "in/net.onnx",
+            model_in_files(&["w.bin", "./w.bin"]).into_bytes(),
+        );
+        folder.write("in/w.bin", little_endian(&kept_values(0)));
+        let args = ["quantize", "in/net.onnx", "-o", "out.onnx", "--bits=8"];
+        folder.run(&[&args[..], options].concat()).succeeds();
+        assert_eq!(tensor(&folder, "out.onnx", "kept1").1, kept_values(0));
+        assert_eq!(
+            tensor(&folder, "out.onnx", "kept0").1 == kept_values(0),
+            !changed
+        );
+        let files = fs::read_dir(folder.path(".")).unwrap().count();
+        assert_eq!(files, 3, "the folder in, the model, one data file");
+    }
+}
+
+#[test]
+fn a_data_file_that_is_called_as_the_output_gets_another_name() {
+    let folder = Folder::new();
+    folder.write("in/net.onnx", model_in_files(&["out.onnx"]).into_bytes());
+    folder.write("in/out.onnx", little_endian(&kept_values(0)));
+    for options in [
+        &["--keep=*"][..],
+        &["--target=float", "--bits=8", "--force"],
+    ] {
+        let args = ["quantize", "in/net.onnx", "-o", "out.onnx"];
+        folder.run(&[&args[..], options].concat()).succeeds();
+        let (location, values) = tensor(&folder, "out.onnx", "kept0");
+        assert_ne!(location.as_deref(), Some("out.onnx"));
+        let differs = |(a, b): (&f32, &f32)| (a - b).abs() > 0.01;
+        assert!(!values.iter().zip(&kept_values(0)).any(differs));
+    }
+}
+
+#[test]
+fn a_link_into_another_folder_is_no_output_for_data_files() {
+    let folder = folder();
+    fs::create_dir(folder.path("out")).unwrap();
+    symlink("out/target.onnx", folder.path("link.onnx")).unwrap();
+    let args = ["quantize", "model.onnx", "-o", "link.onnx"];
+    folder.refuses(&args, &["link.onnx", "a link into another folder"]);
+    folder.refuses(
+        &["quantize", "model.onnx", "-o", "-"],
+        &["data in files beside it", "standard output"],
+    );
 }

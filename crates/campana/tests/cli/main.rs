@@ -4,8 +4,10 @@
 
 mod allocation;
 mod arguments;
+mod bad_inputs;
 mod bad_models;
 mod bad_outputs;
+mod command_files;
 mod container;
 mod contract;
 mod correction;
