@@ -377,6 +377,9 @@ fn batch_normalization(
 
 fn pool(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
     let input = c.operand(planned, 0)?;
+    if !matches!(input.shape.len(), 3 | 4) {
+        return Ok(None);
+    }
     let (pooling, windows) = window_geometry(&c.call(planned), &input.shape)?;
     let ceil = c.call(planned).int("ceil_mode", 0)? != 0;
     if ceil && pooling == campana_kernels::pooling::Pooling::AverageWithPadding {
