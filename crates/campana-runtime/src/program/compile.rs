@@ -11,7 +11,7 @@ use super::step::{Action, Step};
 use super::{Layout, Place, Program, Val, assign, int8, lower};
 use crate::error::PlanError;
 use crate::ops::{Call, Fault, has_data_dependent_shape, run, shape_operands, shape_values};
-use crate::plan::{Plan, PlannedNode, constant_call};
+use crate::plan::{Plan, PlannedNode, UNBOUNDED, constant_call};
 
 /// Shape and element type of an input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -211,6 +211,9 @@ impl<'p> Compiler<'p> {
             return Ok(());
         }
         let all_constant = planned.packed.is_none()
+            && planned.quantize.is_none()
+            && planned.residual.is_none()
+            && planned.bounds == UNBOUNDED
             && node
                 .inputs
                 .iter()
