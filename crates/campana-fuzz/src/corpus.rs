@@ -243,7 +243,11 @@ pub fn sidecar() -> Vec<u8> {
 /// The records of a journal, without rows but one that is cut off.
 pub fn journal() -> Vec<u8> {
     let journal = campana_eval::CompareJournal::new(7);
-    format!("{}\n{{\"method\":\"ks\",\"bits\":2\n", journal.first_record()).into_bytes()
+    format!(
+        "{}\n{{\"method\":\"ks\",\"bits\":2\n",
+        journal.first_record()
+    )
+    .into_bytes()
 }
 
 /// Two records of CIFAR-10, cut to what tells them apart.

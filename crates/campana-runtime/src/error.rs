@@ -21,6 +21,10 @@ pub enum PlanErrorKind {
     Unsupported,
     /// A node's inputs or attributes contradict its operator's definition.
     Invalid,
+    /// A value would take more memory than the [`Limits`](crate::Limits) allow.
+    Limit,
+    /// The caller asked to stop.
+    Interrupted,
 }
 
 impl PlanError {
@@ -35,6 +39,8 @@ impl PlanError {
                 format!("not supported: {message}"),
             ),
             Fault::Invalid(message) => (PlanErrorKind::Invalid, message),
+            Fault::Limit(message) => (PlanErrorKind::Limit, format!("over the limit: {message}")),
+            Fault::Interrupted => (PlanErrorKind::Interrupted, "interrupted".to_owned()),
         };
         Self {
             kind,
@@ -89,6 +95,8 @@ pub enum RunErrorKind {
     Shape,
     /// A node failed on the values it met.
     Node,
+    /// The caller asked to stop.
+    Interrupted,
 }
 
 impl RunError {
@@ -102,16 +110,23 @@ impl RunError {
 
     pub(crate) fn shape(source: PlanError) -> Self {
         Self {
-            kind: RunErrorKind::Shape,
+            kind: match source.kind {
+                PlanErrorKind::Interrupted => RunErrorKind::Interrupted,
+                _ => RunErrorKind::Shape,
+            },
             message: format!("the model cannot run on inputs of these shapes: {source}"),
             source: Some(source),
         }
     }
 
     pub(crate) fn node(node: &Node, fault: Fault) -> Self {
+        let kind = match fault {
+            Fault::Interrupted => RunErrorKind::Interrupted,
+            _ => RunErrorKind::Node,
+        };
         let source = PlanError::at(node, fault);
         Self {
-            kind: RunErrorKind::Node,
+            kind,
             message: source.to_string(),
             source: Some(source),
         }

@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod limits;
 mod ops;
 mod plan;
 mod program;
@@ -41,5 +42,6 @@ mod strided;
 
 pub use campana_kernels::Peak;
 pub use error::{PlanError, PlanErrorKind, RunError, RunErrorKind};
+pub use limits::{Interrupt, Limits};
 pub use plan::{Plan, PlanOptions};
 pub use session::{Input, NodeTime, Session};

@@ -1,5 +1,6 @@
 //! A graph made ready to run, whatever the shapes of its inputs.
 
+mod bodies;
 mod coded;
 mod fold;
 mod fuse;
@@ -18,8 +19,11 @@ use campana_kernels::{Level, ThreadPool};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::PlanError;
-use crate::ops::{Call, Fault, OWN_DOMAIN, operator, shape_operands};
+use crate::limits::{Interrupt, Limits};
+use crate::ops::{Call, Fault, OWN_DOMAIN, is_control_flow, operator, refuse_training};
+use crate::program::StageCache;
 
+pub(crate) use bodies::Body;
 pub(crate) use int8::{Int8Layer, Int8Weights, affine_of};
 pub(crate) use pack::Packed;
 
@@ -32,6 +36,10 @@ pub struct PlanOptions {
     pub fuse: bool,
     /// Threads that lay out weights, the caller's included; 0 counts as 1. Default: 1.
     pub threads: usize,
+    /// What values computed from constants may take.
+    pub limits: Limits,
+    /// Stops planning once it is set. Default: none.
+    pub interrupt: Option<Interrupt>,
     /// Whether weights are also kept as they were, which only the plain form of
     /// operators needs.
     pub(crate) keep_weights: bool,
@@ -42,6 +50,8 @@ impl Default for PlanOptions {
         Self {
             fuse: true,
             threads: 1,
+            limits: Limits::default(),
+            interrupt: None,
             keep_weights: false,
         }
     }
@@ -55,6 +65,9 @@ pub struct Plan {
     pub(crate) outputs: Vec<Value>,
     pub(crate) constants: HashMap<String, Arc<Tensor>>,
     pub(crate) opset: i64,
+    pub(crate) limits: Limits,
+    /// Programs of the parts between nodes whose shapes only a run knows.
+    pub(crate) stages: StageCache,
 }
 
 /// A node, and what became part of it.
@@ -71,6 +84,8 @@ pub(crate) struct PlannedNode {
     pub(crate) bounds: [f32; 2],
     /// What the result is rounded to after that.
     pub(crate) quantize: Option<Affine>,
+    /// Graphs that it runs.
+    pub(crate) bodies: Vec<Body>,
 }
 
 /// No bounds.
@@ -114,36 +129,31 @@ impl Plan {
         quantized: Quantized<'_>,
         options: PlanOptions,
     ) -> Result<Self, PlanError> {
-        for node in &graph.nodes {
-            if operator(&node.domain, &node.op_type).is_none() || node.domain == OWN_DOMAIN {
-                return Err(PlanError::unsupported(node, "this operator"));
-            }
-            if node.outputs.is_empty() {
-                return Err(PlanError::at(node, Fault::invalid("no outputs")));
-            }
-        }
         let opset = graph
             .opsets
             .get("")
             .or(graph.opsets.get("ai.onnx"))
             .copied()
             .unwrap_or(DEFAULT_OPSET);
-        let (mut quantized, as_values) = readable_as_codes(graph, quantized);
+        let given = bodies::with_captures(&graph.nodes);
+        for node in given.iter() {
+            check_node(node, opset)?;
+        }
+        let (mut quantized, as_values) = readable_as_codes(graph, &given, quantized);
         for (name, tensor) in as_values {
             let values = expanded(&name, &tensor, &[])?;
             constants.insert(name, Cow::Owned(values));
         }
-        let nodes = fold::fold(&graph.nodes, &mut constants, opset)?;
+        let outputs: HashSet<&str> = graph
+            .outputs
+            .iter()
+            .map(|value| value.name.as_str())
+            .collect();
+        let nodes = fold::fold(&given, &mut constants, &outputs, &options, opset)?;
+        drop(given);
         check_names(graph, &nodes, &constants, &quantized)?;
-        // Where shapes depend on values, everything runs in its plain form,
-        // which needs the weights as they are.
-        let plain = options.keep_weights
-            || nodes.iter().any(|node| {
-                shape_operands(&node.op_type).iter().any(|&index| {
-                    let name = node.inputs.get(index).map_or("", String::as_str);
-                    !name.is_empty() && !constants.contains_key(name)
-                })
-            });
+        // The plain form needs the weights as they are.
+        let plain = options.keep_weights;
         if plain {
             for (name, tensor) in quantized.drain() {
                 let values = expanded(&name, &tensor, &[])?;
@@ -152,20 +162,18 @@ impl Plan {
         }
         let mut nodes: Vec<PlannedNode> = nodes
             .into_iter()
-            .map(|node| PlannedNode {
-                node,
-                packed: None,
-                factors: Vec::new(),
-                residual: None,
-                bounds: UNBOUNDED,
-                quantize: None,
+            .map(|node| {
+                Ok(PlannedNode {
+                    bodies: bodies::plan(&node, &constants, &options)?,
+                    node,
+                    packed: None,
+                    factors: Vec::new(),
+                    residual: None,
+                    bounds: UNBOUNDED,
+                    quantize: None,
+                })
             })
-            .collect();
-        let outputs: HashSet<&str> = graph
-            .outputs
-            .iter()
-            .map(|value| value.name.as_str())
-            .collect();
+            .collect::<Result<_, PlanError>>()?;
         if options.fuse {
             quantized::join(&mut nodes, &constants, &outputs);
             fuse::fuse(&mut nodes, &mut constants, &quantized, &outputs, opset);
@@ -232,6 +240,8 @@ impl Plan {
             outputs: graph.outputs.clone(),
             constants,
             opset,
+            limits: options.limits,
+            stages: StageCache::default(),
         })
     }
 
@@ -262,8 +272,29 @@ impl Plan {
             .nodes
             .iter()
             .filter_map(|planned| planned.packed.as_ref());
-        constants + packed.map(Packed::len_bytes).sum::<usize>()
+        let bodies = self.nodes.iter().flat_map(|planned| &planned.bodies);
+        constants
+            + packed.map(Packed::len_bytes).sum::<usize>()
+            + bodies.map(|body| body.plan.weight_bytes()).sum::<usize>()
     }
+}
+
+/// A node can be run: its operator is known, and it is for inference.
+fn check_node(node: &Node, opset: i64) -> Result<(), PlanError> {
+    let known = node.domain != OWN_DOMAIN
+        && (operator(&node.domain, &node.op_type).is_some()
+            || is_control_flow(&node.domain, &node.op_type));
+    if !known {
+        return Err(PlanError::unsupported(node, "this operator"));
+    }
+    if node.outputs.is_empty() {
+        return Err(PlanError::at(node, Fault::invalid("no outputs")));
+    }
+    if node.op_type == "BatchNormalization" {
+        let call = constant_call(node, opset, |_| None);
+        refuse_training(&call).map_err(|fault| PlanError::at(node, fault))?;
+    }
+    Ok(())
 }
 
 /// What a function makes of each of these, in their order.
@@ -300,10 +331,11 @@ fn owned<T: Clone>(values: BTreeMap<String, T>) -> HashMap<String, Cow<'static, 
 /// can decode them, and the others.
 fn readable_as_codes<'g>(
     graph: &Graph,
+    nodes: &[Node],
     quantized: Quantized<'g>,
 ) -> (Quantized<'g>, Quantized<'g>) {
     let outputs = graph.outputs.iter().map(|value| value.name.as_str());
-    let other_uses = graph.nodes.iter().flat_map(|node| {
+    let other_uses = nodes.iter().flat_map(|node| {
         let decodes = matches!(node.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
         let inputs = node.inputs.iter().enumerate();
         inputs.filter_map(move |(index, name)| {
@@ -445,5 +477,7 @@ pub(crate) fn constant_call<'a>(
         opset,
         level: Level::detect(),
         pool: SERIAL,
+        max_bytes: None,
+        interrupt: None,
     }
 }

@@ -3,16 +3,21 @@
 
 mod assign;
 mod compile;
+mod control;
 mod execute;
 mod int8;
 mod lower;
 mod run_int8;
 mod separate;
+mod stages;
 mod step;
 
 pub(crate) use compile::{InputShape, compile};
-pub(crate) use execute::{Frame, InputData, Machine, plain};
+pub(crate) use execute::{Frame, InputData, Machine};
 pub(crate) use separate::is_separable;
+#[cfg(test)]
+pub(crate) use stages::run_plainly;
+pub(crate) use stages::{StageCache, run_in_stages};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,8 +70,10 @@ pub(crate) struct Program {
     pub(crate) slots: usize,
     /// Shapes of all values that a run computes.
     pub(crate) shapes: HashMap<String, Vec<usize>>,
+    /// Values that are not the plan's constants but known from shapes alone.
+    pub(crate) derived: HashMap<String, Arc<Tensor>>,
     /// Whether something works across the first axis.
     pub(crate) mixes_batch: bool,
-    /// Whether shapes depend on values, so that everything runs in its plain form.
-    pub(crate) plain: bool,
+    /// Whether shapes depend on values, so that the plan runs in stages.
+    pub(crate) staged: bool,
 }

@@ -8,9 +8,10 @@ use campana_kernels::{Level, Peak, ThreadPool};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::error::RunError;
+use crate::limits::Interrupt;
 use crate::plan::Plan;
 use crate::program::{
-    Frame, InputData, InputShape, Machine, Program, compile, is_separable, plain,
+    Frame, InputData, InputShape, Machine, Program, compile, is_separable, run_in_stages,
 };
 
 /// An input of a run: a tensor, or floats that lie elsewhere.
@@ -94,6 +95,7 @@ pub struct Session {
     level: Level,
     programs: Mutex<HashMap<Vec<InputShape>, Arc<Prepared>>>,
     frames: Mutex<Vec<Frame>>,
+    interrupt: Option<Interrupt>,
 }
 
 /// What came of one image, once it has run.
@@ -119,7 +121,15 @@ impl Session {
             level: Level::detect(),
             programs: Mutex::default(),
             frames: Mutex::default(),
+            interrupt: None,
         }
+    }
+
+    /// Makes runs end with an error of kind
+    /// [`Interrupted`](crate::RunErrorKind::Interrupted) once this flag is
+    /// set: between steps, and within operators that take long.
+    pub fn set_interrupt(&mut self, flag: impl Into<Interrupt>) {
+        self.interrupt = Some(flag.into());
     }
 
     /// The plan.
@@ -158,8 +168,8 @@ impl Session {
     pub fn run(&self, inputs: &[(&str, Input<'_>)]) -> Result<Vec<Tensor>, RunError> {
         let inputs = self.in_order(inputs)?;
         let prepared = self.prepare(&inputs)?;
-        if prepared.program.plain {
-            return self.run_plain(&inputs);
+        if prepared.program.staged {
+            return self.run_staged(&inputs);
         }
         let Some(images) = prepared.images else {
             return self.run_program(&prepared.program, &inputs, &self.pool, None);
@@ -218,8 +228,8 @@ impl Session {
     ) -> Result<(Vec<Tensor>, Vec<NodeTime>), RunError> {
         let inputs = self.in_order(inputs)?;
         let program = compile(&self.plan, &shapes_of(&inputs)).map_err(RunError::shape)?;
-        if program.plain {
-            return Ok((self.run_plain(&inputs)?, Vec::new()));
+        if program.staged {
+            return Ok((self.run_staged(&inputs)?, Vec::new()));
         }
         let mut elapsed_ns = Vec::new();
         let outputs = self.run_program(&program, &inputs, &self.pool, Some(&mut elapsed_ns))?;
@@ -267,29 +277,40 @@ impl Session {
             .collect();
         let mut frame = lock(&self.frames).pop().unwrap_or_default();
         frame.fit(program);
-        let machine = Machine {
-            plan: &self.plan,
-            level: self.level,
-            pool,
-        };
+        let machine = self.machine(pool);
         let result = program.run(&machine, &mut frame, &data, elapsed_ns);
         lock(&self.frames).push(frame);
         result
     }
 
-    fn run_plain(&self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, RunError> {
-        let machine = Machine {
+    fn machine<'a>(&'a self, pool: &'a ThreadPool) -> Machine<'a> {
+        Machine {
             plan: &self.plan,
             level: self.level,
-            pool: &self.pool,
-        };
+            pool,
+            frames: &self.frames,
+            interrupt: self.interrupt.as_ref(),
+        }
+    }
+
+    fn run_staged(&self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, RunError> {
+        run_in_stages(&self.machine(&self.pool), self.named(inputs)?)
+    }
+
+    /// Runs every node in its plain form, on its own.
+    #[cfg(test)]
+    fn run_plain(&self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, RunError> {
+        crate::program::run_plainly(&self.machine(&self.pool), self.named(inputs)?)
+    }
+
+    fn named(&self, inputs: &[Input<'_>]) -> Result<Vec<(String, Tensor)>, RunError> {
         let tensors = self.plan.inputs.iter().zip(inputs).map(|(value, input)| {
             let tensor = input
                 .to_tensor()
                 .ok_or_else(|| RunError::input("an input was lost"))?;
             Ok((value.name.clone(), tensor))
         });
-        plain(&machine, tensors.collect::<Result<_, RunError>>()?)
+        tensors.collect()
     }
 
     /// The inputs in the plan's order, checked against what it declares.
@@ -384,7 +405,7 @@ impl Session {
             input.shape.first() == Some(&images) && input.element_type == ElementType::F32
         };
         let outputs_are_floats = whole.outputs.iter().all(|val| val.is_float);
-        if images < 2 || whole.plain || !shapes.iter().all(is_batch) || !outputs_are_floats {
+        if images < 2 || whole.staged || !shapes.iter().all(is_batch) || !outputs_are_floats {
             return None;
         }
         let mut single_shapes = shapes.to_vec();

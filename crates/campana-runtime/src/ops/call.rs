@@ -4,7 +4,9 @@ use std::fmt;
 
 use campana_ir::graph::{Attribute, Node};
 use campana_kernels::{Level, ThreadPool};
-use campana_tensor::{Tensor, TensorData};
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use crate::Interrupt;
 
 /// Why an operator cannot run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +15,19 @@ pub(crate) enum Fault {
     Unsupported(String),
     /// Inputs or attributes contradict the operator's definition.
     Invalid(String),
+    /// A value would take more memory than [`Limits`](crate::Limits) allow.
+    Limit(String),
+    /// The caller asked to stop.
+    Interrupted,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsupported(message) | Self::Invalid(message) => f.write_str(message),
+            Self::Unsupported(message) | Self::Invalid(message) | Self::Limit(message) => {
+                f.write_str(message)
+            }
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }
@@ -40,9 +49,76 @@ pub(crate) struct Call<'a> {
     pub(crate) opset: i64,
     pub(crate) level: Level,
     pub(crate) pool: &'a ThreadPool,
+    /// Bytes that one output may take, where values come from constants alone.
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) interrupt: Option<&'a Interrupt>,
 }
 
 impl<'a> Call<'a> {
+    /// Fails once the caller asked to stop: for the outer loops of slow operators.
+    pub(crate) fn check_interrupt(&self) -> Result<(), Fault> {
+        match self.interrupt {
+            Some(interrupt) if interrupt.is_set() => Err(Fault::Interrupted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Number of elements of an output of this shape and type, within the limits.
+    pub(crate) fn count(&self, shape: &[usize], kind: ElementType) -> Result<usize, Fault> {
+        let count = count_of(shape)?;
+        match (self.max_bytes, kind.len_bytes(count)) {
+            (Some(limit), Some(bytes)) if bytes as u64 > limit => Err(Fault::Limit(format!(
+                "{kind} {shape:?} takes {bytes} bytes, where one value made from constants may take {limit}"
+            ))),
+            _ => Ok(count),
+        }
+    }
+
+    /// The element type of an input.
+    pub(crate) fn kind(&self, index: usize) -> Result<ElementType, Fault> {
+        Ok(self.input(index)?.data().element_type())
+    }
+
+    /// The shape and the numbers of an input as 64-bit floats.
+    pub(crate) fn reals(&self, index: usize) -> Result<(&'a [usize], Vec<f64>), Fault> {
+        let tensor = self.input(index)?;
+        Ok((tensor.shape(), super::shape::to_f64(tensor.data())?))
+    }
+
+    /// The numbers of an input that may be left out.
+    pub(crate) fn optional_reals(&self, index: usize) -> Result<Option<Vec<f64>>, Fault> {
+        let tensor = self.optional(index);
+        tensor.map(|t| super::shape::to_f64(t.data())).transpose()
+    }
+
+    /// The one whole number of an input that may be left out.
+    pub(crate) fn optional_int(&self, index: usize) -> Result<Option<i64>, Fault> {
+        match self.optional_ints(index)?.as_deref() {
+            None => Ok(None),
+            Some([value]) => Ok(Some(*value)),
+            Some(values) => Err(Fault::invalid(format!(
+                "{} numbers in input {index}, one is expected",
+                values.len()
+            ))),
+        }
+    }
+
+    /// A list of strings, where given.
+    pub(crate) fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>, Fault> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(Attribute::Strings(values)) => values
+                .iter()
+                .map(|bytes| std::str::from_utf8(bytes))
+                .collect::<Result<_, _>>()
+                .map(Some)
+                .map_err(|_| Fault::invalid(format!("attribute {name} is not UTF-8"))),
+            Some(_) => Err(Fault::invalid(format!(
+                "attribute {name} is no list of strings"
+            ))),
+        }
+    }
+
     /// An input that must be there.
     pub(crate) fn input(&self, index: usize) -> Result<&'a Tensor, Fault> {
         self.optional(index)
@@ -70,7 +146,7 @@ impl<'a> Call<'a> {
         self.optional(index).map(ints).transpose()
     }
 
-    fn attribute(&self, name: &str) -> Option<&'a Attribute> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&'a Attribute> {
         self.node.attributes.get(name)
     }
 
@@ -210,6 +286,16 @@ pub(crate) fn tensor(shape: Vec<usize>, data: TensorData) -> Result<Tensor, Faul
     let (count, found) = (shape.clone(), data.len());
     Tensor::new(shape, data)
         .ok_or_else(|| Fault::invalid(format!("{found} elements for the shape {count:?}")))
+}
+
+/// Numbers as one tensor of this type, as operators return it.
+pub(crate) fn one_of(
+    kind: ElementType,
+    shape: &[usize],
+    values: Vec<f64>,
+) -> Result<Vec<Tensor>, Fault> {
+    let data = super::shape::cast(&TensorData::F64(values), kind)?;
+    Ok(vec![tensor(shape.to_vec(), data)?])
 }
 
 /// One float tensor, as operators return it.

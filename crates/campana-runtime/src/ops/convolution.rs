@@ -1,16 +1,21 @@
 //! Convolutions, and how windows lie over images.
 
 use campana_kernels::depthwise::Sliding;
+use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_kernels::reference::{ConvShape, reference_conv};
-use campana_tensor::Tensor;
+use campana_tensor::{ElementType, Tensor};
 
 use super::Operator;
 use super::call::{Call, Fault, count_of, extent, one};
+use super::indexing::strides_of;
+use super::linear::product;
+use super::windowed;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
         "Conv" => conv,
         "ConvTranspose" => conv_transpose,
+        "DeformConv" => super::deform::conv,
         _ => return None,
     })
 }
@@ -154,17 +159,14 @@ pub(crate) fn conv_geometry(
     weights: &[usize],
 ) -> Result<ConvGeometry, Fault> {
     spatial(input)?;
-    let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
+    let groups = group_count(call, input)?;
     let (channels, filters) = (input[1], weights.first().copied().unwrap_or(0));
     let fits = weights.len() == input.len()
-        && (1..=channels.max(1)).contains(&groups)
         && filters.is_multiple_of(groups)
-        && weights[1] * groups == channels
+        && weights[1].checked_mul(groups) == Some(channels)
         && weights[2..].iter().all(|&dim| dim > 0);
     if !fits {
-        return Err(Fault::invalid(format!(
-            "weights {weights:?} in {groups} groups do not fit an input {input:?}"
-        )));
+        return Err(misfit(weights, groups, input));
     }
     let window = spatial(weights)?;
     if let Some(declared) = call.ints("kernel_shape")?
@@ -193,150 +195,350 @@ pub(crate) fn conv_geometry(
     })
 }
 
+/// Extents of a convolution over any number of axes.
+pub(super) struct ConvExtents {
+    pub(super) batch: usize,
+    pub(super) channels: usize,
+    pub(super) filters: usize,
+    pub(super) groups: usize,
+    pub(super) windows: windowed::Windows,
+}
+
+impl ConvExtents {
+    /// Of a node over an input and weights of these shapes.
+    pub(super) fn of(call: &Call<'_>, input: &[usize], weights: &[usize]) -> Result<Self, Fault> {
+        let groups = group_count(call, input)?;
+        let fits = input.len() >= 3
+            && weights.len() == input.len()
+            && weights[0].is_multiple_of(groups)
+            && weights[1].checked_mul(groups) == Some(input[1])
+            && weights[2..].iter().all(|&dim| dim > 0);
+        if !fits {
+            return Err(misfit(weights, groups, input));
+        }
+        let windows = windowed::Windows::of(call, &input[2..], weights[2..].to_vec(), false)?;
+        Ok(Self {
+            batch: input[0],
+            channels: input[1],
+            filters: weights[0],
+            groups,
+            windows,
+        })
+    }
+
+    pub(super) fn output_shape(&self) -> Vec<usize> {
+        let mut shape = vec![self.batch, self.filters];
+        shape.extend_from_slice(&self.windows.output);
+        shape
+    }
+}
+
+pub(super) fn misfit(weights: &[usize], groups: usize, input: &[usize]) -> Fault {
+    Fault::invalid(format!(
+        "weights {weights:?} in {groups} groups do not fit an input {input:?}"
+    ))
+}
+
+/// The attribute `group`, from 1 to the number of channels.
+pub(super) fn group_count(call: &Call<'_>, input: &[usize]) -> Result<usize, Fault> {
+    let given = call.int("group", 1)?;
+    let channels = input.get(1).copied().unwrap_or(0).max(1);
+    usize::try_from(given)
+        .ok()
+        .filter(|groups| (1..=channels).contains(groups))
+        .ok_or_else(|| {
+            Fault::invalid(format!(
+                "attribute group is {given} for {channels} channels"
+            ))
+        })
+}
+
+/// The products of a convolution without its bias, as matrix products over
+/// columns of windows. `add` gets a place in `[batch, filters, ..]` and what
+/// is to be added there, once for every `depth_at_once` products.
+pub(super) fn convolve(
+    call: &Call<'_>,
+    extents: &ConvExtents,
+    input: &[f32],
+    weights: &[f32],
+    depth_at_once: usize,
+    mut add: impl FnMut(usize, f32),
+) -> Result<(), Fault> {
+    let windows = &extents.windows;
+    let pixels: usize = windows.output.iter().product();
+    let plane: usize = windows.input.iter().product();
+    let channels = extents.channels / extents.groups;
+    let filters = extents.filters / extents.groups;
+    let taps: usize = windows.window.iter().product();
+    let depth = channels * taps;
+    if count_of(&extents.output_shape())? == 0 {
+        return Ok(());
+    }
+    let rows_at_once = (COLUMN_ELEMENTS / depth.max(1)).clamp(1, pixels);
+    let mut columns = vec![0.0f32; rows_at_once * depth];
+    let mut sums = vec![0.0f32; rows_at_once * filters];
+    for group in 0..extents.groups {
+        let own = &weights[group * filters * depth..][..filters * depth];
+        let parts: Vec<(usize, PackedMatrix)> = (0..depth)
+            .step_by(depth_at_once.max(1))
+            .map(|start| {
+                let len = depth_at_once.min(depth - start);
+                let weight = |r: usize, c: usize| own[c * depth + start + r];
+                (start, PackedMatrix::pack(len, filters, weight))
+            })
+            .collect();
+        for n in 0..extents.batch {
+            let first = (n * extents.channels + group * channels) * plane;
+            let images = &input[first..][..channels * plane];
+            let mut position = vec![0; windows.output.len()];
+            let mut done = 0;
+            while done < pixels {
+                call.check_interrupt()?;
+                let rows = rows_at_once.min(pixels - done);
+                for row in columns.chunks_exact_mut(depth.max(1)).take(rows) {
+                    fill_column(windows, &position, images, plane, taps, row);
+                    windowed::advance(&mut position, &windows.output);
+                }
+                let sums = &mut sums[..rows * filters];
+                for (start, packed) in &parts {
+                    product_of_columns(call, &columns[*start..], depth, packed, rows, sums);
+                    for (r, line) in sums.chunks_exact(filters).enumerate() {
+                        for (f, &sum) in line.iter().enumerate() {
+                            let filter = n * extents.filters + group * filters + f;
+                            add(filter * pixels + done + r, sum);
+                        }
+                    }
+                }
+                done += rows;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As [`product`], of rows that lie `stride` apart.
+fn product_of_columns(
+    call: &Call<'_>,
+    columns: &[f32],
+    stride: usize,
+    matrix: &PackedMatrix,
+    rows: usize,
+    output: &mut [f32],
+) {
+    gemm(
+        call.level,
+        call.pool,
+        columns,
+        Grid::rows(rows, stride),
+        RowRuns::contiguous(matrix.rows()),
+        matrix,
+        Epilogue::NONE,
+        output,
+        Grid::rows(rows, matrix.columns()),
+    );
+}
+
+/// Elements of the columns that are multiplied at once.
+const COLUMN_ELEMENTS: usize = 1 << 18;
+
+/// What one window sees, `[channels, taps]`.
+fn fill_column(
+    windows: &windowed::Windows,
+    position: &[usize],
+    images: &[f32],
+    plane: usize,
+    taps: usize,
+    column: &mut [f32],
+) {
+    let mut tap = 0;
+    windows.taps(position, |at| {
+        for (c, values) in column.chunks_exact_mut(taps).enumerate() {
+            values[tap] = at.map_or(0.0, |at| images[c * plane + at]);
+        }
+        tap += 1;
+    });
+}
+
+/// Multiplications from which matrix products are worth their preparation.
+const MIN_PRODUCTS: usize = 1 << 16;
+
 fn conv(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let ((shape, input), (weights_shape, weights)) = (call.floats(0)?, call.floats(1)?);
-    let geometry = conv_geometry(call, shape, weights_shape)?;
+    let extents = ConvExtents::of(call, shape, weights_shape)?;
+    let filters = extents.filters;
     let bias = call.optional_floats(2)?.unwrap_or(&[]);
-    if !bias.is_empty() && bias.len() != geometry.filters {
+    if !bias.is_empty() && bias.len() != filters {
         return Err(Fault::invalid(format!(
-            "{} biases for {} filters",
-            bias.len(),
-            geometry.filters
+            "{} biases for {filters} filters",
+            bias.len()
         )));
     }
-    let sliding = geometry.windows.sliding;
-    let reference = ConvShape {
-        batch: geometry.batch,
-        channels: geometry.channels,
-        input: sliding.input,
-        filters: geometry.filters,
-        window: geometry.windows.window,
-        strides: sliding.strides,
-        dilations: sliding.dilations,
-        pads_begin: sliding.pads_begin,
-        pads_end: geometry.windows.pads_end,
-        groups: geometry.groups,
+    let output_shape = extents.output_shape();
+    let products = count_of(&output_shape)?.saturating_mul(weights.len() / filters.max(1));
+    if shape.len() <= 4 && products < MIN_PRODUCTS {
+        let geometry = conv_geometry(call, shape, weights_shape)?;
+        let sliding = geometry.windows.sliding;
+        let reference = ConvShape {
+            batch: geometry.batch,
+            channels: geometry.channels,
+            input: sliding.input,
+            filters: geometry.filters,
+            window: geometry.windows.window,
+            strides: sliding.strides,
+            dilations: sliding.dilations,
+            pads_begin: sliding.pads_begin,
+            pads_end: geometry.windows.pads_end,
+            groups: geometry.groups,
+        };
+        return one(
+            &output_shape,
+            reference_conv(&reference, input, weights, bias),
+        );
+    }
+    let mut output = vec![0.0; call.count(&output_shape, ElementType::F32)?];
+    let depth = weights.len() / filters.max(1);
+    convolve(call, &extents, input, weights, depth, |at, sum| {
+        output[at] += sum;
+    })?;
+    let pixels: usize = extents.windows.output.iter().product();
+    if !bias.is_empty() && pixels > 0 {
+        for (i, plane) in output.chunks_exact_mut(pixels).enumerate() {
+            let bias = bias[i % filters];
+            plane.iter_mut().for_each(|v| *v += bias);
+        }
+    }
+    one(&output_shape, output)
+}
+
+/// Where the results of a transposed convolution lie: elements cut off before
+/// each axis, and the output's extents.
+fn transposed_extents(
+    call: &Call<'_>,
+    input: &[usize],
+    window: &[usize],
+    strides: &[usize],
+    dilations: &[usize],
+) -> Result<[Vec<usize>; 2], Fault> {
+    let rank = input.len();
+    let list = |name: &str| -> Result<Option<Vec<usize>>, Fault> {
+        let Some(given) = call.ints(name)?.filter(|given| !given.is_empty()) else {
+            return Ok(None);
+        };
+        // An output shape may name batch and channels too.
+        let given = &given[given.len().saturating_sub(rank)..];
+        if given.len() != rank {
+            return Err(Fault::invalid(format!("attribute {name} is {given:?}")));
+        }
+        given
+            .iter()
+            .map(|&v| extent(v))
+            .collect::<Result<_, _>>()
+            .map(Some)
     };
-    let output = reference_conv(&reference, input, weights, bias);
-    one(&geometry.output_shape(shape.len()), output)
+    let extra = list("output_padding")?.unwrap_or_else(|| vec![0; rank]);
+    let full: Vec<usize> = (0..rank)
+        .map(|a| (input[a].max(1) - 1) * strides[a] + (window[a] - 1) * dilations[a] + 1 + extra[a])
+        .collect();
+    let mode = call.string("auto_pad", "NOTSET")?;
+    let same = || Some((0..rank).map(|a| input[a] * strides[a]).collect());
+    let wanted: Option<Vec<usize>> = match list("output_shape")? {
+        None if mode.starts_with("SAME") => same(),
+        wanted => wanted,
+    };
+    if let Some(output) = wanted {
+        let begin = (0..rank)
+            .map(|a| {
+                let total = full[a].saturating_sub(output[a]);
+                match mode {
+                    "SAME_UPPER" => total / 2,
+                    _ => total.div_ceil(2),
+                }
+            })
+            .collect();
+        return Ok([begin, output]);
+    }
+    let [begin, end] = match mode {
+        "NOTSET" => windowed::pads(call, rank)?,
+        _ => [vec![0; rank], vec![0; rank]],
+    };
+    let output = (0..rank)
+        .map(|a| full[a].saturating_sub(begin[a] + end[a]))
+        .collect();
+    Ok([begin, output])
 }
 
 fn conv_transpose(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let ((shape, input), (weights_shape, weights)) = (call.floats(0)?, call.floats(1)?);
-    let [height, width] = spatial(shape)?;
-    let rank = shape.len() - 2;
-    let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
-    if weights_shape.len() != shape.len()
-        || !(1..=shape[1].max(1)).contains(&groups)
+    let groups = group_count(call, shape)?;
+    if shape.len() < 3
+        || weights_shape.len() != shape.len()
         || weights_shape[2..].contains(&0)
         || weights_shape[0] != shape[1]
         || !shape[1].is_multiple_of(groups)
     {
+        return Err(misfit(weights_shape, groups, shape));
+    }
+    let (spatial, window) = (&shape[2..], &weights_shape[2..]);
+    let rank = spatial.len();
+    let strides = windowed::per_axis(call, "strides", rank)?;
+    let dilations = windowed::per_axis(call, "dilations", rank)?;
+    let [begin, output] = transposed_extents(call, spatial, window, &strides, &dilations)?;
+    let (batch, channels) = (shape[0], shape[1]);
+    let filters = weights_shape[1];
+    let mut out_shape = vec![batch, filters * groups];
+    out_shape.extend_from_slice(&output);
+    let mut result = vec![0.0; call.count(&out_shape, ElementType::F32)?];
+    let bias = call.optional_floats(2)?.unwrap_or(&[]);
+    if !bias.is_empty() && bias.len() != filters * groups {
         return Err(Fault::invalid(format!(
-            "weights {weights_shape:?} in {groups} groups do not fit an input {shape:?}"
+            "{} biases for {} filters",
+            bias.len(),
+            filters * groups
         )));
     }
-    let (batch, channels) = (shape[0], shape[1]);
-    let group_filters = weights_shape[1];
-    let filters = group_filters * groups;
-    let [kh, kw] = spatial(weights_shape)?;
-    let strides = per_axis(call, "strides", rank)?;
-    let dilations = per_axis(call, "dilations", rank)?;
-    let lead = |values: Option<&[i64]>| -> [usize; 2] {
-        match values {
-            Some(&[x]) => [0, x.clamp(0, 1 << 24) as usize],
-            Some(&[y, x]) => [y.clamp(0, 1 << 24) as usize, x.clamp(0, 1 << 24) as usize],
-            _ => [0, 0],
-        }
-    };
-    let extra = lead(call.ints("output_padding")?);
-    let full: [usize; 2] = std::array::from_fn(|a| {
-        ([height, width][a].max(1) - 1) * strides[a]
-            + ([kh, kw][a] - 1) * dilations[a]
-            + 1
-            + extra[a]
-    });
-    let mode = call.string("auto_pad", "NOTSET")?;
-    let wanted = call.ints("output_shape")?.map(|shape| {
-        let mut wanted = lead(Some(&shape[shape.len().saturating_sub(rank)..]));
-        if rank == 1 {
-            wanted[0] = 1;
-        }
-        wanted
-    });
-    let wanted = match mode {
-        "SAME_UPPER" | "SAME_LOWER" if wanted.is_none() => {
-            Some([height * strides[0], width * strides[1]])
-        }
-        _ => wanted,
-    };
-    let (begin, output) = match wanted {
-        Some(output) => {
-            let begin = std::array::from_fn(|a| {
-                let total = full[a].saturating_sub(output[a]);
-                if mode == "SAME_UPPER" {
-                    total / 2
-                } else {
-                    total.div_ceil(2)
-                }
-            });
-            (begin, output)
-        }
-        None => {
-            let [begin, end] = if mode == "NOTSET" {
-                pads(call, rank)?
-            } else {
-                [[0; 2]; 2]
-            };
-            (
-                begin,
-                std::array::from_fn(|a| full[a].saturating_sub(begin[a] + end[a])),
-            )
-        }
-    };
-    count_of(&[batch, filters, output[0], output[1]])?;
-    let bias = call.optional_floats(2)?;
-    let [out_height, out_width] = output;
-    let mut result = Vec::with_capacity(batch * filters * out_height * out_width);
-    for _ in 0..batch {
-        for filter in 0..filters {
-            let bias = bias.map_or(0.0, |bias| bias.get(filter).copied().unwrap_or(0.0));
-            result.extend(std::iter::repeat_n(bias, out_height * out_width));
-        }
+    let out_len: usize = output.iter().product();
+    if result.is_empty() || out_len == 0 {
+        return one(&out_shape, result);
     }
+    for (i, plane) in result.chunks_exact_mut(out_len).enumerate() {
+        plane.fill(bias.get(i % (filters * groups)).copied().unwrap_or(0.0));
+    }
+    let (pixels, taps): (usize, usize) = (spatial.iter().product(), window.iter().product());
     let group_channels = channels / groups;
-    for n in 0..batch {
-        for c in 0..channels {
-            let group = c / group_channels;
-            for f in 0..group_filters {
-                let plane = (n * filters + group * group_filters + f) * out_height * out_width;
-                for y in 0..height {
-                    for x in 0..width {
-                        let value = input[((n * channels + c) * height + y) * width + x];
-                        for ky in 0..kh {
-                            let Some(oy) = (y * strides[0] + ky * dilations[0])
-                                .checked_sub(begin[0])
-                                .filter(|&v| v < out_height)
-                            else {
-                                continue;
-                            };
-                            for kx in 0..kw {
-                                let Some(ox) = (x * strides[1] + kx * dilations[1])
-                                    .checked_sub(begin[1])
-                                    .filter(|&v| v < out_width)
-                                else {
-                                    continue;
-                                };
-                                result[plane + oy * out_width + ox] +=
-                                    value * weights[((c * group_filters + f) * kh + ky) * kw + kx];
-                            }
+    let columns = filters * taps;
+    let mut turned = vec![0.0; count_of(&[pixels, group_channels])?];
+    let mut products = vec![0.0; count_of(&[pixels, columns])?];
+    let to_strides = strides_of(&output);
+    for group in 0..groups {
+        let own = &weights[group * group_channels * columns..][..group_channels * columns];
+        let packed = PackedMatrix::pack(group_channels, columns, |r, c| own[r * columns + c]);
+        for n in 0..batch {
+            call.check_interrupt()?;
+            let first = (n * channels + group * group_channels) * pixels;
+            let image = &input[first..][..group_channels * pixels];
+            campana_kernels::layout::transpose(image, group_channels, pixels, &mut turned);
+            product(call, &turned, &packed, pixels, &mut products);
+            let first = (n * groups + group) * filters * out_len;
+            let target = &mut result[first..][..filters * out_len];
+            let mut position = vec![0; rank];
+            for line in products.chunks_exact(columns.max(1)) {
+                let mut tap = vec![0; rank];
+                for t in 0..taps {
+                    let place = (0..rank).try_fold(0, |place, a| {
+                        let at = position[a] * strides[a] + tap[a] * dilations[a];
+                        let at = at.checked_sub(begin[a]).filter(|&at| at < output[a])?;
+                        Some(place + at * to_strides[a])
+                    });
+                    if let Some(place) = place {
+                        for f in 0..filters {
+                            target[f * out_len + place] += line[f * taps + t];
                         }
                     }
+                    windowed::advance(&mut tap, window);
                 }
+                windowed::advance(&mut position, spatial);
             }
         }
     }
-    let mut out_shape = vec![batch, filters];
-    out_shape.extend_from_slice(&output[2 - rank..]);
     one(&out_shape, result)
 }

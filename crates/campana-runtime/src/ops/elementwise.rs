@@ -1,10 +1,10 @@
 //! Functions of single elements, with broadcasting.
 
 use campana_kernels::elementwise::{Binary, Unary, map};
-use campana_tensor::{Tensor, TensorData};
+use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::Operator;
-use super::call::{Call, Fault, count_of, floats, one, tensor};
+use super::call::{Call, Fault, floats, one, one_of, tensor};
 use super::indexing::{broadcast_indices, broadcast_shape};
 use crate::strided::BroadcastPlan;
 
@@ -54,12 +54,15 @@ pub(super) fn operator(op_type: &str) -> Option<Operator> {
         "ThresholdedRelu" => |call| with_alpha(call, 1.0, |x, a| if x > a { x } else { 0.0 }),
         "Selu" => selu,
         "Gelu" => gelu,
+        "Swish" => |call| with_alpha(call, 1.0, |x, a| x / (1.0 + (-a * x).exp())),
+        "Shrink" => shrink,
         "Not" => not,
         "IsNaN" => is_nan,
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Min" | "Max" | "Sum" | "Mean" => {
             arithmetic
         }
         "PRelu" => prelu,
+        "SwiGLU" => swiglu,
         "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" => compare,
         "And" | "Or" | "Xor" => logic,
         "Where" => select,
@@ -239,6 +242,22 @@ fn selu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     one(shape, values.iter().map(selu).collect())
 }
 
+fn shrink(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let bias = f64::from(call.float("bias", 0.0)?);
+    let lambda = f64::from(call.float("lambd", 0.5)?);
+    let (shape, values) = call.reals(0)?;
+    let shrink = |&x: &f64| {
+        if x < -lambda {
+            x + bias
+        } else if x > lambda {
+            x - bias
+        } else {
+            0.0
+        }
+    };
+    one_of(call.kind(0)?, shape, values.iter().map(shrink).collect())
+}
+
 fn gelu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (shape, values) = call.floats(0)?;
     let gelu: fn(f64) -> f64 = match call.string("approximate", "none")? {
@@ -271,7 +290,7 @@ fn not(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 }
 
 fn is_nan(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
-    let (shape, values) = call.floats(0)?;
+    let (shape, values) = call.reals(0)?;
     let data = TensorData::Bool(values.iter().map(|v| v.is_nan()).collect());
     Ok(vec![tensor(shape.to_vec(), data)?])
 }
@@ -280,8 +299,9 @@ fn is_nan(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 type Pairing = (Vec<usize>, Vec<usize>, Vec<usize>);
 
 /// The common shape of two tensors and, for each of its elements, where the operands' are.
-fn pair(a: &Tensor, b: &Tensor) -> Result<Pairing, Fault> {
+fn pair(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Pairing, Fault> {
     let shape = broadcast_shape(&[a.shape(), b.shape()])?;
+    call.count(&shape, a.data().element_type())?;
     let left = broadcast_indices(a.shape(), &shape);
     let right = broadcast_indices(b.shape(), &shape);
     Ok((shape, left, right))
@@ -329,6 +349,12 @@ macro_rules! float {
                     "Div" => a / b,
                     "Pow" => a.powf(b),
                     "Mod" if fmod => a % b,
+                    "Mod" => {
+                        let rest = a % b;
+                        // The sign is that of the divisor.
+                        if rest == 0.0 { rest.copysign(b) }
+                        else if (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+                    }
                     "Min" => if a < b || a.is_nan() { a } else { b },
                     "Max" => if a > b || a.is_nan() { a } else { b },
                     _ => return None,
@@ -372,7 +398,7 @@ fn combine_floats(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Option<Result<Tens
             wide.extend_from_slice(tensor.shape());
             wide
         };
-        let mut output = vec![0.0; count_of(&shape)?];
+        let mut output = vec![0.0; call.count(&shape, ElementType::F32)?];
         BroadcastPlan::new(&wide(a), &wide(b), &shape).run(call.level, op, x, y, &mut output);
         tensor(shape, TensorData::F32(output))
     };
@@ -385,7 +411,7 @@ fn combine(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
     }
     let op = call.node.op_type.as_str();
     let fmod = call.int("fmod", 0)? != 0;
-    let (shape, left, right) = pair(a, b)?;
+    let (shape, left, right) = pair(call, a, b)?;
     let failed = || Fault::invalid(format!("{op} of these elements (division by zero?)"));
     macro_rules! combine {
         ($($variant:ident),*) => {
@@ -419,7 +445,7 @@ fn combine(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
 
 fn prelu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(a, b)?;
+    let (shape, left, right) = pair(call, a, b)?;
     let (x, slope) = (floats(a)?, floats(b)?);
     let values = left
         .iter()
@@ -428,9 +454,19 @@ fn prelu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     one(&shape, values.collect())
 }
 
+fn swiglu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let alpha = call.float("alpha", 1.0)?;
+    let ((shape, a), (other, b)) = (call.floats(0)?, call.floats(1)?);
+    if shape != other {
+        return Err(Fault::invalid(format!("shapes {shape:?} and {other:?}")));
+    }
+    let gated = |(&a, &b): (&f32, &f32)| a / (1.0 + (-alpha * a).exp()) * b;
+    one(shape, a.iter().zip(b).map(gated).collect())
+}
+
 fn compare(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(a, b)?;
+    let (shape, left, right) = pair(call, a, b)?;
     macro_rules! compare {
         ($($variant:ident),*) => {
             match (a.data(), b.data()) {
@@ -455,7 +491,7 @@ fn compare(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 
 fn logic(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(a, b)?;
+    let (shape, left, right) = pair(call, a, b)?;
     let (x, y) = (bools(a)?, bools(b)?);
     let values = left
         .iter()

@@ -87,7 +87,7 @@ fn pick<T: Clone>(values: &[T], places: &[usize]) -> Vec<T> {
 }
 
 /// The elements at these places.
-fn take(data: &TensorData, places: &[usize]) -> Result<TensorData, Fault> {
+pub(super) fn take(data: &TensorData, places: &[usize]) -> Result<TensorData, Fault> {
     for_any_type!(data, values, wrap => wrap(pick(values, places)))
 }
 
@@ -237,7 +237,7 @@ fn pad(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         };
         sources.push((0..size).map(source).collect());
     }
-    let count = count_of(&dims)?;
+    let count = call.count(&dims, input.data().element_type())?;
     if !matches!(mode, "constant" | "edge" | "wrap" | "reflect") {
         return Err(Fault::unsupported(format!("pad mode {mode}")));
     }
@@ -419,6 +419,7 @@ fn gather(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let mut shape = input.shape()[..axis].to_vec();
     shape.extend_from_slice(indices.shape());
     shape.extend_from_slice(&input.shape()[axis + 1..]);
+    call.count(&shape, input.data().element_type())?;
     let data = for_any_type!(input.data(), values, wrap => {
         let mut result = Vec::with_capacity(outer * rows.len() * inner);
         for o in 0..outer {
@@ -461,7 +462,7 @@ fn expand(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let input = call.input(0)?;
     let target = super::shape::dims(&ints(call.input(1)?)?)?;
     let shape = broadcast_shape(&[input.shape(), &target])?;
-    count_of(&shape)?;
+    call.count(&shape, input.data().element_type())?;
     let data = take(input.data(), &broadcast_indices(input.shape(), &shape))?;
     Ok(vec![tensor(shape, data)?])
 }
@@ -482,7 +483,7 @@ fn tile(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         .zip(&repeats)
         .map(|(d, r)| d.saturating_mul(*r))
         .collect();
-    let count = count_of(&shape)?;
+    let count = call.count(&shape, input.data().element_type())?;
     let strides = strides_of(input.shape());
     let own = strides_of(&shape);
     let sources: Vec<usize> = (0..count)

@@ -1,21 +1,28 @@
 //! Matrix products.
 
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
-use campana_tensor::Tensor;
+use campana_tensor::{ElementType, Tensor};
 
 use super::Operator;
-use super::call::{Call, Fault, count_of, one};
+use super::call::{Call, Fault, one};
 use super::indexing::{broadcast_indices, broadcast_shape};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
         "MatMul" => matmul,
         "Gemm" => general,
+        "Det" => determinant,
         _ => return None,
     })
 }
 
-fn product(call: &Call<'_>, a: &[f32], b: &PackedMatrix, rows: usize, output: &mut [f32]) {
+pub(super) fn product(
+    call: &Call<'_>,
+    a: &[f32],
+    b: &PackedMatrix,
+    rows: usize,
+    output: &mut [f32],
+) {
     gemm(
         call.level,
         call.pool,
@@ -85,7 +92,7 @@ fn matmul(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         depth,
         columns,
     } = matmul_shape(a_shape, b_shape)?;
-    let mut output = vec![0.0; count_of(&shape)?];
+    let mut output = vec![0.0; call.count(&shape, ElementType::F32)?];
     let mut packed: Option<(usize, PackedMatrix)> = None;
     for (i, (left, right)) in pairs.into_iter().enumerate() {
         let matrix = &b[right * depth * columns..][..depth * columns];
@@ -141,7 +148,7 @@ fn general(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
                 b[r * columns + c]
             }
     });
-    let mut output = vec![0.0; count_of(&[rows, columns])?];
+    let mut output = vec![0.0; call.count(&[rows, columns], ElementType::F32)?];
     if trans_a {
         let mut transposed = vec![0.0; a.len()];
         campana_kernels::layout::transpose(a, depth, rows, &mut transposed);
@@ -163,4 +170,43 @@ fn general(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         }
     }
     one(&[rows, columns], output)
+}
+
+/// The determinants of matrices, by elimination with the greatest pivots.
+fn determinant(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let (shape, mut values) = call.reals(0)?;
+    let &[ref outer @ .., rows, columns] = shape else {
+        return Err(Fault::invalid(format!("matrices of shape {shape:?}")));
+    };
+    if rows != columns {
+        return Err(Fault::invalid(format!("matrices of shape {shape:?}")));
+    }
+    let mut result = Vec::with_capacity(outer.iter().product());
+    for i in 0..outer.iter().product() {
+        let matrix = &mut values[i * rows * rows..][..rows * rows];
+        let mut product = 1.0;
+        for k in 0..rows {
+            call.check_interrupt()?;
+            let size = |row: &usize| matrix[row * rows + k].abs();
+            let pivot = (k..rows).max_by(|a, b| size(a).total_cmp(&size(b)));
+            let pivot = pivot.unwrap_or(k);
+            if pivot != k {
+                (0..rows).for_each(|c| matrix.swap(pivot * rows + c, k * rows + c));
+                product = -product;
+            }
+            let head = matrix[k * rows + k];
+            product *= head;
+            if head == 0.0 {
+                break;
+            }
+            for row in k + 1..rows {
+                let factor = matrix[row * rows + k] / head;
+                for c in k..rows {
+                    matrix[row * rows + c] -= factor * matrix[k * rows + c];
+                }
+            }
+        }
+        result.push(product);
+    }
+    super::call::one_of(call.kind(0)?, outer, result)
 }

@@ -1,15 +1,14 @@
 //! Pools.
 
 use campana_kernels::pooling::Pooling;
-use campana_tensor::{Tensor, TensorData};
+use campana_tensor::Tensor;
 
 use super::Operator;
-use super::call::{Call, Fault, extent, floats, one, tensor};
+use super::call::{Call, Fault, extent, one};
 use super::convolution::{Windows, windows};
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
     Some(match op_type {
-        "MaxPool" | "AveragePool" => pool,
         "GlobalAveragePool" => |call| {
             global(call, |values| {
                 (values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64)
@@ -53,84 +52,6 @@ pub(crate) fn window_geometry(
         pooling,
         windows(call, shape, window, call.int("ceil_mode", 0)? != 0)?,
     ))
-}
-
-fn pool(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
-    let input = call.input(0)?;
-    let shape = input.shape();
-    let (
-        pooling,
-        Windows {
-            window,
-            sliding,
-            pads_end,
-        },
-    ) = window_geometry(call, shape)?;
-    let bytes = match input.data() {
-        TensorData::U8(values) => Some(values.iter().map(|&v| f32::from(v)).collect::<Vec<_>>()),
-        TensorData::I8(values) => Some(values.iter().map(|&v| f32::from(v)).collect()),
-        _ => None,
-    };
-    let values = match &bytes {
-        Some(values) => values,
-        None => floats(input)?,
-    };
-    let [height, width] = sliding.input;
-    let column_major = call.int("storage_order", 0)? != 0;
-    let (mut output, mut places) = (Vec::new(), Vec::new());
-    for plane in 0..shape[0] * shape[1] {
-        for oy in 0..sliding.output[0] {
-            for ox in 0..sliding.output[1] {
-                let (mut max, mut sum, mut place, mut inside, mut counted) =
-                    (f32::NEG_INFINITY, 0.0, 0, 0, 0);
-                for ky in 0..window[0] {
-                    for kx in 0..window[1] {
-                        let y = oy * sliding.strides[0] + ky * sliding.dilations[0];
-                        let x = ox * sliding.strides[1] + kx * sliding.dilations[1];
-                        let in_padded = y < sliding.pads_begin[0] + height + pads_end[0]
-                            && x < sliding.pads_begin[1] + width + pads_end[1];
-                        counted += usize::from(in_padded);
-                        let (Some(y), Some(x)) = (
-                            y.checked_sub(sliding.pads_begin[0]).filter(|&y| y < height),
-                            x.checked_sub(sliding.pads_begin[1]).filter(|&x| x < width),
-                        ) else {
-                            continue;
-                        };
-                        let value = values[(plane * height + y) * width + x];
-                        if value > max || value.is_nan() {
-                            max = value;
-                            place = plane * height * width
-                                + if column_major {
-                                    x * height + y
-                                } else {
-                                    y * width + x
-                                };
-                        }
-                        sum += f64::from(value);
-                        inside += 1;
-                    }
-                }
-                output.push(match pooling {
-                    Pooling::Max => max,
-                    Pooling::Average => (sum / f64::from(inside.max(1))) as f32,
-                    Pooling::AverageWithPadding => (sum / counted.max(1) as f64) as f32,
-                });
-                places.push(place as i64);
-            }
-        }
-    }
-    let mut dims = shape[..2].to_vec();
-    dims.extend_from_slice(&sliding.output[4 - shape.len()..]);
-    let data = match input.data() {
-        TensorData::U8(_) => TensorData::U8(output.iter().map(|&v| v as u8).collect()),
-        TensorData::I8(_) => TensorData::I8(output.iter().map(|&v| v as i8).collect()),
-        _ => TensorData::F32(output),
-    };
-    let mut outputs = vec![tensor(dims.clone(), data)?];
-    if call.node.outputs.len() > 1 {
-        outputs.push(tensor(dims, TensorData::I64(places))?);
-    }
-    Ok(outputs)
 }
 
 fn global(call: &Call<'_>, reduce: fn(&[f32]) -> f32) -> Result<Vec<Tensor>, Fault> {

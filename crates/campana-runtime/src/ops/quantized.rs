@@ -1,12 +1,12 @@
 //! Affine-quantized tensors: `value = scale (code - zero point)`.
 
-use campana_kernels::reference::{ConvShape, reference_conv};
+use campana_kernels::gemm::PackedMatrix;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::Operator;
-use super::call::{Call, Fault, floats, ints, one, tensor};
-use super::convolution::conv_geometry;
-use super::linear::{MatmulShape, matmul_shape};
+use super::call::{Call, Fault, count_of, floats, ints, one, tensor};
+use super::convolution::{ConvExtents, convolve};
+use super::linear::{MatmulShape, matmul_shape, product};
 use super::shape::cast;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -15,6 +15,9 @@ pub(super) fn operator(op_type: &str) -> Option<Operator> {
         "DequantizeLinear" => dequantize,
         "QLinearConv" => conv,
         "QLinearMatMul" => matmul,
+        "ConvInteger" => conv_integer,
+        "MatMulInteger" => matmul_integer,
+        "DynamicQuantizeLinear" => dynamic_quantize,
         _ => return None,
     })
 }
@@ -114,13 +117,13 @@ fn dequantize(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     one(codes.shape(), values)
 }
 
-/// Codes less their zero points, as floats: exact, and so are sums of them below 2^24.
+/// Codes less their zero points, as floats.
 fn centred(
     codes: &Tensor,
-    zeros: &Tensor,
+    zeros: Option<&Tensor>,
     zero_of: impl Fn(usize) -> usize,
 ) -> Result<Vec<f32>, Fault> {
-    let zeros = ints(zeros)?;
+    let zeros = zeros.map_or_else(|| Ok(vec![0]), ints)?;
     ints(codes)?
         .into_iter()
         .enumerate()
@@ -134,9 +137,12 @@ fn centred(
         .collect()
 }
 
+/// Products of centred bytes that a float32 sums exactly: 255 * 255 * 256 < 2^24.
+const EXACT_PRODUCTS: usize = 256;
+
 /// Codes of `sum * multiplier` in the output's scale.
 fn requantize(
-    sums: &[f32],
+    sums: &[i64],
     multiplier: impl Fn(usize) -> f32,
     zero: &Tensor,
 ) -> Result<TensorData, Fault> {
@@ -144,7 +150,7 @@ fn requantize(
     let (low, high) = range_of(kind)?;
     let offset = ints(zero)?.first().copied().unwrap_or(0) as f64;
     let codes = sums.iter().enumerate().map(|(i, &sum)| {
-        (f64::from((sum * multiplier(i)).round_ties_even()) + offset).clamp(low, high)
+        (f64::from((sum as f32 * multiplier(i)).round_ties_even()) + offset).clamp(low, high)
     });
     cast(&TensorData::F64(codes.collect()), kind)
 }
@@ -159,69 +165,105 @@ fn scalar(call: &Call<'_>, index: usize) -> Result<f32, Fault> {
     }
 }
 
+/// The sums of a convolution of codes, exact.
+fn conv_sums(
+    call: &Call<'_>,
+    extents: &ConvExtents,
+    input: &[f32],
+    weights: &[f32],
+) -> Result<Vec<i64>, Fault> {
+    let mut sums = vec![0i64; count_of(&extents.output_shape())?];
+    convolve(call, extents, input, weights, EXACT_PRODUCTS, |at, sum| {
+        sums[at] += sum as i64;
+    })?;
+    Ok(sums)
+}
+
 fn conv(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (input, weights) = (call.input(0)?, call.input(3)?);
-    let geometry = conv_geometry(call, input.shape(), weights.shape())?;
+    let extents = ConvExtents::of(call, input.shape(), weights.shape())?;
+    let filters = extents.filters;
     let per_filter: usize = weights.shape()[1..].iter().product();
-    let x = centred(input, call.input(2)?, |_| 0)?;
-    let w = centred(weights, call.input(5)?, |i| i / per_filter)?;
-    let bias: Vec<f32> = call
-        .optional_ints(8)?
-        .unwrap_or_default()
-        .iter()
-        .map(|&v| v as f32)
-        .collect();
-    let sliding = geometry.windows.sliding;
-    let shape = ConvShape {
-        batch: geometry.batch,
-        channels: geometry.channels,
-        input: sliding.input,
-        filters: geometry.filters,
-        window: geometry.windows.window,
-        strides: sliding.strides,
-        dilations: sliding.dilations,
-        pads_begin: sliding.pads_begin,
-        pads_end: geometry.windows.pads_end,
-        groups: geometry.groups,
-    };
-    let sums = reference_conv(&shape, &x, &w, &bias);
+    let x = centred(input, Some(call.input(2)?), |_| 0)?;
+    let w = centred(weights, Some(call.input(5)?), |i| i / per_filter.max(1))?;
+    let bias = call.optional_ints(8)?.unwrap_or_default();
     let (x_scale, y_scale) = (scalar(call, 1)?, scalar(call, 6)?);
     let (_, w_scales) = call.floats(4)?;
-    let pixels = sliding.output[0] * sliding.output[1];
-    let multiplier = |i: usize| {
-        let filter = i / pixels % geometry.filters;
-        let w_scale = if w_scales.len() == 1 {
-            w_scales[0]
-        } else {
-            w_scales[filter]
-        };
-        x_scale * w_scale / y_scale
-    };
-    if w_scales.len() != 1 && w_scales.len() != geometry.filters {
+    if w_scales.len() != 1 && w_scales.len() != filters || !bias.is_empty() && bias.len() != filters
+    {
         return Err(Fault::invalid(format!(
-            "{} scales for {} filters",
+            "{} scales and {} biases for {filters} filters",
             w_scales.len(),
-            geometry.filters
+            bias.len(),
         )));
     }
+    let mut sums = conv_sums(call, &extents, &x, &w)?;
+    let pixels = extents.windows.output.iter().product::<usize>().max(1);
+    let filter_of = |i: usize| i / pixels % filters.max(1);
+    if !bias.is_empty() {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += bias[filter_of(i)];
+        }
+    }
+    let multiplier =
+        |i: usize| x_scale * w_scales[if w_scales.len() == 1 { 0 } else { filter_of(i) }] / y_scale;
     let data = requantize(&sums, multiplier, call.input(7)?)?;
-    Ok(vec![tensor(
-        geometry.output_shape(input.shape().len()),
-        data,
-    )?])
+    Ok(vec![tensor(extents.output_shape(), data)?])
+}
+
+fn conv_integer(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let (input, weights) = (call.input(0)?, call.input(1)?);
+    let extents = ConvExtents::of(call, input.shape(), weights.shape())?;
+    let per_filter: usize = weights.shape()[1..].iter().product();
+    let x = centred(input, call.optional(2), |_| 0)?;
+    let w = centred(weights, call.optional(3), |i| i / per_filter.max(1))?;
+    let sums = conv_sums(call, &extents, &x, &w)?;
+    let data = TensorData::I32(sums.iter().map(|&sum| sum as i32).collect());
+    Ok(vec![tensor(extents.output_shape(), data)?])
+}
+
+/// The sums of a matrix product of codes, exact.
+fn matmul_sums(
+    call: &Call<'_>,
+    shape: &MatmulShape,
+    left: &[f32],
+    right: &[f32],
+) -> Result<Vec<i64>, Fault> {
+    let (rows, depth, columns) = (shape.rows, shape.depth, shape.columns);
+    let mut sums = vec![0i64; count_of(&[shape.pairs.len(), rows, columns])?];
+    let mut part = vec![0.0f32; rows * columns];
+    for (i, &(l, r)) in shape.pairs.iter().enumerate() {
+        let (left, right) = (&left[l * rows * depth..], &right[r * depth * columns..]);
+        let target = &mut sums[i * rows * columns..][..rows * columns];
+        for start in (0..depth).step_by(EXACT_PRODUCTS) {
+            call.check_interrupt()?;
+            let len = EXACT_PRODUCTS.min(depth - start);
+            let block: Vec<f32> = (0..rows)
+                .flat_map(|row| &left[row * depth + start..][..len])
+                .copied()
+                .collect();
+            let packed = PackedMatrix::pack(len, columns, |r, c| right[(start + r) * columns + c]);
+            product(call, &block, &packed, rows, &mut part);
+            for (sum, part) in target.iter_mut().zip(&part) {
+                *sum += *part as i64;
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// The zero point's index of each element of the left operand: one for all, or one a row.
+fn row_of(shape: &MatmulShape) -> impl Fn(usize) -> usize {
+    let (rows, depth) = (shape.rows.max(1), shape.depth.max(1));
+    move |i| i / depth % rows
 }
 
 fn matmul(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(3)?);
-    let MatmulShape {
-        shape,
-        pairs,
-        rows,
-        depth,
-        columns,
-    } = matmul_shape(a.shape(), b.shape())?;
-    let left = centred(a, call.input(2)?, |_| 0)?;
-    let right = centred(b, call.input(5)?, |i| i % columns.max(1))?;
+    let shape = matmul_shape(a.shape(), b.shape())?;
+    let columns = shape.columns.max(1);
+    let left = centred(a, Some(call.input(2)?), row_of(&shape))?;
+    let right = centred(b, Some(call.input(5)?), |i| i % columns)?;
     let (_, b_scales) = call.floats(4)?;
     if b_scales.len() != 1 && b_scales.len() != columns {
         return Err(Fault::unsupported(format!(
@@ -229,22 +271,41 @@ fn matmul(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
             b_scales.len()
         )));
     }
-    let mut sums = Vec::new();
-    for (l, r) in pairs {
-        let (l, r) = (&left[l * rows * depth..], &right[r * depth * columns..]);
-        sums.extend(campana_kernels::reference::reference_matmul(
-            l, r, rows, depth, columns,
-        ));
-    }
+    let sums = matmul_sums(call, &shape, &left, &right)?;
     let (a_scale, y_scale) = (scalar(call, 1)?, scalar(call, 6)?);
-    let multiplier = |i: usize| {
-        let b_scale = if b_scales.len() == 1 {
-            b_scales[0]
-        } else {
-            b_scales[i % columns]
-        };
-        a_scale * b_scale / y_scale
-    };
+    let multiplier =
+        |i: usize| a_scale * b_scales[if b_scales.len() == 1 { 0 } else { i % columns }] / y_scale;
     let data = requantize(&sums, multiplier, call.input(7)?)?;
-    Ok(vec![tensor(shape, data)?])
+    Ok(vec![tensor(shape.shape, data)?])
+}
+
+fn matmul_integer(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let (a, b) = (call.input(0)?, call.input(1)?);
+    let shape = matmul_shape(a.shape(), b.shape())?;
+    let columns = shape.columns.max(1);
+    let left = centred(a, call.optional(2), row_of(&shape))?;
+    let right = centred(b, call.optional(3), |i| i % columns)?;
+    let sums = matmul_sums(call, &shape, &left, &right)?;
+    let data = TensorData::I32(sums.iter().map(|&sum| sum as i32).collect());
+    Ok(vec![tensor(shape.shape, data)?])
+}
+
+/// Codes of 8 bits over the range of the values, which is made to hold zero.
+fn dynamic_quantize(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let (shape, values) = call.floats(0)?;
+    let low = values.iter().copied().fold(0.0, f32::min);
+    let high = values.iter().copied().fold(0.0, f32::max);
+    let scale = (high - low) / 255.0;
+    // Zeros alone have no scale of their own.
+    let divisor = if scale > 0.0 { scale } else { 1.0 };
+    let zero = (-low / divisor).round_ties_even().clamp(0.0, 255.0);
+    let code = |&v: &f32| ((v / divisor).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
+    Ok(vec![
+        tensor(
+            shape.to_vec(),
+            TensorData::U8(values.iter().map(code).collect()),
+        )?,
+        tensor(vec![], TensorData::F32(vec![scale]))?,
+        tensor(vec![], TensorData::U8(vec![zero as u8]))?,
+    ])
 }

@@ -1,6 +1,6 @@
 //! Reductions over axes, and what is normalized by them.
 
-use campana_tensor::{Tensor, TensorData};
+use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, axis_of, one, tensor};
@@ -89,7 +89,7 @@ fn reduce(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         })
     };
     let inner = offsets(&list(true));
-    let results = offsets(&list(false))
+    let results: Vec<f64> = offsets(&list(false))
         .into_iter()
         .map(|base| function(&mut inner.iter().map(|at| values[base + at]), inner.len()))
         .collect();
@@ -97,7 +97,13 @@ fn reduce(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         .filter(|axis| keep || !axes.contains(axis))
         .map(|axis| if axes.contains(&axis) { 1 } else { shape[axis] })
         .collect();
-    let data = cast(&TensorData::F64(results), input.data().element_type())?;
+    let kind = input.data().element_type();
+    let mut results = results;
+    if kind == ElementType::Bool {
+        // The least and the greatest of no bools.
+        results.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    }
+    let data = cast(&TensorData::F64(results), kind)?;
     Ok(vec![tensor(dims, data)?])
 }
 

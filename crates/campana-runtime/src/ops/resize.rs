@@ -1,9 +1,9 @@
 //! Changing the size of images.
 
-use campana_tensor::Tensor;
+use campana_tensor::{ElementType, Tensor};
 
 use super::Operator;
-use super::call::{Call, Fault, axis_of, count_of, floats, one};
+use super::call::{Call, Fault, axis_of, floats, one};
 use super::indexing::strides_of;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -120,7 +120,7 @@ fn resize(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     }
     let extrapolated = call.float("extrapolation_value", 0.0)?;
     let sizes: Vec<usize> = axes.iter().map(|axis| axis.to.max(axis.from)).collect();
-    count_of(&sizes)?;
+    call.count(&sizes, ElementType::F32)?;
     let mut current = values.to_vec();
     let mut now = shape.to_vec();
     for (i, axis) in axes.into_iter().enumerate() {

@@ -95,16 +95,12 @@ fn constant(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     Ok(vec![tensor(data.0, data.1)?])
 }
 
-/// Elements that a tensor made of nothing but a shape may have at most.
-const MAX_FILLED: usize = 1 << 31;
-
 fn constant_of_shape(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let shape = dims(&ints(call.input(0)?)?)?;
-    let count = shape
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
-        .filter(|&count| count <= MAX_FILLED)
-        .ok_or_else(|| Fault::invalid(format!("a constant of shape {shape:?}")))?;
+    let kind = call
+        .tensor("value")?
+        .map_or(ElementType::F32, |value| value.data().element_type());
+    let count = call.count(&shape, kind)?;
     macro_rules! filled {
         ($($variant:ident),*) => {
             match call.tensor("value")?.map(Tensor::data) {
@@ -307,22 +303,35 @@ pub(super) fn cast(data: &TensorData, kind: ElementType) -> Result<TensorData, F
 }
 
 fn range(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
+    let start = call.input(0)?;
+    let kind = start.data().element_type();
     let count = |start: f64, limit: f64, delta: f64| -> Result<usize, Fault> {
         let count = ((limit - start) / delta).ceil().max(0.0);
-        if delta == 0.0 || count.is_nan() || count > MAX_FILLED as f64 {
+        if delta == 0.0 || count.is_nan() {
             return Err(Fault::invalid(format!(
                 "a range from {start} to {limit} by {delta}"
             )));
         }
-        Ok(count as usize)
+        call.count(&[count as usize], kind)
     };
-    let start = call.input(0)?;
     if let TensorData::F32(_) = start.data() {
         let value = |index| Ok(floats(call.input(index)?)?.first().copied().unwrap_or(0.0));
         let (start, limit, delta) = (value(0)?, value(1)?, value(2)?);
         let n = count(f64::from(start), f64::from(limit), f64::from(delta))?;
         let values = (0..n).map(|i| start + i as f32 * delta).collect();
         return Ok(vec![tensor(vec![n], TensorData::F32(values))?]);
+    }
+    if matches!(
+        kind,
+        ElementType::F16 | ElementType::Bf16 | ElementType::F64
+    ) {
+        let value = |index| -> Result<f64, Fault> {
+            Ok(call.reals(index)?.1.first().copied().unwrap_or(0.0))
+        };
+        let (start, limit, delta) = (value(0)?, value(1)?, value(2)?);
+        let n = count(start, limit, delta)?;
+        let values = (0..n).map(|i| start + i as f64 * delta).collect();
+        return super::call::one_of(kind, &[n], values);
     }
     let value = |index| Ok(ints(call.input(index)?)?.first().copied().unwrap_or(0));
     let (first, limit, delta) = (value(0)?, value(1)?, value(2)?);

@@ -209,8 +209,10 @@ fn fuse_sum(
         };
         let dense_filters = has_constant_weights(target, constants, quantized)
             && target.node.op_type == "Conv"
-            && weights_shape(target, constants, quantized)
-                .is_some_and(|shape| shape.get(1).is_some_and(|&c| c > 1));
+            && weights_shape(target, constants, quantized).is_some_and(|shape| {
+                // What no kernel takes has no place for a sum.
+                matches!(shape, [_, channels, _] | [_, channels, _, _] if *channels > 1)
+            });
         if target.residual.is_none() && dense_filters {
             target.residual = Some(other.clone());
             return Some(at);

@@ -5,17 +5,28 @@ use std::sync::Arc;
 
 use campana_tensor::{ElementType, Tensor, TensorData};
 
+use super::execute::plain_node;
+use super::stages::{Stage, outputs_of};
 use super::step::{Action, Step};
 use super::{Layout, Place, Program, Val, assign, int8, lower};
 use crate::error::PlanError;
-use crate::ops::{Call, Fault, operator, shape_operands, shape_values};
-use crate::plan::{Plan, PlannedNode, constant_call};
+use crate::ops::{Call, Fault, has_data_dependent_shape, run, shape_operands, shape_values};
+use crate::plan::{Plan, PlannedNode, UNBOUNDED, constant_call};
 
 /// Shape and element type of an input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct InputShape {
     pub(crate) shape: Vec<usize>,
     pub(crate) element_type: ElementType,
+}
+
+impl InputShape {
+    pub(crate) fn of(tensor: &Tensor) -> Self {
+        Self {
+            shape: tensor.shape().to_vec(),
+            element_type: tensor.data().element_type(),
+        }
+    }
 }
 
 /// A program while it is made.
@@ -32,58 +43,37 @@ pub(crate) struct Compiler<'p> {
     converted: HashMap<(usize, Layout), Val>,
     /// Floats of values that are codes, by buffer.
     floats: HashMap<usize, Val>,
+    input_types: Vec<ElementType>,
+    slot_types: Vec<ElementType>,
 }
 
 /// The program of a plan for inputs of these shapes, in the plan's order.
 pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, PlanError> {
-    let mut compiler = Compiler {
-        plan,
-        values: HashMap::new(),
-        steps: Vec::new(),
-        buffers: 0,
-        slots: 0,
-        node: 0,
-        mixes_batch: false,
-        converted: HashMap::new(),
-        floats: HashMap::new(),
-    };
-    for (name, tensor) in &plan.constants {
-        compiler
-            .values
-            .insert(name.clone(), constant(Arc::clone(tensor)));
+    let names = plan.inputs.iter().map(|value| value.name.as_str());
+    let mut compiler = Compiler::new(plan, names.zip(inputs));
+    if compiler.nodes_from(0)? < plan.nodes.len() {
+        return Ok(compiler.staged_program());
     }
-    for (i, (value, input)) in plan.inputs.iter().zip(inputs).enumerate() {
-        let val = Val {
-            shape: input.shape.clone(),
-            place: Place::Input(i),
-            layout: Layout::First,
-            is_float: input.element_type == ElementType::F32,
-            codes: None,
-        };
-        compiler.values.insert(value.name.clone(), val);
-    }
-    let types: Vec<ElementType> = inputs.iter().map(|input| input.element_type).collect();
-    let mut slot_types = Vec::new();
-    for (i, planned) in plan.nodes.iter().enumerate() {
-        compiler.node = i;
-        if compiler.is_dynamic(planned) {
-            return Ok(compiler.plain_program());
-        }
-        compiler.node(planned, &types, &mut slot_types)?;
-    }
-    let mut outputs = Vec::new();
-    for value in &plan.outputs {
-        let val = compiler.value(&value.name).ok_or_else(|| {
-            PlanError::graph(format!("nothing makes the output {:?}", value.name))
-        })?;
-        let val = compiler.float_of(&val);
-        outputs.push(if val.is_float {
-            compiler.with_layout(&val, Layout::First)
-        } else {
-            val
-        });
-    }
-    Ok(compiler.finish(outputs))
+    let outputs = plan.outputs.iter().map(|value| value.name.as_str());
+    compiler.finish(outputs)
+}
+
+/// The stage of a plan that begins at a node, where these values are known.
+pub(super) fn compile_from(
+    plan: &Plan,
+    start: usize,
+    known: &[(String, InputShape)],
+) -> Result<Stage, PlanError> {
+    let inputs = known.iter().map(|(name, input)| (name.as_str(), input));
+    let mut compiler = Compiler::new(plan, inputs);
+    let end = compiler.nodes_from(start)?;
+    let outputs = outputs_of(plan, start, end);
+    let program = compiler.finish(outputs.iter().map(String::as_str))?;
+    Ok(Stage {
+        program,
+        end,
+        outputs,
+    })
 }
 
 /// A value known beforehand.
@@ -98,6 +88,53 @@ pub(crate) fn constant(tensor: Arc<Tensor>) -> Val {
 }
 
 impl<'p> Compiler<'p> {
+    /// Before the first node, where these inputs are known beside the constants.
+    fn new<'i>(plan: &'p Plan, inputs: impl Iterator<Item = (&'i str, &'i InputShape)>) -> Self {
+        let mut compiler = Self {
+            plan,
+            values: HashMap::new(),
+            steps: Vec::new(),
+            buffers: 0,
+            slots: 0,
+            node: 0,
+            mixes_batch: false,
+            converted: HashMap::new(),
+            floats: HashMap::new(),
+            input_types: Vec::new(),
+            slot_types: Vec::new(),
+        };
+        for (name, tensor) in &plan.constants {
+            let val = constant(Arc::clone(tensor));
+            compiler.values.insert(name.clone(), val);
+        }
+        for (i, (name, input)) in inputs.enumerate() {
+            let val = Val {
+                shape: input.shape.clone(),
+                place: Place::Input(i),
+                layout: Layout::First,
+                is_float: input.element_type == ElementType::F32,
+                codes: None,
+            };
+            compiler.input_types.push(input.element_type);
+            compiler.values.insert(name.to_owned(), val);
+        }
+        compiler
+    }
+
+    /// Makes the steps of the nodes from one on, up to the first whose
+    /// outputs' shapes are not known; gives that node.
+    fn nodes_from(&mut self, start: usize) -> Result<usize, PlanError> {
+        let plan = self.plan;
+        for (i, planned) in plan.nodes.iter().enumerate().skip(start) {
+            self.node = i;
+            if self.is_dynamic(planned) {
+                return Ok(i);
+            }
+            self.node(planned)?;
+        }
+        Ok(plan.nodes.len())
+    }
+
     pub(crate) fn value(&self, name: &str) -> Option<Val> {
         self.values.get(name).cloned()
     }
@@ -151,6 +188,12 @@ impl<'p> Compiler<'p> {
 
     /// Whether the shape of a node's output depends on values that only a run knows.
     fn is_dynamic(&self, planned: &PlannedNode) -> bool {
+        let node = &planned.node;
+        let is_constant = |name: &String| name.is_empty() || self.constant(name).is_some();
+        if has_data_dependent_shape(&node.op_type) {
+            // Where everything is known, so is the result.
+            return !planned.bodies.is_empty() || !node.inputs.iter().all(is_constant);
+        }
         shape_operands(&planned.node.op_type).iter().any(|&index| {
             let name = planned.node.inputs.get(index).map_or("", String::as_str);
             !name.is_empty() && self.constant(name).is_none()
@@ -158,12 +201,7 @@ impl<'p> Compiler<'p> {
     }
 
     /// Makes the steps of one node.
-    fn node(
-        &mut self,
-        planned: &PlannedNode,
-        inputs: &[ElementType],
-        slot_types: &mut Vec<ElementType>,
-    ) -> Result<(), PlanError> {
+    fn node(&mut self, planned: &PlannedNode) -> Result<(), PlanError> {
         let node = &planned.node;
         let at = |fault| PlanError::at(node, fault);
         if node.op_type == "Shape" && !node.inputs.is_empty() {
@@ -173,25 +211,21 @@ impl<'p> Compiler<'p> {
             return Ok(());
         }
         let all_constant = planned.packed.is_none()
+            && planned.quantize.is_none()
+            && planned.residual.is_none()
+            && planned.bounds == UNBOUNDED
             && node
                 .inputs
                 .iter()
                 .all(|name| name.is_empty() || self.constant(name).is_some());
         if all_constant {
-            let results = run_plain(&self.call(planned)).map_err(at)?;
+            let mut call = self.call(planned);
+            call.max_bytes = Some(self.plan.limits.max_value_bytes);
+            let results = run(&call).map_err(at)?;
             for (name, tensor) in node.outputs.iter().zip(results) {
                 self.define(name, constant(Arc::new(tensor)));
             }
             return Ok(());
-        }
-        // What shapes told is no constant of the model: it may change with the batch.
-        let data_operands = (0..node.inputs.len())
-            .filter(|index| !shape_operands(&node.op_type).contains(index))
-            .map(|index| &node.inputs[index]);
-        for name in data_operands {
-            if self.constant(name).is_some() && !self.plan.constants.contains_key(name) {
-                self.mixes_batch = true;
-            }
         }
         let lowered = match int8::lower(self, planned).map_err(at)? {
             Some(outputs) => Some(outputs),
@@ -203,7 +237,7 @@ impl<'p> Compiler<'p> {
                     self.define(name, val);
                 }
             }
-            None => self.plain_step(planned, inputs, slot_types).map_err(at)?,
+            None => self.plain_step(planned).map_err(at)?,
         }
         if let Some(affine) = planned.quantize
             && let Some(val) = self.value(&node.outputs[0]).filter(|val| val.is_float)
@@ -222,16 +256,11 @@ impl<'p> Compiler<'p> {
 
     /// A step that runs the operator in its plain form. The shapes of its outputs
     /// are those it has on zeros, or on ones where zeros cannot be (divisors).
-    fn plain_step(
-        &mut self,
-        planned: &PlannedNode,
-        inputs: &[ElementType],
-        slot_types: &mut Vec<ElementType>,
-    ) -> Result<(), Fault> {
+    fn plain_step(&mut self, planned: &PlannedNode) -> Result<(), Fault> {
         let node = &planned.node;
         let mut places = Vec::new();
         let mut zeros = Vec::new();
-        for name in &node.inputs {
+        for name in node.inputs.iter().chain(&planned.residual) {
             let Some(val) = self.value(name).filter(|_| !name.is_empty()) else {
                 places.push(None);
                 zeros.push(None);
@@ -245,22 +274,24 @@ impl<'p> Compiler<'p> {
             };
             zeros.push(Some(match &val.place {
                 Place::Constant(tensor) => Arc::clone(tensor),
-                Place::Input(i) => Arc::new(zero_tensor(inputs[*i], &val.shape)?),
-                Place::Slot(i) => Arc::new(zero_tensor(slot_types[*i], &val.shape)?),
+                Place::Input(i) => Arc::new(zero_tensor(self.input_types[*i], &val.shape)?),
+                Place::Slot(i) => Arc::new(zero_tensor(self.slot_types[*i], &val.shape)?),
                 Place::Buffer(_) => Arc::new(zero_tensor(ElementType::F32, &val.shape)?),
             }));
             places.push(Some((val.shape, val.place)));
         }
         let mut call = self.call(planned);
-        call.inputs = zeros.iter().map(Option::as_deref).collect();
-        let results = match run_plain(&call) {
+        let count = node.inputs.len();
+        let residual = zeros.get(count).and_then(Option::as_deref);
+        call.inputs = zeros.iter().take(count).map(Option::as_deref).collect();
+        let results = match plain_node(planned, &call, residual) {
             Err(Fault::Invalid(_)) => {
                 let ones: Vec<Option<Tensor>> = zeros
                     .iter()
                     .map(|zero| zero.as_deref().map(ones_like))
                     .collect();
-                call.inputs = ones.iter().map(Option::as_ref).collect();
-                run_plain(&call)?
+                call.inputs = ones.iter().take(count).map(Option::as_ref).collect();
+                plain_node(planned, &call, residual)?
             }
             results => results?,
         };
@@ -275,7 +306,7 @@ impl<'p> Compiler<'p> {
                     is_float: matches!(tensor.data(), TensorData::F32(_)),
                     codes: None,
                 };
-                slot_types.push(tensor.data().element_type());
+                self.slot_types.push(tensor.data().element_type());
                 self.define(name, val);
                 self.slots += 1;
             }
@@ -380,35 +411,55 @@ impl<'p> Compiler<'p> {
         converted
     }
 
-    fn finish(self, outputs: Vec<Val>) -> Program {
-        let shapes = self
-            .values
-            .iter()
-            .filter(|(_, val)| !matches!(val.place, Place::Constant(_)))
-            .map(|(name, val)| (name.clone(), val.shape.clone()))
-            .collect();
+    fn finish<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Result<Program, PlanError> {
+        let mut outputs = Vec::new();
+        for name in names {
+            let val = self
+                .value(name)
+                .ok_or_else(|| PlanError::graph(format!("nothing makes the output {name:?}")))?;
+            let val = self.float_of(&val);
+            outputs.push(if val.is_float {
+                self.with_layout(&val, Layout::First)
+            } else {
+                val
+            });
+        }
+        let (mut shapes, mut derived) = (HashMap::new(), HashMap::new());
+        for (name, val) in self.values {
+            match val.place {
+                Place::Constant(_) if self.plan.constants.contains_key(&name) => {}
+                Place::Constant(tensor) => {
+                    derived.insert(name, tensor);
+                }
+                _ => {
+                    shapes.insert(name, val.shape);
+                }
+            }
+        }
         let mut program = Program {
             steps: self.steps,
             outputs,
             buffers: Vec::new(),
             slots: self.slots,
             shapes,
+            derived,
             mixes_batch: self.mixes_batch,
-            plain: false,
+            staged: false,
         };
         assign::assign(&mut program, self.buffers);
-        program
+        Ok(program)
     }
 
-    fn plain_program(self) -> Program {
+    fn staged_program(self) -> Program {
         Program {
             steps: Vec::new(),
             outputs: Vec::new(),
             buffers: Vec::new(),
             slots: 0,
             shapes: HashMap::new(),
+            derived: HashMap::new(),
             mixes_batch: true,
-            plain: true,
+            staged: true,
         }
     }
 }
@@ -444,13 +495,6 @@ fn transposed_constant(
         },
         None => val.clone(),
     }
-}
-
-/// Runs an operator in its plain form.
-pub(crate) fn run_plain(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
-    let run = operator(&call.node.domain, &call.node.op_type)
-        .ok_or_else(|| Fault::unsupported("this operator"))?;
-    run(call)
 }
 
 /// Zeros of any type.

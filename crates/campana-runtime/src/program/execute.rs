@@ -1,21 +1,21 @@
 //! Running a program.
 
-use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Instant;
 
-use campana_kernels::depthwise::depthwise;
+use campana_kernels::depthwise::{Sliding, depthwise};
 use campana_kernels::elementwise::map;
 use campana_kernels::gemm::{Epilogue, Grid, RowRuns, gemm};
 use campana_kernels::layout::{pad, transpose};
-use campana_kernels::pooling::{global_average, pool as pool_image};
+use campana_kernels::pooling::{Pooling, global_average, pool as pool_image};
 use campana_kernels::{AlignedBuffer, Level, ThreadPool};
 use campana_tensor::{Tensor, TensorData};
 
-use super::compile::run_plain;
 use super::step::{Action, Border, ConvStep, Step};
 use super::{Place, Program, Val};
 use crate::error::RunError;
-use crate::ops::{Call, Fault, floats};
+use crate::limits::Interrupt;
+use crate::ops::{Call, Fault, floats, run};
 use crate::plan::{Plan, PlannedNode, UNBOUNDED};
 
 /// An input of one run.
@@ -57,10 +57,14 @@ impl Frame {
 }
 
 /// What a run needs beside its program and its memory.
+#[derive(Clone, Copy)]
 pub(crate) struct Machine<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) level: Level,
     pub(crate) pool: &'a ThreadPool,
+    /// Memory that no run uses.
+    pub(crate) frames: &'a Mutex<Vec<Frame>>,
+    pub(crate) interrupt: Option<&'a Interrupt>,
 }
 
 impl Program {
@@ -75,6 +79,9 @@ impl Program {
         for step in &self.steps {
             let start = elapsed_ns.is_some().then(Instant::now);
             let node = &machine.plan.nodes[step.node];
+            if machine.interrupt.is_some_and(Interrupt::is_set) {
+                return Err(RunError::node(&node.node, Fault::Interrupted));
+            }
             run_step(step, node, machine, frame, inputs)
                 .map_err(|fault| RunError::node(&node.node, fault))?;
             for &slot in &step.frees {
@@ -229,13 +236,14 @@ fn act<'a>(
             window,
             sliding,
         } => {
-            let input = operand(0)?;
-            let input_len = sliding.input[0] * sliding.input[1] * channels;
-            let output_len = (output.len() / (*batch).max(1)).max(1);
-            pool.for_chunks(output, output_len, |n, output| {
-                let image = &input[n * input_len..(n + 1) * input_len];
-                pool_image(level, *pooling, image, *channels, *window, *sliding, output);
-            });
+            let windows = PoolWindows {
+                images: *batch,
+                channels: *channels,
+                pooling: *pooling,
+                window: *window,
+                sliding: *sliding,
+            };
+            return windows.run(operand(0)?, output, machine);
         }
         Action::GlobalAverage { channels, pixels } => {
             let (input, len) = (operand(0)?, channels * pixels);
@@ -294,6 +302,81 @@ fn act<'a>(
     Ok(())
 }
 
+/// Taps from which a pool is cut into rows, so that it can be stopped.
+const LONG_POOL: usize = 1 << 26;
+
+/// Windows that are pooled over images `[height, width, channels]`.
+#[derive(Clone, Copy)]
+struct PoolWindows {
+    images: usize,
+    channels: usize,
+    pooling: Pooling,
+    window: [usize; 2],
+    sliding: Sliding,
+}
+
+impl PoolWindows {
+    fn run(self, input: &[f32], output: &mut [f32], machine: &Machine<'_>) -> Result<(), Fault> {
+        let sliding = self.sliding;
+        let input_len = sliding.input[0] * sliding.input[1] * self.channels;
+        let output_len = (output.len() / self.images.max(1)).max(1);
+        let taps = self
+            .window
+            .map(|len| len.min(sliding.input[0].max(sliding.input[1])));
+        let rows = if output.len().saturating_mul(taps[0] * taps[1]) < LONG_POOL {
+            1
+        } else {
+            sliding.output[0].max(1)
+        };
+        let chunk = (output_len / rows).max(1);
+        let is_set = || machine.interrupt.is_some_and(Interrupt::is_set);
+        machine.pool.for_chunks(output, chunk, |at, output| {
+            if is_set() {
+                return;
+            }
+            let (n, row) = (at / rows, at % rows);
+            let image = &input[n * input_len..(n + 1) * input_len];
+            let (first, sliding) = match rows {
+                1 => (0, sliding),
+                _ => row_of(sliding, row),
+            };
+            let image = &image[first * sliding.input[1] * self.channels..];
+            pool_image(
+                machine.level,
+                self.pooling,
+                image,
+                self.channels,
+                self.window,
+                sliding,
+                output,
+            );
+        });
+        match is_set() {
+            true => Err(Fault::Interrupted),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One row of the output of windows: the first input row that it may see, and
+/// how the windows lie from there on.
+fn row_of(sliding: Sliding, row: usize) -> (usize, Sliding) {
+    let start = row * sliding.strides[0];
+    let first = start
+        .saturating_sub(sliding.pads_begin[0])
+        .min(sliding.input[0]);
+    let sliding = Sliding {
+        input: [sliding.input[0] - first, sliding.input[1]],
+        output: [1, sliding.output[1]],
+        pads_begin: [
+            sliding.pads_begin[0].saturating_sub(start),
+            sliding.pads_begin[1],
+        ],
+        ..sliding
+    };
+    (first, sliding)
+}
+
 fn run_conv(
     conv: &ConvStep,
     input: &[f32],
@@ -349,12 +432,12 @@ fn run_conv(
 }
 
 /// Runs a node in its plain form, with what was fused into it.
-fn plain_node(
+pub(super) fn plain_node(
     planned: &PlannedNode,
     call: &Call<'_>,
     residual: Option<&Tensor>,
 ) -> Result<Vec<Tensor>, Fault> {
-    let mut results = run_plain(call)?;
+    let mut results = run(call)?;
     if let Some(residual) = residual {
         let add = campana_ir::graph::Node {
             op_type: "Add".into(),
@@ -363,11 +446,9 @@ fn plain_node(
         let sum = Call {
             node: &add,
             inputs: vec![results.first(), Some(residual)],
-            opset: call.opset,
-            level: call.level,
-            pool: call.pool,
+            ..*call
         };
-        results = run_plain(&sum)?;
+        results = run(&sum)?;
     }
     if planned.bounds != UNBOUNDED
         && let Some(first) = results.first_mut()
@@ -416,14 +497,18 @@ fn plain_step(
             }
         }));
     }
+    let count = planned.node.inputs.len();
     let call = Call {
         node: &planned.node,
-        inputs: tensors.iter().map(Option::as_deref).collect(),
+        inputs: tensors.iter().take(count).map(Option::as_deref).collect(),
         opset: machine.plan.opset,
         level: machine.level,
         pool: machine.pool,
+        max_bytes: None,
+        interrupt: machine.interrupt,
     };
-    let results = plain_node(planned, &call, None)?;
+    let residual = tensors.get(count).and_then(Option::as_deref);
+    let results = plain_node(planned, &call, residual)?;
     drop(tensors);
     for (slot, tensor) in slots.iter().zip(results) {
         if let Some(slot) = slot {
@@ -431,49 +516,4 @@ fn plain_step(
         }
     }
     Ok(())
-}
-
-/// Runs a whole plan in plain form: for graphs whose shapes depend on values.
-pub(crate) fn plain(
-    machine: &Machine<'_>,
-    inputs: Vec<(String, Tensor)>,
-) -> Result<Vec<Tensor>, RunError> {
-    let mut values: HashMap<String, Tensor> = inputs.into_iter().collect();
-    let find = |values: &HashMap<String, Tensor>, name: &str| -> Option<Tensor> {
-        let constant = || {
-            machine
-                .plan
-                .constants
-                .get(name)
-                .map(|tensor| (**tensor).clone())
-        };
-        values.get(name).cloned().or_else(constant)
-    };
-    for planned in &machine.plan.nodes {
-        let node = &planned.node;
-        let operands: Vec<Option<Tensor>> =
-            node.inputs.iter().map(|name| find(&values, name)).collect();
-        let call = Call {
-            node,
-            inputs: operands.iter().map(Option::as_ref).collect(),
-            opset: machine.plan.opset,
-            level: machine.level,
-            pool: machine.pool,
-        };
-        let residual = planned
-            .residual
-            .as_ref()
-            .and_then(|name| find(&values, name));
-        let results = plain_node(planned, &call, residual.as_ref())
-            .map_err(|fault| RunError::node(node, fault))?;
-        values.extend(node.outputs.iter().cloned().zip(results));
-    }
-    machine
-        .plan
-        .outputs
-        .iter()
-        .map(|value| {
-            find(&values, &value.name).ok_or_else(|| RunError::input("an output was lost"))
-        })
-        .collect()
 }

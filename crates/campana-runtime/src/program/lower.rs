@@ -57,6 +57,19 @@ pub(super) fn lower(
         ("BatchNormalization", _) => batch_normalization(c, planned),
         ("MaxPool" | "AveragePool", _) => pool(c, planned),
         ("GlobalAveragePool", _) => global_average(c, planned),
+        ("ReduceMean", _) if averages_pixels(c, planned)? => {
+            let keeps_axes = c.call(planned).int("keepdims", 1)? != 0;
+            let mean = global_average(c, planned)?;
+            Ok(mean.map(|mean| {
+                mean.into_iter()
+                    .map(|mut mean| {
+                        mean.shape
+                            .truncate(if keeps_axes { mean.shape.len() } else { 2 });
+                        mean
+                    })
+                    .collect()
+            }))
+        }
         ("Slice", _) => slice(c, planned).map(Some),
         ("Pad", _) => pad(c, planned),
         ("Concat", _) => concat(c, planned).map(Some),
@@ -377,6 +390,9 @@ fn batch_normalization(
 
 fn pool(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
     let input = c.operand(planned, 0)?;
+    if !matches!(input.shape.len(), 3 | 4) {
+        return Ok(None);
+    }
     let (pooling, windows) = window_geometry(&c.call(planned), &input.shape)?;
     let ceil = c.call(planned).int("ceil_mode", 0)? != 0;
     if ceil && pooling == campana_kernels::pooling::Pooling::AverageWithPadding {
@@ -412,6 +428,24 @@ fn global_average(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<
     let (output, write) = c.new_value(shape, Layout::Last);
     c.push(vec![input.place], Some(write), None, false, action);
     Ok(Some(vec![output]))
+}
+
+/// Whether a mean goes over all pixels of images, and nothing else: how some
+/// exporters write a global pool.
+fn averages_pixels(c: &Compiler<'_>, planned: &PlannedNode) -> Result<bool, Fault> {
+    let call = c.call(planned);
+    let rank = planned.node.inputs.first().and_then(|name| c.value(name));
+    let rank = rank.map_or(0, |val| val.shape.len());
+    let axes = match call.optional_ints(1)? {
+        Some(axes) => axes,
+        None => call.ints("axes")?.unwrap_or(&[]).to_vec(),
+    };
+    let mut axes: Vec<i64> = axes
+        .iter()
+        .map(|&axis| if axis < 0 { axis + rank as i64 } else { axis })
+        .collect();
+    axes.sort_unstable();
+    Ok(rank > 2 && axes.into_iter().eq(2..rank as i64))
 }
 
 /// Turns lists over axes into those of a channels-last tensor.
