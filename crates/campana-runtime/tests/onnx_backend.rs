@@ -10,7 +10,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use campana_ir::format;
 use campana_ir::graph::Graph;
 use campana_onnx::{Content, Model, Source, schema};
 use campana_runtime::{Input, Plan, PlanErrorKind, PlanOptions, Session};
