@@ -33,6 +33,7 @@ mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;
+pub(crate) mod moments;
 pub(crate) mod statistics;
 mod trust;
 pub(crate) mod walk;
@@ -41,20 +42,21 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use campana_codebook::QuantizedTensor;
-use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
 use campana_model::graph::{Attribute, Dim, Graph, Node, Value};
 use campana_model::weights::Role;
 use campana_onnx::Model;
-use campana_rounding::Compensation;
+use campana_rounding::{Compensation, SecondMoment};
 use campana_tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::images::dead_leaves;
-use crate::correct::inputs::{About, InputMoments, Windows};
-use crate::correct::layer::{Rows, solve};
+use crate::correct::inputs::Windows;
+use crate::correct::layer::{Rows, losses, solve};
 use crate::correct::merge::{Normalization, epsilon, round_to_halves};
+use crate::correct::moments::{About, InputMoments, Moments, WantedRows};
 use crate::correct::statistics::ChannelStatistics;
 use crate::correct::trust::believable_share;
 pub(crate) use crate::correct::walk::unsupported;
@@ -475,8 +477,6 @@ impl Correction<'_, '_, '_> {
             return Ok(None);
         }
         let groups = windows.groups();
-        let pool = ThreadPool::new(self.threads);
-        let mut moments = InputMoments::new(windows, self.images);
         let addition = match groups {
             1 => self.addition(node, rows.count())?,
             _ => None,
@@ -484,12 +484,22 @@ impl Correction<'_, '_, '_> {
         let names: Vec<&str> = std::iter::once(&*node.inputs[0])
             .chain(addition.as_ref().map(|(other, _)| &**other))
             .collect();
+        let block = match *tensor.shape {
+            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
+            _ => 1,
+        };
+        let wanted = WantedRows {
+            weights: rows.weights(),
+            row_len: rows.row_len(),
+            block,
+        };
+        let mut moments = InputMoments::new(windows, self.images).with_wanted(wanted);
         Frontier::visit_both(
             [&self.fronts[0], &self.fronts[1]],
             [&self.graph, &self.quantized_graph],
             &names,
             self.threads,
-            |values| moments.add(values[0], values.get(1).copied(), &pool),
+            |values| moments.add(values[0], values.get(1).copied()),
         )?;
         let mut moments = moments.finish(about);
         if moments.len() != groups
@@ -500,38 +510,38 @@ impl Correction<'_, '_, '_> {
         {
             return Ok(None);
         }
-        let block = match *tensor.shape {
-            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
-            _ => 1,
-        };
         let share = self
             .variances_behind(node)
             .filter(|variances| variances.len() == rows.count())
             .and_then(|variances| believable_share(&rows, &moments, &variances, block));
         // A layer without a normalization sees much the same as the last one.
         self.believed = share.unwrap_or(self.believed);
-        for moments in &mut moments {
-            moments.believe(self.believed, block);
-        }
-        let lack = addition.filter(|_| moments[0].lack.len() == rows.count() * rows.row_len());
-        let lack = lack.map(|(_, units)| {
-            let lack = moments[0].lack.chunks_exact(rows.row_len()).zip(units);
-            let in_units = lack.flat_map(|(lack, unit)| lack.iter().map(move |lack| lack * unit));
-            in_units.collect::<Vec<f64>>()
-        });
-        let (compensations, cross): (Vec<Compensation>, Vec<Vec<f64>>) = moments
-            .into_iter()
-            .map(|moments| (Compensation::new(&moments.own), moments.cross))
-            .unzip();
-        let careful: Vec<Compensation> = compensations
-            .iter()
-            .map(|compensation| Compensation::new(&compensation.moment().damped(AIM_DAMPING)))
+        let believed = self.believed;
+        moments = moments
+            .into_par_iter()
+            .map(|moments| moments.believed(believed, block))
             .collect();
-        rows.aim(&careful, &cross, lack.as_deref());
-        Ok(Some(match self.rounding {
-            Rounding::AtRate => at_rate::solve(&rows, tensor, &compensations),
-            _ => solve(&rows, tensor, &compensations, Precision::Coarse, FITS),
-        }))
+        if let Some((_, units)) = addition {
+            moments[0].add_lack(&units, rows.unit);
+        }
+        let at_rate = self.rounding == Rounding::AtRate;
+        let (compensations, wanted) = aimed(&mut rows, moments, at_rate);
+        let solved = if at_rate {
+            at_rate::solve(&rows, tensor, &compensations)
+        } else {
+            let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
+            let moments: Vec<(&SecondMoment, &[f32])> = compensations
+                .iter()
+                .map(Compensation::moment)
+                .zip(wanted.iter().map(Vec::as_slice))
+                .collect();
+            let [before, after] = losses(&rows, [tensor, &solved], &moments);
+            if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
+                return Ok(None);
+            }
+            solved
+        };
+        Ok(Some(solved))
     }
 
     /// Puts a corrected tensor into the network and its figures into the report.
@@ -655,14 +665,26 @@ impl Correction<'_, '_, '_> {
         } else {
             None
         };
-        let [float, quantized] = self.statistics(&node.outputs[0], axis)?;
+        // Kept for what follows, so that the layer runs once.
+        let output = &node.outputs[0];
+        for (front, graph) in self
+            .fronts
+            .iter_mut()
+            .zip([&self.graph, &self.quantized_graph])
+        {
+            front.keep(graph, output, self.threads)?;
+        }
+        let [float, quantized] = self.statistics(output, axis)?;
         let differences = quantized.means().into_iter().zip(float.means());
         if differences.len() != bias.len() {
             return Ok(());
         }
+        let before = bias.clone();
         for (bias, (quantized, float)) in bias.iter_mut().zip(differences) {
             *bias -= (quantized - float) as f32;
         }
+        let changes: Vec<f32> = bias.iter().zip(&before).map(|(b, a)| b - a).collect();
+        self.fronts[1].shift(output, &changes, axis)?;
         self.set(place, bias.clone(), bias)
     }
 
@@ -778,6 +800,33 @@ impl Correction<'_, '_, '_> {
         self.report.corrected += 1;
         Ok(())
     }
+}
+
+/// Moves rows to where they undo errors of layers before; what rounding needs
+/// to know of their inputs, and what their outputs are to have with these.
+fn aimed(
+    rows: &mut Rows,
+    moments: Vec<Moments>,
+    at_rate: bool,
+) -> (Vec<Compensation>, Vec<Vec<f32>>) {
+    let blocks = moments.len();
+    let (mut compensations, wanted): (Vec<Compensation>, Vec<Vec<f32>>) = moments
+        .into_par_iter()
+        .map(|moments| {
+            let careful = Compensation::with_damped_factor(moments.own, AIM_DAMPING);
+            (careful, moments.wanted)
+        })
+        .unzip();
+    for (block, (compensation, wanted)) in compensations.iter().zip(&wanted).enumerate() {
+        rows.aim(block, blocks, compensation, wanted);
+    }
+    if at_rate {
+        // What a bit is worth follows from the factor as it is.
+        let moments = compensations.into_par_iter();
+        let exact = moments.map(|careful| Compensation::new(careful.into_moment()));
+        compensations = exact.collect();
+    }
+    (compensations, wanted)
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when

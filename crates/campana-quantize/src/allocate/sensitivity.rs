@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 
 use campana_design::{Family, lloyd_max};
-use campana_kernels::ThreadPool;
 use campana_model::format::onnx;
 use campana_model::graph::{Graph, Node};
 use campana_model::weights::{Role, constant_tensors};
@@ -12,8 +11,9 @@ use campana_rounding::Compensation;
 use campana_tensor::{Granularity, Partition, Tensor};
 
 use crate::allocate::divergence::Outputs;
-use crate::correct::inputs::{About, InputMoments, Windows};
+use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, solve};
+use crate::correct::moments::{About, InputMoments};
 use crate::correct::statistics::ChannelStatistics;
 use crate::correct::walk::{Frontier, floats, read_after, unsupported};
 use crate::correct::{MIN_SEEN_VARIANCE, VARIANCE_FACTORS, batches, replace};
@@ -339,17 +339,16 @@ impl Trial {
         } else {
             About::Zero
         };
-        let pool = ThreadPool::new(self.threads);
         let mut moments = InputMoments::new(windows, self.images);
         self.front
             .visit(&self.graph, &node.inputs[0], self.threads, |batch| {
-                moments.add([batch, batch], None, &pool)
+                moments.add([batch, batch], None)
             })?;
         let moments = moments.finish(about);
         Ok((moments.len() == groups).then(|| {
             moments
-                .iter()
-                .map(|moments| Compensation::new(&moments.own))
+                .into_iter()
+                .map(|moments| Compensation::new(moments.own))
                 .collect()
         }))
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use campana_model::graph::{Graph, Value};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::{Error, ErrorKind};
 
@@ -137,6 +138,35 @@ impl Frontier {
         drop(reader);
         self.values.insert(name.to_owned(), Arc::new(kept));
         Ok(true)
+    }
+
+    /// Adds to each channel along `axis`, or along the last one, of a value that
+    /// is kept.
+    pub(crate) fn shift(
+        &mut self,
+        name: &str,
+        changes: &[f32],
+        axis: Option<usize>,
+    ) -> Result<(), Error> {
+        let Some(kept) = self.values.get_mut(name) else {
+            return Ok(());
+        };
+        let mut shifted = Vec::with_capacity(kept.len());
+        for tensor in std::mem::take(kept).iter() {
+            let shape = tensor.shape().to_vec();
+            let axis = axis.unwrap_or(shape.len().saturating_sub(1));
+            let inner: usize = shape.iter().skip(axis + 1).product();
+            let mut values = floats(tensor)?.to_vec();
+            let runs = values.par_chunks_mut(inner.max(1)).enumerate();
+            runs.for_each(|(run, values)| {
+                let change = changes[run % changes.len()];
+                values.iter_mut().for_each(|value| *value += change);
+            });
+            let tensor = Tensor::new(shape, TensorData::F32(values));
+            shifted.push(tensor.ok_or_else(|| unsupported("a value changes its size"))?);
+        }
+        *kept = Arc::new(shifted);
+        Ok(())
     }
 
     /// Lets go of the values that nothing after the first `nodes` nodes needs.
