@@ -103,9 +103,8 @@ impl Codebook {
     #[must_use]
     pub fn scaled(&self, factor: f32) -> Self {
         assert!(factor > 0.0, "a positive factor");
-        let times = |values: &[f32]| -> Vec<f32> {
-            values.iter().map(|value| value * factor).collect()
-        };
+        let times =
+            |values: &[f32]| -> Vec<f32> { values.iter().map(|value| value * factor).collect() };
         let scaled = Self {
             levels: times(&self.levels),
             thresholds: times(&self.thresholds),

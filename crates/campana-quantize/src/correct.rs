@@ -64,14 +64,17 @@ use crate::correct::walk::{Frontier, read_after};
 use crate::quantize::{QuantizedModel, TensorOutcome, sqnr_db};
 use crate::store::Precision;
 use crate::whole_levels::round_outcome;
-use crate::{Error, ErrorKind, MethodChoice, Progress};
+use crate::{Effort, Error, ErrorKind, MethodChoice, Progress};
 
 /// Images that run at once.
 const BATCH: usize = 16;
 
 /// Pixels of all synthetic images together, and bounds of their number.
 const SYNTHETIC_PIXELS: usize = 1 << 21;
-const SYNTHETIC_IMAGES: [usize; 2] = [32, 256];
+const SYNTHETIC_IMAGES: [usize; 2] = [8, 256];
+
+/// Of so many batches one is looked at where the effort is to be quick.
+const QUICK_SHARE: usize = 8;
 
 /// Rows and columns of synthetic images where the model does not say.
 const DEFAULT_SIZE: [usize; 2] = [224, 224];
@@ -174,7 +177,14 @@ pub fn correct(
 ) -> Result<Corrected, Error> {
     // Before the weights are read for it.
     let inputs = onnx::inputs(model);
-    let batches = batches(&inputs, samples)?;
+    let mut batches = batches(&inputs, samples)?;
+    let mut rounding = rounding;
+    if quantized.effort == Effort::Quick {
+        batches.truncate(batches.len().div_ceil(QUICK_SHARE));
+        if rounding == Rounding::Compensate {
+            rounding = Rounding::Keep;
+        }
+    }
     let input = inputs[0].name.clone();
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;

@@ -50,7 +50,7 @@ pub use correct::{
 };
 pub use error::{Error, ErrorKind, causes};
 pub use external::{DataFile, Placement};
-pub use options::{MethodChoice, NamePattern, Options, Target, TensorChoice};
+pub use options::{Effort, MethodChoice, NamePattern, Options, Target, TensorChoice};
 pub use progress::{Progress, Silent};
 pub use quantize::{
     QuantizedModel, QuantizedWeights, TOO_SMALL, TensorOutcome, Weights, quantize,

@@ -14,7 +14,7 @@ use crate::store::{Precision, Stored, store};
 use crate::widths::Widths;
 use crate::write::decoded_len_bytes;
 use crate::{
-    Error, ErrorKind, MethodChoice, Options, Progress, Target, TensorChoice, TensorReport,
+    Effort, Error, ErrorKind, MethodChoice, Options, Progress, Target, TensorChoice, TensorReport,
 };
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
@@ -27,6 +27,8 @@ pub struct QuantizedModel<'m> {
     pub tensors: Vec<TensorOutcome<'m>>,
     /// What it will be written as; a correction rounds levels as this asks.
     pub target: Target,
+    /// How much time a correction may take.
+    pub effort: Effort,
 }
 
 /// What became of one tensor.
@@ -109,6 +111,7 @@ pub fn quantize<'m>(
     Ok(QuantizedModel {
         tensors,
         target: options.target,
+        effort: options.effort,
     })
 }
 

@@ -72,11 +72,7 @@ pub(crate) enum Update {
 
 impl PackedTiles {
     /// Packs the matrix whose value at `(row, column)` is `value(row, column)`.
-    pub fn pack(
-        depth: usize,
-        columns: usize,
-        value: impl Fn(usize, usize) -> f32 + Sync,
-    ) -> Self {
+    pub fn pack(depth: usize, columns: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Self {
         let depths = depth.div_ceil(TILE_DEPTH);
         let tiles = (0..columns.div_ceil(TILE_COLUMNS) * depths)
             .into_par_iter()
@@ -245,7 +241,9 @@ mod tests {
             .flat_map(|row| {
                 (0..columns).map(move |column| {
                     let terms = row.iter().enumerate();
-                    terms.map(|(k, value)| value * right[k * columns + column]).sum()
+                    terms
+                        .map(|(k, value)| value * right[k * columns + column])
+                        .sum()
                 })
             })
             .collect()
@@ -261,7 +259,9 @@ mod tests {
             let near = |found: &[f32], times: f32| {
                 let pairs = found.iter().zip(&expected);
                 assert!(
-                    pairs.clone().all(|(a, b)| (a - times * b).abs() < MAX_SUM_ERROR),
+                    pairs
+                        .clone()
+                        .all(|(a, b)| (a - times * b).abs() < MAX_SUM_ERROR),
                     "{rows}x{depth}x{columns}"
                 );
             };

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn tiles_of_moments_sum_up_as_all_pairs_do() {
-        let n = 300;
+        let n: usize = 300;
         let values = (0..n * n).map(|at| 0.9f64.powi((at / n).abs_diff(at % n) as i32));
         let moment = SecondMoment::new(n, values.collect());
         let codes: Vec<u8> = (0..n * 20).map(|i| (i * 7 % 5) as u8).collect();
@@ -287,7 +287,10 @@ mod tests {
         }
         for (found, expected) in system.matrix.iter().zip(&expected) {
             let error = (found - expected).abs();
-            assert!(error < MAX_LEVEL_ERROR * expected.abs(), "{found}, not {expected}");
+            assert!(
+                error < MAX_LEVEL_ERROR * expected.abs(),
+                "{found}, not {expected}"
+            );
         }
     }
 }

@@ -106,8 +106,7 @@ impl Compensation {
         if weights.is_empty() {
             return;
         }
-        let mut tables: Vec<LaneTables> =
-            codebooks.chunks(LANES).map(LaneTables::new).collect();
+        let mut tables: Vec<LaneTables> = codebooks.chunks(LANES).map(LaneTables::new).collect();
         let mut errors = vec![0f32; weights.len()];
         for start in (0..n).step_by(BLOCK).rev() {
             let end = (start + BLOCK).min(n);
@@ -171,7 +170,9 @@ impl Compensation {
                 .for_each(|(values, known)| self.backward(&mut values[start..end], known, start));
         }
         let mut solved = vec![0f32; b.len()];
-        let rows = solved.par_chunks_exact_mut(n).zip(values.par_chunks_exact(n));
+        let rows = solved
+            .par_chunks_exact_mut(n)
+            .zip(values.par_chunks_exact(n));
         rows.for_each(|(solved, values)| {
             for (&input, &value) in self.order.iter().zip(values) {
                 solved[input] = value;
@@ -361,8 +362,7 @@ impl Compensation {
         positions.rev().find_map(|position| {
             let input = self.order[position];
             let codebook = codebooks[input * codebooks.len() / self.order.len()];
-            let value =
-                row.decoded[input] - row.gradient[input] * self.inverse_variances[position];
+            let value = row.decoded[input] - row.gradient[input] * self.inverse_variances[position];
             let code = codebook.thresholds().partition_point(|&t| t < value);
             let is_better = codebook.levels()[code] != row.decoded[input];
             is_better.then_some((position, code as u8))
@@ -607,7 +607,11 @@ mod tests {
             let product = moments.multiply(LeftRows::contiguous(&expected, n));
             let solved = compensation.solve_rows(&product);
             let pairs = solved.iter().zip(&expected);
-            assert!(pairs.clone().all(|(a, b)| (a - b).abs() < MAX_SOLUTION_ERROR));
+            assert!(
+                pairs
+                    .clone()
+                    .all(|(a, b)| (a - b).abs() < MAX_SOLUTION_ERROR)
+            );
             let energies = compensation.energies(&expected);
             for (energy, row) in energies.iter().zip(expected.chunks(n)) {
                 let exact = compensation.moment().quadratic(row);
@@ -633,7 +637,11 @@ mod tests {
         let mut again = RoundedRows::new(&weights, &codebooks, found.codes.clone());
         assert_eq!(again.decoded, found.decoded);
         again.set_gradient(&moments);
-        for ((before, kept), exact) in before.iter().zip(found.row_errors()).zip(again.row_errors()) {
+        for ((before, kept), exact) in before
+            .iter()
+            .zip(found.row_errors())
+            .zip(again.row_errors())
+        {
             assert!(exact < *before);
             assert!((kept - exact).abs() < 1e-3 * before, "{kept}, not {exact}");
         }

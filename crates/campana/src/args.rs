@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use campana_design::Method;
 use campana_eval::Correction;
 use campana_pipeline::{parse_percent, parse_size};
-use campana_quantize::{MethodChoice, NamePattern, RangeMethod, Target};
+use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
 use clap::{Parser, Subcommand};
@@ -149,6 +149,11 @@ pub(crate) struct Quantize {
     /// it does to the network's activations
     #[arg(long, conflicts_with = "calibrate")]
     pub(crate) no_correct: bool,
+    /// How much time the correction may take: full chooses codes again for the error of each layer's
+    /// outputs; quick leaves the codes and corrects normalizations and biases on an eighth of the
+    /// images
+    #[arg(long, value_name = "HOW", default_value_t = Effort::Full, conflicts_with = "no_correct")]
+    pub(crate) effort: Effort,
     /// Correct it on these images rather than on synthetic ones; labels are not read. Takes what
     /// evaluate takes, or a folder of pictures; use training images, not those to be tested with
     #[arg(long, value_name = "PATH")]

@@ -33,7 +33,8 @@ impl<'w> WantedRows<'w> {
     /// The rows of one of several groups.
     fn of_group(self, group: usize, groups: usize) -> Self {
         let rows = self.weights.len() / self.row_len.max(1);
-        let range = rows * group / groups * self.row_len..rows * (group + 1) / groups * self.row_len;
+        let range =
+            rows * group / groups * self.row_len..rows * (group + 1) / groups * self.row_len;
         Self {
             weights: &self.weights[range],
             ..self
@@ -102,7 +103,10 @@ impl Moments {
         if self.lack.len() != self.wanted.len() || units.len() * n != self.lack.len() {
             return;
         }
-        let rows = self.wanted.chunks_exact_mut(n).zip(self.lack.chunks_exact(n));
+        let rows = self
+            .wanted
+            .chunks_exact_mut(n)
+            .zip(self.lack.chunks_exact(n));
         for ((wanted, lack), unit) in rows.zip(units) {
             let factor = unit / f64::from(row_unit);
             for (wanted, lack) in wanted.iter_mut().zip(lack) {
@@ -169,9 +173,12 @@ impl<'w> InputMoments<'w> {
             return Err(unsupported("a layer's inputs change their size"));
         }
         let pairs = float.par_iter_mut().zip(&mut quantized);
-        self.groups.par_iter_mut().zip(pairs).for_each(|(group, pair)| {
-            group.add(pair.0, pair.1);
-        });
+        self.groups
+            .par_iter_mut()
+            .zip(pairs)
+            .for_each(|(group, pair)| {
+                group.add(pair.0, pair.1);
+            });
         if let (Some(mut lack), [group], [gathered]) = (lack, &*self.groups, &*quantized) {
             lack.iter_mut().for_each(|value| *value /= group.unit);
             let rows = LeftRows::contiguous(&lack, gathered.count);
@@ -281,9 +288,8 @@ impl<'w> GroupMoments<'w> {
             return;
         };
         if self.cross.is_empty() {
-            let inputs = PackedTiles::pack(n, count, |row, column| {
-                float.columns[row * count + column]
-            });
+            let inputs =
+                PackedTiles::pack(n, count, |row, column| float.columns[row * count + column]);
             let outputs = inputs.multiply(wanted.rows());
             let rows = LeftRows::contiguous(&outputs, count);
             right.multiply_add(rows, sums(&mut self.sums));
@@ -309,7 +315,10 @@ impl<'w> GroupMoments<'w> {
         let means = |beyond: &Beyond| -> [Vec<f64>; 2] {
             let off: Vec<f64> = beyond.sums.iter().map(|sum| sum / count).collect();
             let origins = beyond.origin.iter().map(|&origin| f64::from(origin));
-            let means = origins.zip(&off).map(|(origin, off)| origin + off).collect();
+            let means = origins
+                .zip(&off)
+                .map(|(origin, off)| origin + off)
+                .collect();
             [off, means]
         };
         let [float, quantized] = [means(&self.float), means(&self.quantized)];
@@ -345,7 +354,9 @@ impl<'w> GroupMoments<'w> {
                 .for_each(|((sums, within_row), weights)| {
                     let product = |values: &[f64]| -> f64 {
                         let pairs = weights.iter().zip(values);
-                        pairs.map(|(&weight, value)| f64::from(weight) * value).sum()
+                        pairs
+                            .map(|(&weight, value)| f64::from(weight) * value)
+                            .sum()
                     };
                     let left = [product(&float[0]), product(&float[1])];
                     for (j, (sum, within_row)) in sums.iter_mut().zip(within_row).enumerate() {
@@ -353,8 +364,8 @@ impl<'w> GroupMoments<'w> {
                         let pairs = weights[first..].iter().zip(&self.within[j * block..]);
                         let (mut same, mut own) = (0.0, 0.0);
                         for (i, (&weight, &within)) in (first..).zip(pairs.take(block)) {
-                            let term = f64::from(weight)
-                                * moment(within, [float[0][i], float[1][i]], j);
+                            let term =
+                                f64::from(weight) * moment(within, [float[0][i], float[1][i]], j);
                             same += term;
                             if i == j {
                                 own = term;
@@ -475,7 +486,9 @@ mod tests {
             };
             let mut moments = InputMoments::new(Windows::Rows, count).with_wanted(wanted);
             moments.add([&float, &quantized], None).unwrap();
-            let [moments] = <[Moments; 1]>::try_from(moments.finish(about)).ok().unwrap();
+            let [moments] = <[Moments; 1]>::try_from(moments.finish(about))
+                .ok()
+                .unwrap();
             let unit = moments.unit * moments.unit;
             let kept = kept(count as f64, n);
             let [x, y] = [values(&float), values(&quantized)];
@@ -484,12 +497,19 @@ mod tests {
             let largest = own.iter().fold(0.0, |max: f64, value| max.max(value.abs()));
             let near = |found: f32, expected: f64| {
                 let error = (f64::from(found) * unit - expected).abs();
-                assert!(error < 10.0 * MAX_MOMENT_ERROR * largest, "{found} {expected}");
+                assert!(
+                    error < 10.0 * MAX_MOMENT_ERROR * largest,
+                    "{found} {expected}"
+                );
             };
             for i in 0..n {
                 for j in 0..n {
                     let share = if i == j { 1.0 } else { kept };
-                    let damping = if i == j { moments.own.damping() * unit } else { 0.0 };
+                    let damping = if i == j {
+                        moments.own.damping() * unit
+                    } else {
+                        0.0
+                    };
                     near(moments.own.row(i)[j], own[i * n + j] * share + damping);
                 }
             }

@@ -16,7 +16,7 @@ use crate::quantize::{
 use crate::rate::normalization::row_gains;
 use crate::rate::{BISECTIONS, RateGoal, code_bits};
 use crate::residual::shares_in_sums;
-use crate::{Error, ErrorKind, Options, Progress, Target, TensorReport};
+use crate::{Effort, Error, ErrorKind, Options, Progress, Target, TensorReport};
 
 /// How far below the middle between two levels the threshold to the outer one
 /// lies, in steps: less than the optimum at low rates, since codes are chosen
@@ -197,6 +197,7 @@ impl<'m> Grid<'m> {
         Ok(QuantizedModel {
             tensors,
             target: Target::Lut,
+            effort: Effort::Full,
         })
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         rate: goal,
         target: args.target,
         activation_ranges: args.activation_ranges,
+        effort: args.effort,
     };
     let samples = match &args.calibrate {
         _ if args.no_correct => None,
