@@ -23,7 +23,7 @@ const BATCH: usize = 16;
 /// Positions (pixels, points in time) of all synthetic samples together, and
 /// bounds of their number.
 const SYNTHETIC_POSITIONS: usize = 1 << 21;
-const SYNTHETIC_SAMPLES: [usize; 2] = [32, 256];
+const SYNTHETIC_SAMPLES: [usize; 2] = [8, 256];
 
 /// Elements of one synthetic sample above which the network is not for this
 /// machine.
