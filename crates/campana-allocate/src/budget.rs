@@ -323,6 +323,7 @@ impl<'m> Allocator<'m> {
         QuantizedModel {
             tensors: self.slots.iter().map(&mut outcome).collect(),
             target: self.options.target,
+            effort: self.options.effort,
         }
     }
 

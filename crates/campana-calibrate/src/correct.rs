@@ -35,6 +35,7 @@ pub(crate) mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;
+pub(crate) mod moments;
 mod normalizations;
 mod rounding;
 mod state;
@@ -46,22 +47,23 @@ use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
-use campana_kernels::ThreadPool;
 use campana_onnx::Model;
 use campana_quantize::graph::{replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, sqnr_db,
+    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, sqnr_db,
 };
-use campana_rounding::Compensation;
+use campana_rounding::{Compensation, SecondMoment};
 use campana_tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::correct::epilogue::{Epilogue, epilogues};
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
-use crate::correct::inputs::{About, InputMoments, Windows};
-use crate::correct::layer::{Rows, solve};
+use crate::correct::inputs::Windows;
+use crate::correct::layer::{Rows, losses, solve};
+use crate::correct::moments::{About, InputMoments, Moments, WantedRows};
 pub use crate::correct::rounding::Rounding;
 use crate::correct::state::{Correction, LAYERS, uses};
 pub use crate::correct::state::{CorrectionReport, Skipped};
@@ -69,6 +71,9 @@ use crate::correct::trust::believable_share;
 use crate::correct::walk::{Frontier, read_after};
 use crate::samples::Samples;
 use crate::scale::batches_for;
+
+/// Of so many batches one is looked at where the effort is to be quick.
+const QUICK_SHARE: usize = 8;
 
 /// A correction, and the network after it.
 #[derive(Debug)]
@@ -104,7 +109,14 @@ pub fn correct(
     samples.check(&inputs)?;
     let graph = onnx::graph(model)
         .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    let batches = batches_for(&graph, samples, None)?;
+    let mut batches = batches_for(&graph, samples, None)?;
+    let mut rounding = rounding;
+    if quantized.effort == Effort::Quick {
+        batches = batches.step_by(QUICK_SHARE);
+        if rounding == Rounding::Compensate {
+            rounding = Rounding::Keep;
+        }
+    }
     let epilogues = epilogues(&graph)?;
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
@@ -376,8 +388,6 @@ impl Correction<'_, '_, '_> {
             return Ok(None);
         }
         let groups = windows.groups();
-        let pool = ThreadPool::new(self.threads);
-        let mut moments = InputMoments::new(windows, self.images);
         let addition = match groups {
             1 => self.addition(node, rows.count())?,
             _ => None,
@@ -385,12 +395,22 @@ impl Correction<'_, '_, '_> {
         let names: Vec<&str> = std::iter::once(&*node.inputs[0])
             .chain(addition.as_ref().map(|(other, _)| &**other))
             .collect();
+        let block = match *tensor.shape {
+            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
+            _ => 1,
+        };
+        let wanted = WantedRows {
+            weights: rows.weights(),
+            row_len: rows.row_len(),
+            block,
+        };
+        let mut moments = InputMoments::new(windows, self.images).with_wanted(wanted);
         Frontier::visit_both(
             [&self.fronts[0], &self.fronts[1]],
             [&self.graph, &self.quantized_graph],
             &names,
             self.threads,
-            |values| moments.add(values[0], values.get(1).copied(), &pool),
+            |values| moments.add(values[0], values.get(1).copied()),
         )?;
         let mut moments = moments.finish(about);
         if moments.len() != groups
@@ -401,38 +421,38 @@ impl Correction<'_, '_, '_> {
         {
             return Ok(None);
         }
-        let block = match *tensor.shape {
-            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
-            _ => 1,
-        };
         let share = self
             .variances_behind(node)
             .filter(|variances| variances.len() == rows.count())
             .and_then(|variances| believable_share(&rows, &moments, &variances, block));
         // A layer without a normalization sees much the same as the last one.
         self.believed = share.unwrap_or(self.believed);
-        for moments in &mut moments {
-            moments.believe(self.believed, block);
-        }
-        let lack = addition.filter(|_| moments[0].lack.len() == rows.count() * rows.row_len());
-        let lack = lack.map(|(_, units)| {
-            let lack = moments[0].lack.chunks_exact(rows.row_len()).zip(units);
-            let in_units = lack.flat_map(|(lack, unit)| lack.iter().map(move |lack| lack * unit));
-            in_units.collect::<Vec<f64>>()
-        });
-        let (compensations, cross): (Vec<Compensation>, Vec<Vec<f64>>) = moments
-            .into_iter()
-            .map(|moments| (Compensation::new(&moments.own), moments.cross))
-            .unzip();
-        let careful: Vec<Compensation> = compensations
-            .iter()
-            .map(|compensation| Compensation::new(&compensation.moment().damped(AIM_DAMPING)))
+        let believed = self.believed;
+        moments = moments
+            .into_par_iter()
+            .map(|moments| moments.believed(believed, block))
             .collect();
-        rows.aim(&careful, &cross, lack.as_deref());
-        Ok(Some(match self.rounding {
-            Rounding::AtRate => at_rate::solve(&rows, tensor, &compensations),
-            _ => solve(&rows, tensor, &compensations, Precision::Coarse, FITS),
-        }))
+        if let Some((_, units)) = addition {
+            moments[0].add_lack(&units, rows.unit);
+        }
+        let at_rate = self.rounding == Rounding::AtRate;
+        let (compensations, wanted) = aimed(&mut rows, moments, at_rate);
+        let solved = if at_rate {
+            at_rate::solve(&rows, tensor, &compensations)
+        } else {
+            let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
+            let moments: Vec<(&SecondMoment, &[f32])> = compensations
+                .iter()
+                .map(Compensation::moment)
+                .zip(wanted.iter().map(Vec::as_slice))
+                .collect();
+            let [before, after] = losses(&rows, [tensor, &solved], &moments);
+            if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
+                return Ok(None);
+            }
+            solved
+        };
+        Ok(Some(solved))
     }
 
     /// Puts a corrected tensor into the network and its figures into the report.
@@ -466,16 +486,55 @@ impl Correction<'_, '_, '_> {
         (place, mut bias): (usize, Vec<f32>),
     ) -> Result<(), Error> {
         let axis = usize::try_from(epilogue.channel_axis).ok();
-        let [float, quantized] = self.statistics(&epilogue.output, axis)?;
+        // Kept for what follows, so that the layer runs once.
+        let output = &epilogue.output;
+        for (front, graph) in self
+            .fronts
+            .iter_mut()
+            .zip([&self.graph, &self.quantized_graph])
+        {
+            front.keep(graph, output, self.threads)?;
+        }
+        let [float, quantized] = self.statistics(output, axis)?;
         let differences = quantized.means().into_iter().zip(float.means());
         if differences.len() != bias.len() {
             return Ok(());
         }
+        let before = bias.clone();
         for (bias, (quantized, float)) in bias.iter_mut().zip(differences) {
             *bias -= (quantized - float) as f32;
         }
+        let changes: Vec<f32> = bias.iter().zip(&before).map(|(b, a)| b - a).collect();
+        self.fronts[1].shift(output, &changes, axis)?;
         self.set(place, bias.clone(), bias)
     }
+}
+
+/// Moves rows to where they undo errors of layers before; what rounding needs
+/// to know of their inputs, and what their outputs are to have with these.
+fn aimed(
+    rows: &mut Rows,
+    moments: Vec<Moments>,
+    at_rate: bool,
+) -> (Vec<Compensation>, Vec<Vec<f32>>) {
+    let blocks = moments.len();
+    let (mut compensations, wanted): (Vec<Compensation>, Vec<Vec<f32>>) = moments
+        .into_par_iter()
+        .map(|moments| {
+            let careful = Compensation::with_damped_factor(moments.own, AIM_DAMPING);
+            (careful, moments.wanted)
+        })
+        .unzip();
+    for (block, (compensation, wanted)) in compensations.iter().zip(&wanted).enumerate() {
+        rows.aim(block, blocks, compensation, wanted);
+    }
+    if at_rate {
+        // What a bit is worth follows from the factor as it is.
+        let moments = compensations.into_par_iter();
+        let exact = moments.map(|careful| Compensation::new(careful.into_moment()));
+        compensations = exact.collect();
+    }
+    (compensations, wanted)
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when

@@ -23,7 +23,7 @@ const BATCH: usize = 16;
 /// Positions (pixels, points in time) of all synthetic samples together, and
 /// bounds of their number.
 const SYNTHETIC_POSITIONS: usize = 1 << 21;
-const SYNTHETIC_SAMPLES: [usize; 2] = [32, 256];
+const SYNTHETIC_SAMPLES: [usize; 2] = [8, 256];
 
 /// Elements of one synthetic sample above which the network is not for this
 /// machine.
@@ -283,7 +283,12 @@ fn synthetic(
     let positions = samples.iter().map(|sample| sample.rows * sample.columns);
     let [fewest, most] = SYNTHETIC_SAMPLES;
     let wanted = SYNTHETIC_POSITIONS / positions.max().unwrap_or(1).max(1);
-    let count = wanted.clamp(fewest, most).div_ceil(shapes.batch);
+    let wanted = wanted.clamp(fewest, most);
+    if wanted < len {
+        // Of large samples there are less than a batch.
+        return synthetic(inputs, size, scale, wanted);
+    }
+    let count = wanted.div_ceil(shapes.batch);
     let made = inputs.iter().zip(&samples).map(|(input, sample)| {
         let batches = sample.batches(input, count, scale)?;
         Ok((input.name.clone(), batches))
@@ -657,6 +662,16 @@ mod tests {
             assert_eq!(tensor.shape(), expected, "{name}");
         }
         assert_eq!(batches.samples(), batches.len() * BATCH);
+    }
+
+    #[test]
+    fn of_large_samples_there_are_less_than_a_batch() {
+        let size = [None, Some(1), Some(500), Some(400)];
+        let inputs = [value("x", ElementType::F32, &size)];
+        let batches = synthetic_of(&inputs, InputScale::Unknown);
+        assert_eq!((batches.len(), batches.samples()), (1, 10));
+        let (_, tensor) = batches.batch(0).next().unwrap();
+        assert_eq!(tensor.shape(), [10, 1, 500, 400]);
     }
 
     #[test]

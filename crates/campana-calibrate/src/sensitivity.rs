@@ -6,7 +6,6 @@ use campana_design::{Family, lloyd_max};
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::{Role, constant_tensors};
-use campana_kernels::ThreadPool;
 use campana_onnx::Model;
 use campana_quantize::graph::{replace, unsupported};
 use campana_quantize::shared::{GroupParameters, shared_levels};
@@ -16,8 +15,9 @@ use campana_quantize::{Error, ErrorKind, Progress};
 use campana_rounding::Compensation;
 use campana_tensor::{Granularity, Partition};
 
-use crate::correct::inputs::{About, InputMoments, Windows};
+use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, solve};
+use crate::correct::moments::{About, InputMoments};
 use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::correct::walk::{Frontier, floats, read_after};
 use crate::divergence::Outputs;
@@ -343,17 +343,16 @@ impl Trial {
         } else {
             About::Zero
         };
-        let pool = ThreadPool::new(self.threads);
         let mut moments = InputMoments::new(windows, self.images);
         self.front
             .visit(&self.graph, &node.inputs[0], self.threads, |batch| {
-                moments.add([batch, batch], None, &pool)
+                moments.add([batch, batch], None)
             })?;
         let moments = moments.finish(about);
         Ok((moments.len() == groups).then(|| {
             moments
-                .iter()
-                .map(|moments| Compensation::new(&moments.own))
+                .into_iter()
+                .map(|moments| Compensation::new(moments.own))
                 .collect()
         }))
     }

@@ -94,6 +94,26 @@ impl Codebook {
         })
     }
 
+    /// All levels and thresholds times a factor. With a power of two weights
+    /// times the same factor get the same codes.
+    ///
+    /// # Panics
+    ///
+    /// Where the factor is not positive, or a level would be infinite.
+    #[must_use]
+    pub fn scaled(&self, factor: f32) -> Self {
+        assert!(factor > 0.0, "a positive factor");
+        let times =
+            |values: &[f32]| -> Vec<f32> { values.iter().map(|value| value * factor).collect() };
+        let scaled = Self {
+            levels: times(&self.levels),
+            thresholds: times(&self.thresholds),
+        };
+        let is_finite = scaled.levels.iter().all(|level| level.is_finite());
+        assert!(is_finite, "finite levels");
+        scaled
+    }
+
     /// The levels, ascending.
     pub fn levels(&self) -> &[f32] {
         &self.levels
@@ -157,6 +177,18 @@ mod tests {
     use super::*;
     use alloc::vec;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_power_of_two_on_weights_and_levels_leaves_the_codes() {
+        let codebook = Codebook::with_thresholds(vec![-1.0, 0.5, 0.7], &[-0.3, 0.65]).unwrap();
+        let weights = [-0.4f32, -0.3, 0.6, 0.66, 9.0];
+        let factor = 2f32.powi(-80);
+        let small = weights.map(|weight| weight * factor);
+        let (mut codes, mut expected) = ([0; 5], [0; 5]);
+        codebook.assign(&weights, &mut expected);
+        codebook.scaled(factor).assign(&small, &mut codes);
+        assert_eq!(codes, expected);
+    }
 
     #[test]
     fn weights_are_assigned_by_thresholds_off_the_middle() {

@@ -28,6 +28,7 @@ pub(crate) struct Keywords {
     resume: Option<PathBuf>,
     target: String,
     activation_ranges: String,
+    effort: String,
     rate: Option<f64>,
     sparsity: Option<Share>,
     report: Option<PathBuf>,
@@ -94,6 +95,7 @@ impl Keywords {
             rate: self.goal()?,
             target,
             activation_ranges: parse("activation_ranges", &self.activation_ranges)?,
+            effort: parse("effort", &self.effort)?,
         };
         self.check(&options)?;
         let plan = match &self.plan {

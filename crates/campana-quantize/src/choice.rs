@@ -148,3 +148,45 @@ impl FromStr for Target {
             .ok_or_else(|| format!("not a target: use one of {names}"))
     }
 }
+
+/// How much time a correction may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Codes stay as they are; normalizations and biases are corrected on an
+    /// eighth of the images.
+    Quick,
+    /// Codes and levels are chosen again for the error of outputs.
+    #[default]
+    Full,
+}
+
+impl Effort {
+    /// All efforts, the least first.
+    pub const ALL: [Self; 2] = [Self::Quick, Self::Full];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Effort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = Self::ALL.map(Self::as_str).join(" or ");
+        Self::ALL
+            .into_iter()
+            .find(|effort| effort.as_str() == text)
+            .ok_or_else(|| format!("not an effort: use {names}"))
+    }
+}

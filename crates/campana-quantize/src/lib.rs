@@ -36,7 +36,7 @@ mod widths;
 
 pub use activation::{ActivationScale, RangeMethod};
 pub use auto::Prices;
-pub use choice::{MethodChoice, Target, TensorChoice};
+pub use choice::{Effort, MethodChoice, Target, TensorChoice};
 pub use error::{Error, ErrorKind, causes};
 pub use graph::quantized_graph;
 pub use integer_levels::{round_levels, round_outcome};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use campana_tensor::Granularity;
 
 use crate::activation::RangeMethod;
-use crate::choice::{DEFAULT_BITS, MethodChoice, Target, TensorChoice};
+use crate::choice::{DEFAULT_BITS, Effort, MethodChoice, Target, TensorChoice};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 
@@ -35,6 +35,8 @@ pub struct Options {
     pub target: Target,
     /// How ranges of activations are chosen, where the target rounds them.
     pub activation_ranges: RangeMethod,
+    /// How much time the correction may take.
+    pub effort: Effort,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             rate: None,
             target: Target::Lut,
             activation_ranges: RangeMethod::Mse,
+            effort: Effort::Full,
         }
     }
 }

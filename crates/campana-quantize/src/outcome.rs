@@ -5,7 +5,7 @@ use campana_codebook::QuantizedTensor;
 use campana_ir::weights::ModelTensor;
 use serde::Serialize;
 
-use crate::choice::Target;
+use crate::choice::{Effort, Target};
 
 /// A model's tensors with what became of each.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct QuantizedModel<'m> {
     pub tensors: Vec<TensorOutcome<'m>>,
     /// What it will be written as; a correction rounds levels as this asks.
     pub target: Target,
+    /// How much time a correction may take.
+    pub effort: Effort,
 }
 
 /// What became of one tensor.

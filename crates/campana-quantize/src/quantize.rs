@@ -86,6 +86,7 @@ pub fn quantize<'m>(
     Ok(QuantizedModel {
         tensors,
         target: options.target,
+        effort: options.effort,
     })
 }
 

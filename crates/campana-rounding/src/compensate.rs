@@ -4,7 +4,6 @@ use campana_codebook::Codebook;
 
 use crate::factor::upper_factor;
 use crate::moment::SecondMoment;
-use crate::vector::{add_scaled, dot};
 
 /// Second moments prepared for rounding the rows of weights that see these
 /// inputs.
@@ -25,18 +24,35 @@ pub struct Compensation {
     pub(crate) order: Vec<usize>,
     /// Upper triangular, in that order.
     pub(crate) factor: Vec<f32>,
+    /// Inverse of each input's variance, in that order.
+    pub(crate) inverse_variances: Vec<f32>,
+    /// What the factor has on its diagonal beyond the inputs' own moments.
+    factor_damping: f64,
 }
 
 impl Compensation {
     /// Prepares second moments: inputs of the largest variance will be rounded
     /// first, when all others can still make up for them.
-    pub fn new(moment: &SecondMoment) -> Self {
+    pub fn new(moment: SecondMoment) -> Self {
+        Self::with_damped_factor(moment, 0.0)
+    }
+
+    /// The same where rounding one weight after another, and solving, believe
+    /// the moments less: this share of the mean diagonal is added to the
+    /// diagonal for them. Descent and errors are by the moments as they are.
+    pub fn with_damped_factor(moment: SecondMoment, share: f64) -> Self {
         let mut order: Vec<usize> = (0..moment.inputs()).collect();
         order.sort_by(|&a, &b| moment.variance(a).total_cmp(&moment.variance(b)));
+        let damping = moment.share_of_diagonal(share);
         Self {
-            factor: upper_factor(moment, &order),
+            factor: upper_factor(&moment, &order, damping as f32),
+            inverse_variances: order
+                .iter()
+                .map(|&input| moment.variance(input).recip())
+                .collect(),
+            factor_damping: moment.damping() + damping,
             order,
-            moment: moment.clone(),
+            moment,
         }
     }
 
@@ -45,101 +61,33 @@ impl Compensation {
         &self.moment
     }
 
-    /// Codes of one row of weights. The row falls into as many equal blocks as
-    /// there are codebooks, each with its own.
+    /// The moments, by value.
+    pub fn into_moment(self) -> SecondMoment {
+        self.moment
+    }
+
+    /// What the factor that rows are solved with has on its diagonal beyond
+    /// the inputs' own moments.
+    pub fn factor_damping(&self) -> f64 {
+        self.factor_damping
+    }
+
+    /// Codes of one row of weights; see [`round_rows`](Self::round_rows).
     ///
     /// # Panics
     ///
     /// Where weights or codes are not as many as the inputs, or the inputs not
     /// a multiple of the codebooks.
     pub fn round(&self, weights: &[f32], codebooks: &[&Codebook], codes: &mut [u8]) {
-        let n = self.check(weights, codebooks, codes);
-        let mut errors = vec![0.0; n];
-        for position in (0..n).rev() {
-            let input = self.order[position];
-            let row = &self.factor[position * n..][..n];
-            let owed = dot(&row[position + 1..], &errors[position + 1..]) / row[position];
-            let codebook = codebooks[input * codebooks.len() / n];
-            let code = nearest(codebook, weights[input] + owed);
-            codes[input] = code;
-            errors[position] = weights[input] - codebook.levels()[usize::from(code)];
-        }
-    }
-
-    /// Changes codes one by one to those that lower the error most, until a
-    /// sweep over the row changes none or `sweeps` are done. The error never
-    /// grows.
-    ///
-    /// # Panics
-    ///
-    /// As [`round`](Self::round), and where a code has no level.
-    pub fn descend(
-        &self,
-        weights: &[f32],
-        codebooks: &[&Codebook],
-        codes: &mut [u8],
-        sweeps: usize,
-    ) {
-        let n = self.check(weights, codebooks, codes);
-        let codebook_of = |input: usize| codebooks[input * codebooks.len() / n];
-        let mut decoded = decode(codebooks, codes);
-        let errors: Vec<f32> = decoded.iter().zip(weights).map(|(q, w)| q - w).collect();
-        let mut slope = self.moment.times(&errors);
-        for _ in 0..sweeps {
-            let mut changed = false;
-            for input in (0..n).rev().map(|position| self.order[position]) {
-                let codebook = codebook_of(input);
-                let code = nearest(
-                    codebook,
-                    decoded[input] - slope[input] / self.moment.variance(input),
-                );
-                let level = codebook.levels()[usize::from(code)];
-                if level != decoded[input] {
-                    add_scaled(&mut slope, self.moment.row(input), level - decoded[input]);
-                    decoded[input] = level;
-                    codes[input] = code;
-                    changed = true;
-                }
-            }
-            if !changed {
-                break;
-            }
-        }
-    }
-
-    /// The weights `t` with `t H = b`: on inputs of these moments they come
-    /// nearest to outputs whose moments with the inputs are `b`.
-    ///
-    /// # Panics
-    ///
-    /// Where there is not one value for each input.
-    pub fn solve(&self, b: &[f32]) -> Vec<f32> {
-        let n = self.moment.inputs();
-        assert_eq!(b.len(), n, "one value an input");
-        let mut values: Vec<f32> = self.order.iter().map(|&input| b[input]).collect();
-        // R^T y = b, then R t = y.
-        for i in 0..n {
-            let row = &self.factor[i * n..][..n];
-            values[i] /= row[i];
-            let value = values[i];
-            add_scaled(&mut values[i + 1..], &row[i + 1..], -value);
-        }
-        for i in (0..n).rev() {
-            let row = &self.factor[i * n..][..n];
-            values[i] = (values[i] - dot(&row[i + 1..], &values[i + 1..])) / row[i];
-        }
-        let mut solved = vec![0.0; n];
-        for (&input, value) in self.order.iter().zip(values) {
-            solved[input] = value;
-        }
-        solved
+        self.check(weights, codebooks, codes);
+        self.round_rows(weights, &[codebooks.to_vec()], codes);
     }
 
     /// Mean squared change of the output by these codes.
     ///
     /// # Panics
     ///
-    /// As [`descend`](Self::descend).
+    /// As [`round`](Self::round), and where a code has no level.
     pub fn error(&self, weights: &[f32], codebooks: &[&Codebook], codes: &[u8]) -> f64 {
         self.check(weights, codebooks, codes);
         let decoded = decode(codebooks, codes);
@@ -167,12 +115,6 @@ fn decode(codebooks: &[&Codebook], codes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
-fn nearest(codebook: &Codebook, value: f32) -> u8 {
-    codebook
-        .thresholds()
-        .partition_point(|&threshold| threshold < value) as u8
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +131,20 @@ mod tests {
             }
         }
         SecondMoment::new(inputs, values)
+    }
+
+    fn descend(
+        compensation: &Compensation,
+        weights: &[f32],
+        codebooks: &[&Codebook],
+        codes: &mut [u8],
+        sweeps: usize,
+    ) {
+        let codebooks = [codebooks.to_vec()];
+        let mut rows = crate::RoundedRows::new(weights, &codebooks, codes.to_vec());
+        rows.set_gradient(&compensation.moment().packed());
+        compensation.descend_rows(&codebooks, &mut rows, sweeps);
+        codes.copy_from_slice(&rows.codes);
     }
 
     /// The least error over all codes.
@@ -217,12 +173,12 @@ mod tests {
             weights in proptest::collection::vec(-1.0f32..1.0, 5),
         ) {
             let moment = moments(5, &samples);
-            let compensation = Compensation::new(&moment);
+            let compensation = Compensation::new(moment.clone());
             let codebook = Codebook::new(vec![-0.9, -0.1, 0.6]).unwrap();
             let mut codes = [0; 5];
             compensation.round(&weights, &[&codebook], &mut codes);
             let rounded = compensation.error(&weights, &[&codebook], &codes);
-            compensation.descend(&weights, &[&codebook], &mut codes, 10);
+            descend(&compensation, &weights, &[&codebook], &mut codes, 10);
             let descended = compensation.error(&weights, &[&codebook], &codes);
             let best = reference_best(&moment, &weights, &codebook);
             let slack = 1e-4 * (1.0 + rounded);
@@ -236,7 +192,7 @@ mod tests {
         ) {
             let mut values = vec![0.0; 36];
             (0..6).for_each(|i| values[i * 7] = (i + 1) as f64);
-            let compensation = Compensation::new(&SecondMoment::new(6, values));
+            let compensation = Compensation::new(SecondMoment::new(6, values));
             let low = Codebook::new(vec![-0.5, 0.5]).unwrap();
             let high = Codebook::new(vec![-0.2, 0.0, 0.7]).unwrap();
             let mut codes = [0; 6];
@@ -245,21 +201,8 @@ mod tests {
             low.assign(&weights[..3], &mut expected[..3]);
             high.assign(&weights[3..], &mut expected[3..]);
             prop_assert_eq!(codes, expected);
-            compensation.descend(&weights, &[&low, &high], &mut codes, 3);
+            descend(&compensation, &weights, &[&low, &high], &mut codes, 3);
             prop_assert_eq!(codes, expected);
-        }
-    }
-
-    #[test]
-    fn solving_undoes_the_moments() {
-        let samples: Vec<f64> = (0..6 * 20)
-            .map(|i| f64::from(i * 37 % 101) / 101.0)
-            .collect();
-        let moment = moments(6, &samples);
-        let weights = [0.5, -1.0, 0.25, 2.0, 0.0, 1.0];
-        let solved = Compensation::new(&moment).solve(&moment.times(&weights));
-        for (found, expected) in solved.iter().zip(weights) {
-            assert!((found - expected).abs() < 1e-3, "{solved:?}");
         }
     }
 
@@ -273,7 +216,7 @@ mod tests {
             })
             .collect();
         let moment = moments(n, &samples);
-        let compensation = Compensation::new(&moment);
+        let compensation = Compensation::new(moment);
         // All nearest levels are too low.
         let weights: Vec<f32> = (0..n).map(|i| 0.35 + 0.01 * i as f32).collect();
         let codebook = Codebook::new(vec![-0.9, -0.3, 0.3, 0.9]).unwrap();

@@ -12,8 +12,8 @@
 //! Rounding each weight to its nearest level minimizes this only where `H` is
 //! diagonal. [`Compensation`] rounds the weights of a row one after another and
 //! lets each make up for the errors of those before it; then it changes codes
-//! one by one while that lowers the error. [`LevelSystem`] and [`best_scale`]
-//! find the levels and the scale that suit the chosen codes best.
+//! one by one while that lowers the error. [`LevelSystem`]
+//! finds the levels that suit the chosen codes best.
 //!
 //! ```
 //! use campana_codebook::Codebook;
@@ -21,7 +21,7 @@
 //!
 //! // Two inputs that are almost always equal: only the sum of the weights counts.
 //! let moment = SecondMoment::new(2, vec![1.0, 0.99, 0.99, 1.0]);
-//! let compensation = Compensation::new(&moment);
+//! let compensation = Compensation::new(moment);
 //! let signs = Codebook::new(vec![-1.0, 1.0]).unwrap();
 //! let mut codes = [0; 2];
 //! compensation.round(&[0.4, -0.3], &[&signs], &mut codes);
@@ -36,11 +36,16 @@
 mod compensate;
 mod factor;
 mod moment;
+mod product;
 mod rate;
 mod refit;
+mod rows;
 mod vector;
 
 pub use compensate::Compensation;
 pub use moment::SecondMoment;
+pub use product::{LeftRows, PackedTiles, Sums};
 pub use rate::Rate;
-pub use refit::{LevelSystem, best_scale};
+pub use refit::{CodedRow, LevelSystem};
+pub use rows::RoundedRows;
+pub use vector::dot;

@@ -1,8 +1,15 @@
 //! Second moments of a layer's inputs.
 
+use rayon::prelude::*;
+
+use crate::product::PackedTiles;
+
 /// Share of the mean diagonal that is added to the diagonal: moments come from
 /// finitely many inputs, and those of inputs that never vary are zero.
 const DAMPING: f64 = 0.01;
+
+/// Rows and columns of a block that is mirrored at once.
+const MIRROR_BLOCK: usize = 64;
 
 /// `E[x x^T]` of the inputs of one row of weights, or their covariance.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,26 +28,48 @@ impl SecondMoment {
     ///
     /// Where `values` has not that shape.
     pub fn new(inputs: usize, values: Vec<f64>) -> Self {
+        let values = values.into_iter().map(|value| value as f32).collect();
+        Self::from_upper(inputs, values)
+    }
+
+    /// The same from single precision, without another square in memory.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn from_upper(inputs: usize, mut values: Vec<f32>) -> Self {
         assert_eq!(values.len(), inputs * inputs, "a square of moments");
-        let trace: f64 = (0..inputs).map(|i| values[i * inputs + i]).sum();
-        let mut damping = DAMPING * trace / inputs.max(1) as f64;
-        if !(damping > 0.0 && damping.is_finite()) {
-            // No input ever varied: all errors weigh the same.
-            damping = 1.0;
-        }
-        let mut damped = vec![0.0; inputs * inputs];
-        for i in 0..inputs {
-            for j in i..inputs {
-                let value = values[i * inputs + j] + if i == j { damping } else { 0.0 };
-                damped[i * inputs + j] = value as f32;
-                damped[j * inputs + i] = value as f32;
+        let mut moment = Self {
+            inputs,
+            damping: 0.0,
+            values: Vec::new(),
+        };
+        for block in (0..inputs).step_by(MIRROR_BLOCK) {
+            // In blocks, so that columns are written while they are cached.
+            for column in (0..=block).step_by(MIRROR_BLOCK) {
+                for i in block..(block + MIRROR_BLOCK).min(inputs) {
+                    for j in column..(column + MIRROR_BLOCK).min(i) {
+                        values[i * inputs + j] = values[j * inputs + i];
+                    }
+                }
             }
         }
-        Self {
-            inputs,
-            values: damped,
-            damping,
+        moment.values = values;
+        moment.damping = moment.share_of_diagonal(DAMPING);
+        if !(moment.damping as f32).is_normal() {
+            // No input ever varied: all errors weigh the same.
+            moment.damping = 1.0;
         }
+        for input in 0..inputs {
+            moment.values[input * (inputs + 1)] += moment.damping as f32;
+        }
+        moment
+    }
+
+    /// This share of the mean diagonal.
+    pub(crate) fn share_of_diagonal(&self, share: f64) -> f64 {
+        let trace: f64 = (0..self.inputs).map(|i| f64::from(self.variance(i))).sum();
+        share * trace / self.inputs.max(1) as f64
     }
 
     /// Number of inputs.
@@ -51,8 +80,7 @@ impl SecondMoment {
     /// The same with this share of the mean diagonal added to the diagonal.
     #[must_use]
     pub fn damped(&self, share: f64) -> Self {
-        let trace: f64 = (0..self.inputs).map(|i| f64::from(self.variance(i))).sum();
-        let damping = share * trace / self.inputs.max(1) as f64;
+        let damping = self.share_of_diagonal(share);
         let mut damped = self.clone();
         for input in 0..self.inputs {
             damped.values[input * (self.inputs + 1)] += damping as f32;
@@ -68,22 +96,19 @@ impl SecondMoment {
     ///
     /// Where blocks are empty.
     #[must_use]
-    pub fn with_share_between(&self, block: usize, share: f64) -> Self {
-        let mut shared = self.clone();
-        for (i, row) in shared
-            .values
-            .chunks_exact_mut(self.inputs.max(1))
-            .enumerate()
-        {
+    pub fn with_share_between(mut self, block: usize, share: f64) -> Self {
+        let inputs = self.inputs.max(1);
+        let rows = self.values.par_chunks_exact_mut(inputs);
+        rows.enumerate().for_each(|(i, row)| {
             let start = i / block * block;
-            let end = (start + block).min(self.inputs);
+            let end = (start + block).min(inputs);
             let (before, rest) = row.split_at_mut(start);
             let after = &mut rest[end - start..];
             for value in before.iter_mut().chain(after) {
                 *value *= share as f32;
             }
-        }
-        shared
+        });
+        self
     }
 
     /// What was added to the diagonal.
@@ -122,6 +147,12 @@ impl SecondMoment {
         sum.max(0.0)
     }
 
+    /// The moments packed for products of many rows with them.
+    pub fn packed(&self) -> PackedTiles {
+        let n = self.inputs;
+        PackedTiles::pack(n, n, |row, column| self.values[row * n + column])
+    }
+
     /// `H w^T`.
     pub(crate) fn times(&self, weights: &[f32]) -> Vec<f32> {
         let mut product = vec![0.0; self.inputs];
@@ -142,8 +173,8 @@ mod tests {
     fn a_share_leaves_what_lies_within_blocks() {
         let values = (0..16).map(|i| if i % 5 == 0 { 4.0 } else { 1.0 });
         let moment = SecondMoment::new(4, values.collect());
-        let half = moment.with_share_between(2, 0.5);
         let own = moment.variance(0);
+        let half = moment.with_share_between(2, 0.5);
         assert_eq!(half.row(0), [own, 1.0, 0.5, 0.5]);
         assert_eq!(half.row(3), [0.5, 0.5, 1.0, own]);
     }

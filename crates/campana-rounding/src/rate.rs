@@ -143,7 +143,7 @@ mod tests {
         let values = (0..n * n)
             .map(|i| 0.7f64.powi((i / n).abs_diff(i % n) as i32))
             .collect();
-        Compensation::new(&SecondMoment::new(n, values))
+        Compensation::new(SecondMoment::new(n, values))
     }
 
     #[test]

@@ -1,18 +1,37 @@
 //! Levels and scales that suit codes best.
 
+use rayon::prelude::*;
+
 use crate::moment::SecondMoment;
-use crate::vector::{add_scaled, dot};
+use crate::vector::add;
 
 /// Weight of staying where a level is, as a share of the mean diagonal: keeps
 /// the system solvable where two levels cannot be told apart by their error.
 const RIDGE: f64 = 1e-4;
 
+/// Columns and rows of the tile of moments that several rows of codes read
+/// while it is cached, and these rows.
+const MOMENT_COLUMNS: usize = 256;
+const MOMENT_ROWS: usize = 128;
+const ROWS_AT_ONCE: usize = 8;
+
+/// A row of weights with its codes. It is decoded as `table[c] * scale +
+/// shift` with a shift of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct CodedRow<'a> {
+    /// A code for each weight.
+    pub codes: &'a [u8],
+    /// `(q - w) H`; see [`RoundedRows`](crate::RoundedRows).
+    pub gradient: &'a [f32],
+    /// The factor on the table.
+    pub scale: f32,
+}
+
 /// The linear system for the levels of a table of least output error, with the
 /// codes of one or more rows given.
 ///
-/// Row `r` is decoded as `(table[c] + shift_r) * scale_r`. Its error is a
-/// quadratic form of the table's entries; the system sums the forms of all
-/// rows added.
+/// The error of a row is a quadratic form of the table's entries; the system
+/// sums the forms of all rows added.
 #[derive(Clone, Debug)]
 pub struct LevelSystem {
     levels: usize,
@@ -30,42 +49,67 @@ impl LevelSystem {
         }
     }
 
-    /// Adds a row of weights with its codes, scale and shift.
+    /// Adds rows of weights that see the same inputs and decode with one table
+    /// of these levels, as they are before the fit.
     ///
     /// # Panics
     ///
-    /// Where weights or codes are not as many as the moment's inputs, or a
-    /// code has no level.
-    pub fn add_row(
-        &mut self,
-        moment: &SecondMoment,
-        weights: &[f32],
-        codes: &[u8],
-        scale: f32,
-        shift: f32,
-    ) {
-        assert_eq!(codes.len(), moment.inputs(), "one code an input");
+    /// Where the levels are not as many as the system's, codes or gradients not
+    /// as many as the moment's inputs, or a code has no level.
+    pub fn add_rows(&mut self, moment: &SecondMoment, rows: &[CodedRow<'_>], levels: &[f64]) {
         let k = self.levels;
-        let scale = f64::from(scale);
-        let target: Vec<f32> = weights
-            .iter()
-            .map(|weight| weight - (scale * f64::from(shift)) as f32)
+        assert_eq!(levels.len(), k, "as many levels as the system");
+        let sums: Vec<Vec<f64>> = rows
+            .par_chunks(ROWS_AT_ONCE)
+            .map(|rows| self.pair_sums(moment, rows))
             .collect();
-        let wanted = moment.times(&target);
-        // For each level the sum of the moments of its inputs, row by row: one
-        // pass over the moments in vectors.
-        let n = codes.len();
-        let mut sums = vec![0f32; k * n];
-        for (input, &code) in codes.iter().enumerate() {
-            let code = usize::from(code);
-            self.right[code] += scale * f64::from(wanted[input]);
-            add_scaled(&mut sums[code * n..][..n], moment.row(input), 1.0);
-        }
-        for (level, sums) in sums.chunks_exact(n.max(1)).enumerate() {
-            for (&code, &sum) in codes.iter().zip(sums) {
-                self.matrix[usize::from(code) * k + level] += scale * scale * f64::from(sum);
+        for sums in sums {
+            for (value, sum) in self.matrix.iter_mut().zip(&sums) {
+                *value += sum;
+            }
+            // What the present levels give, less what their error asks for.
+            for (level, row) in sums.chunks_exact(k.max(1)).enumerate() {
+                let terms = row.iter().zip(levels);
+                self.right[level] += terms.map(|(sum, level)| sum * level).sum::<f64>();
             }
         }
+        for row in rows {
+            let scale = f64::from(row.scale);
+            for (&code, &gradient) in row.codes.iter().zip(row.gradient) {
+                self.right[usize::from(code)] -= scale * f64::from(gradient);
+            }
+        }
+    }
+
+    /// For each pair of levels the sum of the moments of their inputs, over a
+    /// few rows: tiles of the moments are read once for all of these.
+    fn pair_sums(&self, moment: &SecondMoment, rows: &[CodedRow<'_>]) -> Vec<f64> {
+        let (k, n) = (self.levels, moment.inputs());
+        let mut matrix = vec![0f64; k * k];
+        let mut sums = vec![0f32; rows.len() * k * MOMENT_COLUMNS];
+        for column in (0..n).step_by(MOMENT_COLUMNS) {
+            let width = MOMENT_COLUMNS.min(n - column);
+            sums.fill(0.0);
+            for input in (0..n).step_by(MOMENT_ROWS) {
+                for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(k * MOMENT_COLUMNS)) {
+                    let inputs = input..(input + MOMENT_ROWS).min(n);
+                    let codes = &row.codes[inputs.clone()];
+                    for (input, &code) in inputs.zip(codes) {
+                        let sums = &mut sums[usize::from(code) * MOMENT_COLUMNS..][..width];
+                        add(sums, &moment.row(input)[column..][..width]);
+                    }
+                }
+            }
+            for (row, sums) in rows.iter().zip(sums.chunks_exact(k * MOMENT_COLUMNS)) {
+                let weight = f64::from(row.scale) * f64::from(row.scale);
+                for (level, sums) in sums.chunks_exact(MOMENT_COLUMNS).enumerate() {
+                    for (&code, &sum) in row.codes[column..][..width].iter().zip(sums) {
+                        matrix[usize::from(code) * k + level] += weight * f64::from(sum);
+                    }
+                }
+            }
+        }
+        matrix
     }
 
     /// Adds all rows of another system.
@@ -158,23 +202,6 @@ fn solve_symmetric(matrix: &mut [f64], right: &mut [f64]) -> bool {
     right.iter().all(|value| value.is_finite())
 }
 
-/// The factor on decoded weights of least output error; 1 where that is not
-/// positive.
-///
-/// # Panics
-///
-/// Where the lengths differ from the moment's number of inputs.
-pub fn best_scale(moment: &SecondMoment, weights: &[f32], decoded: &[f32]) -> f32 {
-    let product = moment.times(decoded);
-    let own = dot(&product, decoded);
-    let scale = dot(&product, weights) / own;
-    if own > 0.0 && scale > 0.0 && scale.is_finite() {
-        scale
-    } else {
-        1.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,18 +217,29 @@ mod tests {
         )
     }
 
+    fn coded<'a>(codes: &'a [u8], gradient: &'a [f32], scale: f32) -> CodedRow<'a> {
+        CodedRow {
+            codes,
+            gradient,
+            scale,
+        }
+    }
+
     #[test]
     fn weights_that_have_levels_get_them_back() {
         let codes = [0, 1, 2, 1];
-        let levels = [-0.5, 0.25, 1.0];
-        let weights: Vec<f32> = codes
+        let exact = [-0.5, 0.25, 1.0];
+        let levels = [-0.4, 0.1, 1.1, 7.0];
+        let errors: Vec<f32> = codes
             .iter()
-            .map(|&code| ((levels[usize::from(code)] + 0.5) * 2.0) as f32)
+            .map(|&code| ((levels[usize::from(code)] - exact[usize::from(code)]) * 2.0) as f32)
             .collect();
+        let moment = correlated();
+        let gradient = moment.times(&errors);
         let mut system = LevelSystem::new(4);
-        system.add_row(&correlated(), &weights, &codes, 2.0, 0.5);
-        let solved = system.solve(&[-0.4, 0.1, 1.1, 7.0]);
-        for (found, expected) in solved.iter().zip(levels.iter().chain(&[7.0])) {
+        system.add_rows(&moment, &[coded(&codes, &gradient, 2.0)], &levels);
+        let solved = system.solve(&levels);
+        for (found, expected) in solved.iter().zip(exact.iter().chain(&[7.0])) {
             assert!((found - expected).abs() < MAX_LEVEL_ERROR, "{solved:?}");
         }
     }
@@ -209,19 +247,50 @@ mod tests {
     #[test]
     fn a_level_of_zero_stays() {
         let weights = [-1.1, 0.2, 0.9, 0.1];
+        let errors: Vec<f32> = [-1.0f32, 0.0, 1.0, 0.0]
+            .iter()
+            .zip(weights)
+            .map(|(q, w)| q - w)
+            .collect();
+        let moment = correlated();
+        let gradient = moment.times(&errors);
         let mut system = LevelSystem::new(3);
-        system.add_row(&correlated(), &weights, &[0, 1, 2, 1], 1.0, 0.0);
-        let solved = system.solve_around_zero(&[-1.0, 0.0, 1.0], 1);
+        let levels = [-1.0, 0.0, 1.0];
+        system.add_rows(&moment, &[coded(&[0, 1, 2, 1], &gradient, 1.0)], &levels);
+        let solved = system.solve_around_zero(&levels, 1);
         assert_eq!(solved[1], 0.0);
         assert!(solved[0] < -1.0 && solved[2] < 1.0, "{solved:?}");
     }
 
     #[test]
-    fn the_best_scale_undoes_a_factor() {
-        let weights = [1.0, -2.0, 0.5, 3.0];
-        let decoded: Vec<f32> = weights.iter().map(|w| w / 1.25).collect();
-        let scale = best_scale(&correlated(), &weights, &decoded);
-        assert!((scale - 1.25).abs() < 1e-5);
-        assert_eq!(best_scale(&correlated(), &weights, &[0.0; 4]), 1.0);
+    fn tiles_of_moments_sum_up_as_all_pairs_do() {
+        let n: usize = 300;
+        let values = (0..n * n).map(|at| 0.9f64.powi((at / n).abs_diff(at % n) as i32));
+        let moment = SecondMoment::new(n, values.collect());
+        let codes: Vec<u8> = (0..n * 20).map(|i| (i * 7 % 5) as u8).collect();
+        let gradient = vec![0.0; n * 20];
+        let rows: Vec<CodedRow<'_>> = codes
+            .chunks(n)
+            .zip(gradient.chunks(n))
+            .map(|(codes, gradient)| coded(codes, gradient, 0.5))
+            .collect();
+        let mut system = LevelSystem::new(5);
+        system.add_rows(&moment, &rows, &[0.0; 5]);
+        let mut expected = vec![0f64; 25];
+        for codes in codes.chunks(n) {
+            for (i, &a) in codes.iter().enumerate() {
+                for (j, &b) in codes.iter().enumerate() {
+                    expected[usize::from(a) * 5 + usize::from(b)] +=
+                        0.25 * f64::from(moment.row(i)[j]);
+                }
+            }
+        }
+        for (found, expected) in system.matrix.iter().zip(&expected) {
+            let error = (found - expected).abs();
+            assert!(
+                error < MAX_LEVEL_ERROR * expected.abs(),
+                "{found}, not {expected}"
+            );
+        }
     }
 }

@@ -6,8 +6,9 @@ use campana_codebook::vectorized;
 /// Partial sums that are kept apart.
 const LANES: usize = 16;
 
-/// Sum of the products.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// Sum of the products of two slices, in an order that does not depend on the
+/// processor.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     vectorized(
         #[inline(always)]
         || {
@@ -23,6 +24,18 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             sums.iter().sum::<f32>() + rest
         },
     )
+}
+
+/// `target += source`.
+pub(crate) fn add(target: &mut [f32], source: &[f32]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (target, source) in target.iter_mut().zip(source) {
+                *target += source;
+            }
+        },
+    );
 }
 
 /// `target += source * factor`.

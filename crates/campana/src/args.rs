@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use campana_design::Method;
 use campana_eval::Correction;
 use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
-use campana_quantize::{MethodChoice, NamePattern, RangeMethod, Target};
+use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
 use clap::{Parser, Subcommand};
@@ -154,6 +154,11 @@ pub(crate) struct Quantize {
     /// it does to the network's activations
     #[arg(long)]
     pub(crate) no_correct: bool,
+    /// How much time the correction may take: full chooses codes again for the error of each layer's
+    /// outputs; quick leaves the codes and corrects normalizations and biases on an eighth of the
+    /// samples
+    #[arg(long, value_name = "HOW", default_value_t = Effort::Full, conflicts_with = "no_correct")]
+    pub(crate) effort: Effort,
     /// Correct it on these data rather than on synthetic ones; labels are not read. Takes what
     /// evaluate takes, a folder of pictures, or arrays: .npz with one for each input, .npy for the
     /// only one, samples along the first axis. Use training data, not those to be tested with

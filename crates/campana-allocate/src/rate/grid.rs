@@ -10,7 +10,7 @@ use campana_quantize::kept::{keep, kept_beforehand};
 use campana_quantize::outcome::clip;
 use campana_quantize::weights::{check_finite, read_weights, shape};
 use campana_quantize::{
-    Error, ErrorKind, Options, Progress, QuantizedModel, RateGoal, Target, TensorOutcome,
+    Effort, Error, ErrorKind, Options, Progress, QuantizedModel, RateGoal, Target, TensorOutcome,
     TensorReport, shares_in_sums, sqnr_db,
 };
 use campana_tensor::{Granularity, Partition};
@@ -200,6 +200,7 @@ impl<'m> Grid<'m> {
         Ok(QuantizedModel {
             tensors,
             target: Target::Lut,
+            effort: Effort::Full,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use campana_codebook::{Codebook, LevelTables, Packing, QuantizedTensor, Storage};
 use campana_design::code_bits;
-use campana_rounding::{Compensation, LevelSystem, Rate};
+use campana_rounding::{CodedRow, Compensation, LevelSystem, Rate, RoundedRows};
 use rayon::prelude::*;
 
 use crate::correct::layer::Rows;
@@ -49,13 +49,21 @@ pub(crate) fn solve(
         .collect();
     let slope_of = |row: usize| slopes[row * slopes.len() / rows.count().max(1)];
     let normal: Vec<Vec<f32>> = rows
-        .weights
+        .groups
         .iter()
-        .zip(&rows.groups)
-        .map(|(weights, groups)| match tensor.group_scale(groups[0]) {
-            Some(scale) if scale > 0.0 => weights.iter().map(|weight| weight / scale).collect(),
-            Some(_) => vec![0.0; weights.len()],
-            None => weights.clone(),
+        .enumerate()
+        .map(|(row, groups)| {
+            let weights = rows.row(row).iter();
+            match tensor.group_scale(groups[0]) {
+                Some(scale) if scale > 0.0 => {
+                    let factor = f64::from(rows.unit) / f64::from(scale);
+                    weights
+                        .map(|&weight| (f64::from(weight) * factor) as f32)
+                        .collect()
+                }
+                Some(_) => vec![0.0; weights.len()],
+                None => weights.map(|weight| weight * rows.unit).collect(),
+            }
         })
         .collect();
     let Ok(mut codebook) = Codebook::new(levels.clone()) else {
@@ -84,12 +92,13 @@ pub(crate) fn solve(
             compensation.descend_at_rate(weights, &codebook, &rate, codes, SWEEPS);
         });
         if round > 0
-            && let Some(fitted) = fit(&normal, &codes, &levels, zero, step, &of_row)
+            && let Some(system) = system(&normal, &codes, &codebook, &of_row)
+            && let Some(fitted) = fit(&system, &levels, zero, step)
         {
             (levels, codebook) = fitted;
         }
     }
-    let codes = rows.scatter(&codes);
+    let codes = rows.scatter(&codes.concat());
     let packing = Packing::densest(levels.len());
     let mut packed = vec![0; packing.len_bytes(codes.len())];
     packing.pack(&codes, &mut packed);
@@ -102,27 +111,51 @@ pub(crate) fn solve(
     }
 }
 
-/// Levels of least error for these codes; `None` where they are not in order.
-fn fit<'c>(
+/// Weights whose moments the system of the levels sums up; see
+/// [`layer`](crate::correct::layer).
+const WEIGHTS_FOR_TABLE: usize = 1 << 17;
+
+/// The system of the levels for these codes, of as many rows as it takes;
+/// `None` where there are none.
+fn system<'c>(
     rows: &[Vec<f32>],
     codes: &[Vec<u8>],
-    levels: &[f32],
-    zero: usize,
-    step: f64,
+    codebook: &Codebook,
     of_row: &(impl Fn(usize) -> &'c Compensation + Sync),
-) -> Option<(Vec<f32>, Codebook)> {
-    let systems: Vec<LevelSystem> = rows
-        .par_iter()
-        .zip(codes)
-        .enumerate()
-        .map(|(row, (weights, codes))| {
+) -> Option<LevelSystem> {
+    let wanted = WEIGHTS_FOR_TABLE.div_ceil(rows.first()?.len().max(1));
+    let step = (rows.len() / wanted.max(1)).max(1);
+    let levels: Vec<f64> = codebook.levels().iter().map(|&v| f64::from(v)).collect();
+    let codebooks = [vec![codebook]];
+    let systems: Vec<LevelSystem> = (0..rows.len())
+        .into_par_iter()
+        .step_by(step)
+        .map(|row| {
+            let moment = of_row(row).moment();
+            let mut rounded = RoundedRows::new(&rows[row], &codebooks, codes[row].clone());
+            rounded.set_gradient_by_rows(moment);
+            let coded = CodedRow {
+                codes: &rounded.codes,
+                gradient: &rounded.gradient,
+                scale: 1.0,
+            };
             let mut system = LevelSystem::new(levels.len());
-            system.add_row(of_row(row).moment(), weights, codes, 1.0, 0.0);
+            system.add_rows(moment, &[coded], &levels);
             system
         })
         .collect();
     let mut system = LevelSystem::new(levels.len());
     systems.iter().for_each(|row| system.add(row));
+    Some(system)
+}
+
+/// Levels of least error for a system; `None` where they are not in order.
+fn fit(
+    system: &LevelSystem,
+    levels: &[f32],
+    zero: usize,
+    step: f64,
+) -> Option<(Vec<f32>, Codebook)> {
     let before: Vec<f64> = levels.iter().map(|&level| f64::from(level)).collect();
     let unit = step / LEVEL_PARTS;
     let fitted: Vec<f32> = system

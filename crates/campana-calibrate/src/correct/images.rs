@@ -111,6 +111,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A position of the `part`-th of `parts` equal parts of `len` ones: of
+    /// each part one, and all where there are as many parts.
+    pub(crate) fn one_of_part(&mut self, part: usize, parts: usize, len: usize) -> usize {
+        let position = (part as f64 + self.uniform()) * len as f64 / parts.max(1) as f64;
+        (position as usize).min(len.saturating_sub(1))
+    }
+
     /// From 0 to below 1.
     fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64

@@ -1,13 +1,10 @@
-//! Second moments of what a layer's weights are multiplied with.
+//! What a layer's weights are multiplied with, at some places of its output.
 
 use std::sync::Arc;
 
 use campana_ir::graph::{Attribute, Node};
-use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
-use campana_kernels::{Level, ThreadPool};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
-use campana_rounding::SecondMoment;
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
@@ -17,7 +14,7 @@ use crate::correct::walk::floats;
 /// Windows that are looked at, over all images: this many, or this many times
 /// the weights of a row.
 const WINDOWS: usize = 8192;
-const WINDOWS_PER_WEIGHT: usize = 4;
+const WINDOWS_PER_WEIGHT: usize = 2;
 
 /// The same for layers of few weights a row, as depthwise ones are.
 const FEW_WEIGHTS: usize = 64;
@@ -104,165 +101,72 @@ fn ints(node: &Node, name: &str) -> Option<Vec<usize>> {
     }
 }
 
-/// What moments are taken about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
-    /// The mean: its error is corrected behind the layer.
-    Mean,
-    /// Zero: it is not.
-    Zero,
-}
-
-/// Moments of the inputs of each group in the quantized network, and with
-/// those in the float network, gathered batch by batch.
-pub(crate) struct InputMoments {
+/// Takes what a layer's weights are multiplied with from one batch after
+/// another.
+pub(super) struct Gatherer {
     windows: Windows,
     images: usize,
     random: Random,
-    count: usize,
-    groups: Vec<GroupMoments>,
-    /// Sums of the products of what the other side of an addition lacks, at
-    /// the same places, with the inputs; shape `[outputs, weights]`.
-    lack: Vec<f64>,
 }
 
-/// Sums over windows of what lies beyond the first batch's means.
-struct GroupMoments {
-    quantized: Beyond,
-    float: Beyond,
-    /// `[weights, weights]`, quantized with quantized.
-    own: Vec<f64>,
-    /// The same, float with quantized.
-    cross: Vec<f64>,
-}
-
-/// Values relative to an origin.
-struct Beyond {
-    origin: Vec<f32>,
-    sums: Vec<f64>,
-}
-
-/// The moments of one group.
-pub(crate) struct Moments {
-    /// Of the inputs in the quantized network.
-    pub(crate) own: SecondMoment,
-    /// `E[x_float x_quantized^T]`, shape `[weights, weights]`.
-    pub(crate) cross: Vec<f64>,
-    /// `E[(s_float - s_quantized) x_quantized^T]` where the layer's outputs are
-    /// added to `s`, shape `[outputs, weights]`; else empty.
-    pub(crate) lack: Vec<f64>,
-}
-
-impl Moments {
-    /// Multiplies by this share the moments of different channels, which
-    /// `block` weights each meet, and those with what another value lacks.
-    pub(crate) fn believe(&mut self, share: f64, block: usize) {
-        let n = self.own.inputs();
-        self.own = self.own.with_share_between(block, share);
-        for (i, row) in self.cross.chunks_exact_mut(n.max(1)).enumerate() {
-            for (j, value) in row.iter_mut().enumerate() {
-                if i / block != j / block {
-                    *value *= share;
-                }
-            }
-        }
-        self.lack.iter_mut().for_each(|lack| *lack *= share);
-    }
-}
-
-impl InputMoments {
-    /// No inputs yet of `images` images to come.
-    pub(crate) fn new(windows: Windows, images: usize) -> Self {
+impl Gatherer {
+    /// Over `images` images to come.
+    pub(super) fn new(windows: Windows, images: usize) -> Self {
         Self {
             windows,
             images: images.max(1),
             random: Random(0),
-            count: 0,
-            groups: Vec::new(),
-            lack: Vec::new(),
         }
     }
 
-    /// Adds a batch of inputs in the float and the quantized network, and of
-    /// what the outputs are added to in both.
-    pub(crate) fn add(
-        &mut self,
-        batches: [&Tensor; 2],
-        others: Option<[&Tensor; 2]>,
-        pool: &ThreadPool,
-    ) -> Result<(), Error> {
+    /// Of each batch, all of equal shapes, the same places; for each group of
+    /// channels.
+    pub(super) fn gather(&mut self, batches: [&Tensor; 2]) -> Result<[Vec<Gathered>; 2], Error> {
         let before = self.random.0;
-        let [float, quantized] = batches.map(|batch| {
-            // The same windows in both.
+        let [first, second] = batches.map(|batch| {
             self.random.0 = before;
             let (values, shape) = (floats(batch)?, batch.shape());
             match self.windows {
-                Windows::Rows => gather_rows(values, shape),
-                Windows::Image { .. } => self.gather_windows(values, shape),
+                Windows::Rows => self.rows(values, shape),
+                Windows::Image { .. } => self.windows(values, shape),
             }
         });
-        let (float, quantized) = (float?, quantized?);
-        let lack = match others {
-            Some(others) => match quantized.first() {
-                Some(gathered) => lack_at(gathered, others)?,
-                None => None,
-            },
-            None => None,
+        Ok([first?, second?])
+    }
+
+    /// The last axis of a value, at places of the others.
+    fn rows(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
+        let Some(&len) = shape.last().filter(|&&len| len > 0) else {
+            return Err(unsupported(format!(
+                "a product of inputs of shape {shape:?}"
+            )));
         };
-        self.count += quantized.first().map_or(0, |gathered| gathered.count);
-        for (group, (float, quantized)) in float.into_iter().zip(quantized).enumerate() {
-            if self.groups.len() == group {
-                self.groups.push(GroupMoments::new(&float, &quantized));
-            }
-            self.groups[group].add(float, quantized, lack.as_deref(), &mut self.lack, pool);
-        }
-        Ok(())
-    }
-
-    /// For each group the covariances, or second moments about zero, drawn
-    /// towards their diagonal as far as the windows are too few for the number
-    /// of weights.
-    pub(crate) fn finish(self, about: About) -> Vec<Moments> {
-        let count = self.count.max(1) as f64;
-        let lack = self.lack;
-        self.groups
-            .into_iter()
-            .map(|group| {
-                let n = group.quantized.sums.len();
-                let kept = count / (count + n as f64);
-                let finish = |mut values: Vec<f64>, left: &Beyond| {
-                    let right = &group.quantized;
-                    for i in 0..n {
-                        for j in 0..n {
-                            let beyond = [left.sums[i] / count, right.sums[j] / count];
-                            let covariance = values[i * n + j] / count - beyond[0] * beyond[1];
-                            let value = match about {
-                                About::Mean => covariance,
-                                About::Zero => {
-                                    let left = f64::from(left.origin[i]) + beyond[0];
-                                    let right = f64::from(right.origin[j]) + beyond[1];
-                                    covariance + left * right
-                                }
-                            };
-                            values[i * n + j] = if i == j { value } else { value * kept };
-                        }
-                    }
-                    values
-                };
-                // Relative to the first batch's means: what lacks on average is
-                // no affair of the weights.
-                let lack = lack.iter().map(|sum| sum / count * kept).collect();
-                Moments {
-                    lack,
-                    own: SecondMoment::new(n, finish(group.own, &group.quantized)),
-                    cross: finish(group.cross, &group.float),
+        let all = values.len() / len;
+        let images = shape[0].max(1);
+        let wanted = (windows_wanted(len) * images).div_ceil(self.images);
+        let count = wanted.min(all);
+        let rows: Vec<usize> = (0..count)
+            .map(|part| self.random.one_of_part(part, count, all))
+            .collect();
+        let mut columns = vec![0f32; len * count];
+        columns
+            .par_chunks_exact_mut(count.max(1))
+            .enumerate()
+            .for_each(|(column, values_of)| {
+                for (value, row) in values_of.iter_mut().zip(&rows) {
+                    *value = values[row * len + column];
                 }
-            })
-            .collect()
+            });
+        Ok(vec![Gathered {
+            count,
+            columns,
+            places: Arc::default(),
+            extent: [0; 2],
+        }])
     }
 
-    /// Random windows of each image, for each group of channels.
-    fn gather_windows(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
+    /// Windows of each image, spread at random, for each group of channels.
+    fn windows(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
         let Windows::Image {
             groups,
             kernel,
@@ -305,16 +209,12 @@ impl InputMoments {
         }
         let own = channels / groups.max(1);
         let row_len = own * kernel[0] * kernel[1];
-        let wanted = if row_len <= FEW_WEIGHTS {
-            WINDOWS_OF_FEW
-        } else {
-            WINDOWS.max(WINDOWS_PER_WEIGHT * row_len)
-        };
-        let per_image = wanted.div_ceil(self.images).min(extent[0] * extent[1]);
+        let all = extent[0] * extent[1];
+        let per_image = windows_wanted(row_len).div_ceil(self.images).min(all);
         let places: Arc<[[usize; 3]]> = (0..images)
-            .flat_map(|image| (0..per_image).map(move |_| image))
-            .map(|image| {
-                let place = self.random.next() as usize % (extent[0] * extent[1]).max(1);
+            .flat_map(|image| (0..per_image).map(move |part| [image, part]))
+            .map(|[image, part]| {
+                let place = self.random.one_of_part(part, per_image, all);
                 [image, place / extent[1], place % extent[1]]
             })
             .collect();
@@ -347,28 +247,19 @@ impl InputMoments {
     }
 }
 
-fn gather_rows(values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
-    let Some(&len) = shape.last().filter(|&&len| len > 0) else {
-        return Err(unsupported(format!(
-            "a product of inputs of shape {shape:?}"
-        )));
-    };
-    let count = values.len() / len;
-    let columns = (0..len)
-        .flat_map(|column| (0..count).map(move |row| values[row * len + column]))
-        .collect();
-    Ok(vec![Gathered {
-        count,
-        columns,
-        places: Arc::default(),
-        extent: [0; 2],
-    }])
+/// Places that are looked at over all images, for rows of so many weights.
+fn windows_wanted(row_len: usize) -> usize {
+    if row_len <= FEW_WEIGHTS {
+        WINDOWS_OF_FEW
+    } else {
+        WINDOWS.max(WINDOWS_PER_WEIGHT * row_len)
+    }
 }
 
 /// What the second of two values lacks to the first at the places of outputs,
 /// about the mean of each channel; shape `[channels, places]`. `None` where
 /// the values are not one for each output.
-fn lack_at(
+pub(super) fn lack_at(
     gathered: &Gathered,
     [float, quantized]: [&Tensor; 2],
 ) -> Result<Option<Vec<f32>>, Error> {
@@ -397,94 +288,13 @@ fn lack_at(
 
 /// Inputs of one group: for each weight of a row the values that it meets,
 /// shape `[row_len, count]`.
-struct Gathered {
-    count: usize,
-    columns: Vec<f32>,
+pub(super) struct Gathered {
+    pub(super) count: usize,
+    pub(super) columns: Vec<f32>,
     /// Image, row and column of each output, the same in all groups.
     places: Arc<[[usize; 3]]>,
     /// Rows and columns of the layer's output.
     extent: [usize; 2],
-}
-
-impl GroupMoments {
-    fn new(float: &Gathered, quantized: &Gathered) -> Self {
-        let n = quantized.columns.len() / quantized.count.max(1);
-        Self {
-            quantized: Beyond::new(quantized),
-            float: Beyond::new(float),
-            own: vec![0.0; n * n],
-            cross: vec![0.0; n * n],
-        }
-    }
-
-    fn add(
-        &mut self,
-        mut float: Gathered,
-        mut quantized: Gathered,
-        lack: Option<&[f32]>,
-        lack_sums: &mut Vec<f64>,
-        pool: &ThreadPool,
-    ) {
-        let count = quantized.count;
-        if count == 0 {
-            return;
-        }
-        self.quantized.take(&mut quantized);
-        self.float.take(&mut float);
-        let n = self.quantized.origin.len();
-        let columns = &quantized.columns;
-        let packed = PackedMatrix::pack(count, n, |row, column| columns[column * count + row]);
-        lack_sums.resize(lack.map_or(0, |lack| lack.len() / count * n), 0.0);
-        let lack = lack.map(|lack| (lack, lack_sums));
-        for (left, sums) in [
-            (&**columns, &mut self.own),
-            (&*float.columns, &mut self.cross),
-        ]
-        .into_iter()
-        .chain(lack)
-        {
-            let rows = left.len() / count;
-            let mut products = vec![0f32; rows * n];
-            gemm(
-                Level::detect(),
-                pool,
-                left,
-                Grid::rows(rows, count),
-                RowRuns::contiguous(count),
-                &packed,
-                Epilogue::NONE,
-                &mut products,
-                Grid::rows(rows, n),
-            );
-            for (sum, product) in sums.iter_mut().zip(&products) {
-                *sum += f64::from(*product);
-            }
-        }
-    }
-}
-
-impl Beyond {
-    /// Relative to the means of these.
-    fn new(first: &Gathered) -> Self {
-        let count = first.count.max(1);
-        let columns = first.columns.chunks_exact(count);
-        let origin: Vec<f32> = columns
-            .map(|column| column.iter().sum::<f32>() / count as f32)
-            .collect();
-        Self {
-            sums: vec![0.0; origin.len()],
-            origin,
-        }
-    }
-
-    /// Makes values relative to the origin, and adds them up.
-    fn take(&mut self, gathered: &mut Gathered) {
-        let columns = gathered.columns.chunks_exact_mut(gathered.count);
-        for ((column, origin), sum) in columns.zip(&self.origin).zip(&mut self.sums) {
-            column.iter_mut().for_each(|value| *value -= origin);
-            *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
-        }
-    }
 }
 
 #[cfg(test)]

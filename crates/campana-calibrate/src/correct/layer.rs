@@ -1,9 +1,11 @@
 //! Codes and levels of one tensor for the least error of its layer's outputs.
 
 use campana_codebook::{Codebook, QuantizedTensor};
-use campana_design::Levels;
+use campana_design::{Levels, UnitTable};
 use campana_quantize::store::{GroupLevels, Precision};
-use campana_rounding::{Compensation, LevelSystem, best_scale};
+use campana_rounding::{
+    CodedRow, Compensation, LeftRows, LevelSystem, PackedTiles, RoundedRows, SecondMoment,
+};
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
@@ -18,10 +20,21 @@ const MAX_LEVELS_TO_FIT: usize = 64;
 /// worse than none on some networks.
 const AIM: f32 = 0.5;
 
-/// One tensor's rows: the weights of each output channel, gathered.
+/// Weights whose moments the system of a shared table sums up: far more than it
+/// has levels, and more rows would cost much and tell nothing new.
+const WEIGHTS_FOR_TABLE: usize = 1 << 17;
+
+/// Rows that a layer's error is measured on before and after.
+const MEASURED_ROWS: usize = 128;
+
+/// One tensor's rows: the weights of each output channel, gathered, in units of
+/// a power of two that makes squares of them harmless.
 pub(crate) struct Rows {
     partition: Partition,
-    pub(super) weights: Vec<Vec<f32>>,
+    /// Row by row.
+    weights: Vec<f32>,
+    /// What a weight of 1 stands for.
+    pub(super) unit: f32,
     /// Groups that share levels, for each row, in the order of its weights.
     pub(super) groups: Vec<Vec<usize>>,
 }
@@ -35,13 +48,14 @@ impl Rows {
         channel_axis: usize,
     ) -> Option<Self> {
         let partition = Partition::new(&tensor.shape, Some(channel_axis), Granularity::PerChannel);
+        let unit = power_of_two_near(weights);
         let mut rows = Self {
-            weights: Vec::with_capacity(partition.group_count()),
+            weights: Vec::with_capacity(weights.len()),
+            unit,
             groups: Vec::with_capacity(partition.group_count()),
             partition,
         };
         for row in 0..rows.partition.group_count() {
-            let mut gathered = Vec::with_capacity(rows.partition.group_len());
             let mut groups: Vec<usize> = Vec::new();
             for run in rows.partition.runs(row) {
                 for position in run.clone() {
@@ -50,69 +64,65 @@ impl Rows {
                         groups.push(group);
                     }
                 }
-                gathered.extend_from_slice(&weights[run]);
+                rows.weights
+                    .extend(weights[run].iter().map(|weight| weight / unit));
             }
             let distinct = groups
                 .iter()
                 .collect::<std::collections::HashSet<_>>()
                 .len();
-            if distinct != groups.len() || gathered.len() % groups.len().max(1) != 0 {
+            if distinct != groups.len() || rows.row_len() % groups.len().max(1) != 0 {
                 return None;
             }
-            rows.weights.push(gathered);
             rows.groups.push(groups);
         }
-        Some(rows)
+        let as_many = |groups: &Vec<usize>| groups.len() == rows.groups[0].len();
+        rows.groups.iter().all(as_many).then_some(rows)
     }
 
-    /// The rows that on the inputs of the quantized network come nearest to
-    /// what the rows do on those of the float network: for each block of rows
-    /// the moments of both inputs with each other.
-    ///
-    /// Where the outputs are added to another value, each row also makes up
-    /// for what that lacks as far as the inputs tell: for each row the moments
-    /// of that with the inputs, in the units of the row's output.
+    /// Moves the rows of one block, of several of equal size, towards those
+    /// that on the inputs of the quantized network come nearest to what the
+    /// rows do on those of the float network: `wanted` are the moments of the
+    /// outputs that the rows are to have with these inputs. No row moves
+    /// further than its length, so that one of zeros stays.
     pub(crate) fn aim(
         &mut self,
-        compensations: &[Compensation],
-        cross: &[Vec<f64>],
-        lack: Option<&[f64]>,
+        block: usize,
+        blocks: usize,
+        compensation: &Compensation,
+        wanted: &[f32],
     ) {
-        let blocks = compensations.len();
-        let (count, n) = (self.count().max(1), self.row_len());
-        self.weights
-            .par_iter_mut()
-            .enumerate()
-            .for_each(|(row, weights)| {
-                let block = row * blocks / count;
-                let mut wanted = vec![0f64; n];
-                for (weight, cross) in weights.iter().zip(cross[block].chunks_exact(n)) {
-                    for (wanted, cross) in wanted.iter_mut().zip(cross) {
-                        *wanted += f64::from(*weight) * cross;
-                    }
-                }
-                if let Some(lack) = lack {
-                    for (wanted, lack) in wanted.iter_mut().zip(&lack[row * n..][..n]) {
-                        *wanted += lack;
-                    }
-                }
-                // The damping of the moments must not draw weights to zero.
-                let damping = compensations[block].moment().damping();
-                let wanted: Vec<f32> = wanted
-                    .iter()
-                    .zip(weights.iter())
-                    .map(|(wanted, weight)| (wanted + damping * f64::from(*weight)) as f32)
-                    .collect();
-                let aimed = compensations[block].solve(&wanted);
+        let n = self.row_len();
+        let rows = self.rows_of(block, blocks);
+        let weights = &mut self.weights[rows.start * n..rows.end * n];
+        // The damping of the moments must not draw weights to zero.
+        let damping = compensation.factor_damping() as f32;
+        let damped: Vec<f32> = wanted
+            .iter()
+            .zip(&*weights)
+            .map(|(wanted, weight)| wanted + damping * weight)
+            .collect();
+        let aimed = compensation.solve_rows(&damped);
+        let energy = |values: &mut dyn Iterator<Item = f32>| -> f64 {
+            values.map(|value| f64::from(value).powi(2)).sum()
+        };
+        let rows = weights.chunks_exact_mut(n).zip(aimed.chunks_exact(n));
+        for (weights, aimed) in rows {
+            let pairs = aimed.iter().zip(&*weights);
+            let moved = energy(&mut pairs.map(|(aimed, weight)| aimed - weight));
+            let own = energy(&mut weights.iter().copied());
+            let share = (f64::from(AIM) * moved.sqrt()).min(own.sqrt()) / moved.sqrt();
+            if share > 0.0 && share.is_finite() {
                 for (weight, aimed) in weights.iter_mut().zip(aimed) {
-                    *weight += AIM * (aimed - *weight);
+                    *weight += share as f32 * (aimed - *weight);
                 }
-            });
+            }
+        }
     }
 
     /// Number of rows.
     pub(crate) fn count(&self) -> usize {
-        self.weights.len()
+        self.groups.len()
     }
 
     /// Weights in a row.
@@ -120,11 +130,26 @@ impl Rows {
         self.partition.group_len()
     }
 
+    /// The weights of one row, in units of `unit`.
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
+        &self.weights[row * self.row_len()..][..self.row_len()]
+    }
+
+    /// All weights, row by row, in units of `unit`.
+    pub(crate) fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The rows of one block of several of equal size.
+    fn rows_of(&self, block: usize, blocks: usize) -> std::ops::Range<usize> {
+        self.count() * block / blocks..self.count() * (block + 1) / blocks
+    }
+
     /// What is given for each row in order, where the weights lie.
-    pub(super) fn scatter(&self, rows: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn scatter(&self, rows: &[u8]) -> Vec<u8> {
         let mut codes = vec![0; self.partition.len()];
-        for (row, values) in rows.iter().enumerate() {
-            let mut rest = values.as_slice();
+        let rows = rows.chunks_exact(self.row_len().max(1));
+        for (row, mut rest) in rows.enumerate() {
             for run in self.partition.runs(row) {
                 let (now, later) = rest.split_at(run.len());
                 codes[run].copy_from_slice(now);
@@ -132,6 +157,17 @@ impl Rows {
             }
         }
         codes
+    }
+}
+
+/// The power of two next to the root mean square; 1 where all is zero.
+fn power_of_two_near(weights: &[f32]) -> f32 {
+    let energy: f64 = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+    let unit = (energy / weights.len().max(1) as f64).sqrt().log2().round();
+    if unit.is_finite() {
+        unit.clamp(-126.0, 126.0).exp2() as f32
+    } else {
+        1.0
     }
 }
 
@@ -144,67 +180,132 @@ pub(crate) fn solve(
     precision: Precision,
     fits: usize,
 ) -> QuantizedTensor {
-    let of_row = |row: usize| &compensations[row * compensations.len() / rows.count().max(1)];
+    let blocks = compensations.len();
+    let packed: Vec<PackedTiles> = compensations
+        .par_iter()
+        .map(|compensation| compensation.moment().packed())
+        .collect();
     let mut designs = designs_of(tensor);
     let mut levels = GroupLevels::new(&designs, precision);
-    let codebooks = all_codebooks(&levels, tensor);
-    let mut codes: Vec<Vec<u8>> = (0..rows.count())
-        .into_par_iter()
-        .map(|row| {
-            let codebooks = row_codebooks(rows, &codebooks, row);
-            let mut codes = vec![0; rows.row_len()];
-            of_row(row).round(&rows.weights[row], &codebooks, &mut codes);
-            of_row(row).descend(&rows.weights[row], &codebooks, &mut codes, SWEEPS);
-            codes
-        })
-        .collect();
-    let error = |codebooks: &[Codebook], codes: &[Vec<u8>]| -> f64 {
-        let errors: Vec<f64> = codes
-            .par_iter()
-            .enumerate()
-            .map(|(row, codes)| {
-                let codebooks = row_codebooks(rows, codebooks, row);
-                of_row(row).error(&rows.weights[row], &codebooks, codes)
-            })
-            .collect();
-        errors.iter().sum()
+    let codebooks = all_codebooks(&levels, tensor, rows.unit);
+    let each_block = |work: &(dyn Fn(usize) -> RoundedRows + Sync)| -> Vec<RoundedRows> {
+        (0..blocks).into_par_iter().map(work).collect()
     };
-    let mut least = error(&codebooks, &codes);
+    let weights_of = |block: usize| {
+        let rows_of = rows.rows_of(block, blocks);
+        &rows.weights[rows_of.start * rows.row_len()..rows_of.end * rows.row_len()]
+    };
+    let descended = |block: usize, codebooks: &[Codebook], codes: Vec<u8>| {
+        let codebooks = row_codebooks(rows, codebooks, rows.rows_of(block, blocks));
+        let mut found = RoundedRows::new(weights_of(block), &codebooks, codes);
+        found.set_gradient(&packed[block]);
+        compensations[block].descend_rows(&codebooks, &mut found, SWEEPS);
+        found
+    };
+    let mut rounded = each_block(&|block| {
+        let weights = weights_of(block);
+        let mut codes = vec![0; weights.len()];
+        let books = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
+        compensations[block].round_rows(weights, &books, &mut codes);
+        descended(block, &codebooks, codes)
+    });
+    let error = |rounded: &[RoundedRows]| -> f64 {
+        let rows = rounded.iter().flat_map(RoundedRows::row_errors);
+        rows.sum()
+    };
+    let mut least = error(&rounded);
     for _ in 0..fits {
-        let Some((fitted, recoded)) = fit(rows, tensor, &designs, &codes, &of_row) else {
+        let fit = Fit {
+            rows,
+            count: tensor.tables.levels(),
+            rounded: &rounded,
+            compensations,
+            packed: &packed,
+        };
+        let Some((fitted, order)) = fit.levels(tensor, &designs) else {
             break;
         };
         let fitted_levels = GroupLevels::new(&fitted, precision);
-        let codebooks = all_codebooks(&fitted_levels, tensor);
-        let descended: Vec<Vec<u8>> = recoded
-            .into_par_iter()
-            .enumerate()
-            .map(|(row, mut codes)| {
-                let codebooks = row_codebooks(rows, &codebooks, row);
-                of_row(row).descend(&rows.weights[row], &codebooks, &mut codes, SWEEPS);
-                codes
-            })
-            .collect();
-        let now = error(&codebooks, &descended);
+        let codebooks = all_codebooks(&fitted_levels, tensor, rows.unit);
+        let again = each_block(&|block| {
+            let first = rows.rows_of(block, blocks).start;
+            let codes = rounded[block].codes.chunks(rows.row_len().max(1));
+            let codes = codes.enumerate().flat_map(|(row, codes)| {
+                let place = &order[(first + row).min(order.len() - 1)];
+                codes.iter().map(|&code| place[usize::from(code)])
+            });
+            descended(block, &codebooks, codes.collect())
+        });
+        let now = error(&again);
         // Rounding levels to their storage may cost more than fitting gains.
         if now >= least {
             break;
         }
-        (least, designs, levels, codes) = (now, fitted, fitted_levels, descended);
+        (least, designs, levels, rounded) = (now, fitted, fitted_levels, again);
     }
+    let codes: Vec<u8> = rounded.into_iter().flat_map(|rows| rows.codes).collect();
     levels.with_codes(&tensor.shape, &tensor.partition, &rows.scatter(&codes))
 }
 
-fn all_codebooks(levels: &GroupLevels, tensor: &QuantizedTensor) -> Vec<Codebook> {
+/// What a layer's outputs lose by the decoded weights of some tensors, up to
+/// what none of them changes: on some rows, the same for all tensors. For each
+/// block of rows the inputs' moments, and those that the outputs of the rows
+/// are to have with these inputs.
+pub(crate) fn losses<const N: usize>(
+    rows: &Rows,
+    tensors: [&QuantizedTensor; N],
+    moments: &[(&SecondMoment, &[f32])],
+) -> [f64; N] {
+    let (n, blocks) = (rows.row_len().max(1), moments.len());
+    let step = rows.count().div_ceil(MEASURED_ROWS).max(1);
+    tensors.map(|tensor| {
+        let decoded = tensor.dequantize();
+        let losses: Vec<f64> = moments
+            .par_iter()
+            .enumerate()
+            .map(|(block, (moment, wanted))| {
+                let range = rows.rows_of(block, blocks);
+                let measured: Vec<usize> = range.clone().step_by(step).collect();
+                let values: Vec<f32> = measured
+                    .iter()
+                    .flat_map(|&row| rows.partition.runs(row))
+                    .flat_map(|run| decoded[run].iter().map(|value| value / rows.unit))
+                    .collect();
+                let products = moment.packed().multiply(LeftRows::contiguous(&values, n));
+                let damping = moment.damping();
+                let of_row = |at: usize| -> f64 {
+                    let (values, products) = (&values[at * n..], &products[at * n..]);
+                    let wanted = &wanted[(measured[at] - range.start) * n..];
+                    let terms = values.iter().zip(products).zip(wanted).take(n);
+                    terms
+                        .map(|((&value, &product), &wanted)| {
+                            let [value, product, wanted] = [value, product, wanted].map(f64::from);
+                            value * (product - damping * value - 2.0 * wanted)
+                        })
+                        .sum()
+                };
+                (0..measured.len()).map(of_row).sum()
+            })
+            .collect();
+        losses.iter().sum()
+    })
+}
+
+/// The codebooks of all groups in units of `unit`.
+fn all_codebooks(levels: &GroupLevels, tensor: &QuantizedTensor, unit: f32) -> Vec<Codebook> {
     (0..tensor.partition.group_count())
-        .map(|group| levels.codebook(group))
+        .map(|group| levels.codebook(group).scaled(unit.recip()))
         .collect()
 }
 
-fn row_codebooks<'c>(rows: &Rows, codebooks: &'c [Codebook], row: usize) -> Vec<&'c Codebook> {
-    rows.groups[row]
+fn row_codebooks<'c>(
+    rows: &Rows,
+    codebooks: &'c [Codebook],
+    range: std::ops::Range<usize>,
+) -> Vec<Vec<&'c Codebook>> {
+    rows.groups[range]
         .iter()
-        .map(|&group| &codebooks[group])
+        .map(|groups| groups.iter().map(|&group| &codebooks[group]).collect())
         .collect()
 }
 
@@ -232,110 +333,194 @@ fn designs_of(tensor: &QuantizedTensor) -> Vec<Levels> {
         .collect()
 }
 
-/// Levels of least error for these codes, and the codes under their order;
-/// `None` where they cannot be fitted.
-fn fit<'c>(
-    rows: &Rows,
-    tensor: &QuantizedTensor,
-    designs: &[Levels],
-    codes: &[Vec<u8>],
-    of_row: &(impl Fn(usize) -> &'c Compensation + Sync),
-) -> Option<(Vec<Levels>, Vec<Vec<u8>>)> {
-    let count = tensor.tables.levels();
-    if count > MAX_LEVELS_TO_FIT || rows.groups.iter().any(|groups| groups.len() > 1) {
-        return None;
+/// Rounded rows whose levels are fitted.
+struct Fit<'a> {
+    rows: &'a Rows,
+    /// Levels of a table.
+    count: usize,
+    rounded: &'a [RoundedRows],
+    compensations: &'a [Compensation],
+    /// The moments of each compensation.
+    packed: &'a [PackedTiles],
+}
+
+impl Fit<'_> {
+    /// Levels of least error for these codes, and for each row, or for all, the
+    /// new place of each level; `None` where they cannot be fitted.
+    fn levels(
+        &self,
+        tensor: &QuantizedTensor,
+        designs: &[Levels],
+    ) -> Option<(Vec<Levels>, Vec<Vec<u8>>)> {
+        let one_group = |groups: &Vec<usize>| groups.len() == 1;
+        if self.count > MAX_LEVELS_TO_FIT || !self.rows.groups.iter().all(one_group) {
+            return None;
+        }
+        if has_own_tables(tensor) {
+            return Some(self.own_tables(designs));
+        }
+        (tensor.tables.count() <= 1).then(|| self.shared_table(designs))
     }
-    if has_own_tables(tensor) {
-        let fitted: Vec<(Levels, Vec<u8>)> = (0..rows.count())
+
+    fn block_of(&self, row: usize) -> usize {
+        row * self.compensations.len() / self.rows.count().max(1)
+    }
+
+    /// One row's part of a value of all rows of its block.
+    fn part<'v, T>(&self, row: usize, values: impl Fn(&RoundedRows) -> &Vec<T>) -> &[T] {
+        let block = self.block_of(row);
+        let first = self.rows.rows_of(block, self.compensations.len()).start;
+        let n = self.rows.row_len();
+        &values(&self.rounded[block])[(row - first) * n..][..n]
+    }
+
+    /// The levels in units of the rows.
+    fn in_units(&self, levels: &[f64]) -> Vec<f64> {
+        let unit = f64::from(self.rows.unit);
+        levels.iter().map(|level| level / unit).collect()
+    }
+
+    /// A table for each row.
+    fn own_tables(&self, designs: &[Levels]) -> (Vec<Levels>, Vec<Vec<u8>>) {
+        let unit = f64::from(self.rows.unit);
+        let fitted: Vec<(Levels, Vec<u8>)> = (0..self.rows.count())
             .into_par_iter()
             .map(|row| {
-                let mut system = LevelSystem::new(count);
-                system.add_row(
-                    of_row(row).moment(),
-                    &rows.weights[row],
-                    &codes[row],
-                    1.0,
-                    0.0,
-                );
-                let (levels, order) =
-                    ascending(system.solve(&designs[rows.groups[row][0]].values()));
-                (Levels::Free(levels), recode(&codes[row], &order))
+                let before = self.in_units(&designs[self.rows.groups[row][0]].values());
+                let moment = self.compensations[self.block_of(row)].moment();
+                let mut system = LevelSystem::new(self.count);
+                let coded = CodedRow {
+                    codes: self.part(row, |rounded| &rounded.codes),
+                    gradient: self.part(row, |rounded| &rounded.gradient),
+                    scale: 1.0,
+                };
+                system.add_rows(moment, &[coded], &before);
+                let (levels, place) = ascending(system.solve(&before));
+                let levels = levels.into_iter().map(|level| level * unit).collect();
+                (Levels::Free(levels), place)
             })
             .collect();
-        let (fitted, recoded): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
         let mut by_group = designs.to_vec();
-        for (row, levels) in fitted.into_iter().enumerate() {
-            by_group[rows.groups[row][0]] = levels;
+        let mut places = Vec::with_capacity(fitted.len());
+        for (row, (levels, place)) in fitted.into_iter().enumerate() {
+            by_group[self.rows.groups[row][0]] = levels;
+            places.push(place);
         }
-        return Some((by_group, recoded));
+        (by_group, places)
     }
-    if tensor.tables.count() > 1 {
-        return None;
-    }
-    // One table under all scales: first the scales, then the table.
-    let parameters: Vec<(f64, f64)> = (0..rows.count())
-        .into_par_iter()
-        .map(|row| match &designs[rows.groups[row][0]] {
-            Levels::Affine {
-                table,
-                scale,
-                shift,
-            } => {
-                let decoded: Vec<f32> = codes[row]
-                    .iter()
-                    .map(|&code| (table[usize::from(code)] * scale + shift) as f32)
-                    .collect();
-                let factor = best_scale(of_row(row).moment(), &rows.weights[row], &decoded);
-                (scale * f64::from(factor), shift * f64::from(factor))
+
+    /// One table under all scales: first the scales, then the table.
+    fn shared_table(&self, designs: &[Levels]) -> (Vec<Levels>, Vec<Vec<u8>>) {
+        let unit = f64::from(self.rows.unit);
+        let mut by_group = designs.to_vec();
+        let is_affine = matches!(designs[0], Levels::Affine { .. });
+        let mut scales = vec![1.0; self.rows.count()];
+        let mut factors = scales.clone();
+        if is_affine {
+            factors = self.scale_factors();
+            for (row, &factor) in factors.iter().enumerate() {
+                if let Levels::Affine { scale, shift, .. } = &mut by_group[self.rows.groups[row][0]]
+                {
+                    (*scale, *shift) = (*scale * factor, *shift * factor);
+                    scales[row] = *scale / unit;
+                }
             }
-            Levels::Free(_) | Levels::Coded { .. } => (1.0, 0.0),
-        })
-        .collect();
-    let systems: Vec<LevelSystem> = (0..rows.count())
-        .into_par_iter()
-        .map(|row| {
-            let (scale, shift) = parameters[row];
-            let mut system = LevelSystem::new(count);
-            let shift = if scale > 0.0 { shift / scale } else { 0.0 };
-            let (weights, codes) = (&rows.weights[row], &codes[row]);
-            system.add_row(
-                of_row(row).moment(),
-                weights,
-                codes,
-                scale as f32,
-                shift as f32,
-            );
-            system
-        })
-        .collect();
-    let mut system = LevelSystem::new(count);
-    systems.iter().for_each(|row| system.add(row));
-    let before: Vec<f64> = match &designs[0] {
-        Levels::Affine { table, .. } => table.to_vec(),
-        Levels::Free(levels) | Levels::Coded { levels, .. } => levels.clone(),
-    };
-    let (table, order) = ascending(system.solve(&before));
-    let recoded = codes.iter().map(|codes| recode(codes, &order)).collect();
-    let fitted = designs.iter().map(|design| match design {
-        Levels::Affine { .. } => None,
-        Levels::Free(_) | Levels::Coded { .. } => Some(Levels::Free(table.clone())),
-    });
-    let shared: campana_design::UnitTable = table.clone().into();
-    let mut by_group: Vec<Levels> = fitted
-        .map(|free| {
-            free.unwrap_or(Levels::Affine {
-                table: shared.clone(),
-                scale: 0.0,
-                shift: 0.0,
-            })
-        })
-        .collect();
-    for (row, (row_scale, row_shift)) in parameters.into_iter().enumerate() {
-        if let Levels::Affine { scale, shift, .. } = &mut by_group[rows.groups[row][0]] {
-            (*scale, *shift) = (row_scale, row_shift);
         }
+        let before: Vec<f64> = match &designs[0] {
+            Levels::Affine { table, .. } => table.to_vec(),
+            Levels::Free(levels) | Levels::Coded { levels, .. } => self.in_units(levels),
+        };
+        let (table, place) =
+            ascending(self.table_system(&scales, &factors, &before).solve(&before));
+        let shared: UnitTable = table.clone().into();
+        for design in &mut by_group {
+            match design {
+                Levels::Affine { table, .. } => *table = shared.clone(),
+                Levels::Free(_) | Levels::Coded { .. } => {
+                    let levels = table.iter().map(|level| level * unit).collect();
+                    *design = Levels::Free(levels);
+                }
+            }
+        }
+        (by_group, vec![place])
     }
-    Some((by_group, recoded))
+
+    /// The system of the shared table under these scales, which are those of
+    /// the rows as they are rounded times a factor: of as many rows as it takes.
+    fn table_system(&self, scales: &[f64], factors: &[f64], before: &[f64]) -> LevelSystem {
+        let (rows, n) = (self.rows, self.rows.row_len().max(1));
+        let wanted = WEIGHTS_FOR_TABLE.div_ceil(n);
+        let step = (rows.count() / wanted.max(1)).max(1);
+        let blocks = self.compensations.len();
+        let systems: Vec<LevelSystem> = (0..blocks)
+            .into_par_iter()
+            .map(|block| {
+                let range = rows.rows_of(block, blocks);
+                let taken: Vec<usize> = range.filter(|row| row % step == 0).collect();
+                let decoded: Vec<f32> = taken
+                    .iter()
+                    .flat_map(|&row| self.part(row, |rounded| &rounded.decoded))
+                    .copied()
+                    .collect();
+                // What the factors add to the gradient.
+                let mut gradients = self.packed[block].multiply(LeftRows::contiguous(&decoded, n));
+                for (gradient, &row) in gradients.chunks_exact_mut(n).zip(&taken) {
+                    let before = self.part(row, |rounded| &rounded.gradient);
+                    let change = factors[row] as f32 - 1.0;
+                    for (value, before) in gradient.iter_mut().zip(before) {
+                        *value = before + change * *value;
+                    }
+                }
+                let coded: Vec<CodedRow<'_>> = taken
+                    .iter()
+                    .zip(gradients.chunks_exact(n))
+                    .map(|(&row, gradient)| CodedRow {
+                        codes: self.part(row, |rounded| &rounded.codes),
+                        gradient,
+                        scale: scales[row] as f32,
+                    })
+                    .collect();
+                let mut system = LevelSystem::new(self.count);
+                system.add_rows(self.compensations[block].moment(), &coded, before);
+                system
+            })
+            .collect();
+        let mut system = LevelSystem::new(self.count);
+        systems.iter().for_each(|block| system.add(block));
+        system
+    }
+
+    /// The factor on each row's decoded weights of least output error; 1 where
+    /// that is not positive.
+    fn scale_factors(&self) -> Vec<f64> {
+        let n = self.rows.row_len();
+        let factors: Vec<Vec<f64>> = self
+            .rounded
+            .par_iter()
+            .zip(self.compensations)
+            .map(|(rounded, compensation)| {
+                let energies = compensation.energies(&rounded.decoded);
+                let rows = rounded.decoded.chunks_exact(n);
+                rows.zip(rounded.gradient.chunks_exact(n))
+                    .zip(energies)
+                    .map(|((decoded, gradient), energy)| {
+                        let slope: f64 = decoded
+                            .iter()
+                            .zip(gradient)
+                            .map(|(&q, &g)| f64::from(q) * f64::from(g))
+                            .sum();
+                        let factor = 1.0 - slope / energy;
+                        if factor > 0.0 && factor.is_finite() {
+                            factor
+                        } else {
+                            1.0
+                        }
+                    })
+                    .collect()
+            })
+            .collect();
+        factors.concat()
+    }
 }
 
 /// The values in ascending order, and the new position of each.
@@ -349,16 +534,13 @@ fn ascending(values: Vec<f64>) -> (Vec<f64>, Vec<u8>) {
     (order.iter().map(|&old| values[old]).collect(), place)
 }
 
-fn recode(codes: &[u8], place: &[u8]) -> Vec<u8> {
-    codes.iter().map(|&code| place[usize::from(code)]).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use campana_design::kmeans_levels;
     use campana_quantize::store::store;
-    use campana_rounding::SecondMoment;
+
+    const FITS: usize = 2;
 
     #[test]
     fn rows_move_towards_what_their_sum_lacks() {
@@ -369,12 +551,19 @@ mod tests {
         let designs = [Levels::Free(kmeans_levels(&weights, 4))];
         let tensor = store(&weights, &shape, &whole, &designs, Precision::Fine).tensor;
         // Inputs of variances 2 and 1 that are the same in both networks.
-        let moment = vec![2.0, 0.0, 0.0, 1.0];
-        let compensation = [Compensation::new(&SecondMoment::new(2, moment.clone()))];
-        let aimed = |lack: Option<&[f64]>| {
+        let compensation = Compensation::new(SecondMoment::new(2, vec![2.0, 0.0, 0.0, 1.0]));
+        let aimed = |lack: [f32; 4]| {
             let mut rows = Rows::new(&weights, &tensor, 0).unwrap();
-            rows.aim(&compensation, std::slice::from_ref(&moment), lack);
-            rows.weights.concat()
+            let unit = rows.unit;
+            let wanted: Vec<f32> = weights
+                .iter()
+                .zip([2.0, 1.0, 2.0, 1.0])
+                .zip(lack)
+                .map(|((weight, variance), lack)| (weight * variance + lack) / unit)
+                .collect();
+            rows.aim(0, 1, &compensation, &wanted);
+            let aimed = rows.weights.iter().map(|weight| weight * unit);
+            aimed.collect::<Vec<f32>>()
         };
         let near = |found: Vec<f32>, expected: [f32; 4]| {
             let pairs = found.iter().zip(expected);
@@ -383,9 +572,72 @@ mod tests {
                 "{found:?}, not {expected:?}"
             );
         };
-        near(aimed(None), weights);
+        near(aimed([0.0; 4]), weights);
         // Output 1 lacks what is 0.4 of its second input.
-        let lack = [0.0, 0.0, 0.0, 0.4];
-        near(aimed(Some(&lack)), [0.5, -1.0, 0.25, 2.0 + AIM * 0.4]);
+        near(
+            aimed([0.0, 0.0, 0.0, 0.4]),
+            [0.5, -1.0, 0.25, 2.0 + AIM * 0.4],
+        );
+    }
+
+    /// Weights of 8 rows that look random, and a tensor that stores them.
+    fn stored(factor: f32) -> (Vec<f32>, QuantizedTensor) {
+        let shape = [8, 12];
+        let weights: Vec<f32> = (0..96)
+            .map(|i| ((i * 37 % 101) as f32 / 50.5 - 1.0) * factor)
+            .collect();
+        let whole = Partition::new(&shape, None, Granularity::PerTensor);
+        let designs = [Levels::Free(kmeans_levels(&weights, 4))];
+        let tensor = store(&weights, &shape, &whole, &designs, Precision::Fine).tensor;
+        (weights, tensor)
+    }
+
+    fn correlated() -> SecondMoment {
+        let values = (0..144usize).map(|at| 0.8f64.powi((at / 12).abs_diff(at % 12) as i32));
+        SecondMoment::new(12, values.collect())
+    }
+
+    #[test]
+    fn weights_of_every_scale_get_the_same_codes() {
+        let compensation = [Compensation::new(correlated())];
+        let codes = |exponent: i32| {
+            let (weights, tensor) = stored(2f32.powi(exponent));
+            let rows = Rows::new(&weights, &tensor, 0).unwrap();
+            solve(&rows, &tensor, &compensation, Precision::Coarse, FITS).packed
+        };
+        let ordinary = codes(0);
+        assert_eq!(codes(-83), ordinary);
+        assert_eq!(codes(63), ordinary);
+    }
+
+    #[test]
+    fn a_row_of_zeros_stays_whatever_its_sum_lacks() {
+        let (mut weights, tensor) = stored(1.0);
+        weights[12..24].fill(0.0);
+        let mut rows = Rows::new(&weights, &tensor, 0).unwrap();
+        let wanted = vec![1e3; 96];
+        rows.aim(0, 1, &Compensation::new(correlated()), &wanted);
+        assert_eq!(rows.row(1), [0.0; 12]);
+        let length = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
+        let before = Rows::new(&weights, &tensor, 0).unwrap();
+        assert!(length(rows.row(0)) < 2.01 * length(before.row(0)));
+    }
+
+    #[test]
+    fn the_loss_of_chosen_codes_is_less_than_that_of_nearest_ones() {
+        let (weights, tensor) = stored(1.0);
+        let rows = Rows::new(&weights, &tensor, 0).unwrap();
+        let compensation = [Compensation::new(correlated())];
+        let solved = solve(&rows, &tensor, &compensation, Precision::Coarse, FITS);
+        let moment = compensation[0].moment();
+        // What the float weights give with the same inputs, without damping.
+        let mut wanted = moment
+            .packed()
+            .multiply(LeftRows::contiguous(rows.weights(), 12));
+        for (wanted, weight) in wanted.iter_mut().zip(rows.weights()) {
+            *wanted -= moment.damping() as f32 * weight;
+        }
+        let [before, after] = losses(&rows, [&tensor, &solved], &[(moment, &wanted)]);
+        assert!(after < before, "{after}, not below {before}");
     }
 }

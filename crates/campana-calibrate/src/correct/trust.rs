@@ -12,10 +12,14 @@
 //! a network and a fifth of them in the last ones, which see features of
 //! objects that such images do not show.
 
+use campana_rounding::{LeftRows, dot};
 use rayon::prelude::*;
 
-use crate::correct::inputs::Moments;
 use crate::correct::layer::Rows;
+use crate::correct::moments::Moments;
+
+/// Rows that are asked; more would tell the same.
+const ROWS: usize = 256;
 
 /// Shares are tried in steps of the inverse of this.
 const STEPS: usize = 20;
@@ -32,29 +36,41 @@ pub(crate) fn believable_share(
     variances: &[f32],
     block: usize,
 ) -> Option<f64> {
-    let predictions: Vec<[f64; 2]> = rows
-        .weights
+    let (n, count) = (rows.row_len(), rows.count());
+    let step = count.div_ceil(ROWS).max(1);
+    let predictions: Vec<Vec<[f64; 2]>> = moments
         .par_iter()
-        .zip(variances)
         .enumerate()
-        .filter_map(|(row, (weights, &variance))| {
-            let moment = &moments[row * moments.len() / rows.count()].own;
-            let within: f64 = (0..weights.len())
-                .map(|input| {
-                    let start = input / block * block;
-                    let end = (start + block).min(weights.len());
-                    let pairs = moment.row(input)[start..end]
-                        .iter()
-                        .zip(&weights[start..end]);
-                    let sum: f32 = pairs.map(|(moment, weight)| moment * weight).sum();
-                    f64::from(weights[input]) * f64::from(sum)
+        .map(|(group, moments_of)| {
+            let range = count * group / moments.len()..count * (group + 1) / moments.len();
+            let asked: Vec<usize> = range.filter(|row| row % step == 0).collect();
+            let weights: Vec<f32> = asked
+                .iter()
+                .flat_map(|&row| rows.row(row).iter().copied())
+                .collect();
+            let moment = &moments_of.own;
+            let packed = moment.packed();
+            let products = packed.multiply(LeftRows::contiguous(&weights, n));
+            let unit = moments_of.unit * moments_of.unit;
+            let predictions = asked.iter().zip(weights.chunks(n).zip(products.chunks(n)));
+            predictions
+                .filter_map(|(&row, (weights, products))| {
+                    let within: f64 = (0..n)
+                        .map(|input| {
+                            let start = input / block * block;
+                            let end = (start + block).min(n);
+                            let sum = dot(&moment.row(input)[start..end], &weights[start..end]);
+                            f64::from(weights[input]) * f64::from(sum)
+                        })
+                        .sum();
+                    let known = f64::from(variances[row]) / unit;
+                    let between = f64::from(dot(products, weights)) - within;
+                    (known > 0.0 && within > 0.0).then(|| [within / known, between / known])
                 })
-                .sum();
-            let known = f64::from(variance);
-            let between = moment.quadratic(weights) - within;
-            (known > 0.0 && within > 0.0).then(|| [within / known, between / known])
+                .collect()
         })
         .collect();
+    let predictions = predictions.concat();
     share_of(&predictions)
 }
 

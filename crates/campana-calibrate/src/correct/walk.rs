@@ -14,12 +14,13 @@ use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::samples::Batches;
 
 /// Bytes that the kept values of all images may take, for each of the two
 /// networks.
-const MAX_KEPT_BYTES: usize = 512 << 20;
+const MAX_KEPT_BYTES: usize = 288 << 20;
 
 /// Values of one network for all images.
 #[derive(Clone, Debug)]
@@ -147,6 +148,35 @@ impl Frontier {
         drop(reader);
         self.values.insert(name.to_owned(), Arc::new(kept));
         Ok(true)
+    }
+
+    /// Adds to each channel along `axis`, or along the last one, of a value that
+    /// is kept.
+    pub(crate) fn shift(
+        &mut self,
+        name: &str,
+        changes: &[f32],
+        axis: Option<usize>,
+    ) -> Result<(), Error> {
+        let Some(kept) = self.values.get_mut(name) else {
+            return Ok(());
+        };
+        let mut shifted = Vec::with_capacity(kept.len());
+        for tensor in std::mem::take(kept).iter() {
+            let shape = tensor.shape().to_vec();
+            let axis = axis.unwrap_or(shape.len().saturating_sub(1));
+            let inner: usize = shape.iter().skip(axis + 1).product();
+            let mut values = floats(tensor)?.to_vec();
+            let runs = values.par_chunks_mut(inner.max(1)).enumerate();
+            runs.for_each(|(run, values)| {
+                let change = changes[run % changes.len()];
+                values.iter_mut().for_each(|value| *value += change);
+            });
+            let tensor = Tensor::new(shape, TensorData::F32(values));
+            shifted.push(tensor.ok_or_else(|| unsupported("a value changes its size"))?);
+        }
+        *kept = Arc::new(shifted);
+        Ok(())
     }
 
     /// Lets go of the values that nothing after the first `nodes` nodes needs.

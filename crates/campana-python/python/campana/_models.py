@@ -48,7 +48,7 @@ def as_file(model, sidecar=None):
 def quantize(
     model, output=None, *, bits=None, max_size=None, max_drop=None, data=None, best_effort=False, plan=None,
     method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256, resume=None,
-    target="lut", activation_ranges="mse", report=None, rate=None, sparsity=None, sidecar=None, force=False,
+    target="lut", activation_ranges="mse", effort="full", report=None, rate=None, sparsity=None, sidecar=None, force=False,
     threads=None, progress=None,
 ):
     """Makes a model smaller.
@@ -83,6 +83,7 @@ def quantize(
     - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
       repeated after an interruption.
     - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"`` or ``"campana"``.
+    - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
     - ``rate``: with ``target="campana"``, bits of a weight under the entropy coder, 0.1 to 8.
@@ -98,7 +99,7 @@ def quantize(
         bits=bits, max_size=max_size, max_drop=max_drop, data=_path(data), best_effort=best_effort, plan=_path(plan),
         method=method, granularity=granularity, keep=[keep] if isinstance(keep, str) else list(keep),
         bits_for=list((bits_for or {}).items()), correct=correct, calibrate=_path(calibrate), samples=samples,
-        resume=_path(resume), target=target, activation_ranges=activation_ranges, report=_path(report), rate=rate, sparsity=sparsity,
+        resume=_path(resume), target=target, activation_ranges=activation_ranges, effort=effort, report=_path(report), rate=rate, sparsity=sparsity,
         force=force)
 
     if is_path(model):

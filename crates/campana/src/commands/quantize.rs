@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         rate: goal,
         target: args.target,
         activation_ranges: args.activation_ranges,
+        effort: args.effort,
     };
     let chosen = match &args.calibrate {
         Some(data) => SampleChoice::Images {
