@@ -27,7 +27,7 @@ use evaluate::evaluate;
 use form::{Form, Found};
 
 /// Operators of which decoders consist.
-const DECODING: [&str; 7] = [
+const DECODING: [&str; 8] = [
     "Cast",
     "Gather",
     "Reshape",
@@ -35,6 +35,7 @@ const DECODING: [&str; 7] = [
     "Mul",
     "Add",
     "ReduceSum",
+    "DequantizeLinear",
 ];
 
 /// Elements that may be computed in all for each byte that the graph stores:
@@ -94,6 +95,7 @@ pub fn take(graph: &mut Graph) {
         };
         work_left = left;
         if let Form::Weights(weights) = &form
+            && !weights.integer
             && wanted.contains(output.as_str())
             && !outputs.contains(output.as_str())
             && let Some(tensor) = weights.to_quantized()
