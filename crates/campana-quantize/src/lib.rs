@@ -32,6 +32,8 @@ mod report;
 mod residual;
 mod safetensors_form;
 mod shared;
+#[cfg(test)]
+mod small_models;
 mod store;
 mod stored;
 mod whole_levels;

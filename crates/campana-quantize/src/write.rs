@@ -4,15 +4,15 @@ mod activations;
 mod integers;
 mod wiring;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use campana_codebook::QuantizedTensor;
 use campana_model::weights::{ModelTensor, Origin};
 use campana_onnx::schema;
 use campana_onnx::{
-    Content, DataLocation, Edits, Model, NewAttribute, NewNode, NewTensor, NewValueInfo,
-    TensorProto,
+    Content, DataLocation, Edits, Graph, MessageId, Model, NewAttribute, NewNode, NewTensor,
+    NewValueInfo, TensorProto,
 };
 use campana_tensor::ElementType;
 
@@ -63,23 +63,24 @@ impl<'a> OutputModel<'a> {
     /// fails.
     pub fn new(
         model: &'a Model,
-        quantized: &'a QuantizedModel<'_>,
+        quantized: &'a QuantizedModel<'a>,
         activations: &[ActivationScale],
         target: Target,
         placement: &Placement,
     ) -> Result<Self, Error> {
         let mut edits = Edits::new(model);
         let mut wiring = Wiring::new(model);
-        let integers = if target == Target::Int8 {
+        let activations = activations::within_range(model, activations);
+        let integers = if target.rounds_activations() && quantized.has_changes() {
             opset::at_least(model, integers::MIN_OPSET)?;
             let network = quantized_graph(model, quantized)?;
             Some(integers::layers(
                 model,
                 &network,
                 quantized,
-                activations,
+                &activations,
                 &mut wiring,
-            )?)
+            ))
         } else {
             None
         };
@@ -103,15 +104,14 @@ impl<'a> OutputModel<'a> {
         let is_decoded = !matches!(target, Target::Int8 | Target::Float) && !changed.is_empty();
         let (parameters, corrected): (Vec<_>, Vec<_>) = corrected
             .into_iter()
-            .partition(|(outcome, values)| is_decoded && is_parameter_list(outcome, values));
+            .filter(|(outcome, _)| {
+                let layers = integers.as_ref();
+                layers.is_none_or(|layers| !layers.has_merged(outcome.tensor.name))
+            })
+            .partition(|(outcome, values)| {
+                is_decoded && !outcome.tensor.is_nested(model) && is_parameter_list(outcome, values)
+            });
         for (outcome, values) in corrected {
-            let name = outcome.tensor.name;
-            if integers
-                .as_ref()
-                .is_some_and(|layers| layers.has_merged(name))
-            {
-                continue;
-            }
             let values = NewValues::Given(values);
             replace_data(model, &mut edits, &mut external, outcome, values)?;
         }
@@ -126,21 +126,32 @@ impl<'a> OutputModel<'a> {
             Target::Lut | Target::LutUint4 | Target::W4a8 | Target::Campana => {
                 let uint4 = target == Target::LutUint4;
                 let (edits, external) = (&mut edits, &mut external);
-                add_decoder(model, edits, external, &changed, &parameters, uint4)?;
+                let mut writer = DecoderWriter::new(model, edits, &changed, uint4)?;
+                if let Some(layers) = integers {
+                    layers.write(&mut writer, &mut wiring, edits, quantized);
+                }
+                for (outcome, tensor) in &changed {
+                    writer.add(outcome, tensor);
+                }
+                writer.write(edits, external, &parameters);
             }
             Target::Int8 => {
                 if let Some(layers) = integers {
-                    let prefix = unused_prefix(model);
-                    layers.write(model, &mut edits, quantized, &mut wiring, &prefix);
+                    let mut writer = DecoderWriter::new(model, &mut edits, &[], false)?;
+                    layers.write(&mut writer, &mut wiring, &mut edits, quantized);
+                    for (outcome, tensor) in &changed {
+                        writer.add(outcome, tensor);
+                    }
+                    writer.write(&mut edits, &mut external, &[]);
                 }
             }
         }
         if !activations.is_empty() {
             opset::at_least(model, activations::MIN_OPSET)?;
             let prefix = unused_prefix(model);
-            let mut scales = activations.to_vec();
+            let mut scales = activations;
             if target == Target::Int8 {
-                scales.extend(activations::moved(model, activations));
+                scales.extend(activations::moved(model, &scales));
             }
             activations::add_pairs(model, &mut edits, &scales, &mut wiring, &prefix);
         }
@@ -241,70 +252,132 @@ pub(crate) fn float_bytes(weights: &[f32], element_type: ElementType) -> Vec<u8>
     }
 }
 
-/// Codes and levels in the tensors' places, and the operators that decode
-/// them before all others.
-fn add_decoder<'a>(
-    model: &'a Model,
-    edits: &mut Edits<'a>,
-    external: &mut ExternalOutput<'a>,
-    changed: &[(&TensorOutcome<'_>, &'a QuantizedTensor)],
-    parameters: &[(&TensorOutcome<'_>, &[f32])],
-    uint4: bool,
-) -> Result<(), Error> {
-    let uint4 = uint4
-        && changed
-            .iter()
-            .any(|(_, tensor)| tensor.packing == campana_codebook::Packing::densest(16));
-    let opset = if uint4 {
-        opset::raise(model, edits, Decoder::MIN_OPSET_UINT4, IR_WITH_UINT4)?
-    } else {
-        opset::at_least(model, Decoder::MIN_OPSET)?
-    };
-    let mut decoder = Decoder::new(unused_prefix(model), opset, uint4);
-    let graph = &model.graph;
-    // The tensors whose codes the decoder stores, by the codes' names.
-    let mut origins = HashMap::new();
-    for (outcome, tensor) in changed {
-        let origin = &outcome.tensor;
-        let codes = decoder.add(tensor, origin.name, origin.proto.element_type);
-        origins.insert(codes, origin.proto);
-    }
-    let lists: Vec<_> = parameters
-        .iter()
-        .map(|(outcome, values)| (outcome.tensor.name, *values))
-        .collect();
-    decoder.add_parameters(&lists);
-    let changed = changed.iter().map(|(outcome, _)| outcome);
-    for outcome in changed.chain(parameters.iter().map(|(outcome, _)| outcome)) {
-        remove_constant(model, edits, &outcome.tensor);
-    }
-    let list_inputs = model.ir_version.unwrap_or(0) < IR_WITHOUT_INPUTS;
-    for tensor in decoder.tensors {
-        if list_inputs {
-            let input = value_info(&tensor);
-            edits.append(
-                graph.message,
-                Content::default().message(schema::graph::INPUT, input),
-            );
-        }
-        let tensor = match origins.get(&tensor.name) {
-            Some(origin) => new_codes(external, origin, tensor),
-            None => new_tensor(tensor),
+/// What takes the places of quantized tensors: codes and levels, and the
+/// operators that decode them before all others of their graph.
+struct DecoderWriter<'a, 'm> {
+    model: &'m Model,
+    decoder: Decoder,
+    /// The tensors whose codes the decoder stores, by the codes' names.
+    origins: HashMap<String, &'a TensorProto>,
+    /// Tensors that operators make from now on.
+    replaced: HashSet<MessageId>,
+    /// Operators of graphs inside of nodes, by graph.
+    nested: Vec<(&'a Graph, Vec<Operator>)>,
+    removed: Vec<&'a ModelTensor<'a>>,
+}
+
+impl<'a, 'm> DecoderWriter<'a, 'm> {
+    fn new(
+        model: &'m Model,
+        edits: &mut Edits<'_>,
+        changed: &[(&TensorOutcome<'_>, &QuantizedTensor)],
+        uint4: bool,
+    ) -> Result<Self, Error> {
+        let densest = campana_codebook::Packing::densest(16);
+        let uint4 = uint4 && changed.iter().any(|(_, tensor)| tensor.packing == densest);
+        let opset = if uint4 {
+            opset::raise(model, edits, Decoder::MIN_OPSET_UINT4, IR_WITH_UINT4)?
+        } else {
+            opset::at_least(model, Decoder::MIN_OPSET)?
         };
-        edits.append(
-            graph.message,
-            Content::default().message(schema::graph::INITIALIZER, tensor),
-        );
+        Ok(Self {
+            model,
+            decoder: Decoder::new(unused_prefix(model), opset, uint4),
+            origins: HashMap::new(),
+            replaced: HashSet::new(),
+            nested: Vec::new(),
+            removed: Vec::new(),
+        })
     }
-    let mut nodes = Content::default();
-    for operator in decoder.operators {
-        nodes = nodes.message(schema::graph::NODE, new_node(operator));
+
+    /// Adds the decoder of a tensor that has none yet.
+    fn add(&mut self, outcome: &'a TensorOutcome<'_>, tensor: &QuantizedTensor) {
+        let origin = &outcome.tensor;
+        if self.replaced.contains(&origin.proto.message) {
+            return;
+        }
+        let first = self.decoder.operators.len();
+        let codes = self
+            .decoder
+            .add(tensor, origin.name, origin.proto.element_type);
+        self.take_place(outcome, codes);
+        if origin.is_nested(self.model) {
+            let own = self.decoder.take_unshared(first);
+            self.nested.push((origin.graph, own));
+        }
     }
+
+    /// Notes that operators make a tensor, out of codes of this name.
+    fn take_place(&mut self, outcome: &'a TensorOutcome<'_>, codes: String) {
+        let origin = &outcome.tensor;
+        self.origins.insert(codes, origin.proto);
+        self.replaced.insert(origin.proto.message);
+        self.removed.push(origin);
+    }
+
+    /// Writes it all, and small parameter lists with it.
+    fn write(
+        mut self,
+        edits: &mut Edits<'_>,
+        external: &mut ExternalOutput<'_>,
+        parameters: &[(&TensorOutcome<'_>, &[f32])],
+    ) {
+        let model = self.model;
+        let graph = &model.graph;
+        let lists: Vec<_> = parameters
+            .iter()
+            .map(|(outcome, values)| (outcome.tensor.name, *values))
+            .collect();
+        self.decoder.add_parameters(&lists);
+        for tensor in self.removed {
+            remove_constant(edits, tensor);
+        }
+        for (outcome, _) in parameters {
+            remove_constant(edits, &outcome.tensor);
+        }
+        for tensor in self.decoder.tensors {
+            let input = declared_input(model, &tensor);
+            let tensor = match self.origins.get(&tensor.name) {
+                Some(origin) => new_codes(external, origin, tensor),
+                None => new_tensor(tensor),
+            };
+            let fields = input.message(schema::graph::INITIALIZER, tensor);
+            edits.append(graph.message, fields);
+        }
+        add_first(edits, graph, self.decoder.operators);
+        for (graph, operators) in self.nested {
+            add_first(edits, graph, operators);
+        }
+    }
+}
+
+/// Puts operators before all others of a graph.
+fn add_first(edits: &mut Edits<'_>, graph: &Graph, operators: Vec<Operator>) {
+    let nodes = operators
+        .into_iter()
+        .fold(Content::default(), |nodes, operator| {
+            nodes.message(schema::graph::NODE, new_node(operator))
+        });
     match graph.nodes.first() {
         Some(first) => edits.insert_before(first.message, nodes),
         None => edits.prepend(graph.message, nodes),
     }
-    Ok(())
+}
+
+/// The input that declares a new initializer, where the model's IR version
+/// asks for one; empty elsewhere.
+fn declared_input(model: &Model, tensor: &StoredTensor) -> Content<'static> {
+    if model.ir_version.unwrap_or(0) >= IR_WITHOUT_INPUTS {
+        return Content::default();
+    }
+    Content::default().message(schema::graph::INPUT, value_info(tensor))
+}
+
+/// Adds an initializer to the model's graph.
+fn add_initializer(model: &Model, edits: &mut Edits<'_>, tensor: StoredTensor) {
+    let input = declared_input(model, &tensor);
+    let fields = input.message(schema::graph::INITIALIZER, new_tensor(tensor));
+    edits.append(model.graph.message, fields);
 }
 
 /// Whether a corrected tensor is a list of values that 16 bits hold, in the
@@ -319,8 +392,8 @@ fn is_parameter_list(outcome: &TensorOutcome<'_>, values: &[f32]) -> bool {
 }
 
 /// Takes a constant that operators will make out of the graph.
-fn remove_constant(model: &Model, edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
-    let graph = &model.graph;
+fn remove_constant(edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
+    let graph = tensor.graph;
     edits.remove(match tensor.origin {
         Origin::Initializer(_) => tensor.proto.message,
         Origin::ConstantNode(index) => graph.nodes[index].message,
@@ -343,14 +416,28 @@ pub(crate) fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
     decoder.share_byte_table(tensor.packing);
     let shared = (decoder.tensors.len(), decoder.operators.len());
     decoder.add(tensor, name, ElementType::F32);
-    let tensors = decoder.tensors.split_off(shared.0).into_iter();
-    let operators = decoder.operators.split_off(shared.1).into_iter();
-    let tensors = tensors.fold(Content::default(), |fields, tensor| {
-        fields.message(schema::graph::INITIALIZER, new_tensor(tensor))
-    });
-    let operators = operators.fold(Content::default(), |fields, operator| {
-        fields.message(schema::graph::NODE, new_node(operator))
-    });
+    let tensors = decoder.tensors.split_off(shared.0);
+    fields_len(tensors, decoder.operators.split_off(shared.1))
+}
+
+/// Bytes that all tensors of a packing share in a model with a decoder.
+pub(crate) fn shared_len_bytes(packing: campana_codebook::Packing) -> u64 {
+    let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false);
+    decoder.share_byte_table(packing);
+    fields_len(decoder.tensors, decoder.operators)
+}
+
+fn fields_len(tensors: Vec<StoredTensor>, operators: Vec<Operator>) -> u64 {
+    let tensors = tensors
+        .into_iter()
+        .fold(Content::default(), |fields, tensor| {
+            fields.message(schema::graph::INITIALIZER, new_tensor(tensor))
+        });
+    let operators = operators
+        .into_iter()
+        .fold(Content::default(), |fields, operator| {
+            fields.message(schema::graph::NODE, new_node(operator))
+        });
     tensors.len() + operators.len()
 }
 
@@ -402,21 +489,18 @@ fn new_node(operator: Operator) -> NewNode<'static> {
 /// The shortest of `q`, `qq`, `qqq`, ... with which no name of the graph
 /// begins.
 fn unused_prefix(model: &Model) -> String {
-    let graph = &model.graph;
-    let tensors = graph.initializers.iter().map(|tensor| tensor.name.as_str());
-    let sparse = graph
-        .sparse_initializers
-        .iter()
-        .map(campana_onnx::SparseTensor::name);
-    let values = graph.inputs.iter().map(|input| input.name.as_str());
-    let made = graph
-        .nodes
-        .iter()
-        .flat_map(|node| node.outputs.iter().map(String::as_str));
-    let longest = tensors
-        .chain(sparse)
-        .chain(values)
-        .chain(made)
+    let names = opset::graphs(model).into_iter().flat_map(|graph| {
+        let tensors = graph.initializers.iter().map(|tensor| tensor.name.as_str());
+        let sparse = &graph.sparse_initializers;
+        let sparse = sparse.iter().map(campana_onnx::SparseTensor::name);
+        let values = graph.inputs.iter().map(|input| input.name.as_str());
+        let made = graph.nodes.iter().flat_map(|node| &node.outputs);
+        tensors
+            .chain(sparse)
+            .chain(values)
+            .chain(made.map(String::as_str))
+    });
+    let longest = names
         .map(|name| name.bytes().take_while(|&byte| byte == b'q').count())
         .max();
     "q".repeat(longest.unwrap_or(0) + 1)
@@ -425,3 +509,6 @@ fn unused_prefix(model: &Model) -> String {
 fn unreadable(error: campana_onnx::Error) -> Error {
     Error::new(ErrorKind::Io, "cannot read the model").with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

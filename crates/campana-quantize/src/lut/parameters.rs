@@ -60,6 +60,7 @@ impl Decoder {
         } else {
             inputs.push(self.shared_shape(&lengths));
         }
+        self.values += 1;
         self.operators.push(Operator {
             op_type: "Split",
             inputs,
