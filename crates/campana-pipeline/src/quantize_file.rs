@@ -11,8 +11,8 @@ use campana_model::graph::Graph;
 use campana_onnx::{Model, Source};
 use campana_quantize::{
     ActivationScale, Corrected, DataFile, Options, OutputModel, Placement, QuantizeReport,
-    QuantizedModel, Target, calibrate, quantize, quantize_at_rate, quantized_graph, round_levels,
-    stored_tensors,
+    QuantizedModel, Target, admit, calibrate, quantize, quantize_at_rate, quantized_graph,
+    round_levels, stored_tensors,
 };
 
 use crate::bound::{Bounded, quantize_within};
@@ -121,6 +121,9 @@ pub fn quantize_file(
         })
         .transpose()?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
+    let input_bytes = input_len(&model);
+    let model =
+        admit(model, options).context(|| format!("cannot quantize '{}'", input.display()))?;
     let samples = JobSamples::new(job, finished, monitor);
     let Bounded {
         mut quantized,
@@ -153,7 +156,7 @@ pub fn quantize_file(
         rounded_activations: activations.len(),
         ..QuantizeReport::of(
             &quantized,
-            [(input, input_len(&model)), (output, output_bytes)],
+            [(input, input_bytes), (output, output_bytes)],
             options,
             correction,
             allocation,

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod activations;
+mod admission;
 mod allocate;
 mod auto;
 mod correct;
@@ -24,6 +25,7 @@ mod external;
 pub mod inspect;
 pub mod lut;
 mod opset;
+mod opset_upgrade;
 mod options;
 mod progress;
 mod quantize;
@@ -41,6 +43,7 @@ mod widths;
 mod write;
 
 pub use activations::{ActivationScale, RangeMethod, calibrate};
+pub use admission::admit;
 pub use allocate::{
     Allocation, Allocator, Budget, DropEstimate, DropEstimator, OutputLen, Plan, PlannedTensor,
     Sensitivity, assumed_sensitivities, sensitivities,
