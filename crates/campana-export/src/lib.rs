@@ -17,11 +17,16 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admission;
 mod external;
 mod opset;
+mod opset_upgrade;
 mod safetensors_form;
+#[cfg(test)]
+mod small_models;
 mod write;
 
+pub use admission::admit;
 pub use external::{DataFile, Placement, is_same_content};
 pub use safetensors_form::SafetensorsForm;
 pub use write::OutputModel;

@@ -56,17 +56,7 @@ pub(crate) fn raise(
     let found = version(model);
     if found < opset {
         check_raise(model, found, opset)?;
-        for import in model
-            .opset_imports
-            .iter()
-            .filter(|import| is_onnx(&import.domain))
-        {
-            let raised = campana_onnx::opset_import(&import.domain, opset);
-            edits.replace(
-                import.message,
-                Content::default().message(schema::model::OPSET_IMPORT, raised),
-            );
-        }
+        set_version(model, edits, opset);
     }
     if model.ir_version.unwrap_or(0) < ir {
         let model_message = MessageId::MODEL;
@@ -85,7 +75,20 @@ pub(crate) fn raise(
     Ok(found.max(opset))
 }
 
-fn version(model: &Model) -> i64 {
+/// Says that the model relies on this version of ONNX's own operator set.
+pub(crate) fn set_version(model: &Model, edits: &mut Edits<'_>, opset: i64) {
+    let imports = model.opset_imports.iter();
+    for import in imports.filter(|import| is_onnx(&import.domain)) {
+        let raised = campana_onnx::opset_import(&import.domain, opset);
+        edits.replace(
+            import.message,
+            Content::default().message(schema::model::OPSET_IMPORT, raised),
+        );
+    }
+}
+
+/// The version of ONNX's own operator set that a model relies on.
+pub(crate) fn version(model: &Model) -> i64 {
     let versions = model
         .opset_imports
         .iter()
@@ -94,8 +97,26 @@ fn version(model: &Model) -> i64 {
     versions.map(|import| import.version).max().unwrap_or(1)
 }
 
-fn is_onnx(domain: &str) -> bool {
+/// Whether a domain is ONNX's own.
+pub(crate) fn is_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
+}
+
+/// The model's graph and all graphs inside of its nodes, outer ones first.
+pub(crate) fn graphs(model: &Model) -> Vec<&Graph> {
+    let mut found = vec![&model.graph];
+    let mut next = 0;
+    while let Some(&graph) = found.get(next) {
+        next += 1;
+        for attribute in graph.nodes.iter().flat_map(|node| &node.attributes) {
+            match &attribute.value {
+                AttributeValue::Graph(graph) => found.push(graph),
+                AttributeValue::Graphs(graphs) => found.extend(graphs),
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 fn check_raise(model: &Model, from: i64, to: i64) -> Result<(), Error> {
@@ -124,7 +145,8 @@ fn check_raise(model: &Model, from: i64, to: i64) -> Result<(), Error> {
                     && !(op_type == "BatchNormalization" && node.outputs.len() == 1)
             })
     };
-    if let Some(node) = find_node(&model.graph, &changed) {
+    let mut nodes = graphs(model).into_iter().flat_map(|graph| &graph.nodes);
+    if let Some(node) = nodes.find(|&node| changed(node)) {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -135,22 +157,4 @@ fn check_raise(model: &Model, from: i64, to: i64) -> Result<(), Error> {
         ));
     }
     Ok(())
-}
-
-/// The first node of a graph, and of the graphs in its nodes, that fits.
-fn find_node<'g>(graph: &'g Graph, fits: &dyn Fn(&Node) -> bool) -> Option<&'g Node> {
-    graph.nodes.iter().find_map(|node| {
-        if fits(node) {
-            return Some(node);
-        }
-        node.attributes
-            .iter()
-            .find_map(|attribute| match &attribute.value {
-                AttributeValue::Graph(graph) => find_node(graph, fits),
-                AttributeValue::Graphs(graphs) => {
-                    graphs.iter().find_map(|graph| find_node(graph, fits))
-                }
-                _ => None,
-            })
-    })
 }

@@ -29,7 +29,7 @@ use evaluate::evaluate;
 use form::{Form, Found};
 
 /// Operators of which decoders consist.
-const DECODING: [&str; 7] = [
+const DECODING: [&str; 8] = [
     "Cast",
     "Gather",
     "Reshape",
@@ -37,6 +37,7 @@ const DECODING: [&str; 7] = [
     "Mul",
     "Add",
     "ReduceSum",
+    "DequantizeLinear",
 ];
 
 /// Elements that may be computed or copied in all for each byte that the graph
@@ -103,6 +104,7 @@ pub fn take(graph: &mut Graph) {
         };
         work_left = left;
         if let Form::Weights(weights) = &form
+            && !weights.integer
             && wanted.contains(output.as_str())
             && !outputs.contains(output.as_str())
             && let Some(tensor) = weights.to_quantized()

@@ -1,22 +1,26 @@
 //! Which tensors of a model are weights, and along which axis their output
 //! channels lie.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod uses;
 
-use campana_onnx::{Attribute, AttributeValue, Graph, Model, Node, TensorProto};
+use std::collections::BTreeSet;
+
+use campana_onnx::{AttributeValue, Graph, Model, TensorProto};
 use campana_tensor::ElementType;
 
-/// Axes that a permutation may have: a longer one is that of no tensor, and
-/// would be copied with every use.
-const MAX_RANK: usize = 64;
+pub use uses::Origin;
+use uses::{Use, Uses};
 
-/// A constant float tensor of a model's main graph.
+/// A constant float tensor of a model's graph or of a graph inside a node.
 #[derive(Clone, Debug)]
 pub struct ModelTensor<'m> {
     /// The name under which operators read it.
     pub name: &'m str,
     /// The operator that reads it first; `""` where none does.
     pub op_type: &'m str,
+    /// The graph that defines it: the model's, or one inside of a node (the
+    /// branches of `If`, the bodies of `Loop` and `Scan`).
+    pub graph: &'m Graph,
     /// Where it is kept.
     pub origin: Origin,
     /// Its header and where its elements are.
@@ -25,20 +29,18 @@ pub struct ModelTensor<'m> {
     pub role: Role,
 }
 
-/// Where a graph keeps a constant; the number is the position among the
-/// graph's initializers or nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An initializer.
-    Initializer(usize),
-    /// The attribute `value` of a `Constant` node.
-    ConstantNode(usize),
+impl ModelTensor<'_> {
+    /// Whether a graph inside of a node defines it, not the model's own graph.
+    pub fn is_nested(&self, model: &Model) -> bool {
+        self.graph.message != model.graph.message
+    }
 }
 
 /// What a constant tensor is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The weights of at least one Conv, ConvTranspose, Gemm or MatMul.
+    /// The weights of at least one layer: a convolution, a matrix product, a
+    /// recurrent layer, or a large table whose rows are looked up.
     Weight {
         /// The axis of the output channels; `None` where the operators that
         /// share the tensor disagree or it is reshaped on its way.
@@ -51,124 +53,25 @@ pub enum Role {
     Other(String),
 }
 
-/// The constant float tensors (16-, 32- and 64-bit) of a model's main graph,
-/// initializers first.
+/// The constant float tensors (16-, 32- and 64-bit) of a model: initializers
+/// and constants of its graph, then those of the graphs inside of its nodes.
 ///
 /// A weight may reach its operator through Identity, Cast, Transpose, Reshape,
-/// Squeeze, Unsqueeze and Flatten.
+/// Squeeze, Unsqueeze and Flatten, and from any graph around the operator's.
 pub fn constant_tensors(model: &Model) -> Vec<ModelTensor<'_>> {
-    let graph = &model.graph;
-    let mut tensors = Vec::new();
-    let mut seen = HashSet::new();
-    for (index, proto) in graph.initializers.iter().enumerate() {
-        if is_float(proto) && seen.insert(proto.name.as_str()) {
-            tensors.push((proto.name.as_str(), Origin::Initializer(index), proto));
-        }
-    }
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let ("Constant", [output]) = (node.op_type.as_str(), node.outputs.as_slice()) else {
-            continue;
-        };
-        if let Some(Attribute {
-            value: AttributeValue::Tensor(proto),
-            ..
-        }) = node.attribute("value")
-            && is_float(proto)
-            && seen.insert(output)
-        {
-            tensors.push((output.as_str(), Origin::ConstantNode(index), &**proto));
-        }
-    }
-    let uses = uses_by_name(graph);
     let trained = trained_names(model);
+    let found = Uses::of(&model.graph);
+    let tensors = found.tensors.into_iter().zip(found.uses);
     tensors
-        .into_iter()
-        .map(|(name, origin, proto)| {
-            let uses = uses.get(name).map_or(&[][..], Vec::as_slice);
-            ModelTensor {
-                name,
-                op_type: uses.first().map_or("", |used| used.node.op_type.as_str()),
-                origin,
-                proto,
-                role: role(name, proto, uses, &trained),
-            }
+        .map(|(tensor, uses)| ModelTensor {
+            op_type: uses.first().map_or("", |used| used.node.op_type.as_str()),
+            role: role(model, tensor.proto, &uses, trained.contains(tensor.name)),
+            name: tensor.name,
+            graph: tensor.graph,
+            origin: tensor.origin,
+            proto: tensor.proto,
         })
         .collect()
-}
-
-fn is_float(proto: &TensorProto) -> bool {
-    use ElementType::{Bf16, F16, F32, F64};
-    matches!(proto.element_type, F32 | F16 | Bf16 | F64)
-}
-
-/// One reading of a constant by an operator.
-struct Use<'m> {
-    node: &'m Node,
-    /// Which of the node's inputs it is.
-    input: usize,
-    /// For each axis that the operator sees, the constant's own axis; `None`
-    /// where it was reshaped on its way.
-    axes: Axes,
-}
-
-#[derive(Clone)]
-enum Axes {
-    Same,
-    Permuted(Vec<usize>),
-    Lost,
-}
-
-impl Axes {
-    fn own_axis(&self, seen: usize) -> Option<usize> {
-        match self {
-            Self::Same => Some(seen),
-            Self::Permuted(permutation) => permutation.get(seen).copied(),
-            Self::Lost => None,
-        }
-    }
-}
-
-/// All uses of each name, also under the names it gets from operators that
-/// only move its elements.
-fn uses_by_name(graph: &Graph) -> HashMap<&str, Vec<Use<'_>>> {
-    // name -> the constant it stands for, and how its axes lie
-    let mut alias: HashMap<&str, (&str, Axes)> = HashMap::new();
-    let mut uses: HashMap<&str, Vec<Use<'_>>> = HashMap::new();
-    for node in &graph.nodes {
-        for (input, name) in node.inputs.iter().enumerate() {
-            let (origin, axes) = match alias.get(name.as_str()) {
-                Some((origin, axes)) => (*origin, axes.clone()),
-                None => (name.as_str(), Axes::Same),
-            };
-            match (moved_axes(node, &axes), node.outputs.first()) {
-                (Some(axes), Some(output)) if input == 0 => {
-                    alias.insert(output, (origin, axes));
-                }
-                _ => uses
-                    .entry(origin)
-                    .or_default()
-                    .push(Use { node, input, axes }),
-            }
-        }
-    }
-    uses
-}
-
-/// How axes lie behind an operator that only moves elements; `None` for any
-/// other operator.
-fn moved_axes(node: &Node, axes: &Axes) -> Option<Axes> {
-    match (node.op_type.as_str(), axes) {
-        ("Identity" | "Cast", axes) => Some(axes.clone()),
-        ("Transpose", Axes::Same) => match node.attribute("perm").map(|a| &a.value) {
-            Some(AttributeValue::Ints(permutation)) if permutation.len() <= MAX_RANK => {
-                let axes = permutation.iter().map(|&axis| axis as usize);
-                Some(Axes::Permuted(axes.collect()))
-            }
-            _ => Some(Axes::Lost),
-        },
-        ("Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten", _) => Some(Axes::Lost),
-        _ => None,
-    }
 }
 
 /// Initializers that training assigns: they must stay initializers.
@@ -181,11 +84,11 @@ fn trained_names(model: &Model) -> BTreeSet<&str> {
     bindings.map(|(name, _)| name.as_str()).collect()
 }
 
-fn role(name: &str, proto: &TensorProto, uses: &[Use<'_>], trained: &BTreeSet<&str>) -> Role {
+fn role(model: &Model, proto: &TensorProto, uses: &[Use<'_>], trained: bool) -> Role {
     let shape = &proto.dims;
     let as_weight: Vec<_> = uses
         .iter()
-        .filter_map(|used| weight_axis(used, shape))
+        .filter_map(|used| weight_axis(model, used, shape))
         .collect();
     let Some(&(first_axis, _)) = as_weight.first() else {
         return Role::Other(
@@ -193,7 +96,7 @@ fn role(name: &str, proto: &TensorProto, uses: &[Use<'_>], trained: &BTreeSet<&s
                 .map_or_else(|| "read by no operator".to_owned(), purpose),
         );
     };
-    if trained.contains(name) {
+    if trained {
         return Role::Other("bound to an output of the training graph".to_owned());
     }
     if proto.element_type == ElementType::F64 {
@@ -205,36 +108,102 @@ fn role(name: &str, proto: &TensorProto, uses: &[Use<'_>], trained: &BTreeSet<&s
     }
 }
 
+/// The least elements of a table that counts as weights: below, its decoder
+/// would take as much as it saves.
+const MIN_TABLE_LEN: i64 = 4096;
+
+/// The least elements of a row of such a table.
+const MIN_TABLE_ROW_LEN: i64 = 8;
+
 /// Where this use is one as weights: the constant's axis of output channels,
 /// and whether the convolution is depthwise.
-fn weight_axis(used: &Use<'_>, shape: &[i64]) -> Option<(Option<usize>, bool)> {
+fn weight_axis(model: &Model, used: &Use<'_>, shape: &[i64]) -> Option<(Option<usize>, bool)> {
     let node = used.node;
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") || shape.len() < 2 {
+    let known = matches!(node.domain.as_str(), "" | "ai.onnx" | "com.microsoft");
+    if !known || shape.len() < 2 {
         return None;
     }
     let rank = shape.len();
     let grouped = node.int("group").unwrap_or(1) > 1;
     let flag = |name| node.int(name).unwrap_or(0) != 0;
     let (axis, depthwise) = match (node.op_type.as_str(), used.input) {
-        ("Conv", 1) => (0, grouped && shape[1] == 1),
+        ("Conv" | "FusedConv", 1) => (0, grouped && shape[1] == 1),
+        ("DeformConv", 1) => (0, false),
         // [in, out / groups, ..]: with one output channel a group, these lie
         // along the first axis.
         ("ConvTranspose", 1) if grouped && shape[1] == 1 => (0, true),
         ("ConvTranspose", 1) => (1, false),
-        ("Gemm", 0) => (usize::from(flag("transA")), false),
-        ("Gemm", 1) => (usize::from(!flag("transB")), false),
+        ("Gemm" | "FusedGemm", 0) => (usize::from(flag("transA")), false),
+        ("Gemm" | "FusedGemm", 1) => (usize::from(!flag("transB")), false),
         ("MatMul", 0) => (rank - 2, false),
         ("MatMul", 1) => (rank - 1, false),
+        ("FusedMatMul", 0) => (rank - 2 + usize::from(flag("transA")), false),
+        ("FusedMatMul", 1) => (rank - 1 - usize::from(flag("transB")), false),
+        // [directions, gates * hidden, in]
+        ("LSTM" | "GRU" | "RNN", 1 | 2) => (1, false),
+        ("Einsum", input) => return Some((einsum_axis(model, used, input)?, false)),
+        ("Gather", 0) => {
+            let axis = node.int("axis").unwrap_or(0);
+            let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
+            let rows = *shape.get(axis)?;
+            let count = shape
+                .iter()
+                .fold(1i64, |count, &dim| count.saturating_mul(dim));
+            let is_table = count >= MIN_TABLE_LEN && count / rows.max(1) >= MIN_TABLE_ROW_LEN;
+            if !is_table {
+                return None;
+            }
+            (axis, false)
+        }
         _ => return None,
     };
     Some((used.axes.own_axis(axis), depthwise))
 }
 
+/// The axis of output channels of an operand that an Einsum sums over: an
+/// axis that the result has and no other operand; `None` for an operand that
+/// is only multiplied element by element.
+fn einsum_axis(model: &Model, used: &Use<'_>, input: usize) -> Option<Option<usize>> {
+    let AttributeValue::String(span) = used.node.attribute("equation")?.value else {
+        return None;
+    };
+    let equation = String::from_utf8(model.source().read(span).ok()?).ok()?;
+    let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let (operands, result) = match equation.split_once("->") {
+        Some((operands, result)) => (operands, Some(result)),
+        None => (equation.as_str(), None),
+    };
+    let operands: Vec<&str> = operands.split(',').collect();
+    let own = *operands.get(input)?;
+    let elsewhere = |letter: char| {
+        let others = operands.iter().enumerate().filter(|&(at, _)| at != input);
+        others
+            .into_iter()
+            .any(|(_, operand)| operand.contains(letter))
+    };
+    // Without a result, letters that occur once are kept.
+    let is_kept = |letter: char| match result {
+        Some(result) => result.contains(letter),
+        None => operands.concat().matches(letter).count() == 1,
+    };
+    let is_summed = own
+        .chars()
+        .any(|c| c.is_alphabetic() && elsewhere(c) && !is_kept(c));
+    if !is_summed || own.contains('.') {
+        return is_summed.then_some(None);
+    }
+    let free = own.chars().position(|c| is_kept(c) && !elsewhere(c));
+    Some(free.and_then(|axis| used.axes.own_axis(axis)))
+}
+
 /// What a tensor that is no weight is for.
 fn purpose(used: &Use<'_>) -> String {
     match (used.node.op_type.as_str(), used.input) {
-        ("Conv" | "ConvTranspose" | "Gemm", 2) => "a bias".to_owned(),
+        ("Conv" | "ConvTranspose" | "Gemm", 2) | ("LSTM" | "GRU" | "RNN", 3) => "a bias".to_owned(),
         ("BatchNormalization", 1..) => "a BatchNormalization parameter".to_owned(),
         (op_type, _) => format!("an input of {op_type}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

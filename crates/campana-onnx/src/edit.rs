@@ -6,7 +6,7 @@ use std::io::Write;
 use crate::content::{Content, put_varint, varint_len};
 use crate::message::MessageId;
 use crate::source::Span;
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Model, Result, Source};
 
 /// Bytes of the largest model that can be written. No protobuf reader accepts
 /// more than 2 GiB; larger models keep their weights in external data.
@@ -140,6 +140,21 @@ impl<'a> Edits<'a> {
         writer.out.flush().map_err(cannot_write)?;
         self.model.source().check_unchanged()?;
         Ok(len)
+    }
+
+    /// The changed model in memory, read within the original's limits; its
+    /// external data stays where the original's is.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write) and [`Model::parse_within`].
+    pub fn into_model(self) -> Result<Model> {
+        let (external, limits) = (self.model.external.reopened(), *self.model.limits());
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        let mut model = Model::parse_within(Source::from_bytes(bytes), &limits)?;
+        model.external = external;
+        Ok(model)
     }
 }
 

@@ -34,6 +34,14 @@ impl ExternalFiles {
         }
     }
 
+    /// The same files, to be opened anew.
+    pub(crate) fn reopened(&self) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            open: Mutex::default(),
+        }
+    }
+
     /// The file and the range that hold `len` bytes of elements.
     pub(crate) fn find(&self, external: &ExternalData, len: u64) -> Result<(Source, Span)> {
         let ExternalData {

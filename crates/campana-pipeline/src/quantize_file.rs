@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{Corrected, CorrectionReport, Skipped, calibrate, inputs_of_unknown_scale};
-use campana_export::{OutputModel, Placement};
+use campana_export::{OutputModel, Placement, admit};
 use campana_formats::Format;
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -74,6 +74,9 @@ pub fn quantize_file(
     if has_data_beside(&model) {
         check_place(output, &outputs.model)?;
     }
+    let input_bytes = input_len(&model);
+    let model =
+        admit(model, options).context(|| format!("cannot quantize '{}'", input.display()))?;
     let samples = JobSamples::new(job, finished, monitor);
     if options.target.rounds_activations() {
         // Ranges need samples; refuse what cannot have any before working for it.
@@ -120,7 +123,7 @@ pub fn quantize_file(
         warnings,
         ..QuantizeReport::of(
             &quantized,
-            [(input, input_len(&model)), (output, output_bytes)],
+            [(input, input_bytes), (output, output_bytes)],
             options,
             correction,
             allocation,

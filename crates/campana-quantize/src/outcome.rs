@@ -18,6 +18,15 @@ pub struct QuantizedModel<'m> {
     pub effort: Effort,
 }
 
+impl QuantizedModel<'_> {
+    /// Whether any tensor is quantized.
+    pub fn has_changes(&self) -> bool {
+        self.tensors
+            .iter()
+            .any(|outcome| outcome.quantized.is_some())
+    }
+}
+
 /// What became of one tensor.
 #[derive(Clone, Debug)]
 pub struct TensorOutcome<'m> {

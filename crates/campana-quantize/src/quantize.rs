@@ -1,8 +1,8 @@
 //! From a model to its quantized tensors.
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{Packing, QuantizedTensor};
 use campana_design::{Levels, Summary, design};
-use campana_ir::decoder::encode::decoded_len_bytes;
+use campana_ir::decoder::encode::{decoded_len_bytes, shared_len_bytes};
 use campana_ir::weights::{ModelTensor, Role, constant_tensors};
 use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
@@ -82,12 +82,48 @@ pub fn quantize<'m>(
         })
         .collect();
     // The first error in the file's order, whichever thread met one first.
-    let tensors = outcomes.into_iter().collect::<Result<_, _>>()?;
+    let mut tensors: Vec<TensorOutcome<'_>> = outcomes.into_iter().collect::<Result<_, _>>()?;
+    if !options.target.rounds_activations() {
+        keep_costly_packings(&mut tensors);
+    }
     Ok(QuantizedModel {
         tensors,
         target: options.target,
         effort: options.effort,
     })
+}
+
+/// Keeps tensors whose packing needs a byte table that is larger than what
+/// all tensors of that packing save.
+fn keep_costly_packings(tensors: &mut [TensorOutcome<'_>]) {
+    let mut saved: Vec<(Packing, u64)> = Vec::new();
+    for outcome in &*tensors {
+        let Some(tensor) = &outcome.quantized else {
+            continue;
+        };
+        let float = outcome.report.input_bytes + outcome.tensor.name.len() as u64;
+        // The decoders of large tensors need not be built to be counted.
+        let stored = match tensor.len_bytes() {
+            len if len > MOST_DECODER_BYTES => len as u64,
+            _ => decoded_len_bytes(tensor, outcome.tensor.name),
+        };
+        let gain = float.saturating_sub(stored);
+        match saved
+            .iter_mut()
+            .find(|(packing, _)| *packing == tensor.packing)
+        {
+            Some((_, sum)) => *sum += gain,
+            None => saved.push((tensor.packing, gain)),
+        }
+    }
+    saved.retain(|&(packing, gain)| gain <= shared_len_bytes(packing));
+    for outcome in tensors {
+        let is_costly =
+            |tensor: &QuantizedTensor| saved.iter().any(|(packing, _)| *packing == tensor.packing);
+        if outcome.quantized.as_ref().is_some_and(is_costly) {
+            *outcome = keep(outcome.tensor.clone(), TOO_SMALL.to_owned());
+        }
+    }
 }
 
 /// Quantizes one weight tensor of a model as it was chosen.

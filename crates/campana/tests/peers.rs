@@ -246,6 +246,15 @@ fn stock_runtimes_compute_int8_models_on_integers() {
     check(&python, "check_integers.py", &args);
 }
 
+/// Every n-th network in the tests; the script alone checks all.
+const SAMPLE: &str = "6";
+
+#[test]
+fn forms_run_in_stock_runtimes_at_every_opset() {
+    let Some(python) = python() else { return };
+    check(&python, "check_forms.py", &[CAMPANA, "--sample", SAMPLE]);
+}
+
 #[test]
 fn statistics_and_kmeans_equal_scipy_and_kmeans1d() {
     let Some(python) = python() else { return };

@@ -2,11 +2,13 @@
 //! DequantizeLinear, which engines that compute on codes recognize and all
 //! others compute as they stand.
 
+use campana_ir::decoder::encode::StoredTensor;
 use campana_ir::op::moves_elements;
-use campana_onnx::{Content, Edits, Model, NewNode, NewTensor, schema};
+use campana_onnx::{AttributeValue, Content, Edits, Model, NewNode, Node, schema};
 use campana_quantize::ActivationScale;
 use campana_tensor::ElementType;
 
+use super::initializers::add_initializer;
 use super::wiring::Wiring;
 
 /// Oldest opset with QuantizeLinear.
@@ -37,8 +39,69 @@ pub(super) fn moved(model: &Model, scales: &[ActivationScale]) -> Vec<Activation
     moved
 }
 
-/// Puts a pair behind each of these values, so that everything that read the
-/// value reads its rounded form.
+/// Largest ratio of the scales of a pool's input and output: runtimes that
+/// compute averages on codes take factors below 256.
+const LARGEST_RATIO: f32 = 128.0;
+
+/// The scales with those of averages within what runtimes compute: where a
+/// pool's output is far smaller than one step of its input, its own steps
+/// become larger.
+pub(super) fn within_range(model: &Model, scales: &[ActivationScale]) -> Vec<ActivationScale> {
+    let mut scales = scales.to_vec();
+    let place = |scales: &[ActivationScale], name: &String| {
+        scales.iter().position(|scale| scale.name == *name)
+    };
+    for node in &model.graph.nodes {
+        let is_pool = matches!(node.op_type.as_str(), "AveragePool" | "GlobalAveragePool");
+        if !is_pool {
+            continue;
+        }
+        let ends = (node.inputs.first(), node.outputs.first());
+        let (Some(input), Some(output)) = ends else {
+            continue;
+        };
+        let scale_in = operand_scale(model, &scales, input);
+        if let (Some(scale_in), Some(at)) = (scale_in, place(&scales, output)) {
+            let least = scale_in / LARGEST_RATIO;
+            let scale = &mut scales[at];
+            if scale.scale < least {
+                let zero = f32::from(scale.zero_point) * (scale.scale / least);
+                scale.zero_point = zero.round() as u8;
+                scale.scale = least;
+            }
+        }
+    }
+    scales
+}
+
+/// The scale of a value that is rounded, or moved about since it was.
+pub(super) fn operand_scale(model: &Model, scales: &[ActivationScale], name: &str) -> Option<f32> {
+    let mut name = name;
+    loop {
+        if let Some(found) = scales.iter().find(|scale| scale.name == name) {
+            return Some(found.scale);
+        }
+        let makes = |node: &&Node| node.outputs.iter().any(|output| output == name);
+        let maker = model.graph.nodes.iter().find(makes)?;
+        if !moves_elements(&maker.op_type) {
+            return None;
+        }
+        name = maker.inputs.first()?;
+    }
+}
+
+/// Whether the form of an operator that computes on codes lacks one of the
+/// node's attributes, so that its input must not look like codes.
+fn lacks_integer_form(node: &Node) -> bool {
+    let is_dilated = |node: &Node| match node.attribute("dilations").map(|found| &found.value) {
+        Some(AttributeValue::Ints(dilations)) => dilations.iter().any(|&dilation| dilation != 1),
+        _ => false,
+    };
+    node.op_type == "AveragePool" && is_dilated(node)
+}
+
+/// Puts a pair behind each of these values, so that what read the value reads
+/// its rounded form, but for nodes without a form on codes.
 pub(super) fn add_pairs(
     model: &Model,
     edits: &mut Edits<'_>,
@@ -50,19 +113,16 @@ pub(super) fn add_pairs(
     let mut before_all = Content::default();
     for (i, scale) in scales.iter().enumerate() {
         let name = |what: &str| format!("{prefix}a{i}{what}");
-        let parameters = [
-            NewTensor::raw(
-                &name("s"),
-                &[],
-                ElementType::F32,
-                scale.scale.to_le_bytes().to_vec(),
-            ),
-            NewTensor::raw(&name("z"), &[], ElementType::U8, vec![scale.zero_point]),
-        ];
-        for tensor in parameters {
-            let field = Content::default().message(schema::graph::INITIALIZER, tensor);
-            edits.append(graph.message, field);
-        }
+        let parameter = |what: &str, element_type, data| StoredTensor {
+            name: name(what),
+            dims: Vec::new(),
+            element_type,
+            data,
+        };
+        let step = scale.scale.to_le_bytes().to_vec();
+        let zero = vec![scale.zero_point];
+        add_initializer(model, edits, parameter("s", ElementType::F32, step));
+        add_initializer(model, edits, parameter("z", ElementType::U8, zero));
         let maker = wiring.maker(&scale.name);
         // A node's output gets another name; an input of the graph keeps its
         // own, and its readers read another.
@@ -86,17 +146,11 @@ pub(super) fn add_pairs(
             );
         let Some(maker) = maker else {
             before_all = before_all.then(pair);
-            let nodes: Vec<usize> = wiring.nodes().collect();
-            for node in nodes {
-                for index in 0..wiring.inputs(node).len() {
-                    if wiring.inputs(node)[index] == scale.name {
-                        wiring.set_input(node, index, rounded.clone());
-                    }
-                }
-            }
+            wiring.redirect(&scale.name, &rounded, |node| !lacks_integer_form(node));
             continue;
         };
         wiring.rename_output(maker, &scale.name, &raw);
+        wiring.redirect(&scale.name, &raw, lacks_integer_form);
         edits.insert_after(graph.nodes[maker].message, pair);
     }
     if let Some(first) = graph.nodes.first()

@@ -5,15 +5,17 @@
 
 use std::collections::HashSet;
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{LevelTables, QuantizedTensor, Storage};
+use campana_ir::decoder::encode::StoredTensor;
 use campana_ir::graph::Graph as Network;
-use campana_ir::op::moves_elements;
 use campana_ir::weights::Role;
-use campana_onnx::{AttributeValue, Content, Edits, Model, NewAttribute, NewNode, NewTensor};
-use campana_onnx::{Node, schema};
-use campana_quantize::{ActivationScale, Error, ErrorKind, QuantizedModel, TensorOutcome};
-use campana_tensor::{ElementType, TensorData};
+use campana_onnx::{AttributeValue, Edits, Model, Node};
+use campana_quantize::{ActivationScale, QuantizedModel, Target, TensorOutcome};
+use campana_tensor::{ElementType, Granularity, Partition, TensorData};
 
+use super::activations::operand_scale;
+use super::decoding::DecoderWriter;
+use super::initializers::unused_prefix;
 use super::removal::remove_constant;
 use super::wiring::Wiring;
 
@@ -31,6 +33,10 @@ pub(super) struct Layer<'a> {
     scales: Vec<f32>,
     shape: &'a [usize],
     bias: Option<Bias>,
+    /// The tensor, where its codes are stored rather than its numbers.
+    coded: Option<&'a QuantizedTensor>,
+    /// Factor of the numbers of each channel whose bias asked for it.
+    shrunk: Vec<f32>,
 }
 
 /// The bias of a layer, with that of the normalization behind it.
@@ -48,18 +54,15 @@ pub(super) struct Layers<'a> {
 }
 
 /// Layers with what they take over from the nodes behind them; the wiring is
-/// changed accordingly. `network` has the constants' values.
-///
-/// # Errors
-///
-/// Where scales are for other groups than channels.
+/// changed accordingly. `network` has the constants' values. Tensors with
+/// other groups than channels, or in graphs inside of nodes, are left out.
 pub(super) fn layers<'a>(
     model: &'a Model,
     network: &Network,
-    quantized: &'a QuantizedModel<'_>,
+    quantized: &'a QuantizedModel<'a>,
     activations: &[ActivationScale],
     wiring: &mut Wiring<'_>,
-) -> Result<Layers<'a>, Error> {
+) -> Layers<'a> {
     let nodes = &model.graph.nodes;
     let mut found = Layers {
         layers: Vec::new(),
@@ -93,14 +96,8 @@ pub(super) fn layers<'a>(
             continue;
         };
         let name = outcome.tensor.name;
-        let (numbers, scales) = numbers_and_scales(tensor);
-        let mut layer = Layer {
-            outcome,
-            axis: channel_axis(outcome, tensor, scales.len())?,
-            numbers,
-            scales,
-            shape: &tensor.shape,
-            bias: None,
+        let Some(mut layer) = Layer::new(model, outcome, tensor, quantized.target) else {
+            continue;
         };
         if let Some(reader) = only_reader(name)
             && let Some(channels) = channels_of(&nodes[reader], &tensor.shape)
@@ -120,7 +117,8 @@ pub(super) fn layers<'a>(
                 let normalization = (node.op_type == "Conv")
                     .then(|| only_reader(node.outputs.first()?))
                     .flatten()
-                    .and_then(|at| Some((at, affine_of(&nodes[at], node, channels, constant)?)));
+                    .and_then(|at| Some((at, affine_of(&nodes[at], node, channels, constant)?)))
+                    .filter(|(_, affine)| layer.takes(affine));
                 if let Some((at, affine)) = normalization {
                     values.resize(channels, 0.0);
                     layer.normalize(&mut values, &affine);
@@ -137,36 +135,27 @@ pub(super) fn layers<'a>(
                     layer.bias = Some(Bias {
                         node: reader,
                         values,
-                        input_scale: scale_of(&nodes[reader].inputs[0], nodes, activations),
+                        input_scale: operand_scale(model, activations, &nodes[reader].inputs[0]),
                     });
                 }
             }
         }
         found.layers.push(layer);
     }
-    Ok(found)
+    found
 }
 
-/// Along which axis a weight's scales lie; `None` where there is one scale.
-fn channel_axis(
-    outcome: &TensorOutcome<'_>,
-    tensor: &QuantizedTensor,
-    scales: usize,
-) -> Result<Option<usize>, Error> {
-    match outcome.tensor.role {
-        _ if scales == 1 => Ok(None),
-        Role::Weight {
-            channel_axis: Some(axis),
-            ..
-        } if tensor.shape.get(axis) == Some(&scales) => Ok(Some(axis)),
-        _ => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "'{}' has {scales} scales, which DequantizeLinear cannot apply; use --granularity channel or tensor",
-                outcome.tensor.name,
-            ),
-        )),
-    }
+/// Along which axis a weight's scales lie, where it has several.
+fn channel_axis(outcome: &TensorOutcome<'_>, tensor: &QuantizedTensor) -> Option<usize> {
+    let Role::Weight {
+        channel_axis: Some(axis),
+        ..
+    } = outcome.tensor.role
+    else {
+        return None;
+    };
+    let by_channel = Partition::new(&tensor.shape, Some(axis), Granularity::PerChannel);
+    (tensor.partition == by_channel).then_some(axis)
 }
 
 /// Channels of a layer's bias, where the layer adds one as it stands.
@@ -220,30 +209,63 @@ fn affine_of<'a>(
         .then_some(affine)
 }
 
-/// The scale of a value that is rounded or moved about since it was.
-fn scale_of(name: &str, nodes: &[Node], activations: &[ActivationScale]) -> Option<f32> {
-    let mut name = name;
-    loop {
-        if let Some(found) = activations.iter().find(|scale| scale.name == name) {
-            return Some(found.scale);
-        }
-        let maker = nodes
-            .iter()
-            .find(|node| node.outputs.iter().any(|output| output == name))?;
-        if !moves_elements(&maker.op_type) {
+impl<'a> Layer<'a> {
+    /// `None` for what no DequantizeLinear decodes: scales of other groups than
+    /// channels, levels that are not integers, graphs inside of nodes.
+    fn new(
+        model: &Model,
+        outcome: &'a TensorOutcome<'a>,
+        tensor: &'a QuantizedTensor,
+        target: Target,
+    ) -> Option<Self> {
+        let axis = match tensor.partition.group_count() {
+            1 => None,
+            _ => Some(channel_axis(outcome, tensor)?),
+        };
+        let is_taken = tensor.tables.storage() == Storage::I8
+            && outcome.tensor.proto.element_type == ElementType::F32
+            && !outcome.tensor.is_nested(model);
+        if !is_taken {
             return None;
         }
-        name = maker.inputs.first()?;
+        let (numbers, scales) = numbers_and_scales(tensor);
+        Some(Self {
+            outcome,
+            axis,
+            shape: &tensor.shape,
+            bias: None,
+            coded: (target == Target::W4a8).then_some(tensor),
+            shrunk: vec![1.0; scales.len()],
+            numbers,
+            scales,
+        })
     }
-}
 
-impl Layer<'_> {
+    /// Whether the layer can take over a normalization: codes cannot change
+    /// their sign.
+    fn takes(&self, affine: &[[f64; 2]]) -> bool {
+        self.coded.is_none() || affine.iter().all(|&[factor, _]| factor > 0.0)
+    }
+
+    /// One scale for each of `channels` along the axis of the role, or `axis`
+    /// without one.
+    fn scale_channels(&mut self, channels: usize, axis: usize) {
+        if self.axis.is_none() {
+            self.scales = vec![self.scales[0]; channels];
+            self.axis = Some(match self.outcome.tensor.role {
+                Role::Weight {
+                    channel_axis: Some(axis),
+                    ..
+                } => axis,
+                _ => axis,
+            });
+        }
+        self.shrunk.resize(channels, 1.0);
+    }
+
     /// Applies the factors to the weights and, with the offsets, to the bias.
     fn normalize(&mut self, bias: &mut [f64], affine: &[[f64; 2]]) {
-        if self.axis.is_none() {
-            self.scales = vec![self.scales[0]; affine.len()];
-            self.axis = Some(0);
-        }
+        self.scale_channels(affine.len(), 0);
         let row = self.numbers.len() / affine.len();
         for (channel, &[factor, offset]) in affine.iter().enumerate() {
             bias[channel] = bias[channel] * factor + offset;
@@ -259,33 +281,16 @@ impl Layer<'_> {
     /// scale that the bias can be counted in.
     fn whole_bias(&mut self, values: &[f64], input_scale: f32) -> Vec<i32> {
         let input_scale = f64::from(input_scale);
-        if self.axis.is_none() {
-            self.scales = vec![self.scales[0]; values.len()];
-            self.axis = Some(match self.outcome.tensor.role {
-                Role::Weight {
-                    channel_axis: Some(axis),
-                    ..
-                } => axis,
-                _ => 0,
-            });
-        }
-        let axis = self.axis.unwrap_or(0);
-        let inner: usize = self.shape[axis + 1..].iter().product();
         let channels = values.len();
-        let mut shrunk = vec![1.0; channels];
+        self.scale_channels(channels, 0);
         for (channel, value) in values.iter().enumerate() {
             let needed = (value.abs() / LARGEST_BIAS / input_scale) as f32;
             if self.scales[channel] < needed {
-                shrunk[channel] = self.scales[channel] / needed;
+                self.shrunk[channel] = self.scales[channel] / needed;
                 self.scales[channel] = needed;
             }
         }
-        if shrunk.iter().any(|&shrunk| shrunk != 1.0) {
-            for (i, number) in self.numbers.iter_mut().enumerate() {
-                let shrunk = shrunk[i / inner % channels];
-                *number = (f32::from(*number) * shrunk).round_ties_even() as i8;
-            }
-        }
+        self.shrink();
         let units = self.scales.iter().zip(values);
         let whole = units.map(|(&scale, &value)| match f64::from(scale) * input_scale {
             0.0 => 0,
@@ -293,137 +298,157 @@ impl Layer<'_> {
         });
         whole.collect()
     }
+
+    /// Rounds the scales of codes to 16 bits, where that costs no range.
+    fn halve_scales(&mut self) {
+        if self.coded.is_some() && Storage::narrowest_float(&self.scales) == Storage::F16 {
+            for scale in &mut self.scales {
+                *scale = Storage::F16.round(*scale);
+            }
+        }
+    }
+
+    /// Makes the numbers of channels smaller whose scale was made larger.
+    fn shrink(&mut self) {
+        let Some(axis) = self.axis else { return };
+        if self.shrunk.iter().all(|&shrunk| shrunk == 1.0) {
+            return;
+        }
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        let channels = self.shrunk.len();
+        for (i, number) in self.numbers.iter_mut().enumerate() {
+            let shrunk = self.shrunk[i / inner % channels];
+            *number = (f32::from(*number) * shrunk).round_ties_even() as i8;
+        }
+    }
+
+    /// The scales; no engine divides by a scale of zero, whose numbers are
+    /// zeros from now on.
+    fn positive_scales(&mut self) -> Vec<f32> {
+        for (scale, shrunk) in self.scales.iter_mut().zip(&mut self.shrunk) {
+            if *scale <= 0.0 {
+                [*scale, *shrunk] = [1.0, 0.0];
+            }
+        }
+        if self.axis.is_some() {
+            self.shrink();
+        } else if self.shrunk == [0.0] {
+            self.numbers.fill(0);
+        }
+        self.scales.clone()
+    }
+
+    /// The codes with tables of their own for channels whose numbers were made
+    /// smaller.
+    fn codes(&self, tensor: &QuantizedTensor) -> QuantizedTensor {
+        let mut tensor = tensor.clone();
+        if self.shrunk.iter().all(|&shrunk| shrunk == 1.0) {
+            return tensor;
+        }
+        let levels = tensor.tables.levels();
+        let mut values = tensor.tables.values().to_vec();
+        let mut table_of_group = Vec::with_capacity(self.shrunk.len());
+        let mut shifts = Vec::with_capacity(self.shrunk.len());
+        for (channel, &shrunk) in self.shrunk.iter().enumerate() {
+            let group = channel.min(tensor.partition.group_count() - 1);
+            let (table, shift) = (tensor.group_table(group), tensor.group_shift(group));
+            if shrunk == 1.0 {
+                table_of_group.push(table as u16);
+                shifts.push(shift);
+                continue;
+            }
+            let smaller = |level: &f32| ((level + shift) * shrunk).round_ties_even();
+            let smaller: Vec<f32> = tensor.tables.table(table).iter().map(smaller).collect();
+            let known = values
+                .chunks_exact(levels)
+                .position(|table| table == smaller);
+            let at = known.unwrap_or(values.len() / levels);
+            if known.is_none() {
+                values.extend(smaller);
+            }
+            table_of_group.push(at as u16);
+            shifts.push(0.0);
+        }
+        if let Some(axis) = self.axis {
+            tensor.partition = Partition::new(self.shape, Some(axis), Granularity::PerChannel);
+        }
+        tensor.tables = LevelTables::new(values, levels, Storage::I8);
+        tensor.table_of_group = Some(table_of_group);
+        if let Some((old, _)) = &mut tensor.shift {
+            *old = shifts;
+        }
+        tensor
+    }
 }
 
-impl Layers<'_> {
+impl<'a> Layers<'a> {
     /// Whether a constant has become part of a layer.
     pub(super) fn has_merged(&self, name: &str) -> bool {
         self.merged.contains(name)
     }
 
-    /// Weights and biases as whole numbers, and a DequantizeLinear before all
-    /// other operators for each.
+    /// Weights and biases as integers, and a DequantizeLinear before all other
+    /// operators for each; constants that became part of a layer go.
     pub(super) fn write(
         self,
-        model: &Model,
+        writer: &mut DecoderWriter<'a, '_>,
+        wiring: &mut Wiring<'_>,
         edits: &mut Edits<'_>,
         quantized: &QuantizedModel<'_>,
-        wiring: &mut Wiring<'_>,
-        prefix: &str,
     ) {
-        let graph = &model.graph;
         for outcome in &quantized.tensors {
-            if self.has_merged(outcome.tensor.name) {
-                remove_constant(model, edits, &outcome.tensor);
+            if self.has_merged(outcome.tensor.name) && !outcome.tensor.is_nested(writer.model) {
+                remove_constant(edits, &outcome.tensor);
             }
         }
-        let mut writer = Writer {
-            tensors: Content::default(),
-            nodes: Content::default(),
-        };
+        let prefix = unused_prefix(writer.model);
         for (i, mut layer) in self.layers.into_iter().enumerate() {
             let name = |what: &str| format!("{prefix}{what}{i}");
-            remove_constant(model, edits, &layer.outcome.tensor);
-            if let Some(bias) = layer.bias.take() {
-                let count = bias.values.len();
-                match bias.input_scale {
-                    Some(scale) => {
-                        let whole = layer.whole_bias(&bias.values, scale);
-                        let scales: Vec<f32> = layer.scales.iter().map(|s| s * scale).collect();
-                        let whole = whole.iter().flat_map(|v| v.to_le_bytes()).collect();
-                        let zeros = vec![0; 4 * count];
-                        let kind = ElementType::I32;
-                        writer.dequantized(
-                            &name("b"),
-                            &[count],
-                            kind,
-                            [whole, zeros],
-                            &scales,
-                            Some(0),
-                            &name("c"),
-                        );
-                    }
-                    None => {
-                        let values = bias.values.iter().flat_map(|&v| (v as f32).to_le_bytes());
-                        writer.tensor(&name("c"), &[count], ElementType::F32, values.collect());
-                    }
+            let decoder = &mut writer.decoder;
+            let bias = layer.bias.take();
+            layer.halve_scales();
+            let units = bias.as_ref().and_then(|bias| {
+                let scale = bias.input_scale?;
+                Some((layer.whole_bias(&bias.values, scale), scale))
+            });
+            let values = layer.positive_scales();
+            let scales = decoder.scales(&values, layer.axis);
+            if let Some(bias) = bias {
+                let dims = vec![bias.values.len()];
+                if let Some((units, scale)) = units {
+                    let units = units.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    let units = stored(&name("b"), dims, ElementType::I32, units);
+                    let scales = decoder.scaled(&scales, scale);
+                    decoder.add_dequantized(units, &scales, &name("c"));
+                } else {
+                    let values = bias.values.iter().flat_map(|&v| (v as f32).to_le_bytes());
+                    let values = stored(&name("c"), dims, ElementType::F32, values.collect());
+                    decoder.tensors.push(values);
                 }
                 wiring.set_input(bias.node, 2, name("c"));
             }
-            let numbers = layer.numbers.iter().map(|n| n.cast_unsigned()).collect();
-            // No engine divides by a scale of zero, whose numbers are zeros.
-            let scales: Vec<f32> = layer
-                .scales
-                .iter()
-                .map(|&scale| if scale > 0.0 { scale } else { 1.0 })
-                .collect();
-            let data = [numbers, vec![0; scales.len()]];
-            writer.dequantized(
-                &name("w"),
-                layer.shape,
-                ElementType::I8,
-                data,
-                &scales,
-                layer.axis,
-                layer.outcome.tensor.name,
-            );
-        }
-        edits.append(graph.message, writer.tensors);
-        match graph.nodes.first() {
-            Some(first) => edits.insert_before(first.message, writer.nodes),
-            None => edits.prepend(graph.message, writer.nodes),
+            let weight = layer.outcome.tensor.name;
+            let codes = match layer.coded {
+                Some(tensor) => decoder.add_integers(&layer.codes(tensor), weight, &scales),
+                None => {
+                    let numbers = layer.numbers.iter().map(|n| n.cast_unsigned()).collect();
+                    let dims = layer.shape.to_vec();
+                    let numbers = stored(&name("w"), dims, ElementType::I8, numbers);
+                    decoder.add_dequantized(numbers, &scales, weight);
+                    name("w")
+                }
+            };
+            writer.take_place(layer.outcome, codes);
         }
     }
 }
 
-/// Fields of a graph.
-struct Writer {
-    tensors: Content<'static>,
-    nodes: Content<'static>,
-}
-
-impl Writer {
-    fn tensor(&mut self, name: &str, shape: &[usize], kind: ElementType, data: Vec<u8>) {
-        let tensor = NewTensor::raw(name, shape, kind, data);
-        let tensors = std::mem::take(&mut self.tensors);
-        self.tensors = tensors.message(schema::graph::INITIALIZER, tensor);
-    }
-
-    /// Whole numbers with their scales, and the operator that makes them floats.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a tensor, its scales and its names"
-    )]
-    fn dequantized(
-        &mut self,
-        name: &str,
-        shape: &[usize],
-        kind: ElementType,
-        [data, zeros]: [Vec<u8>; 2],
-        scales: &[f32],
-        axis: Option<usize>,
-        output: &str,
-    ) {
-        let [scale_name, zero_name] = ["s", "z"].map(|what| format!("{name}.{what}"));
-        let dims = if axis.is_some() {
-            vec![scales.len()]
-        } else {
-            Vec::new()
-        };
-        let scales = scales
-            .iter()
-            .flat_map(|scale| scale.to_le_bytes())
-            .collect();
-        self.tensor(name, shape, kind, data);
-        self.tensor(&scale_name, &dims, ElementType::F32, scales);
-        self.tensor(&zero_name, &dims, kind, zeros);
-        let inputs = [name, &scale_name, &zero_name];
-        let mut node = NewNode::new("DequantizeLinear", inputs, [output]);
-        if let Some(axis) = axis {
-            node = node.attribute("axis", NewAttribute::Int(axis as i64));
-        }
-        let nodes = std::mem::take(&mut self.nodes);
-        self.nodes = nodes.message(schema::graph::NODE, node);
+fn stored(name: &str, dims: Vec<usize>, element_type: ElementType, data: Vec<u8>) -> StoredTensor {
+    StoredTensor {
+        name: name.to_owned(),
+        dims,
+        element_type,
+        data,
     }
 }
 

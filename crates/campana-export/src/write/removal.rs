@@ -1,12 +1,12 @@
 //! What every form takes out of a model.
 
 use campana_ir::weights::{ModelTensor, Origin};
-use campana_onnx::{Edits, Model};
+use campana_onnx::Edits;
 use campana_quantize::{Error, ErrorKind};
 
 /// Takes a constant that operators will make out of the graph.
-pub(super) fn remove_constant(model: &Model, edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
-    let graph = &model.graph;
+pub(super) fn remove_constant(edits: &mut Edits<'_>, tensor: &ModelTensor<'_>) {
+    let graph = tensor.graph;
     edits.remove(match tensor.origin {
         Origin::Initializer(_) => tensor.proto.message,
         Origin::ConstantNode(index) => graph.nodes[index].message,

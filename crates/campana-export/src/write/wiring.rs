@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campana_onnx::{Content, Edits, Model, schema};
+use campana_onnx::{Content, Edits, Model, Node, schema};
 use campana_quantize::Error;
 
 use super::removal::unreadable;
@@ -57,6 +57,21 @@ impl<'m> Wiring<'m> {
         inputs.resize(inputs.len().max(index + 1), String::new());
         inputs[index] = name;
         self.inputs.insert(node, inputs);
+    }
+
+    /// Has these nodes read `to` wherever they read `from`.
+    pub(super) fn redirect(&mut self, from: &str, to: &str, which: impl Fn(&Node) -> bool) {
+        let nodes: Vec<usize> = self.nodes().collect();
+        for node in nodes {
+            if !which(&self.model.graph.nodes[node]) {
+                continue;
+            }
+            for index in 0..self.inputs(node).len() {
+                if self.inputs(node)[index] == from {
+                    self.set_input(node, index, to.to_owned());
+                }
+            }
+        }
     }
 
     /// Calls an output of a node otherwise.

@@ -4,6 +4,5 @@
 mod message;
 mod operators;
 
-pub use message::{decoded_len_bytes, new_node, new_tensor};
-pub use operators::parameters::are_halves;
-pub use operators::{Attribute, Decoder, Operator, StoredTensor};
+pub use message::{decoded_len_bytes, new_node, new_tensor, shared_len_bytes};
+pub use operators::{Attribute, Decoder, Operator, Scales, StoredTensor, are_halves};

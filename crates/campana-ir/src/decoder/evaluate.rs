@@ -32,6 +32,7 @@ pub(super) fn evaluate<'g>(
         "Mul" => multiply(&inputs),
         "Add" => add(&inputs),
         "ReduceSum" => reduce_sum(&inputs),
+        "DequantizeLinear" => dequantize(&inputs),
         _ => None,
     }
 }
@@ -87,6 +88,7 @@ fn from_constant(tensor: &Tensor) -> Option<Form<'static>> {
     let dims = tensor.shape().to_vec();
     match tensor.data() {
         TensorData::F32(values) => Some(floats(dims, values.clone(), Storage::F32)),
+        TensorData::I8(values) => Some(integer_levels(dims, values)),
         TensorData::I32(values) => Some(Form::Ints(Ints {
             dims,
             values: values.iter().map(|&value| value.into()).collect(),
@@ -105,14 +107,32 @@ fn floats(dims: Vec<usize>, values: Vec<f32>, storage: Storage) -> Form<'static>
         values,
         storage,
         unit: None,
+        integer: false,
+    })
+}
+
+/// Levels that the graph has as integers.
+fn integer_levels(dims: Vec<usize>, values: &[i8]) -> Form<'static> {
+    Form::Floats(Floats {
+        dims,
+        values: values.iter().map(|&value| value.into()).collect(),
+        storage: Storage::I8,
+        unit: None,
+        integer: true,
     })
 }
 
 fn cast<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     let to = ElementType::from_onnx(i32::try_from(inputs.int("to", 0)?).ok()?);
     let to_int = matches!(to, ElementType::I32 | ElementType::I64);
-    if let Some(Form::Bytes(bytes)) = inputs.form(0) {
-        return to_int.then_some(Form::Bytes(bytes));
+    match inputs.form(0) {
+        Some(Form::Bytes(bytes)) => return to_int.then_some(Form::Bytes(bytes)),
+        // Levels with a term for each group fit 8 bits again.
+        Some(Form::Weights(weights)) => {
+            let stays = weights.integer && (to_int || to == ElementType::I8);
+            return stays.then_some(Form::Weights(weights));
+        }
+        _ => {}
     }
     let name = inputs.name(0)?;
     let tensor = inputs.constants.get(name)?;
@@ -127,6 +147,7 @@ fn cast<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
             dims,
             values: values.iter().map(|&value| value.into()).collect(),
         })),
+        TensorData::I8(values) if to_int => Some(integer_levels(dims, values)),
         TensorData::I8(values) if to == ElementType::F32 => {
             let values = values.iter().map(|&value| value.into()).collect();
             Some(floats(dims, values, Storage::I8))
@@ -164,6 +185,7 @@ fn gather<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
                 codes: positions.codes,
                 view: positions.dims,
                 shape: None,
+                integer: table.integer,
                 levels: Rc::new(table),
                 offsets,
                 shift: None,
@@ -236,6 +258,7 @@ fn levels_in_bytes<'g>(table: Floats, positions: &Bytes<'g>) -> Option<Form<'g>>
         codes: looked_up(&table.dims, &codes, positions)?,
         view: [&positions.dims, table.dims.get(1..)?].concat(),
         shape: None,
+        integer: table.integer,
         levels: Rc::new(Floats {
             dims: vec![levels.len()],
             values: levels,
@@ -327,13 +350,16 @@ fn slice<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
 fn multiply<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
     match (inputs.form(0)?, inputs.form(1)?) {
         (Form::Weights(weights), Form::Floats(scale))
-        | (Form::Floats(scale), Form::Weights(weights)) => {
+        | (Form::Floats(scale), Form::Weights(weights))
+            if !weights.integer =>
+        {
             Some(Form::Weights(weights.scaled(&scale)?))
         }
         (Form::Floats(values), Form::Floats(unit)) | (Form::Floats(unit), Form::Floats(values))
             if unit.values.len() == 1 && unit.dims.len() <= values.dims.len() =>
         {
-            if values.unit.is_some() || unit.unit.is_some() || unit.values[0] < 0.0 {
+            let is_integer = values.integer || unit.integer;
+            if values.unit.is_some() || unit.unit.is_some() || is_integer || unit.values[0] < 0.0 {
                 return None;
             }
             Some(Form::Floats(Floats {
@@ -391,6 +417,26 @@ fn add<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
         }
         _ => None,
     }
+}
+
+/// Integer levels times their scale.
+fn dequantize<'g>(inputs: &Inputs<'_, 'g>) -> Option<Form<'g>> {
+    let (Form::Weights(levels), Form::Floats(scale)) = (inputs.form(0)?, inputs.form(1)?) else {
+        return None;
+    };
+    if let Some(zero) = inputs.name(2) {
+        match inputs.constants.get(zero)?.data() {
+            TensorData::I8(zeros) if zeros.iter().all(|&zero| zero == 0) => {}
+            _ => return None,
+        }
+    }
+    if inputs.int("block_size", 0)? != 0 {
+        return None;
+    }
+    let axis = inputs.int("axis", 1)?;
+    let rank = levels.view.len() as i64;
+    let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+    Some(Form::Weights(levels.dequantized(scale, axis)?))
 }
 
 fn positions(codes: Bytes<'_>, dims: Vec<usize>, values: Vec<i64>) -> Option<Form<'_>> {

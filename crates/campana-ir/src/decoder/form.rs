@@ -144,6 +144,8 @@ pub(super) struct Floats {
     pub(super) storage: Storage,
     /// A factor of all of them.
     pub(super) unit: Option<f32>,
+    /// Whether the graph has them as integers: levels before DequantizeLinear.
+    pub(super) integer: bool,
 }
 
 /// Weights as codes, tables and what is done to levels after the lookup.
@@ -158,6 +160,8 @@ pub(super) struct Weights<'g> {
     pub(super) offsets: Option<Ints>,
     pub(super) shift: Option<Floats>,
     pub(super) scale: Option<Floats>,
+    /// Whether these are integer levels, which only a scale makes weights.
+    pub(super) integer: bool,
 }
 
 impl Weights<'_> {
@@ -169,7 +173,10 @@ impl Weights<'_> {
 
     /// The same with a term for each group.
     pub(super) fn shifted(&self, shift: &Floats) -> Option<Self> {
-        let fits = self.shift.is_none() && self.scale.is_none() && shift.unit.is_none();
+        let fits = self.shift.is_none()
+            && self.scale.is_none()
+            && shift.unit.is_none()
+            && shift.integer == self.integer;
         (fits && self.takes(&shift.dims)).then(|| Self {
             shift: Some(shift.clone()),
             ..self.clone()
@@ -182,10 +189,28 @@ impl Weights<'_> {
             .values
             .iter()
             .any(|&value| value.is_nan() || value < 0.0);
-        (self.scale.is_none() && !negative && self.takes(&scale.dims)).then(|| Self {
+        let fits = self.scale.is_none() && !negative && !scale.integer;
+        (fits && self.takes(&scale.dims)).then(|| Self {
             scale: Some(scale.clone()),
+            integer: false,
             ..self.clone()
         })
+    }
+
+    /// Integer levels times a scale for all of them or for each index along an
+    /// axis, as DequantizeLinear has it.
+    pub(super) fn dequantized(&self, scale: Floats, axis: usize) -> Option<Self> {
+        let dims = match scale.dims.as_slice() {
+            [] => Vec::new(),
+            [count] if self.view.get(axis) == Some(count) => {
+                let mut dims = vec![1; self.view.len() - axis];
+                dims[0] = *count;
+                dims
+            }
+            _ => return None,
+        };
+        self.integer
+            .then(|| self.scaled(&Floats { dims, ..scale }))?
     }
 
     fn takes(&self, dims: &[usize]) -> bool {

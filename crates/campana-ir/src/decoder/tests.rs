@@ -216,7 +216,7 @@ proptest! {
     fn no_graph_of_decoding_operators_panics(
         constants in prop::collection::vec(any_constant(), 6),
         operators in prop::collection::vec(
-            (0..7usize, prop::collection::vec(0..16usize, 0..4), -2i64..8),
+            (0..8usize, prop::collection::vec(0..16usize, 0..4), -2i64..8),
             1..10,
         ),
     ) {

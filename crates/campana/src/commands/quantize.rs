@@ -143,7 +143,8 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
              reads it as it is."
         }
         Target::W4a8 => {
-            "campana run, evaluate and bench compute this model on integers; ONNX runtimes compute the same in floats."
+            "campana run, evaluate and bench compute this model on integers; ONNX runtimes decode its weights to 8 bits \
+             when they load it, and compute on integers too, but for layers right before a sum."
         }
         Target::Int8 => "ONNX runtimes and campana compute this model on integers.",
     };

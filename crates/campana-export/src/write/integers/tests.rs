@@ -1,6 +1,6 @@
 use campana_calibrate::{Samples, calibrate};
 use campana_ir::format::onnx;
-use campana_onnx::{Dim, NewValueInfo, Source, opset_import};
+use campana_onnx::{Content, Dim, NewNode, NewTensor, NewValueInfo, Source, opset_import, schema};
 use campana_quantize::{
     Options, RangeMethod, Silent, Target, quantize, quantized_graph, round_levels,
 };
@@ -8,20 +8,11 @@ use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Granularity, Tensor};
 
 use super::*;
+use crate::small_models::numbers;
 use crate::{OutputModel, Placement};
 
 /// Share of the largest output that rounding may change.
 const MAX_RELATIVE_ERROR: f32 = 0.02;
-
-/// Numbers between -0.5 and 0.5.
-fn numbers(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 /// A convolution, a normalization of four channels, clamping, pooling and a dense layer.
 fn model(gains: [f32; 4], variances: [f32; 4]) -> Model {
@@ -156,10 +147,10 @@ fn biases_are_whole_numbers_in_units_of_the_sums() {
             continue;
         }
         let [input, weights, bias] = [0, 1, 2].map(|index| input_of(node, index));
-        let scale_of = |node: &Node| floats(&node.inputs[1]);
-        let (input, weights) = (scale_of(&input)[0], scale_of(&weights));
-        let expected: Vec<f32> = weights.iter().map(|scale| scale * input).collect();
-        assert_eq!(scale_of(&bias), expected, "{}", node.op_type);
+        let units = input_of(&bias, 1);
+        assert_eq!(units.op_type, "Mul");
+        assert_eq!(units.inputs[0], weights.inputs[1], "{}", node.op_type);
+        assert_eq!(floats(&units.inputs[1]), floats(&input.inputs[1]));
         let kind = network.constants[&bias.inputs[0]].data().element_type();
         assert_eq!(kind, ElementType::I32);
     }

@@ -1,6 +1,6 @@
 //! What a decoder adds to a model, as ONNX messages, and how long these are.
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{Packing, QuantizedTensor};
 use campana_onnx::{Content, NewAttribute, NewNode, NewTensor, schema};
 use campana_tensor::ElementType;
 
@@ -14,14 +14,28 @@ pub fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
     decoder.share_byte_table(tensor.packing);
     let shared = (decoder.tensors.len(), decoder.operators.len());
     decoder.add(tensor, name, ElementType::F32);
-    let tensors = decoder.tensors.split_off(shared.0).into_iter();
-    let operators = decoder.operators.split_off(shared.1).into_iter();
-    let tensors = tensors.fold(Content::default(), |fields, tensor| {
-        fields.message(schema::graph::INITIALIZER, new_tensor(tensor))
-    });
-    let operators = operators.fold(Content::default(), |fields, operator| {
-        fields.message(schema::graph::NODE, new_node(operator))
-    });
+    let tensors = decoder.tensors.split_off(shared.0);
+    fields_len(tensors, decoder.operators.split_off(shared.1))
+}
+
+/// Bytes that all tensors of a packing share in a model with a decoder.
+pub fn shared_len_bytes(packing: Packing) -> u64 {
+    let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false);
+    decoder.share_byte_table(packing);
+    fields_len(decoder.tensors, decoder.operators)
+}
+
+fn fields_len(tensors: Vec<StoredTensor>, operators: Vec<Operator>) -> u64 {
+    let tensors = tensors
+        .into_iter()
+        .fold(Content::default(), |fields, tensor| {
+            fields.message(schema::graph::INITIALIZER, new_tensor(tensor))
+        });
+    let operators = operators
+        .into_iter()
+        .fold(Content::default(), |fields, operator| {
+            fields.message(schema::graph::NODE, new_node(operator))
+        });
     tensors.len() + operators.len()
 }
 

@@ -19,9 +19,9 @@
 //! (shapes), `q.f` (factors) and `q.u` (units of scales) with letters that
 //! count them; what is computed on the way is `qa`, `qb`, ...
 
-pub(super) mod parameters;
+mod parameters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use campana_codebook::{Packing, QuantizedTensor, Storage, offset_len_bytes};
 use campana_tensor::ElementType;
@@ -61,6 +61,23 @@ pub enum Attribute {
     Ints(Vec<i64>),
 }
 
+/// Whether all values are what float16 can hold, so that
+/// [`Decoder::add_parameters`] gives them back exactly.
+pub fn are_halves(values: &[f32]) -> bool {
+    values
+        .iter()
+        .all(|&value| Storage::F16.round(value).to_bits() == value.to_bits())
+}
+
+/// Scales that a decoder makes, for DequantizeLinear.
+#[derive(Clone, Debug)]
+pub struct Scales {
+    value: String,
+    count: usize,
+    /// The axis along which they lie; `None` where there is one.
+    axis: Option<usize>,
+}
+
 /// Decoders of all quantized tensors of one graph, in topological order.
 #[derive(Debug)]
 pub struct Decoder {
@@ -73,7 +90,11 @@ pub struct Decoder {
     uint4: bool,
     /// Names of tensors and values that several decoders share, by content.
     shared: BTreeMap<Vec<u8>, String>,
+    /// What shared operators make: values for decoders of all graphs.
+    shared_values: BTreeSet<String>,
     count: usize,
+    /// Number of values that were named.
+    values: usize,
 }
 
 impl Decoder {
@@ -89,7 +110,9 @@ impl Decoder {
             opset,
             uint4,
             shared: BTreeMap::new(),
+            shared_values: BTreeSet::new(),
             count: 0,
+            values: 0,
         }
     }
 
@@ -138,8 +161,116 @@ impl Decoder {
         id
     }
 
+    /// Adds the operators and tensors that make the value `name` out of a
+    /// tensor of integer levels with these scales: up to the scale they stay
+    /// integers, so that a runtime that computes on integers finds 8-bit weights
+    /// behind a DequantizeLinear.
+    /// Needs opset 13. Returns the name under which the codes are stored.
+    ///
+    /// ```text
+    /// codes -> .. -> Gather(levels as int8) -> DequantizeLinear(scales, axis) -> weight
+    /// codes -> .. -> Gather(levels as int32) -> Add shift -> Cast(int8) -> ..
+    /// ```
+    pub fn add_integers(
+        &mut self,
+        tensor: &QuantizedTensor,
+        name: &str,
+        scales: &Scales,
+    ) -> String {
+        let id = format!("{}{}", self.prefix, self.count);
+        self.count += 1;
+        let layout = Layout::of(tensor);
+        let codes = self.add_positions(tensor, &layout, &id);
+        let data = Storage::I8.encode(tensor.tables.values());
+        let dims = vec![tensor.tables.values().len()];
+        let levels = self.shared_tensor("l", dims, ElementType::I8, data);
+        let integers = match &tensor.shift {
+            None => self.gather(levels, codes),
+            Some((shift, _)) => {
+                let levels = self.shared_cast(levels, ElementType::I32);
+                let value = self.gather(levels, codes);
+                let data = Storage::I8.encode(shift);
+                let dims = layout.groups.clone();
+                let (stored, wanted) = (ElementType::I8, ElementType::I32);
+                let shift = self.widened("t", dims, stored, data, wanted, &id);
+                let value = self.operator("Add", vec![value, shift], vec![]);
+                self.cast(value, ElementType::I8)
+            }
+        };
+        self.dequantize(integers, ElementType::I8, scales, name);
+        id
+    }
+
+    /// Adds a tensor of integers and what makes it the value `name`. Needs
+    /// opset 13.
+    pub fn add_dequantized(&mut self, integers: StoredTensor, scales: &Scales, name: &str) {
+        let (stored, element_type) = (integers.name.clone(), integers.element_type);
+        self.tensors.push(integers);
+        self.dequantize(stored, element_type, scales, name);
+    }
+
+    /// Scales as `float32`, stored in half as many bits where that is exact:
+    /// one, or one for each index along `axis`.
+    pub fn scales(&mut self, scales: &[f32], axis: Option<usize>) -> Scales {
+        let dims = axis.map_or(Vec::new(), |_| vec![scales.len()]);
+        let value = if are_halves(scales) {
+            let data = Storage::F16.encode(scales);
+            let stored = self.shared_tensor("s", dims, ElementType::F16, data);
+            self.shared_cast(stored, ElementType::F32)
+        } else {
+            let data = Storage::F32.encode(scales);
+            self.shared_tensor("s", dims, ElementType::F32, data)
+        };
+        Scales {
+            value,
+            count: scales.len(),
+            axis,
+        }
+    }
+
+    /// Scales times one factor, along the first axis.
+    pub fn scaled(&mut self, scales: &Scales, factor: f32) -> Scales {
+        let data = factor.to_le_bytes().to_vec();
+        let factor = self.shared_tensor("u", vec![], ElementType::F32, data);
+        Scales {
+            value: self.operator("Mul", vec![scales.value.clone(), factor], vec![]),
+            count: scales.count,
+            axis: Some(0),
+        }
+    }
+
+    fn dequantize(
+        &mut self,
+        integers: String,
+        element_type: ElementType,
+        scales: &Scales,
+        name: &str,
+    ) {
+        let mut inputs = vec![integers, scales.value.clone()];
+        // Weights have zero points, which older runtimes ask for.
+        if element_type == ElementType::I8 {
+            let dims = scales.axis.map_or(Vec::new(), |_| vec![scales.count]);
+            let zeros = vec![0; scales.count];
+            inputs.push(self.shared_tensor("z", dims, element_type, zeros));
+        }
+        let axis = scales
+            .axis
+            .map(|axis| ("axis", Attribute::Int(axis as i64)));
+        self.operator("DequantizeLinear", inputs, axis.into_iter().collect());
+        if let Some(last) = self.operators.last_mut() {
+            last.outputs = vec![name.to_owned()];
+        }
+    }
+
     /// The level of each code, in the layout's view.
     fn add_levels(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
+        let codes = self.add_positions(tensor, layout, id);
+        let levels = self.level_table(tensor);
+        self.gather(levels, codes)
+    }
+
+    /// Where the level of each code is among the tables, in the layout's view.
+    fn add_positions(&mut self, tensor: &QuantizedTensor, layout: &Layout, id: &str) -> String {
         let mut codes = self.add_codes(tensor, layout, id);
         if let Some(table_of_group) = &tensor.table_of_group {
             let levels = tensor.tables.levels();
@@ -150,8 +281,7 @@ impl Decoder {
             let offsets = self.offsets(&offsets, tensor, layout);
             codes = self.operator("Add", vec![codes, offsets], vec![]);
         }
-        let levels = self.level_table(tensor);
-        self.gather(levels, codes)
+        codes
     }
 
     /// The codes as `int32`, in the layout's view.
@@ -402,7 +532,21 @@ impl Decoder {
         }
         let name = self.cast(value, to);
         self.shared.insert(key, name.clone());
+        self.shared_values.insert(name.clone());
         name
+    }
+
+    /// Takes out the operators from `first` on that are of one tensor alone:
+    /// those of a graph inside of a node stand there, where the tensor was.
+    pub fn take_unshared(&mut self, first: usize) -> Vec<Operator> {
+        let added = self.operators.split_off(first);
+        let is_shared = |operator: &Operator| {
+            let mut outputs = operator.outputs.iter();
+            outputs.any(|output| self.shared_values.contains(output))
+        };
+        let (shared, own) = added.into_iter().partition(is_shared);
+        self.operators.extend::<Vec<_>>(shared);
+        own
     }
 
     fn cast(&mut self, value: String, to: ElementType) -> String {
@@ -420,7 +564,8 @@ impl Decoder {
         inputs: Vec<String>,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> String {
-        let output = format!("{}{}", self.prefix, letters(self.operators.len()));
+        let output = format!("{}{}", self.prefix, letters(self.values));
+        self.values += 1;
         self.operators.push(Operator {
             op_type,
             inputs,

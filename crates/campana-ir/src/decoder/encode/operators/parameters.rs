@@ -13,17 +13,9 @@ use campana_tensor::ElementType;
 
 use super::{Attribute, Decoder, Operator};
 
-/// Whether all values are what float16 can hold, so that
-/// [`Decoder::add_parameters`] gives them back exactly.
-pub fn are_halves(values: &[f32]) -> bool {
-    values
-        .iter()
-        .all(|&value| Storage::F16.round(value).to_bits() == value.to_bits())
-}
-
 impl Decoder {
     /// Adds what makes these lists, by name; no list is empty, and all
-    /// [`are_halves`].
+    /// [`are_halves`](super::are_halves).
     pub fn add_parameters(&mut self, lists: &[(&str, &[f32])]) {
         let mut varied = Vec::new();
         let mut constant: BTreeMap<u32, Vec<_>> = BTreeMap::new();
@@ -60,6 +52,7 @@ impl Decoder {
         } else {
             inputs.push(self.shared_shape(&lengths));
         }
+        self.values += 1;
         self.operators.push(Operator {
             op_type: "Split",
             inputs,

@@ -158,6 +158,19 @@ fn run(operator: &Operator, inputs: &[&Value]) -> Value {
                 data: (0..len).map(sum).collect(),
             }
         }
+        "DequantizeLinear" => {
+            let axis = match operator.attributes.first() {
+                Some((_, Attribute::Int(axis))) => *axis as usize,
+                _ => 0,
+            };
+            let mut scales = inputs[1].clone();
+            if let [count] = scales.dims[..] {
+                scales.dims = vec![1; inputs[0].dims.len() - axis];
+                scales.dims[0] = count;
+            }
+            assert!(inputs[2].data.iter().all(|&zero| zero == 0.0));
+            broadcast(inputs[0], &scales, |a, b| a * b)
+        }
         "Mul" => broadcast(inputs[0], inputs[1], |a, b| a * b),
         "Add" => broadcast(inputs[0], inputs[1], |a, b| a + b),
         other => panic!("no decoder uses {other}"),
@@ -484,4 +497,82 @@ fn lists_of_parameters_come_out_as_they_went_in() {
             );
         }
     }
+}
+
+/// Tensors of integer levels with a scale for each channel, as targets that
+/// round activations have them.
+fn integer_samples() -> Vec<QuantizedTensor> {
+    let mut tensors = Vec::new();
+    for levels in [2, 3, 6, 8, 16, 32] {
+        for (tables, shifted) in [(1, false), (2, false), (1, true), (6, true)] {
+            let shape = [4, 6, 3, 3];
+            let mut tensor = sample(
+                &shape,
+                Granularity::PerChannel,
+                levels,
+                tables,
+                Storage::I8,
+                true,
+            );
+            let whole = |value: &f32| (value / 4.0).round();
+            let values = tensor.tables.values().iter().map(whole).collect();
+            tensor.tables = LevelTables::new(values, levels, Storage::I8);
+            tensor.scale_unit = None;
+            let groups = tensor.partition.group_count();
+            let shifts = (0..groups).map(|group| group as f32 - 2.0).collect();
+            tensor.shift = shifted.then_some((shifts, Storage::F32));
+            tensors.push(tensor);
+        }
+    }
+    tensors
+}
+
+fn add_integers(decoder: &mut Decoder, tensors: &[QuantizedTensor]) {
+    for (number, tensor) in tensors.iter().enumerate() {
+        let (scales, _) = tensor.scale.clone().expect("a scale");
+        let scales = decoder.scales(&scales, Some(2));
+        decoder.add_integers(tensor, &format!("w{number}"), &scales);
+    }
+}
+
+#[test]
+fn integer_levels_decode_bit_for_bit_and_are_found() {
+    let tensors = integer_samples();
+    for tensor in &tensors {
+        // The middle axis is the one that the samples' channels lie along.
+        assert_eq!(tensor.partition.group_count(), tensor.shape[2]);
+    }
+    let mut decoder = Decoder::new("q".to_owned(), 13, false);
+    add_integers(&mut decoder, &tensors);
+    assert_decodes(&decoder, &tensors);
+    assert_found(&decoder, &tensors);
+}
+
+#[test]
+fn integer_levels_alone_are_no_weights() {
+    let tensors = &integer_samples()[..1];
+    let mut decoder = Decoder::new("q".to_owned(), 13, false);
+    add_integers(&mut decoder, tensors);
+    let mut graph = to_graph(&decoder, 1);
+    let integers = graph.nodes[graph.nodes.len() - 2].inputs[0].clone();
+    let last = graph.nodes.len() - 1;
+    graph.nodes[last].inputs[1] = integers;
+    let before = graph.clone();
+    crate::decoder::take(&mut graph);
+    assert_eq!(graph, before);
+}
+
+#[test]
+fn shared_operators_stay_when_those_of_one_tensor_are_taken_out() {
+    let tensor = sample(&[4, 6], Granularity::PerChannel, 16, 2, Storage::F16, true);
+    let mut decoder = Decoder::new("q".to_owned(), 13, false);
+    decoder.add(&tensor, "w0", ElementType::F32);
+    let own = decoder.take_unshared(0);
+    assert!(own.iter().any(|operator| operator.outputs == ["w0"]));
+    assert!(!decoder.operators.is_empty());
+    decoder.add(&tensor, "w1", ElementType::F32);
+    decoder.operators.extend(own);
+    // All names differ, and each operator finds its inputs.
+    let values = interpret(&decoder);
+    assert_eq!(values["w0"].data, values["w1"].data);
 }

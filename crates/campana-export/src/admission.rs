@@ -1,0 +1,258 @@
+//! What a network must be for a target, asked before any work is done for it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use campana_ir::decoder::encode::Decoder;
+use campana_ir::format::onnx;
+use campana_ir::weights::{ModelTensor, Role, constant_tensors};
+use campana_onnx::{AttributeValue, Graph, Model, Node, TensorProto};
+use campana_quantize::{Error, ErrorKind, Options, Target};
+use campana_runtime::{Plan, PlanOptions};
+use campana_tensor::ElementType;
+
+use crate::opset;
+use crate::opset_upgrade;
+
+/// The model as the options' target takes it: raised to the opset that the
+/// target's form needs.
+///
+/// # Errors
+///
+/// Where the network is none to quantize (it has no weights, or was quantized
+/// before), normalizes by the batch as in training, or has what the target
+/// cannot be written with; the message names the node or tensor.
+pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
+    let tensors = constant_tensors(&model);
+    check_inference(&model)?;
+    check_weights(&model, &tensors)?;
+    let target = options.target;
+    if target.rounds_activations() {
+        check_rounding(&model, &tensors, options)?;
+    } else if target != Target::Float {
+        opset::at_least(&model, Decoder::MIN_OPSET)?;
+    }
+    let raises = target.rounds_activations() || target == Target::LutUint4;
+    let raised = if raises {
+        opset_upgrade::upgraded(&model)?
+    } else {
+        None
+    };
+    drop(tensors);
+    let model = raised.unwrap_or(model);
+    if target.rounds_activations() {
+        check_runs(&model, target)?;
+    }
+    Ok(model)
+}
+
+/// Refuses what campana cannot run: activations are rounded by what it sees.
+fn check_runs(model: &Model, target: Target) -> Result<(), Error> {
+    let refused = |cause: Box<dyn std::error::Error + Send + Sync>| {
+        let message = format!(
+            "--target {target} rounds activations, and campana cannot run the network to see their ranges; use \
+             --target lut"
+        );
+        Error::new(ErrorKind::Unsupported, message).with_source(cause)
+    };
+    let graph = onnx::graph(model).map_err(|error| refused(error.into()))?;
+    Plan::new(&graph, PlanOptions::default()).map_err(|error| refused(error.into()))?;
+    Ok(())
+}
+
+/// Refuses normalizations by the statistics of a batch: these are computed
+/// anew from each input, so that nothing that was learnt stays.
+fn check_inference(model: &Model) -> Result<(), Error> {
+    let opset = opset::version(model);
+    let trains = |node: &Node| {
+        let is_named = |output: &String| !output.is_empty();
+        node.op_type == "BatchNormalization"
+            && opset::is_onnx(&node.domain)
+            && match opset {
+                ..7 => node.int("is_test").unwrap_or(0) == 0,
+                7..14 => node.outputs.iter().skip(1).any(is_named),
+                _ => node.int("training_mode").unwrap_or(0) != 0,
+            }
+    };
+    let graphs = opset::graphs(model).into_iter();
+    match graphs
+        .flat_map(|graph| &graph.nodes)
+        .find(|&node| trains(node))
+    {
+        None => Ok(()),
+        Some(node) => Err(Error::new(
+            ErrorKind::InvalidModel,
+            format!(
+                "{} is in training form; export the model for inference (torch: model.eval())",
+                named(node)
+            ),
+        )),
+    }
+}
+
+fn named(node: &Node) -> String {
+    let output = node.outputs.first().map_or("", String::as_str);
+    let name = if node.name.is_empty() {
+        output
+    } else {
+        &node.name
+    };
+    format!("node '{name}' ({})", node.op_type)
+}
+
+/// Refuses what holds no float weights, and says what it holds instead.
+fn check_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
+    let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
+    let count = |dims: &[i64]| {
+        dims.iter()
+            .fold(1i64, |count, &dim| count.saturating_mul(dim))
+    };
+    let floats: i64 = tensors
+        .iter()
+        .filter(is_weight)
+        .map(|tensor| count(&tensor.proto.dims))
+        .fold(0, i64::saturating_add);
+    let mut quantized = (0i64, "");
+    for graph in opset::graphs(model) {
+        for (tensor, form) in quantized_weights(graph) {
+            quantized.0 = quantized.0.saturating_add(count(&tensor.dims));
+            quantized.1 = form;
+        }
+    }
+    if quantized.0 > floats {
+        let (count, form) = quantized;
+        return Err(Error::new(
+            ErrorKind::InvalidModel,
+            format!(
+                "the model is quantized already: {count} of its stored values are {form}, {floats} are float \
+                 weights; start from the float model"
+            ),
+        ));
+    }
+    if !tensors.iter().any(|tensor| is_weight(&tensor)) {
+        let held = match tensors
+            .iter()
+            .find(|tensor| tensor.proto.element_type == ElementType::F64)
+        {
+            Some(_) => {
+                "; its float64 tensors are not quantized, convert the model to float32".to_owned()
+            }
+            None => String::new(),
+        };
+        return Err(Error::new(
+            ErrorKind::InvalidModel,
+            format!(
+                "the model has no weights to quantize: no convolution, matrix product or recurrent layer \
+                 reads a constant float tensor{held}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The constants of a graph that are quantized weights, with the form they are
+/// in.
+fn quantized_weights(graph: &Graph) -> Vec<(&TensorProto, &'static str)> {
+    use ElementType::{I4, I8, U4, U8};
+    let initializers = graph
+        .initializers
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor));
+    let constants = graph
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.attribute("value")?.value {
+            AttributeValue::Tensor(tensor) => Some((node.outputs.first()?.as_str(), &**tensor)),
+            _ => None,
+        });
+    let bytes: HashMap<&str, &TensorProto> = initializers
+        .chain(constants)
+        .filter(|(_, tensor)| matches!(tensor.element_type, I4 | I8 | U4 | U8))
+        .collect();
+    let mut found = BTreeMap::new();
+    // Values that are bytes cast to positions.
+    let mut positions: HashMap<&str, &str> = HashMap::new();
+    for node in &graph.nodes {
+        let input = |index: usize| node.inputs.get(index).map_or("", String::as_str);
+        let (name, form) = match node.op_type.as_str() {
+            "DequantizeLinear" => (input(0), "integers behind DequantizeLinear"),
+            "QLinearConv" | "QLinearMatMul" => (input(3), "integers of QLinear operators"),
+            "ConvInteger" | "MatMulInteger" => (input(1), "weights of integer operators"),
+            "MatMulNBits" => (input(1), "codes of MatMulNBits"),
+            "Cast" => {
+                let output = node.outputs.first().map_or("", String::as_str);
+                positions.insert(output, input(0));
+                continue;
+            }
+            "Gather" => {
+                let codes = positions.get(input(1)).copied().unwrap_or("");
+                (codes, "codes of a codebook form as campana writes it")
+            }
+            _ => continue,
+        };
+        if let Some(&tensor) = bytes.get(name) {
+            found.insert(name, (tensor, form));
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Refuses what a target that rounds activations cannot be written with.
+fn check_rounding(
+    model: &Model,
+    tensors: &[ModelTensor<'_>],
+    options: &Options,
+) -> Result<(), Error> {
+    let target = options.target;
+    let refused = |reason: String| {
+        let advice = "use --target lut";
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("--target {target} rounds activations, and {reason}; {advice}"),
+        ))
+    };
+    let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
+    if let Some(nested) = tensors
+        .iter()
+        .filter(is_weight)
+        .find(|tensor| tensor.is_nested(model))
+    {
+        return refused(format!(
+            "the weights '{}' are in a graph inside of a node, where none are rounded",
+            nested.name
+        ));
+    }
+    let outer: HashSet<&str> = tensors
+        .iter()
+        .filter(is_weight)
+        .map(|tensor| tensor.name)
+        .collect();
+    let inner = opset::graphs(model)
+        .into_iter()
+        .skip(1)
+        .flat_map(|graph| &graph.nodes);
+    if let Some(node) = inner.into_iter().find(|node| {
+        node.inputs
+            .iter()
+            .any(|input| outer.contains(input.as_str()))
+    }) {
+        return refused(format!(
+            "{} reads weights inside of another node, where none are rounded",
+            named(node)
+        ));
+    }
+    let other = tensors
+        .iter()
+        .filter(is_weight)
+        .find(|tensor| tensor.proto.element_type != ElementType::F32);
+    if let Some(tensor) = other {
+        let kind = tensor.proto.element_type;
+        return refused(format!(
+            "the weights '{}' are {kind}, not float32",
+            tensor.name
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! A model of an older operator set in the form of opset 13, the first with a
+//! scale for each channel in DequantizeLinear.
+//!
+//! [`CHANGES`] lists the operators whose form or meaning changed on the way,
+//! after ONNX's operator changelog, each with what makes the new form of the
+//! old; all others only came to accept more. Attributes that became inputs are
+//! `Constant` nodes before the node.
+
+mod changes;
+mod form;
+mod ranks;
+
+use std::collections::HashSet;
+
+use campana_onnx::{Edits, Graph, Model};
+use campana_quantize::{Error, ErrorKind};
+
+use self::changes::CHANGES;
+use self::form::{NewForm, Upgrade};
+use self::ranks::Ranks;
+use crate::opset;
+
+/// The opset that models are raised to.
+pub(crate) const RAISED_TO: i64 = 13;
+
+/// The oldest opset that is raised: before, operators broadcast as attributes
+/// told.
+pub(crate) const MIN_OPSET: i64 = 7;
+
+/// The model at opset 13; `None` where it is not older.
+///
+/// # Errors
+///
+/// Of kind `Unsupported`, with the node's name, where a node has no form at
+/// opset 13.
+pub(crate) fn upgraded(model: &Model) -> Result<Option<Model>, Error> {
+    let from = opset::version(model);
+    if from >= RAISED_TO {
+        return Ok(None);
+    }
+    if from < MIN_OPSET {
+        return Err(unsupported(from, "opsets before 7 broadcast by attributes"));
+    }
+    if !model.functions.is_empty() {
+        return Err(unsupported(from, "the model defines functions of its own"));
+    }
+    let mut edits = Edits::new(model);
+    let mut upgrade = Upgrade {
+        model,
+        from,
+        names: HashSet::new(),
+        fresh: 0,
+        ranks: Ranks::default(),
+    };
+    for graph in opset::graphs(model) {
+        let made = graph.nodes.iter().flat_map(|node| &node.outputs);
+        let inputs = graph.inputs.iter().map(|input| &input.name);
+        let tensors = graph.initializers.iter().map(|tensor| &tensor.name);
+        upgrade
+            .names
+            .extend(made.chain(inputs).chain(tensors).map(String::as_str));
+    }
+    for graph in opset::graphs(model) {
+        upgrade.ranks = Ranks::of(graph);
+        upgrade_graph(&mut upgrade, graph, &mut edits)?;
+    }
+    opset::set_version(model, &mut edits, RAISED_TO);
+    let raised = edits.into_model();
+    raised.map(Some).map_err(|error| {
+        Error::new(ErrorKind::InvalidModel, "cannot raise the model's opset").with_source(error)
+    })
+}
+
+fn unsupported(from: i64, reason: &str) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the target needs opset {RAISED_TO}, and the model's opset {from} cannot be raised to it: {reason}; \
+             convert the model first (onnx.version_converter), or use --target lut"
+        ),
+    )
+}
+
+/// Puts the nodes of one graph into their new forms.
+fn upgrade_graph<'m>(
+    upgrade: &mut Upgrade<'m>,
+    graph: &'m Graph,
+    edits: &mut Edits<'m>,
+) -> Result<(), Error> {
+    for node in graph
+        .nodes
+        .iter()
+        .filter(|node| opset::is_onnx(&node.domain))
+    {
+        let of_node = |change: &&changes::Change| {
+            node.op_type == change.op_type
+                && upgrade.from < change.since
+                && change.since <= RAISED_TO
+        };
+        let due: Vec<_> = CHANGES.iter().filter(of_node).collect();
+        if due.is_empty() {
+            continue;
+        }
+        let mut new = NewForm::of(node);
+        for change in due {
+            (change.make)(upgrade, node, &mut new).map_err(|reason| {
+                let reason = format!("node '{}' ({}): {reason}", node.name, node.op_type);
+                unsupported(upgrade.from, &reason)
+            })?;
+        }
+        if !new.is_changed {
+            continue;
+        }
+        edits.replace(node.message, new.into_nodes(upgrade.model, node));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
