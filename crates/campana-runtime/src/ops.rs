@@ -12,6 +12,7 @@ mod convolution;
 mod deform;
 mod einsum;
 mod elementwise;
+mod erf;
 mod indexing;
 mod linear;
 mod loss;

@@ -56,6 +56,9 @@ fn is_split(builder: &Builder, input: &Tensor) -> bool {
     session.prepare(&[input.into()]).unwrap().images.is_some()
 }
 
+/// Adds nodes behind a value.
+type Make<'a> = &'a dyn Fn(&mut Builder, &str) -> String;
+
 #[test]
 fn what_moves_images_runs_on_the_whole_batch() {
     // Each of these gives the shapes of single images but mixes them.
@@ -79,8 +82,7 @@ fn what_moves_images_runs_on_the_whole_batch() {
         let batch = b.node("Cast", &[&shape], &[("to", Attribute::Int(1))]);
         b.node("Div", &[x, &batch], &[])
     };
-    let makers: [&dyn Fn(&mut Builder, &str) -> String; 4] =
-        [&reversed, &summed, &softmax, &shaped];
+    let makers: [Make<'_>; 4] = [&reversed, &summed, &softmax, &shaped];
     for (i, make) in makers.into_iter().enumerate() {
         let mut b = Builder::new();
         let x = b.input("x");
