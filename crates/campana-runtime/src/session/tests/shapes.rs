@@ -247,3 +247,20 @@ fn shapes_that_exporters_compute_need_no_stages() {
         builder.check(&[(&name, input)]);
     }
 }
+
+#[test]
+fn image_networks_run_image_by_image() {
+    let Some(folder) = cases() else { return };
+    for (name, size) in [
+        ("cifar10_resnet20", 32),
+        ("cifar10_resnet8_mlperf", 32),
+        ("imagenet_mobilenetv1_025", 224),
+        ("imagenet_efficientnet_lite0_bn", 224),
+    ] {
+        let path = folder.join(format!("../../models/{name}.onnx"));
+        let graph = campana_model::format::onnx::load(path).unwrap();
+        let builder = Builder { graph, seed: 0 };
+        let input = noise(&[2, 3, size, size], 1);
+        assert!(is_split(&builder, &input), "{name}");
+    }
+}
