@@ -12,6 +12,7 @@ mod convolution;
 mod deform;
 mod einsum;
 mod elementwise;
+mod erf;
 mod indexing;
 mod linear;
 mod loss;
@@ -40,6 +41,7 @@ pub(crate) use normalize::refuse_training;
 pub(crate) use pooling::window_geometry;
 pub(crate) use quantized::range_of as code_range;
 pub(crate) use shape::{reshaped, shape_values};
+pub(crate) use windowed::check_attributes as check_windows;
 
 /// An operator: its inputs and attributes to its outputs.
 pub(crate) type Operator = fn(&Call<'_>) -> Result<Vec<Tensor>, Fault>;

@@ -20,7 +20,9 @@ use campana_tensor::{Tensor, TensorData};
 
 use crate::error::PlanError;
 use crate::limits::{Interrupt, Limits};
-use crate::ops::{Call, Fault, OWN_DOMAIN, is_control_flow, operator, refuse_training};
+use crate::ops::{
+    Call, Fault, OWN_DOMAIN, check_windows, is_control_flow, operator, refuse_training,
+};
 use crate::program::StageCache;
 
 pub(crate) use bodies::Body;
@@ -290,11 +292,13 @@ fn check_node(node: &Node, opset: i64) -> Result<(), PlanError> {
     if node.outputs.is_empty() {
         return Err(PlanError::at(node, Fault::invalid("no outputs")));
     }
-    if node.op_type == "BatchNormalization" {
-        let call = constant_call(node, opset, |_| None);
-        refuse_training(&call).map_err(|fault| PlanError::at(node, fault))?;
+    let call = constant_call(node, opset, |_| None);
+    match node.op_type.as_str() {
+        "BatchNormalization" => refuse_training(&call),
+        name if name.contains("Conv") || name.ends_with("Pool") => check_windows(&call),
+        _ => Ok(()),
     }
-    Ok(())
+    .map_err(|fault| PlanError::at(node, fault))
 }
 
 /// What a function makes of each of these, in their order.

@@ -151,6 +151,43 @@ fn softmax(row: &mut [f64]) {
     row.iter_mut().for_each(|v| *v /= sum);
 }
 
+/// How the products of queries and keys become weights of values.
+struct Scores {
+    scale: f64,
+    softcap: f64,
+    /// Which of the stages on the way is given back.
+    shown: i64,
+}
+
+impl Scores {
+    /// The weights of one query; what is given back of them is added to `shown`.
+    fn row(&self, query: &[f64], keys: &[&[f64]], bias: &[f64], shown: &mut Vec<f64>) -> Vec<f64> {
+        let product = |key: &&[f64]| -> f64 {
+            self.scale * query.iter().zip(*key).map(|(a, b)| a * b).sum::<f64>()
+        };
+        let products: Vec<f64> = keys.iter().map(product).collect();
+        let cap = |&v: &f64| match self.softcap > 0.0 {
+            true => (v / self.softcap).tanh() * self.softcap,
+            false => v,
+        };
+        let capped: Vec<f64> = products.iter().map(cap).collect();
+        let biased: Vec<f64> = capped.iter().zip(bias).map(|(v, b)| v + b).collect();
+        let mut row = biased.clone();
+        if bias.iter().all(|&b| b == f64::NEG_INFINITY) {
+            row.fill(0.0);
+        } else {
+            softmax(&mut row);
+        }
+        shown.extend(match self.shown {
+            0 => &products,
+            1 => &capped,
+            2 => &biased,
+            _ => &row,
+        });
+        row
+    }
+}
+
 fn attention(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let heads = call.int("kv_num_heads", 0)?;
     let query = Heads::of(call, 0, call.int("q_num_heads", 0)?)?;
@@ -178,9 +215,11 @@ fn attention(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         Some(_) => f64::from(call.float("scale", 1.0)?),
         None => 1.0 / (size as f64).sqrt(),
     };
-    let softcap = f64::from(call.float("softcap", 0.0)?);
-    let stage = call.int("qk_matmul_output_mode", 0)?;
-    // Opset 23 numbered what is given back differently than later ones do.
+    let scores = Scores {
+        scale,
+        softcap: f64::from(call.float("softcap", 0.0)?),
+        shown: call.int("qk_matmul_output_mode", 0)?,
+    };
     let shape = [batch, query_heads, queries, keys];
     let bias = mask(call, shape, past)?;
     let mut shown = Vec::with_capacity(bias.len());
@@ -194,29 +233,8 @@ fn attention(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         );
         let key_head = head / (query_heads / key_heads);
         let own = query.row(n, head, q);
-        let products: Vec<f64> = (0..keys)
-            .map(|k| {
-                let other = key.row(n, key_head, k);
-                scale * own.iter().zip(other).map(|(a, b)| a * b).sum::<f64>()
-            })
-            .collect();
-        let capped: Vec<f64> = products
-            .iter()
-            .map(|&v| {
-                if softcap > 0.0 {
-                    (v / softcap).tanh() * softcap
-                } else {
-                    v
-                }
-            })
-            .collect();
-        let biased: Vec<f64> = capped.iter().zip(bias).map(|(v, b)| v + b).collect();
-        let mut row = biased.clone();
-        if bias.iter().all(|&b| b == f64::NEG_INFINITY) {
-            row.fill(0.0);
-        } else {
-            softmax(&mut row);
-        }
+        let others: Vec<&[f64]> = (0..keys).map(|k| key.row(n, key_head, k)).collect();
+        let row = scores.row(own, &others, bias, &mut shown);
         let target = &mut output[i * value_size..][..value_size];
         for (k, &weight) in row.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
             let values = value.row(n, key_head, k);
@@ -225,12 +243,6 @@ fn attention(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
                 .zip(values)
                 .for_each(|(t, v)| *t += weight * v);
         }
-        shown.extend(match stage {
-            0 => products,
-            1 => capped,
-            2 => biased,
-            _ => row,
-        });
     }
     let kind = call.kind(0)?;
     let (dims, output) = match call.input(0)?.shape().len() {

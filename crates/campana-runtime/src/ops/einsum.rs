@@ -65,6 +65,43 @@ fn steps(named: &[Axis], axes: &[Axis], shape: &[usize]) -> Vec<usize> {
 /// Products up to which a sum is no mistake.
 const MAX_PRODUCTS: usize = 1 << 36;
 
+/// An input with the axes that its term names.
+struct Operand<'a> {
+    axes: Vec<Axis>,
+    shape: &'a [usize],
+    values: Vec<f64>,
+}
+
+/// All axes with their extents.
+struct Extents(Vec<(Axis, usize)>);
+
+impl Extents {
+    /// Notes an axis of an operand; those of one element are broadcast.
+    fn add(&mut self, axis: Axis, dim: usize) -> Result<(), Fault> {
+        match self.0.iter_mut().find(|(known, _)| *known == axis) {
+            Some((_, known)) if *known == 1 => *known = dim,
+            Some((_, known)) if dim != 1 && *known != dim => {
+                return Err(Fault::invalid(format!(
+                    "extents {dim} and {known} of one axis"
+                )));
+            }
+            Some(_) => {}
+            None => self.0.push((axis, dim)),
+        }
+        Ok(())
+    }
+
+    fn of(&self, axes: &[Axis]) -> Result<Vec<usize>, Fault> {
+        let extent = |axis: &Axis| {
+            let found = self.0.iter().find(|(known, _)| known == axis);
+            found
+                .map(|(_, dim)| *dim)
+                .ok_or_else(|| Fault::invalid("an axis of the result that no input has"))
+        };
+        axes.iter().map(extent).collect()
+    }
+}
+
 fn einsum(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let equation: String = call.string("equation", "")?.split_whitespace().collect();
     let (terms, result) = match equation.split_once("->") {
@@ -78,98 +115,97 @@ fn einsum(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
             call.inputs.len()
         )));
     }
-    let mut inputs = Vec::new();
-    // Every axis with its extent.
-    let mut extents: Vec<(Axis, usize)> = Vec::new();
+    let mut operands = Vec::new();
+    let mut extents = Extents(Vec::new());
     for (i, term) in terms.iter().enumerate() {
         let (shape, values) = call.reals(i)?;
         let axes = axes_of(term, shape.len())?;
         for (&axis, &dim) in axes.iter().zip(shape) {
-            match extents.iter_mut().find(|(known, _)| *known == axis) {
-                Some((_, known)) if *known == 1 => *known = dim,
-                Some((_, known)) if dim != 1 && *known != dim => {
-                    return Err(Fault::invalid(format!(
-                        "{dim} beside {known} in {equation:?}"
-                    )));
-                }
-                Some(_) => {}
-                None => extents.push((axis, dim)),
-            }
+            extents.add(axis, dim)?;
         }
-        inputs.push((axes, shape, values));
+        operands.push(Operand {
+            axes,
+            shape,
+            values,
+        });
     }
-    let rest = extents
-        .iter()
-        .filter(|(axis, _)| matches!(axis, Axis::Rest(_)))
-        .count();
+    let all = extents.0.iter().map(|(axis, _)| *axis);
+    let rest = all.clone().filter(|axis| matches!(axis, Axis::Rest(_)));
     let kept = match result {
         Some(result) => {
             let letters = result.replace("...", "").chars().count();
-            let own_rest = if result.contains("...") { rest } else { 0 };
+            let own_rest = if result.contains("...") {
+                rest.count()
+            } else {
+                0
+            };
             axes_of(result, letters + own_rest)?
         }
-        None => implicit_result(&inputs.iter().map(|(axes, ..)| &**axes).collect::<Vec<_>>()),
+        None => implicit_result(&operands),
     };
-    let extent_of = |axis: &Axis| {
-        let found = extents.iter().find(|(known, _)| known == axis);
-        found
-            .map(|(_, dim)| *dim)
-            .ok_or_else(|| Fault::invalid(format!("an axis of the result of {equation:?}")))
-    };
-    let shape = kept.iter().map(extent_of).collect::<Result<Vec<_>, _>>()?;
-    let summed: Vec<Axis> = extents
-        .iter()
-        .map(|(axis, _)| *axis)
-        .filter(|axis| !kept.contains(axis))
-        .collect();
-    let summed_dims = summed
-        .iter()
-        .map(extent_of)
-        .collect::<Result<Vec<_>, _>>()?;
-    let products = count_of(&shape)?.saturating_mul(summed_dims.iter().product());
+    let summed: Vec<Axis> = all.filter(|axis| !kept.contains(axis)).collect();
+    let shape = extents.of(&kept)?;
+    call.count(&shape, ElementType::F64)?;
+    let output = sums(call, &operands, [&kept, &summed], &extents)?;
+    one_of(call.kind(0)?, &shape, output)
+}
+
+/// The sums over some axes for all indices of others.
+fn sums(
+    call: &Call<'_>,
+    operands: &[Operand<'_>],
+    [kept, summed]: [&[Axis]; 2],
+    extents: &Extents,
+) -> Result<Vec<f64>, Fault> {
+    let (dims, summed_dims) = (extents.of(kept)?, extents.of(summed)?);
+    let count = count_of(&dims)?;
+    let products = count.saturating_mul(summed_dims.iter().product());
     if products > MAX_PRODUCTS {
         return Err(Fault::unsupported(format!("{products} products")));
     }
-    let outer: Vec<Vec<usize>> = inputs
-        .iter()
-        .map(|(axes, shape, _)| steps(&kept, axes, shape))
-        .collect();
-    let inner: Vec<Vec<usize>> = inputs
-        .iter()
-        .map(|(axes, shape, _)| steps(&summed, axes, shape))
-        .collect();
+    let steps_of = |named: &[Axis]| -> Vec<Vec<usize>> {
+        let operands = operands.iter();
+        operands
+            .map(|operand| steps(named, &operand.axes, operand.shape))
+            .collect()
+    };
+    let (outer, inner) = (steps_of(kept), steps_of(summed));
     let place = |index: &[usize], steps: &[usize]| -> usize {
         index.iter().zip(steps).map(|(i, step)| i * step).sum()
     };
-    let count = call.count(&shape, ElementType::F64)?;
     let mut output = Vec::with_capacity(count);
-    let mut index = vec![0; shape.len()];
+    let mut index = vec![0; dims.len()];
     let is_empty = summed_dims.contains(&0);
     while output.len() < count {
         call.check_interrupt()?;
         let starts: Vec<usize> = outer.iter().map(|steps| place(&index, steps)).collect();
         let mut sum = 0.0;
-        let mut within = vec![0; summed.len()];
-        while !is_empty {
-            sum += inputs
-                .iter()
-                .enumerate()
-                .map(|(i, (.., values))| values[starts[i] + place(&within, &inner[i])])
-                .product::<f64>();
-            if !advance(&mut within, &summed_dims) {
-                break;
+        let mut within = vec![0; summed_dims.len()];
+        if !is_empty {
+            loop {
+                let factors = operands.iter().enumerate();
+                sum += factors
+                    .map(|(i, operand)| operand.values[starts[i] + place(&within, &inner[i])])
+                    .product::<f64>();
+                if !advance(&mut within, &summed_dims) {
+                    break;
+                }
             }
         }
         output.push(sum);
-        advance(&mut index, &shape);
+        advance(&mut index, &dims);
     }
-    one_of(call.kind(0)?, &shape, output)
+    Ok(output)
 }
 
 /// The axes of a result that is not named: those of the ellipsis, then the
 /// letters that occur once, by the alphabet.
-fn implicit_result(terms: &[&[Axis]]) -> Vec<Axis> {
-    let all = || terms.iter().flat_map(|axes| axes.iter().copied());
+fn implicit_result(operands: &[Operand<'_>]) -> Vec<Axis> {
+    let all = || {
+        operands
+            .iter()
+            .flat_map(|operand| operand.axes.iter().copied())
+    };
     let mut letters: Vec<Axis> = all()
         .filter(|axis| matches!(axis, Axis::Letter(_)))
         .filter(|axis| all().filter(|other| other == axis).count() == 1)

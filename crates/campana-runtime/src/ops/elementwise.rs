@@ -5,6 +5,7 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, floats, one, one_of, tensor};
+use super::erf::erf;
 use super::indexing::{broadcast_indices, broadcast_shape};
 use crate::strided::BroadcastPlan;
 
@@ -117,33 +118,6 @@ pub(crate) fn unary_scalar(op_type: &str) -> Option<fn(f64) -> f64> {
 
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
-}
-
-/// The error function to about 1e-15: its Taylor series near 0, its
-/// continued fraction (Lentz's method) far from it.
-///
-/// # References
-///
-/// Abramowitz and Stegun, Handbook of Mathematical Functions, 1964, 7.1.5 and 7.1.14.
-fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    if a < 2.5 {
-        let (mut term, mut sum) = (a, a);
-        for n in 1..60 {
-            term *= -a * a / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        return (sum * std::f64::consts::FRAC_2_SQRT_PI).copysign(x);
-    }
-    if a.is_nan() {
-        return x;
-    }
-    let mut fraction = a;
-    for n in (1..80).rev() {
-        fraction = a + f64::from(n) / 2.0 / fraction;
-    }
-    let tail = (-a * a).exp() / fraction / std::f64::consts::PI.sqrt();
-    (1.0 - tail).copysign(x)
 }
 
 /// The function of a node that kernels have in vector form.
@@ -527,27 +501,4 @@ fn select(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         F32, F64, F16, Bf16, I8, U8, I16, U16, I32, U32, I64, U64, Bool, String
     );
     Ok(vec![tensor(shape, data)?])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_function_matches_published_values() {
-        // Abramowitz and Stegun, table 7.1.
-        const MAX_ERROR: f64 = 1e-10;
-        for (x, expected) in [
-            (0.0, 0.0),
-            (0.5, 0.520_499_877_8),
-            (1.0, 0.842_700_792_9),
-            (2.0, 0.995_322_265_0),
-        ] {
-            assert!((erf(x) - expected).abs() < MAX_ERROR);
-            assert!((erf(-x) + expected).abs() < MAX_ERROR);
-        }
-        assert!((erf(2.499_999) - erf(2.500_001)).abs() < 1e-5);
-        assert_eq!(erf(30.0), 1.0);
-        assert!(erf(f64::NAN).is_nan());
-    }
 }

@@ -91,6 +91,19 @@ pub(super) fn take(data: &TensorData, places: &[usize]) -> Result<TensorData, Fa
     for_any_type!(data, values, wrap => wrap(pick(values, places)))
 }
 
+fn pick_or_default<T: Clone + Default>(values: &[T], places: &[Option<usize>]) -> Vec<T> {
+    let value = |place: &Option<usize>| place.map_or_else(T::default, |at| values[at].clone());
+    places.iter().map(value).collect()
+}
+
+/// The elements at these places, zeros where there is none.
+pub(super) fn take_or_default(
+    data: &TensorData,
+    places: &[Option<usize>],
+) -> Result<TensorData, Fault> {
+    for_any_type!(data, values, wrap => wrap(pick_or_default(values, places)))
+}
+
 /// One axis of a slice: start, step and number of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SliceAxis {

@@ -46,10 +46,13 @@ impl Cell {
     }
 }
 
+/// Of a value and two parameters.
+type Function = fn(f32, f32, f32) -> f32;
+
 /// An activation with its parameters.
 #[derive(Clone, Copy, Debug)]
 struct Activation {
-    function: fn(f32, f32, f32) -> f32,
+    function: Function,
     alpha: f32,
     beta: f32,
 }
@@ -66,7 +69,7 @@ impl Activation {
         alphas: &mut impl Iterator<Item = f32>,
         betas: &mut impl Iterator<Item = f32>,
     ) -> Result<Self, Fault> {
-        let (function, alpha, beta): (fn(f32, f32, f32) -> f32, Option<f32>, Option<f32>) =
+        let (function, alpha, beta): (Function, Option<f32>, Option<f32>) =
             match name.to_ascii_lowercase().as_str() {
                 "relu" => (|x, _, _| x.max(0.0), None, None),
                 "tanh" => (|x, _, _| x.tanh(), None, None),

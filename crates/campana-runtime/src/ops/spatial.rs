@@ -4,7 +4,7 @@ use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, axis_of, count_of, extent, one_of, tensor};
-use super::indexing::strides_of;
+use super::indexing::{strides_of, take_or_default};
 use super::windowed::advance;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -526,8 +526,7 @@ fn center_crop_pad(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
             (index < shape[a]).then_some(place + index * from[a])
         })
     };
-    let data = super::call::for_any_type!(input.data(), values, wrap => {
-        wrap((0..count).map(|at| source(at).map_or_else(Default::default, |i| values[i].clone())).collect())
-    })?;
+    let places: Vec<Option<usize>> = (0..count).map(source).collect();
+    let data = take_or_default(input.data(), &places)?;
     Ok(vec![tensor(dims, data)?])
 }

@@ -29,6 +29,24 @@ pub(super) struct Windows {
     pub(super) output: Vec<usize>,
 }
 
+/// Checks the attributes of windows that no input can make valid.
+pub(crate) fn check_attributes(call: &Call<'_>) -> Result<(), Fault> {
+    for name in ["strides", "dilations", "kernel_shape"] {
+        let given = call.ints(name)?.unwrap_or(&[]);
+        if given
+            .iter()
+            .any(|&value| value < 1 || extent(value).is_err())
+        {
+            return Err(Fault::invalid(format!("attribute {name} is {given:?}")));
+        }
+    }
+    let groups = call.int("group", 1)?;
+    if groups < 1 || extent(groups).is_err() {
+        return Err(Fault::invalid(format!("attribute group is {groups}")));
+    }
+    Ok(())
+}
+
 /// A positive number for each axis from an attribute that may be left out.
 pub(super) fn per_axis(call: &Call<'_>, name: &str, rank: usize) -> Result<Vec<usize>, Fault> {
     let Some(given) = call.ints(name)? else {

@@ -89,6 +89,24 @@ fn attributes_of_convolutions_that_make_no_sense_are_errors() {
 }
 
 #[test]
+fn windows_that_no_input_fits_are_refused_before_anything_runs() {
+    for (name, value) in [
+        ("group", Attribute::Int(0)),
+        ("group", Attribute::Int(i64::MAX)),
+        ("strides", Attribute::Ints(vec![0, 0])),
+        ("dilations", Attribute::Ints(vec![1, -1])),
+    ] {
+        let mut b = Builder::new();
+        let x = b.input("x");
+        let y = b.conv(&x, &[3, 3, 3, 3], &[(name, value)]);
+        b.output(&y);
+        let error = error_of(&b);
+        assert_eq!(error.kind(), PlanErrorKind::Invalid);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
 fn batch_normalization_in_training_is_refused_at_every_opset() {
     for (opset, outputs, attribute) in [
         (6, 1, Some(("is_test", 0))),

@@ -56,6 +56,9 @@ fn is_split(builder: &Builder, input: &Tensor) -> bool {
     session.prepare(&[input.into()]).unwrap().images.is_some()
 }
 
+/// Adds nodes behind a value.
+type Make<'a> = &'a dyn Fn(&mut Builder, &str) -> String;
+
 #[test]
 fn what_moves_images_runs_on_the_whole_batch() {
     // Each of these gives the shapes of single images but mixes them.
@@ -79,8 +82,7 @@ fn what_moves_images_runs_on_the_whole_batch() {
         let batch = b.node("Cast", &[&shape], &[("to", Attribute::Int(1))]);
         b.node("Div", &[x, &batch], &[])
     };
-    let makers: [&dyn Fn(&mut Builder, &str) -> String; 4] =
-        [&reversed, &summed, &softmax, &shaped];
+    let makers: [Make<'_>; 4] = [&reversed, &summed, &softmax, &shaped];
     for (i, make) in makers.into_iter().enumerate() {
         let mut b = Builder::new();
         let x = b.input("x");
@@ -243,5 +245,22 @@ fn shapes_that_exporters_compute_need_no_stages() {
         let builder = Builder { graph, seed: 0 };
         let name = builder.graph.inputs[0].name.clone();
         builder.check(&[(&name, input)]);
+    }
+}
+
+#[test]
+fn image_networks_run_image_by_image() {
+    let Some(folder) = cases() else { return };
+    for (name, size) in [
+        ("cifar10_resnet20", 32),
+        ("cifar10_resnet8_mlperf", 32),
+        ("imagenet_mobilenetv1_025", 224),
+        ("imagenet_efficientnet_lite0_bn", 224),
+    ] {
+        let path = folder.join(format!("../../models/{name}.onnx"));
+        let graph = campana_model::format::onnx::load(path).unwrap();
+        let builder = Builder { graph, seed: 0 };
+        let input = noise(&[2, 3, size, size], 1);
+        assert!(is_split(&builder, &input), "{name}");
     }
 }
