@@ -13,6 +13,7 @@ pub(crate) use batches::nothing_readable;
 pub use batches::{Batch, BatchOptions, Batches, ImageFailure, Selection};
 
 use crate::error::Error;
+use crate::input_file;
 use crate::preprocess::{Preprocessing, RgbImage, preprocess_into};
 use cifar::CifarRecords;
 use folder::ImageFiles;
@@ -155,7 +156,7 @@ impl Dataset {
         name: &str,
         options: &DatasetOptions<'_>,
     ) -> Result<(DatasetFormat, Source), Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let bytes = input_file::read(path, usize::MAX)?;
         let is_picture = bytes.starts_with(&[0xff, 0xd8, 0xff]) || bytes.starts_with(b"\x89PNG");
         match options.format {
             Some(DatasetFormat::Unlabelled) => {}
@@ -284,7 +285,7 @@ impl Dataset {
             Source::Cifar(records) => Ok(records.image(index)),
             Source::Files(files) => {
                 let path = files.full_path(index);
-                let bytes = std::fs::read(&path).map_err(|source| Error::io(&path, source))?;
+                let bytes = input_file::read(&path, usize::MAX)?;
                 RgbImage::decode(&bytes, &self.image_name(index))
             }
         }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use campana_tensor::MemoryExceeded;
+
 /// An error of this crate: what was read, what was expected there, what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,6 +89,14 @@ pub enum Error {
         height: usize,
         /// The limit.
         max_pixels: usize,
+    },
+    /// Decoding a picture would take more memory than its file may.
+    #[error("image {image}: {exceeded}")]
+    ImageMemory {
+        /// The picture.
+        image: String,
+        /// The limit.
+        exceeded: MemoryExceeded,
     },
     /// A picture does not come out at the size that the model takes.
     #[error("image {image}: {problem}")]
@@ -183,7 +193,7 @@ impl Error {
                 ErrorKind::Unsupported
             }
             Self::Interrupted => ErrorKind::Interrupted,
-            Self::ImageTooLarge { .. } => ErrorKind::LimitExceeded,
+            Self::ImageTooLarge { .. } | Self::ImageMemory { .. } => ErrorKind::LimitExceeded,
         }
     }
 

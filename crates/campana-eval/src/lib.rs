@@ -33,6 +33,7 @@ mod compare;
 mod dataset;
 mod error;
 mod evaluate;
+mod input_file;
 mod metric;
 mod network;
 mod preprocess;

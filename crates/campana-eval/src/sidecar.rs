@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::input_file;
 use crate::preprocess::{ChannelOrder, Interpolation, Layout, Preprocessing};
+
+/// Bytes of a sidecar at most: a thousand times those of ImageNet's labels.
+const MAX_LEN: usize = 16 << 20;
 
 /// What `MODEL.json` beside `MODEL.onnx` says.
 ///
@@ -74,7 +78,7 @@ impl Sidecar {
     ///
     /// [`Error::Io`] if the file cannot be read, otherwise as [`Sidecar::parse`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+        let text = input_file::read_text(path, MAX_LEN)?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -365,6 +369,12 @@ mod tests {
                 "\"crop\": 9",
                 "input.crop",
                 "found [9, 9]",
+            ),
+            case(
+                "\"size\": [224, 192], \"resize_short\": 256, \"crop\": [224, 192]",
+                "\"size\": 65535",
+                "input.size",
+                "found [65535, 65535]",
             ),
             case("256", "-1", "input.resize_short", "found -1"),
             case("256", "100", "input.resize_short", "found 100"),

@@ -37,9 +37,9 @@ const DECODING: [&str; 7] = [
     "ReduceSum",
 ];
 
-/// Elements that may be computed in all for each byte that the graph stores:
-/// one-bit codes take the most, 50 with all that decoders do to them.
-const MAX_WORK_PER_BYTE: usize = 100;
+/// Elements that may be computed or copied in all for each byte that the graph
+/// stores: one-bit codes take the most, 50 with all that decoders do to them.
+const MAX_WORK_PER_BYTE: usize = 56;
 
 /// Turns the graph's decoders into quantized tensors: these are then in
 /// [`Graph::quantized`], and neither the operators that made them nor the
@@ -74,6 +74,13 @@ pub fn take(graph: &mut Graph) {
         let [output] = node.outputs.as_slice() else {
             continue;
         };
+        if is_decoding(node) {
+            let copied = copied_len(node, &graph.constants);
+            let Some(left) = work_left.checked_sub(copied) else {
+                break;
+            };
+            work_left = left;
+        }
         let result = is_decoding(node)
             .then(|| evaluate(node, &graph.constants, &forms))
             .flatten();
@@ -162,6 +169,16 @@ fn add_quantized(
 fn len_bytes(tensor: &Tensor) -> usize {
     let element_type = tensor.data().element_type();
     element_type.len_bytes(tensor.len()).unwrap_or(0)
+}
+
+/// Elements of constants that an operator copies; packed bytes are read where
+/// they are.
+fn copied_len(node: &Node, constants: &BTreeMap<String, Tensor>) -> usize {
+    let constants = node.inputs.iter().filter_map(|name| constants.get(name));
+    constants
+        .filter(|tensor| !matches!(tensor.data(), TensorData::U8(_)))
+        .map(Tensor::len)
+        .sum()
 }
 
 fn is_decoding(node: &Node) -> bool {

@@ -6,6 +6,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use campana_onnx::{Attribute, AttributeValue, Graph, Model, Node, TensorProto};
 use campana_tensor::ElementType;
 
+/// Axes that a permutation may have: a longer one is that of no tensor, and
+/// would be copied with every use.
+const MAX_RANK: usize = 64;
+
 /// A constant float tensor of a model's main graph.
 #[derive(Clone, Debug)]
 pub struct ModelTensor<'m> {
@@ -156,9 +160,10 @@ fn moved_axes(node: &Node, axes: &Axes) -> Option<Axes> {
     match (node.op_type.as_str(), axes) {
         ("Identity" | "Cast", axes) => Some(axes.clone()),
         ("Transpose", Axes::Same) => match node.attribute("perm").map(|a| &a.value) {
-            Some(AttributeValue::Ints(permutation)) => Some(Axes::Permuted(
-                permutation.iter().map(|&axis| axis as usize).collect(),
-            )),
+            Some(AttributeValue::Ints(permutation)) if permutation.len() <= MAX_RANK => {
+                let axes = permutation.iter().map(|&axis| axis as usize);
+                Some(Axes::Permuted(axes.collect()))
+            }
             _ => Some(Axes::Lost),
         },
         ("Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten", _) => Some(Axes::Lost),

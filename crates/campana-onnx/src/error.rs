@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use campana_tensor::MemoryExceeded;
+
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -105,6 +107,12 @@ impl Error {
     /// What happened, without the place.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+}
+
+impl From<MemoryExceeded> for Error {
+    fn from(exceeded: MemoryExceeded) -> Self {
+        Self::new(ErrorKind::Limit, exceeded.to_string())
     }
 }
 

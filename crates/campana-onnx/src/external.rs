@@ -1,10 +1,10 @@
 //! Tensors whose elements are in files beside the model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::proto::ExternalData;
+use crate::proto::{DataLocation, ExternalData, TensorProto};
 use crate::source::Span;
 use crate::{Error, ErrorKind, Result, Source};
 
@@ -61,6 +61,22 @@ impl ExternalFiles {
             end,
         };
         Ok((source, span))
+    }
+
+    /// The lengths of the files that hold these tensors; those that cannot be
+    /// found count for nothing.
+    pub(crate) fn lens(&self, tensors: &[&TensorProto]) -> Vec<u64> {
+        let mut seen = HashSet::new();
+        let mut lens = Vec::new();
+        for tensor in tensors {
+            if let DataLocation::External(external) = &tensor.data
+                && seen.insert(external.location.as_str())
+                && let Ok(source) = self.source(external)
+            {
+                lens.push(source.len());
+            }
+        }
+        lens
     }
 
     /// The checked path of a file, canonical.

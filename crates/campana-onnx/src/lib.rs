@@ -61,6 +61,7 @@ mod typed_data;
 mod walk;
 mod wire;
 
+pub use campana_tensor::Limits;
 pub use content::Content;
 pub use edit::{Edits, MAX_MODEL_LEN};
 pub use encode::{NewAttribute, NewNode, NewTensor, NewValueInfo, metadata_entry, opset_import};

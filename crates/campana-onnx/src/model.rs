@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use campana_tensor::{Limits, MemoryBudget};
+
 use crate::external::ExternalFiles;
 use crate::message::{FieldRun, Frames, MessageId, field_runs};
 use crate::parse;
@@ -38,6 +40,9 @@ pub struct Model {
     /// Named pieces of metadata.
     pub metadata: Vec<Metadata>,
     pub(crate) frames: Frames,
+    pub(crate) limits: Limits,
+    /// What reading the model left of its memory.
+    pub(crate) budget: MemoryBudget,
     pub(crate) source: Source,
     pub(crate) external: ExternalFiles,
 }
@@ -50,8 +55,17 @@ impl Model {
     /// Where the file cannot be read, is of another format, is cut off, breaks
     /// the rules or exceeds a limit: see [`ErrorKind`](crate::ErrorKind).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_within(path, &Limits::global())
+    }
+
+    /// As [`open`](Self::open), within these limits rather than the process's.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_within(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         let path = path.as_ref();
-        let mut model = Self::parse(Source::open(path)?)?;
+        let mut model = Self::parse_within(Source::open(path)?, limits)?;
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_path_buf(),
             _ => PathBuf::from("."),
@@ -67,7 +81,31 @@ impl Model {
     ///
     /// As [`open`](Self::open).
     pub fn parse(source: Source) -> Result<Self> {
-        parse::model(source)
+        Self::parse_within(source, &Limits::global())
+    }
+
+    /// As [`parse`](Self::parse), within these limits rather than the process's.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn parse_within(source: Source, limits: &Limits) -> Result<Self> {
+        parse::model(source, limits)
+    }
+
+    /// The limits that the model was read within.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The memory that what is made of the model may take: what is left of that
+    /// for the model and the files of its external data.
+    pub fn memory_budget(&self) -> MemoryBudget {
+        let mut budget = self.budget.clone();
+        for len in self.external.lens(&self.tensors()) {
+            budget.add_file(&self.limits, len);
+        }
+        budget
     }
 
     /// The bytes that the model was read from.

@@ -8,15 +8,15 @@ mod value_info;
 
 pub(crate) use root::model;
 
+use campana_tensor::{Limits, MemoryBudget};
+
 use crate::message::{Frame, Frames, MessageId};
 use crate::source::Span;
-use crate::wire::{Field, MAX_DEPTH, Reader, Value};
+use crate::wire::{Field, Reader, Value};
 use crate::{Error, ErrorKind, Result, Source};
 
-/// Nodes, attributes, tensors and the like in one model. An empty one takes
-/// two bytes in the file and some hundred in memory, hence a limit; large
-/// real models have some hundred thousand.
-const MAX_MESSAGES: usize = 1 << 21;
+/// Messages of any kind for each node that the limits allow.
+const MESSAGES_PER_NODE: usize = 8;
 
 /// Bytes of a name. Real ones have some hundred at most.
 const MAX_NAME_LEN: u64 = 1 << 20;
@@ -24,6 +24,10 @@ const MAX_NAME_LEN: u64 = 1 << 20;
 /// The state of one reading.
 struct Parser<'s> {
     reader: Reader<'s>,
+    limits: Limits,
+    /// What the model may still take: an empty message has two bytes in the
+    /// file and some hundred here.
+    budget: MemoryBudget,
     frames: Frames,
     /// The messages that are open: field name, position in a repeated field.
     path: Vec<(&'static str, Option<usize>)>,
@@ -32,9 +36,11 @@ struct Parser<'s> {
 }
 
 impl<'s> Parser<'s> {
-    fn new(source: &'s Source) -> Self {
+    fn new(source: &'s Source, limits: &Limits) -> Self {
         Self {
             reader: Reader::new(source),
+            limits: *limits,
+            budget: MemoryBudget::new(limits, source.len()),
             frames: Frames::new(source.span()),
             path: Vec::new(),
             current: MessageId::MODEL,
@@ -50,12 +56,14 @@ impl<'s> Parser<'s> {
         read: impl FnOnce(&mut Self, MessageId, Span) -> Result<T>,
     ) -> Result<T> {
         self.part(name, index, field, |parser, body| {
-            if parser.frames.len() >= MAX_MESSAGES {
+            let most = parser.limits.max_nodes.saturating_mul(MESSAGES_PER_NODE);
+            if parser.frames.len() >= most {
                 let message = format!(
-                    "the model has more than {MAX_MESSAGES} nodes, attributes, tensors and the like"
+                    "the model has more than {most} nodes, attributes, tensors and the like"
                 );
                 return Err(Error::new(ErrorKind::Limit, message).at(field.span.start));
             }
+            parser.budget.take_items::<Frame>(1)?;
             let parent = parser.current;
             let id = parser.frames.push(Frame {
                 parent,
@@ -79,11 +87,15 @@ impl<'s> Parser<'s> {
         read: impl FnOnce(&mut Self, Span) -> Result<T>,
     ) -> Result<T> {
         self.path.push((name, index.into()));
-        let result = if self.path.len() > MAX_DEPTH {
-            let message = format!("messages are nested deeper than {MAX_DEPTH}");
+        let depth = self.limits.depth();
+        let result = if self.path.len() > depth {
+            let message = format!("messages are nested deeper than {depth}");
             Err(Error::new(ErrorKind::Limit, message).at(field.span.start))
         } else {
-            bytes(field).and_then(|body| read(self, body))
+            self.budget
+                .take_items::<T>(1)
+                .map_err(Error::from)
+                .and_then(|()| read(self, bytes(field)?))
         };
         let result = result.map_err(|error| error.within(|| self.path_name()));
         self.path.pop();
@@ -110,6 +122,8 @@ impl<'s> Parser<'s> {
             let error = Error::new(ErrorKind::Limit, message).at(start);
             return Err(error.within(|| self.child_name(name)));
         }
+        self.budget.take_items::<String>(1)?;
+        self.budget.take(span.len() as usize)?;
         String::from_utf8(self.reader.bytes(span)?).map_err(|_| {
             let error = Error::new(ErrorKind::Malformed, "not valid UTF-8").at(span.start);
             error.within(|| self.child_name(name))
@@ -128,8 +142,13 @@ impl<'s> Parser<'s> {
     /// One or, packed, any number of integers.
     fn integers(&mut self, field: Field, mut push: impl FnMut(u64)) -> Result<()> {
         match field.value {
-            Value::Varint(value) => push(value),
+            Value::Varint(value) => {
+                self.budget.take_items::<u64>(1)?;
+                push(value);
+            }
             Value::Bytes(span) => {
+                // Each takes a byte at least.
+                self.budget.take_items::<u64>(span.len() as usize)?;
                 let mut at = span.start;
                 while at < span.end {
                     push(self.reader.varint(&mut at, span)?);
@@ -143,8 +162,13 @@ impl<'s> Parser<'s> {
     /// One or, packed, any number of floats.
     fn floats(&mut self, field: Field, mut push: impl FnMut(f32)) -> Result<()> {
         match field.value {
-            Value::Fixed32(bits) => push(f32::from_bits(bits)),
+            Value::Fixed32(bits) => {
+                self.budget.take_items::<f32>(1)?;
+                push(f32::from_bits(bits));
+            }
             Value::Bytes(span) => {
+                self.budget
+                    .take(MemoryBudget::GROWTH * span.len() as usize)?;
                 let mut at = span.start;
                 while at < span.end {
                     push(f32::from_le_bytes(self.reader.fixed(&mut at, span)?));

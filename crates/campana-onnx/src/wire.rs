@@ -10,8 +10,9 @@
 use crate::source::Span;
 use crate::{Error, ErrorKind, Result, Source};
 
-/// Messages and groups may be nested this deep, as in other readers.
-pub(crate) const MAX_DEPTH: usize = 100;
+/// Groups, which no writer of ONNX makes, may be nested this deep, as in other
+/// readers.
+const MAX_DEPTH: usize = 100;
 
 /// Bytes read ahead. Small beside a weight tensor, so that little of its
 /// payload is read when only its header is wanted.

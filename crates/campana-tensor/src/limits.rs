@@ -202,6 +202,14 @@ impl MemoryBudget {
         }
     }
 
+    /// Adds what another file of this length, read with the first, may take.
+    pub fn add_file(&mut self, limits: &Limits, file_len: u64) {
+        self.file_len = self.file_len.saturating_add(file_len);
+        let allowed = limits.memory_for(self.file_len);
+        self.left += allowed - self.allowed;
+        self.allowed = allowed;
+    }
+
     /// Takes bytes from what is left.
     ///
     /// # Errors
@@ -283,6 +291,10 @@ mod tests {
         budget.take(40).unwrap();
         budget.give_back(10);
         assert_eq!(budget.left(), 10);
+        let mut two_files = MemoryBudget::new(&Limits::DEFAULT, 1_000);
+        two_files.take(64_000_000).unwrap();
+        two_files.add_file(&Limits::DEFAULT, 1_000);
+        assert_eq!(two_files.left(), 128_000);
         assert!(budget.take_items::<u64>(usize::MAX).is_err());
     }
 

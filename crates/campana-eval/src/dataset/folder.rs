@@ -1,10 +1,11 @@
 //! Folders of pictures: with a `labels.tsv`, with a folder for each class, or without labels.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{DatasetFormat, DatasetOptions};
 use crate::error::Error;
+use crate::input_file;
 
 const LABELS_FILE: &str = "labels.tsv";
 
@@ -263,7 +264,7 @@ struct Columns {
 
 fn read_labels_tsv(root: &Path, options: &DatasetOptions<'_>) -> Result<ImageFiles, Error> {
     let file = root.join(LABELS_FILE);
-    let text = std::fs::read_to_string(&file).map_err(|source| Error::io(&file, source))?;
+    let text = input_file::read_text(&file, usize::MAX)?;
     let text = text.trim_start_matches('\u{feff}');
     let class_names = ClassNames::new(options.class_names);
     let mut lines = text
@@ -319,6 +320,11 @@ fn read_labels_tsv(root: &Path, options: &DatasetOptions<'_>) -> Result<ImageFil
             .get(columns.path)
             .filter(|path| !path.is_empty())
             .ok_or_else(|| broken("the path of a picture"))?;
+        // A dataset may come from anywhere; it names files within its folder.
+        let is_within = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !Path::new(path).components().all(is_within) {
+            return Err(broken("a path within the folder of labels.tsv"));
+        }
         let label = match (columns.class_index, columns.name) {
             (Some(column), _) => fields
                 .get(column)

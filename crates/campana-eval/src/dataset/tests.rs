@@ -235,6 +235,14 @@ mod folders {
             ),
             ("path\tclass_index\n\n\t4\n", "line 3: expected the path"),
             ("path\tclass_index\n1.png\t10\n", "line 2 has label 10"),
+            (
+                "path\tclass_index\n../1.png\t1\n",
+                "line 2: expected a path within the folder",
+            ),
+            (
+                "path\tclass_index\n/etc/1.png\t1\n",
+                "line 2: expected a path within the folder",
+            ),
             ("path\tclass_index\n", "found none"),
             ("", "found none"),
         ];

@@ -4,15 +4,22 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use campana_tensor::{Limits, MemoryBudget, MemoryExceeded};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::error::Error;
+use crate::input_file;
 
-/// The most pixels that a picture may declare: twice the number at which PIL warns, where it stops.
-pub const MAX_IMAGE_PIXELS: usize = 178_956_970;
+/// The most pixels that a picture may declare unless the process's [`Limits`] say otherwise: twice
+/// the number at which PIL warns, where it stops.
+pub const MAX_IMAGE_PIXELS: usize = Limits::DEFAULT.max_pixels;
+
+/// Bytes a pixel that a progressive JPEG takes beside its colours while it is decoded: the
+/// coefficients of four components, two bytes each.
+const PROGRESSIVE_BYTES: usize = 8;
 
 /// A picture of 8-bit red, green and blue, rows from the top, three bytes a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +56,7 @@ impl RgbImage {
     ///
     /// [`Error::Io`] if the file cannot be read, otherwise as [`RgbImage::decode`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let bytes = input_file::read(path, usize::MAX)?;
         Self::decode(&bytes, &path.display().to_string())
     }
 
@@ -63,11 +70,24 @@ impl RgbImage {
     ///
     /// # Errors
     ///
-    /// [`Error::MalformedImage`], [`Error::UnsupportedImage`] or [`Error::ImageTooLarge`].
+    /// [`Error::MalformedImage`], [`Error::UnsupportedImage`], [`Error::ImageTooLarge`] or
+    /// [`Error::ImageMemory`].
     pub fn decode(bytes: &[u8], name: &str) -> Result<Self, Error> {
+        Self::decode_within(bytes, name, &Limits::global())
+    }
+
+    /// As [`RgbImage::decode`], within these limits rather than the process's.
+    ///
+    /// # Errors
+    ///
+    /// As [`RgbImage::decode`].
+    pub fn decode_within(bytes: &[u8], name: &str, limits: &Limits) -> Result<Self, Error> {
         // The decoders are fuzzed, but a panic of theirs on a damaged picture must not end an
         // evaluation of 50,000.
-        catch_unwind(AssertUnwindSafe(|| decode_by_signature(bytes, name))).unwrap_or_else(|_| {
+        catch_unwind(AssertUnwindSafe(|| {
+            decode_by_signature(bytes, name, limits)
+        }))
+        .unwrap_or_else(|_| {
             Err(malformed(
                 name,
                 "expected a sound picture, found one that its decoder fails on",
@@ -94,14 +114,14 @@ impl RgbImage {
     }
 }
 
-fn decode_by_signature(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
+fn decode_by_signature(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Error> {
     match bytes {
         [] => Err(malformed(
             name,
             "expected a JPEG or PNG, found an empty file",
         )),
-        [0xff, 0xd8, ..] => decode_jpeg(bytes, name),
-        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, name),
+        [0xff, 0xd8, ..] => decode_jpeg(bytes, name, limits),
+        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, name, limits),
         _ => Err(Error::UnsupportedImage {
             image: name.to_owned(),
             problem: format!(
@@ -112,7 +132,7 @@ fn decode_by_signature(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
     }
 }
 
-fn decode_jpeg(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
+fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Error> {
     // Strict, as PIL is: a truncated picture is no picture.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -131,7 +151,12 @@ fn decode_jpeg(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
     let (width, height) = decoder
         .dimensions()
         .ok_or_else(|| malformed(name, "expected a size in the JPEG's header, found none"))?;
-    check_size(width, height, name)?;
+    check_size(width, height, name, limits)?;
+    let is_progressive = decoder.info().is_some_and(|info| info.sof.is_progressive());
+    let per_pixel = 3 + if is_progressive { PROGRESSIVE_BYTES } else { 0 };
+    MemoryBudget::new(limits, bytes.len() as u64)
+        .take(width.saturating_mul(height).saturating_mul(per_pixel))
+        .map_err(|exceeded| too_much_memory(name, exceeded))?;
     let pixels = decoder.decode().map_err(explain)?;
     if pixels.len() != width * height * 3 {
         return Err(malformed(
@@ -145,7 +170,7 @@ fn decode_jpeg(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
     Ok(RgbImage::new(width, height, pixels))
 }
 
-fn decode_png(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
+fn decode_png(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Error> {
     let explain = |error: png::DecodingError| match error {
         png::DecodingError::LimitsExceeded => Error::UnsupportedImage {
             image: name.to_owned(),
@@ -153,17 +178,26 @@ fn decode_png(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
         },
         other => malformed(name, &format!("expected a sound PNG, found: {other}")),
     };
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    let mut budget = MemoryBudget::new(limits, bytes.len() as u64);
+    let own = png::Limits {
+        bytes: budget.left().min(png::Limits::default().bytes),
+    };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), own);
     decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
     let mut reader = decoder.read_info().map_err(explain)?;
     let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    check_size(width, height, name)?;
+    check_size(width, height, name, limits)?;
     let len_bytes = reader.output_buffer_size().ok_or_else(|| {
         malformed(
             name,
             "expected a PNG that fits in memory, found a larger one",
         )
     })?;
+    // What is decoded, and its colours.
+    let pixels_len = width.saturating_mul(height).saturating_mul(3);
+    budget
+        .take(len_bytes.saturating_add(pixels_len))
+        .map_err(|exceeded| too_much_memory(name, exceeded))?;
     let mut decoded = vec![0; len_bytes];
     reader.next_frame(&mut decoded).map_err(explain)?;
     let (color_type, _) = reader.output_color_type();
@@ -183,22 +217,29 @@ fn decode_png(bytes: &[u8], name: &str) -> Result<RgbImage, Error> {
     Ok(RgbImage::new(width, height, pixels))
 }
 
-fn check_size(width: usize, height: usize, name: &str) -> Result<(), Error> {
+fn check_size(width: usize, height: usize, name: &str, limits: &Limits) -> Result<(), Error> {
     if width == 0 || height == 0 {
         return Err(malformed(
             name,
             &format!("expected at least one pixel, found {width} x {height}"),
         ));
     }
-    if width.saturating_mul(height) > MAX_IMAGE_PIXELS {
+    if width.saturating_mul(height) > limits.max_pixels {
         return Err(Error::ImageTooLarge {
             image: name.to_owned(),
             width,
             height,
-            max_pixels: MAX_IMAGE_PIXELS,
+            max_pixels: limits.max_pixels,
         });
     }
     Ok(())
+}
+
+fn too_much_memory(name: &str, exceeded: MemoryExceeded) -> Error {
+    Error::ImageMemory {
+        image: name.to_owned(),
+        exceeded,
+    }
 }
 
 fn malformed(name: &str, problem: &str) -> Error {

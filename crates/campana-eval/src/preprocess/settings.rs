@@ -1,5 +1,7 @@
 //! What a model expects of its input.
 
+use campana_tensor::Limits;
+
 use super::resize::{Interpolation, Region};
 use crate::error::Error;
 
@@ -85,7 +87,8 @@ impl Preprocessing {
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] if a size is zero or above 65,535, a deviation is not above zero, a mean
+    /// [`Error::Argument`] if a size is zero, above 65,535 or of more pixels than the limits of the
+    /// process allow, a deviation is not above zero, a mean
     /// is not finite, `crop` differs from `size`, or `resize_short` is below the shorter side of
     /// `size`.
     pub fn check(&self) -> Result<(), Error> {
@@ -93,6 +96,17 @@ impl Preprocessing {
         let side = 1..=usize::from(u16::MAX);
         if !side.contains(&height) || !side.contains(&width) {
             return Err(argument("size", "two sides of 1 to 65535", self.size));
+        }
+        let limits = Limits::global();
+        let max_pixels = limits
+            .max_pixels
+            .min(limits.max_memory / (3 * size_of::<f32>()));
+        if height * width > max_pixels {
+            return Err(argument(
+                "size",
+                &format!("at most {max_pixels} pixels"),
+                self.size,
+            ));
         }
         if self.mean.iter().any(|mean| !mean.is_finite()) {
             return Err(argument("mean", "three finite numbers", self.mean));

@@ -13,9 +13,6 @@ use super::{Error, ErrorKind, Result, onnx};
 /// Payloads below this many bytes stay among the text.
 const MIN_PAYLOAD: u64 = 16;
 
-/// Bytes of the largest container that is looked into.
-const MAX_CONTAINER_LEN: u64 = 1 << 32;
-
 /// Kinds of values, by what reads them: those of one kind are alike.
 const OTHER: usize = 0;
 const NORMALIZATION: usize = 1;
@@ -86,9 +83,19 @@ pub fn is_container(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// Where the container is damaged, of a later version, or too large.
+/// Where the container is damaged, of a later version, or exceeds the limits
+/// of the process.
 pub fn unpack(container: &[u8]) -> Result<Vec<u8>> {
-    campana_container::unpack(container, &Limits::default()).map_err(|error| {
+    unpack_within(container, &Limits::global())
+}
+
+/// As [`unpack`], within these limits rather than the process's.
+///
+/// # Errors
+///
+/// As [`unpack`].
+pub fn unpack_within(container: &[u8], limits: &Limits) -> Result<Vec<u8>> {
+    campana_container::unpack(container, limits).map_err(|error| {
         use campana_container::ErrorKind as Container;
         let kind = match error.kind() {
             Container::Unsupported => ErrorKind::Unsupported,
@@ -108,14 +115,15 @@ pub fn unpack(container: &[u8]) -> Result<Vec<u8>> {
 pub fn open(path: impl AsRef<Path>) -> Result<Model> {
     let source = Source::open(path.as_ref())?;
     let mut magic = [0; MAGIC.len()];
-    if source.len() < magic.len() as u64 || source.len() > MAX_CONTAINER_LEN {
+    let limits = Limits::global();
+    if source.len() < magic.len() as u64 || source.len() > limits.max_memory as u64 {
         return Ok(Model::open(path)?);
     }
     source.read_at(0, &mut magic)?;
     if !is_container(&magic) {
         return Ok(Model::open(path)?);
     }
-    let file = unpack(&source.read(source.span())?)?;
+    let file = unpack_within(&source.read(source.span())?, &limits)?;
     Ok(Model::parse(Source::from_bytes(file))?)
 }
 

@@ -57,7 +57,10 @@ impl Parser<'_> {
                 }
                 attribute::FLOATS => self.floats(field, |value| read.floats.push(value))?,
                 attribute::INTS => self.integers(field, |value| read.ints.push(value as i64))?,
-                attribute::STRINGS => read.strings.push(bytes(field)?),
+                attribute::STRINGS => {
+                    self.budget.take_items::<Span>(1)?;
+                    read.strings.push(bytes(field)?);
+                }
                 attribute::TENSORS => {
                     let index = read.tensors.len();
                     let tensor = self.message("tensors", index, field, Self::tensor)?;

@@ -1,5 +1,7 @@
 //! The model as a whole, its functions and its training information.
 
+use campana_tensor::Limits;
+
 use super::{Parser, integer, once};
 use crate::external::ExternalFiles;
 use crate::message::MessageId;
@@ -9,11 +11,11 @@ use crate::source::Span;
 use crate::{Error, ErrorKind, Model, Result, Source, sniff};
 
 /// Reads a model, and where that fails says what the file seems to be.
-pub(crate) fn model(source: Source) -> Result<Model> {
+pub(crate) fn model(source: Source, limits: &Limits) -> Result<Model> {
     let mut root = Root::default();
-    let mut parser = Parser::new(&source);
+    let mut parser = Parser::new(&source, limits);
     let result = parser.root(&mut root);
-    let frames = parser.frames;
+    let (frames, budget) = (parser.frames, parser.budget);
     let not_onnx = |found: &str| {
         let message = format!("not an ONNX file: {found}");
         Error::new(ErrorKind::NotOnnx, message)
@@ -32,6 +34,8 @@ pub(crate) fn model(source: Source) -> Result<Model> {
                 training_info: root.training_info,
                 metadata: root.metadata,
                 frames,
+                limits: *limits,
+                budget,
                 source,
                 external: ExternalFiles::none(),
             });

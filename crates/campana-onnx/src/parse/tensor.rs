@@ -13,6 +13,9 @@ use crate::{Error, ErrorKind, Result};
 /// that a system accepts.
 const MAX_EXTERNAL_VALUE_LEN: u64 = 1 << 16;
 
+/// Axes of a tensor at most; runtimes stop long before.
+const MAX_RANK: usize = 64;
+
 impl Parser<'_> {
     pub(super) fn tensor(&mut self, message: MessageId, body: Span) -> Result<TensorProto> {
         let mut name = String::new();
@@ -54,13 +57,34 @@ impl Parser<'_> {
             (_, Some(number)) => DataLocation::Typed(number),
             (None, None) => DataLocation::Absent,
         };
-        Ok(TensorProto {
+        let tensor = TensorProto {
             name,
             dims,
             element_type: ElementType::from_onnx(data_type),
             data,
             message,
-        })
+        };
+        self.check_shape(&tensor)
+            .map_err(|error| error.at(body.start))?;
+        Ok(tensor)
+    }
+
+    /// Refuses shapes that no tensor has, whether or not its elements will be
+    /// asked for.
+    fn check_shape(&self, tensor: &TensorProto) -> Result<()> {
+        if tensor.dims.len() > MAX_RANK {
+            let found = format!("{} axes, expected at most {MAX_RANK}", tensor.dims.len());
+            return Err(tensor.malformed(found));
+        }
+        let (count, most) = (tensor.count()?, self.limits.max_elements);
+        if count > most {
+            let message = format!(
+                "tensor {:?} of shape {:?} has more than {most} elements",
+                tensor.name, tensor.dims
+            );
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        Ok(())
     }
 
     fn external(&mut self, name: &str, entries: Vec<(String, Span)>) -> Result<ExternalData> {

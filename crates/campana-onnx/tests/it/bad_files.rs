@@ -1,6 +1,8 @@
 //! Each kind of error that reading a file can end in.
 
-use campana_onnx::{Content, Error, ErrorKind, Model, NewAttribute, NewNode, schema};
+use campana_onnx::{
+    Content, Error, ErrorKind, Limits, Model, NewAttribute, NewNode, Source, schema,
+};
 
 use crate::common::{floats, initializer, model_bytes, node, parse};
 
@@ -216,6 +218,50 @@ fn limit_error_for_millions_of_empty_messages() {
     let nodes = [schema::graph::NODE as u8 * 8 + 2, 0].repeat(1 << 22);
     let error = error(model_bytes(Content::bytes(nodes)));
     assert_eq!(error.kind(), ErrorKind::Limit);
+}
+
+#[test]
+fn limit_error_for_messages_that_take_more_memory_than_their_file_may() {
+    let nodes = [schema::graph::NODE as u8 * 8 + 2, 0].repeat(1000);
+    let bytes = model_bytes(Content::bytes(nodes));
+    let read = |memory| {
+        let source = Source::from_bytes(bytes.clone());
+        Model::parse_within(source, &Limits::with_max_memory(memory))
+    };
+    let error = read(100_000).expect_err("too much");
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.message().contains("bytes of memory"), "{error}");
+    assert!(read(10_000_000).is_ok());
+}
+
+/// The error of an initializer of this shape.
+fn shape_error(dims: &[i64]) -> Error {
+    let dims = dims.iter().fold(
+        Content::default().string(schema::tensor::NAME, "w"),
+        |content, &dim| content.int(schema::tensor::DIMS, dim),
+    );
+    graph_error(schema::graph::INITIALIZER, dims)
+}
+
+#[test]
+fn malformed_error_for_shapes_that_no_tensor_has() {
+    for (dims, words) in [
+        (&[1 << 40, 1 << 40][..], "more elements than can be counted"),
+        (&[2, -1], "an extent of -1"),
+        (&[1; 65], "65 axes"),
+    ] {
+        let error = shape_error(dims);
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+        assert!(error.message().contains(words), "{error}");
+        assert!(error.message().contains("\"w\""), "{error}");
+    }
+}
+
+#[test]
+fn limit_error_for_a_tensor_of_more_elements_than_allowed() {
+    let error = shape_error(&[1 << 31, 4]);
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.message().contains("4294967296 elements"), "{error}");
 }
 
 #[test]

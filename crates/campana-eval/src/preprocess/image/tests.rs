@@ -129,6 +129,26 @@ fn a_truncated_picture_is_malformed() {
 }
 
 #[test]
+fn a_picture_may_take_the_memory_and_pixels_of_the_limits_alone() {
+    for name in ["grey.png", "baseline_420.jpg", "progressive_420.jpg"] {
+        let bytes = golden_bytes(name);
+        let error = RgbImage::decode_within(&bytes, name, &Limits::with_max_memory(4_000));
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+        assert!(
+            error.to_string().contains("4000 bytes of memory"),
+            "{error}"
+        );
+        let limits = Limits {
+            max_pixels: 100,
+            ..Limits::DEFAULT
+        };
+        let error = RgbImage::decode_within(&bytes, name, &limits).unwrap_err();
+        assert!(error.to_string().contains("at most 100 pixels"), "{error}");
+    }
+}
+
+#[test]
 fn a_picture_that_claims_to_be_enormous_is_refused() {
     let mut bytes = golden_bytes("grey.png");
     // Width and height of IHDR, and its checksum.

@@ -5,23 +5,29 @@ use std::collections::{BTreeMap, HashMap};
 
 use campana_onnx as onnx;
 use campana_onnx::{AttributeValue, Model, ValueType};
-use campana_tensor::Tensor;
+use campana_tensor::{MemoryBudget, Tensor, TensorData};
 
 use super::{constant, order};
 use crate::format::{Error, ErrorKind, Result};
 use crate::graph::{Attribute, Dim, Graph, Node, Value};
 
-/// Nodes in one graph after functions were replaced: functions that call
-/// others can multiply without end. Large real models have ten thousand.
-const MAX_NODES: usize = 1 << 18;
+/// Bytes of memory that a string takes beside its characters: its place in a
+/// list or map that may be half empty.
+pub(super) const STRING_LEN: usize = 64;
+
+/// The same for an attribute.
+const ATTRIBUTE_LEN: usize = 2 * size_of::<Attribute>() + STRING_LEN;
 
 /// What converting any part of a model needs to know.
 pub(super) struct Converter<'m> {
     pub(super) model: &'m Model,
     pub(super) opsets: BTreeMap<String, i64>,
     pub(super) functions: HashMap<(&'m str, &'m str, &'m str), &'m onnx::Function>,
-    /// Nodes so far, and calls so far: both number things.
+    /// What the graph may still take.
+    pub(super) budget: MemoryBudget,
+    /// Nodes and calls so far.
     node_count: usize,
+    /// Calls so far, which number them.
     pub(super) call_count: usize,
 }
 
@@ -85,6 +91,7 @@ impl<'m> Converter<'m> {
             model,
             opsets,
             functions,
+            budget: model.memory_budget(),
             node_count: 0,
             call_count: 0,
         })
@@ -114,9 +121,11 @@ impl<'m> Converter<'m> {
             return Err(Error::unsupported(message));
         }
         let mut parts = Parts::default();
+        let opsets_len = self.opsets.keys().map(|domain| STRING_LEN + domain.len());
+        self.charge(opsets_len.sum())?;
         for tensor in &graph.initializers {
-            let name = scope.name(&tensor.name);
-            let read = self.model.read_tensor(tensor)?;
+            let name = self.named(scope, &tensor.name)?;
+            let read = self.tensor(tensor)?;
             insert_constant(&mut parts.constants, name, read)?;
         }
         for node in &graph.nodes {
@@ -148,6 +157,14 @@ impl<'m> Converter<'m> {
         scope: &Scope,
         parts: &mut Parts,
     ) -> Result<()> {
+        // Calls count as nodes: functions without any of their own could call
+        // each other without end.
+        self.node_count += 1;
+        let most = self.model.limits().max_nodes;
+        if self.node_count > most {
+            let message = format!("the model has more than {most} nodes and calls of functions");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
         let domain = canonical_domain(&node.domain);
         let called = (domain, &*node.op_type, &*node.overload);
         if let Some(&function) = self.functions.get(&called) {
@@ -161,23 +178,52 @@ impl<'m> Converter<'m> {
             };
             let tensor = constant::tensor(attributes)
                 .map_err(|found| Error::unsupported(format!("{}: {found}", describe(node))))?;
-            return insert_constant(&mut parts.constants, scope.name(output), tensor);
+            let name = self.named(scope, output)?;
+            return insert_constant(&mut parts.constants, name, tensor);
         }
-        self.node_count += 1;
-        if self.node_count > MAX_NODES {
-            let message = format!("the model has more than {MAX_NODES} nodes");
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
-        let names = |names: &[String]| names.iter().map(|name| scope.name(name)).collect();
+        let own = node.name.len() + node.op_type.len() + domain.len();
+        self.charge(MemoryBudget::GROWTH * size_of::<Node>() + own)?;
+        let mut names = |names: &[String]| -> Result<Vec<String>> {
+            names.iter().map(|name| self.named(scope, name)).collect()
+        };
+        let (inputs, outputs) = (names(&node.inputs)?, names(&node.outputs)?);
         parts.nodes.push(Node {
             name: node.name.clone(),
             op_type: node.op_type.clone(),
             domain: domain.to_owned(),
-            inputs: names(&node.inputs),
-            outputs: names(&node.outputs),
+            inputs,
+            outputs,
             attributes,
         });
         Ok(())
+    }
+
+    /// Takes memory for a part of the graph.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<()> {
+        self.budget
+            .take(bytes)
+            .map_err(|exceeded| Error::new(ErrorKind::Limit, format!("the model: {exceeded}")))
+    }
+
+    /// What a name stands for, paid for.
+    pub(super) fn named(&mut self, scope: &Scope, name: &str) -> Result<String> {
+        let name = scope.names.get(name).map_or(name, |renamed| renamed);
+        self.charge(STRING_LEN + name.len())?;
+        Ok(name.to_owned())
+    }
+
+    /// The elements of a tensor, paid for.
+    fn tensor(&mut self, tensor: &onnx::TensorProto) -> Result<Tensor> {
+        let count = tensor.count()?;
+        let len = tensor.element_type.len_bytes(count);
+        self.charge(len.unwrap_or_else(|| count.saturating_mul(STRING_LEN)))?;
+        Ok(self.model.read_tensor(tensor)?)
+    }
+
+    /// The bytes of strings, paid for.
+    fn string(&mut self, span: onnx::Span) -> Result<Vec<u8>> {
+        self.charge(STRING_LEN + span.len() as usize)?;
+        Ok(self.model.source().read(span)?)
     }
 
     pub(super) fn attributes(
@@ -187,6 +233,7 @@ impl<'m> Converter<'m> {
     ) -> Result<BTreeMap<String, Attribute>> {
         let mut attributes = BTreeMap::new();
         for attribute in &node.attributes {
+            self.charge(ATTRIBUTE_LEN + attribute.name.len())?;
             // A reference to what the call leaves out is left out too.
             let Some(value) = self.attribute(&attribute.value, scope)? else {
                 continue;
@@ -205,25 +252,73 @@ impl<'m> Converter<'m> {
         value: &AttributeValue,
         scope: &Scope,
     ) -> Result<Option<Attribute>> {
-        let source = self.model.source();
         Ok(Some(match value {
             AttributeValue::Float(value) => Attribute::Float(*value),
             AttributeValue::Int(value) => Attribute::Int(*value),
-            AttributeValue::String(span) => Attribute::String(source.read(*span)?),
-            AttributeValue::Tensor(tensor) => Attribute::Tensor(self.model.read_tensor(tensor)?),
+            AttributeValue::String(span) => Attribute::String(self.string(*span)?),
+            AttributeValue::Tensor(tensor) => Attribute::Tensor(self.tensor(tensor)?),
             AttributeValue::Graph(graph) => {
                 Attribute::Graph(Box::new(self.any_graph(graph, scope)?.0))
             }
-            AttributeValue::Floats(values) => Attribute::Floats(values.clone()),
-            AttributeValue::Ints(values) => Attribute::Ints(values.clone()),
-            AttributeValue::Strings(spans) => {
-                let strings = spans.iter().map(|&span| source.read(span));
-                Attribute::Strings(strings.collect::<Result<_, _>>()?)
+            AttributeValue::Floats(values) => {
+                self.charge(size_of_val(&**values))?;
+                Attribute::Floats(values.clone())
             }
-            AttributeValue::Reference(name) => return Ok(scope.attributes.get(name).cloned()),
+            AttributeValue::Ints(values) => {
+                self.charge(size_of_val(&**values))?;
+                Attribute::Ints(values.clone())
+            }
+            AttributeValue::Strings(spans) => {
+                let strings = spans.iter().map(|&span| self.string(span));
+                Attribute::Strings(strings.collect::<Result<_>>()?)
+            }
+            AttributeValue::Reference(name) => {
+                let Some(value) = scope.attributes.get(name) else {
+                    return Ok(None);
+                };
+                self.charge(attribute_len(value))?;
+                value.clone()
+            }
             _ => Attribute::Other,
         }))
     }
+}
+
+/// Bytes of memory that an attribute takes.
+fn attribute_len(value: &Attribute) -> usize {
+    match value {
+        Attribute::Tensor(tensor) => tensor_len(tensor),
+        Attribute::String(bytes) => bytes.len(),
+        Attribute::Strings(strings) => strings.iter().map(|s| STRING_LEN + s.len()).sum(),
+        Attribute::Floats(values) => size_of_val(&**values),
+        Attribute::Ints(values) => size_of_val(&**values),
+        Attribute::Graph(graph) => graph_len(graph),
+        _ => 0,
+    }
+}
+
+fn tensor_len(tensor: &Tensor) -> usize {
+    match tensor.data() {
+        TensorData::String(strings) => strings.iter().map(|s| STRING_LEN + s.len()).sum(),
+        data => data.element_type().len_bytes(data.len()).unwrap_or(0),
+    }
+}
+
+fn graph_len(graph: &Graph) -> usize {
+    let names = |names: &[String]| names.iter().map(|name| STRING_LEN + name.len()).sum();
+    let node = |node: &Node| {
+        let names: [usize; 2] = [names(&node.inputs), names(&node.outputs)];
+        let attributes = node.attributes.iter();
+        let attributes: usize = attributes
+            .map(|(name, value)| ATTRIBUTE_LEN + name.len() + attribute_len(value))
+            .sum();
+        size_of::<Node>() + names[0] + names[1] + attributes
+    };
+    let constants = graph.constants.iter();
+    let constants: usize = constants
+        .map(|(name, tensor)| STRING_LEN + name.len() + tensor_len(tensor))
+        .sum();
+    graph.nodes.iter().map(node).sum::<usize>() + constants
 }
 
 pub(super) fn insert_constant(

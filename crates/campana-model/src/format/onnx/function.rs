@@ -2,7 +2,7 @@
 
 use campana_onnx as onnx;
 
-use super::convert::{Converter, Parts, Scope, canonical_domain, describe};
+use super::convert::{Converter, Parts, STRING_LEN, Scope, canonical_domain, describe};
 use crate::format::{Error, ErrorKind, Result};
 
 /// Functions may call functions this deep; a function that calls itself, which
@@ -85,16 +85,20 @@ impl Converter<'_> {
         // out are made all the same.
         for (position, input) in function.inputs.iter().enumerate() {
             let given = node.inputs.get(position);
-            let name = given.map_or_else(String::new, |name| caller.name(name));
+            let name = given.map_or(Ok(String::new()), |name| self.named(caller, name))?;
+            self.charge(input.len())?;
             scope.names.insert(input.clone(), name);
         }
         for (output, given) in function.outputs.iter().zip(&node.outputs) {
             if !given.is_empty() {
-                scope.names.insert(output.clone(), caller.name(given));
+                let name = self.named(caller, given)?;
+                self.charge(output.len())?;
+                scope.names.insert(output.clone(), name);
             }
         }
         for made in function.nodes.iter().flat_map(|inner| &inner.outputs) {
             if !made.is_empty() && !scope.names.contains_key(made) {
+                self.charge(2 * STRING_LEN + prefix.len() + 2 * made.len())?;
                 scope.names.insert(made.clone(), format!("{prefix}{made}"));
             }
         }

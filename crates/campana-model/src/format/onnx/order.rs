@@ -120,8 +120,17 @@ fn describe(node: &Node) -> String {
 
 /// A node as an error shows it; many files do not name their nodes.
 pub(super) fn node_name(name: &str, op_type: &str, outputs: &[String]) -> String {
+    let op_type = shown(op_type);
     match (name, outputs.first()) {
-        ("", Some(output)) => format!("node {op_type} that makes {output:?}"),
-        (name, _) => format!("node {name:?} ({op_type})"),
+        ("", Some(output)) => format!("node {op_type} that makes {:?}", shown(output)),
+        (name, _) => format!("node {:?} ({op_type})", shown(name)),
     }
+}
+
+/// The first bytes of a name: a file may have names of a megabyte, and many
+/// nodes to describe.
+fn shown(name: &str) -> &str {
+    const MAX_LEN: usize = 200;
+    let end = (0..=MAX_LEN.min(name.len())).rfind(|&end| name.is_char_boundary(end));
+    &name[..end.unwrap_or(0)]
 }
