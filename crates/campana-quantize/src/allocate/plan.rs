@@ -1,5 +1,6 @@
 //! What each tensor becomes, as a file that people read and edit.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use campana_tensor::Granularity;
@@ -98,8 +99,9 @@ impl Plan {
             .into_iter()
             .map(PlannedTensor::from_entry)
             .collect::<Result<_, _>>()?;
-        for (i, tensor) in tensors.iter().enumerate() {
-            if tensors[..i].iter().any(|before| before.name == tensor.name) {
+        let mut names = HashSet::with_capacity(tensors.len());
+        for tensor in &tensors {
+            if !names.insert(&tensor.name) {
                 return Err(invalid(format!(
                     "the plan names tensor '{}' twice",
                     tensor.name
