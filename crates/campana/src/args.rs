@@ -35,6 +35,10 @@ pub(crate) struct Global {
     /// Print one JSON object on stdout and nothing else there
     #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
+    /// Memory that reading one file may take, for example 8GB [default: 64 times the file and
+    /// 64MB, at most 4GiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size, display_order = 102)]
+    pub(crate) max_memory: Option<u64>,
 }
 
 impl Global {

@@ -11,6 +11,7 @@ mod progress;
 
 use std::process::ExitCode;
 
+use campana_tensor::Limits;
 use clap::Parser;
 
 use args::{Args, Command};
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::install()?;
+    if let Some(bytes) = args.global.max_memory {
+        Limits::with_max_memory(usize::try_from(bytes).unwrap_or(usize::MAX)).set_global();
+    }
     let threads = args.global.threads.map_or(0, std::num::NonZero::get);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
