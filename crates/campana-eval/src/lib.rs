@@ -34,7 +34,10 @@ mod dataset;
 mod error;
 mod evaluate;
 mod input_file;
+<<<<<<< HEAD
 mod input_scale;
+=======
+>>>>>>> wip-formats
 mod metric;
 mod network;
 mod preprocess;
