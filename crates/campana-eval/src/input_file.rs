@@ -16,7 +16,6 @@ use crate::Error;
 /// [`Error::Io`] where it cannot be read, is no regular file (a pipe would wait
 /// for its writer, a device may have no end) or is longer.
 pub(crate) fn read(path: &Path, max_len: usize) -> Result<Vec<u8>, Error> {
-<<<<<<< HEAD
     read_at_most(path, max_len).map_err(|source| Error::io(path, source))
 }
 
@@ -33,27 +32,6 @@ fn read_at_most(path: &Path, max_len: usize) -> io::Result<Vec<u8>> {
     // One that grows meanwhile is cut off.
     file.take(max_len).read_to_end(&mut bytes)?;
     Ok(bytes)
-=======
-    let max_len = max_len.min(Limits::global().max_memory) as u64;
-    let read = || -> io::Result<Vec<u8>> {
-        // Opening a pipe would wait for its writer, hence the order.
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        if metadata.len() > max_len {
-            return Err(io::Error::other(format!(
-                "it has {} bytes, more than the limit of {max_len}",
-                metadata.len()
-            )));
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        // One that grows meanwhile is cut off.
-        File::open(path)?.take(max_len).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|source| Error::io(path, source))
->>>>>>> wip-formats
 }
 
 /// As [`read`], for a text in UTF-8.
@@ -68,7 +46,6 @@ pub(crate) fn read_text(path: &Path, max_len: usize) -> Result<String, Error> {
     })
 }
 
-<<<<<<< HEAD
 /// Opens a regular file. A pipe would wait for its writer and a device may
 /// have no end: they are refused, before they are opened.
 ///
@@ -91,8 +68,6 @@ pub fn read_input(path: &Path) -> io::Result<Vec<u8>> {
     read_at_most(path, usize::MAX)
 }
 
-=======
->>>>>>> wip-formats
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,10 +34,7 @@ mod dataset;
 mod error;
 mod evaluate;
 mod input_file;
-<<<<<<< HEAD
 mod input_scale;
-=======
->>>>>>> wip-formats
 mod metric;
 mod network;
 mod preprocess;
