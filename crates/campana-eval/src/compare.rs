@@ -602,7 +602,7 @@ pub(crate) mod tests {
         let hash = |values: &[f32]| {
             let mut hash = Fingerprint::default();
             hash.tensor(&TensorData::F32(values.to_vec()));
-            hash.0
+            hash.value()
         };
         assert_ne!(hash(&[1.0, 2.0]), hash(&[2.0, 1.0]));
         assert_ne!(hash(&[0.0]), hash(&[0.0, 0.0]));

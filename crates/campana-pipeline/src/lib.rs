@@ -45,7 +45,7 @@ pub use bound::{Bound, SYNTHETIC_IMAGES};
 pub use campana_quantize::causes;
 pub use command_files::CommandFiles;
 pub use container::{PackReport, pack_file, unpack_file};
-pub use correction::{SampleChoice, sample_images};
+pub use correction::{SampleChoice, check_images, sample_images};
 pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{

@@ -16,7 +16,7 @@ use campana_quantize::{
 
 use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
-use crate::correction::{JobSamples, SampleChoice, correct_model};
+use crate::correction::{JobSamples, SampleChoice, check_images, correct_model};
 use crate::data_files::{DataFiles, OldData, check_place};
 use crate::error::Context;
 use crate::journal::LayerJournal;
@@ -24,7 +24,7 @@ use crate::monitor::check;
 use crate::output_file::{OutputFile, Overwrite, finish_all};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
-use crate::{Bound, Error, ErrorKind, Monitor, tensor_file};
+use crate::{Bound, Error, ErrorKind, Monitor, sidecar, tensor_file};
 
 /// A model to be made smaller.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,8 @@ pub fn quantize_file(
     }
     check_output_name(job)?;
     let finished = job.resume.map(LayerJournal::read).transpose()?;
-    // Refuse what cannot be written before working for it.
+    // Refuse what cannot be read or written before working for it.
+    check_data(job)?;
     let mut outputs = Outputs::create(job, monitor)?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     if has_data_beside(&model) {
@@ -280,14 +281,7 @@ impl<'a> QuantizedResult<'a> {
 
 /// Everything that a job reads and writes.
 fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
-    let calibration = match job.samples {
-        Some(SampleChoice::Images { data, .. }) => Some(data),
-        _ => None,
-    };
-    let labelled = match job.bound {
-        Some(Bound::Drop { data, .. }) => data,
-        _ => None,
-    };
+    let (calibration, labelled) = images(job);
     CommandFiles::new()
         .model("the input", job.input)
         .images("the calibration data", calibration)
@@ -297,6 +291,29 @@ fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
         .output("the report", job.page)
         .output("the plan", job.save_plan)
         .output("the journal", job.resume)
+}
+
+/// Refuses images that cannot be read or prepared.
+fn check_data(job: &QuantizeJob<'_>) -> Result<(), Error> {
+    let (calibration, labelled) = images(job);
+    for data in [calibration, labelled].into_iter().flatten() {
+        check_images(data)?;
+        sidecar(job.input)?;
+    }
+    Ok(())
+}
+
+/// The images that a job calibrates on, and those that it measures a drop on.
+fn images<'a>(job: &QuantizeJob<'a>) -> (Option<&'a Path>, Option<&'a Path>) {
+    let calibration = match job.samples {
+        Some(SampleChoice::Images { data, .. }) => Some(data),
+        _ => None,
+    };
+    let labelled = match job.bound {
+        Some(Bound::Drop { data, .. }) => data,
+        _ => None,
+    };
+    (calibration, labelled)
 }
 
 /// Refuses an output whose name promises another form than the target's.
