@@ -8,7 +8,7 @@ use campana_ir::graph::{Dim, Graph};
 use campana_runtime::{Input, NodeTime, Peak, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
-use crate::{Error, Preprocessing};
+use crate::{Error, Preprocessing, open_input};
 
 /// A model with one image input and one output of class scores.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ impl Network {
     /// Where the file cannot be read, an operator is not supported, or the
     /// model does not have exactly one input.
     pub fn open(path: &Path, threads: usize) -> Result<Self, Error> {
+        open_input(path).map_err(|source| Error::io(path, source))?;
         let name = path.display().to_string();
         let graph =
             format::load(path).map_err(|error| Error::model(&name, "cannot be read", error))?;

@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_calibrate::{Corrected, FinishedLayers, InputScale, Rounding, Samples, correct};
-use campana_eval::{BatchOptions, Dataset, Selection, Sidecar, input_scale};
+use campana_eval::{BatchOptions, Dataset, Selection, Sidecar, input_scale, open_input};
 use campana_onnx::Model;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
@@ -130,6 +130,20 @@ pub(crate) fn correct_model(
         }
         Err(error) => Err(error).context(|| format!("cannot correct '{}'", job.input.display())),
     }
+}
+
+/// Refuses, before long work, images that cannot be read after it: what is
+/// neither a folder nor a regular file.
+///
+/// # Errors
+///
+/// Where that is so.
+pub fn check_images(data: &Path) -> Result<(), Error> {
+    let context = || format!("cannot read '{}'", data.display());
+    if !std::fs::metadata(data).context(context)?.is_dir() {
+        open_input(data).context(context)?;
+    }
+    Ok(())
 }
 
 /// The user's images as the model takes them: at most `count`, evenly spread;

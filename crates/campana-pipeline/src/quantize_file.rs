@@ -19,7 +19,7 @@ use campana_report::{QuantizeReport, quantize_page};
 
 use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
-use crate::correction::{JobSamples, correct_model};
+use crate::correction::{JobSamples, check_images, correct_model};
 use crate::data_files::{DataFiles, OldData, check_place};
 use crate::error::Context;
 use crate::job::{Bound, QuantizeJob, SampleChoice};
@@ -29,7 +29,8 @@ use crate::output_file::{OutputFile, finish_all};
 use crate::output_len::{output_len, packed};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
-use crate::{Error, ErrorKind, Monitor, tensor_file};
+use crate::sample_arrays::is_arrays;
+use crate::{Error, ErrorKind, Monitor, sidecar, tensor_file};
 
 /// Reads, quantizes, corrects and writes one model.
 ///
@@ -68,7 +69,8 @@ pub fn quantize_file(
     }
     check_output_name(job)?;
     let finished = job.resume.map(LayerJournal::read).transpose()?;
-    // Refuse what cannot be written before working for it.
+    // Refuse what cannot be read or written before working for it.
+    check_data(job)?;
     let mut outputs = Outputs::create(job, monitor)?;
     let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
     if has_data_beside(&model) {
@@ -248,14 +250,7 @@ impl<'a> QuantizedResult<'a> {
 
 /// Everything that a job reads and writes.
 fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
-    let calibration = match job.samples.or(job.range_samples) {
-        Some(SampleChoice::Images { data, .. }) => Some(data),
-        _ => None,
-    };
-    let labelled = match job.bound {
-        Some(Bound::Drop { data, .. }) => data,
-        _ => None,
-    };
+    let (calibration, labelled) = images(job);
     CommandFiles::new()
         .model("the input", job.input)
         .images("the calibration data", calibration)
@@ -265,6 +260,31 @@ fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
         .output("the report", job.page)
         .output("the plan", job.save_plan)
         .output("the journal", job.resume)
+}
+
+/// Refuses images that cannot be read or prepared.
+fn check_data(job: &QuantizeJob<'_>) -> Result<(), Error> {
+    let (calibration, labelled) = images(job);
+    for data in [calibration, labelled].into_iter().flatten() {
+        check_images(data)?;
+        if !is_arrays(data) {
+            sidecar(job.input)?;
+        }
+    }
+    Ok(())
+}
+
+/// The images that a job calibrates on, and those that it measures a drop on.
+fn images<'a>(job: &QuantizeJob<'a>) -> (Option<&'a Path>, Option<&'a Path>) {
+    let calibration = match job.samples.or(job.range_samples) {
+        Some(SampleChoice::Images { data, .. }) => Some(data),
+        _ => None,
+    };
+    let labelled = match job.bound {
+        Some(Bound::Drop { data, .. }) => data,
+        _ => None,
+    };
+    (calibration, labelled)
 }
 
 /// Refuses an output whose name promises another form than the target's.

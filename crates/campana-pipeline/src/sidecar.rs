@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use campana_eval::Sidecar;
+use campana_eval::{Sidecar, open_input};
 
+use crate::error::Context;
 use crate::{Error, ErrorKind};
 
 /// What a model expects of its input; the file beside it must say so.
@@ -12,17 +13,20 @@ use crate::{Error, ErrorKind};
 ///
 /// Where there is no such file, or it is damaged.
 pub fn sidecar(model: &Path) -> Result<Sidecar, Error> {
-    Sidecar::beside(model)?.ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "'{}' says how images are prepared for '{}', but is not there; write one (README, \"Sidecar\") or \
+    if let Some(sidecar) = Sidecar::beside(model)? {
+        return Ok(sidecar);
+    }
+    // Of a model that is not there none is missed.
+    open_input(model).context(|| format!("cannot read '{}'", model.display()))?;
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "'{}' says how images are prepared for '{}', but is not there; write one (README, \"Sidecar\") or \
                  copy the float model's",
-                Sidecar::path_of(model).display(),
-                model.display()
-            ),
-        )
-    })
+            Sidecar::path_of(model).display(),
+            model.display()
+        ),
+    ))
 }
 
 /// The model's own sidecar or, where there is none, that of the model that it

@@ -8,7 +8,9 @@ use campana_eval::{
     Experiment, compare_csv, compare_markdown, pareto_front,
 };
 use campana_onnx::Model;
-use campana_pipeline::{CommandFiles, Journal, OutputFile, Overwrite, sample_images, sidecar};
+use campana_pipeline::{
+    CommandFiles, Journal, OutputFile, Overwrite, check_images, sample_images, sidecar,
+};
 use campana_report::{CompareReport, compare_page, thousands};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -54,6 +56,12 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let (csv, html) = (create(&args.csv)?, create(&args.html)?);
     let markdown = create(&args.markdown)?;
 
+    for data in [Some(&args.data), args.calibrate.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        check_images(data)?;
+    }
     let journal = args.resume.as_deref();
     let journal = journal.map(|path| Journal::read(path, "journal of a comparison"));
     let journal = journal.transpose()?;

@@ -16,8 +16,21 @@ fn folder() -> Folder {
     let model = NewModel::new().initializer(external("w", &[16, 8, 3, 3], "w.bin", 0));
     let folder = Folder::with_model(add_conv(model, "").into_bytes());
     folder.write("w.bin", little_endian(&random_weights("w", 16 * 8 * 9)));
-    folder.write("model.json", r#"{"input":{"size":6,"mean":[0],"std":[1]}}"#);
-    folder.write("plan.json", r#"{"tensors":[]}"#);
+    folder.write(
+        "model.json",
+        r#"{"input":{"size":6,"mean":[0,0,0],"std":[1,1,1]}}"#,
+    );
+    let plan = [
+        "quantize",
+        "model.onnx",
+        "-o",
+        "o.onnx",
+        "--bits=3.2",
+        "--plan=plan.toml",
+    ];
+    folder
+        .run(&[&plan[..], &["--no-correct"]].concat())
+        .succeeds();
     folder.write("images/1.png", "");
     folder.write("images/labels.tsv", "1.png\t0\n");
     folder
@@ -33,7 +46,7 @@ fn refuses(folder: &Folder, args: &[&str], words: &[&str]) {
 fn no_output_is_an_input() {
     let folder = folder();
     symlink("w.bin", folder.path("link")).unwrap();
-    fs::hard_link(folder.path("plan.json"), folder.path("hard")).unwrap();
+    fs::hard_link(folder.path("plan.toml"), folder.path("hard")).unwrap();
     let quantize = ["quantize", "model.onnx", "-o"];
     for (args, words) in [
         (
@@ -55,7 +68,7 @@ fn no_output_is_an_input() {
             ["the plan", "the data of the input"],
         ),
         (
-            &["o.onnx", "--plan=plan.json", "--report=hard"],
+            &["o.onnx", "--plan=plan.toml", "--report=hard"],
             ["the report", "the plan"],
         ),
         (
@@ -95,7 +108,7 @@ fn no_output_is_an_input() {
             ["pack", "model.onnx", "-o", "w.bin"],
             "the data of the input",
         ),
-        (["unpack", "plan.json", "-o", "hard"], "the input"),
+        (["unpack", "plan.toml", "-o", "hard"], "the input"),
     ] {
         refuses(&folder, &args, &[words, "itself"]);
     }

@@ -18,5 +18,6 @@ mod preservation;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod threads;
 mod verify;
 mod weight_files;

@@ -258,7 +258,7 @@ fn image_networks_run_image_by_image() {
         ("imagenet_efficientnet_lite0_bn", 224),
     ] {
         let path = folder.join(format!("../../models/{name}.onnx"));
-        let graph = campana_model::format::onnx::load(path).unwrap();
+        let graph = campana_ir::format::load(path).unwrap();
         let builder = Builder { graph, seed: 0 };
         let input = noise(&[2, 3, size, size], 1);
         assert!(is_split(&builder, &input), "{name}");
