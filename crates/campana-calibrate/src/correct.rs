@@ -336,6 +336,10 @@ impl Correction<'_, '_, '_> {
         let (Some(before), name) = (&outcome.quantized, outcome.tensor.name) else {
             return Ok(());
         };
+        if outcome.squared_error == 0.0 {
+            // What is stored exactly stays so.
+            return Ok(());
+        }
         let key = |correction: u64| key_of_layer(correction, name);
         let kept = self.finished.as_ref().and_then(|(correction, layers)| {
             let layer = layers.find(key(*correction))?;

@@ -10,12 +10,8 @@ use campana_tensor::ElementType;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use crate::little_endian::floats;
 use crate::{Random, graphs};
-
-/// Little-endian floats.
-pub(crate) fn floats(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|v| v.to_le_bytes()).collect()
-}
 
 /// A model with a bit of everything that a reader looks into: functions that
 /// call each other, a nested graph, attributes of all kinds, typed data.

@@ -91,7 +91,7 @@ impl Builder<'_> {
             &name,
             shape,
             ElementType::F32,
-            crate::corpus::floats(&values),
+            crate::little_endian::floats(&values),
         );
         self.initializer(tensor);
         name

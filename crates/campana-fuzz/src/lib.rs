@@ -17,6 +17,7 @@
 pub mod corpus;
 mod execute;
 pub mod graphs;
+mod little_endian;
 mod mutate;
 mod random;
 mod repair;

@@ -112,7 +112,7 @@ pub fn targets() -> Vec<Target> {
         target("packing", || vec![(0..=255).collect()], packing),
         target(
             "codebook",
-            || vec![corpus::floats(&[-1.0, 0.5, 2.0, 0.1, 3.0])],
+            || vec![crate::little_endian::floats(&[-1.0, 0.5, 2.0, 0.1, 3.0])],
             codebook,
         ),
         Target {

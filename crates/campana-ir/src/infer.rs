@@ -5,55 +5,22 @@
 //! followed as contents, so that a `Reshape` or `Pad` by computed numbers has a
 //! known shape. What cannot be told is `None`, never a guess.
 
+mod arithmetic;
 mod contents;
+mod scope;
 mod shapes;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
-use campana_tensor::{ElementType, Tensor};
+use campana_tensor::ElementType;
 
 use crate::graph::{Attribute, Dim, Graph, Node};
 use crate::op::{Op, OpError, ResultTypes};
 use contents::Contents;
-
-/// What is known of a value before a run.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ValueInfo {
-    /// Type of the elements.
-    pub element_type: Option<ElementType>,
-    /// Extents, outermost first; `None` where not even the rank is known.
-    pub shape: Option<Vec<Dim>>,
-}
-
-impl ValueInfo {
-    fn of_tensor(tensor: &Tensor) -> Self {
-        Self {
-            element_type: Some(tensor.data().element_type()),
-            shape: Some(
-                tensor
-                    .shape()
-                    .iter()
-                    .map(|&extent| Dim::Fixed(extent))
-                    .collect(),
-            ),
-        }
-    }
-
-    /// The extents, where all are known.
-    pub fn fixed_shape(&self) -> Option<Vec<usize>> {
-        let fixed = |dim: &Dim| match dim {
-            Dim::Fixed(extent) => Some(*extent),
-            Dim::Symbol(_) => None,
-        };
-        self.shape.as_ref()?.iter().map(fixed).collect()
-    }
-}
-
-/// What is known of the values of a graph, by name.
-pub type Values = HashMap<String, ValueInfo>;
+use scope::Scope;
+pub use value::{ValueInfo, Values};
 
 /// Infers the values of a graph whose nodes were parsed to `ops`, one a node.
 ///
@@ -64,14 +31,6 @@ pub fn infer(graph: &Graph, ops: &[Op]) -> Result<Values, OpError> {
     let mut scope = Scope::default();
     scope.run(graph, ops)?;
     Ok(scope.values)
-}
-
-/// The values of a graph and of those around it, while they are inferred.
-#[derive(Clone, Debug, Default)]
-struct Scope {
-    values: Values,
-    contents: HashMap<String, Contents>,
-    opset: i64,
 }
 
 impl Scope {
@@ -110,7 +69,7 @@ impl Scope {
             return self.control_flow(node);
         }
         let shapes = shapes::output_shapes(self, node, op);
-        let contents = contents::output_contents(self, node, op);
+        let contents = arithmetic::output_contents(self, node, op);
         for (i, name) in node.outputs.iter().enumerate() {
             if name.is_empty() {
                 continue;
@@ -125,19 +84,6 @@ impl Scope {
             self.contents.insert(name.clone(), contents);
         }
         Ok(())
-    }
-
-    /// What is known of a node's input.
-    fn input(&self, node: &Node, index: usize) -> Option<&ValueInfo> {
-        self.values.get(node.inputs.get(index)?)
-    }
-
-    fn input_shape(&self, node: &Node, index: usize) -> Option<&[Dim]> {
-        self.input(node, index)?.shape.as_deref()
-    }
-
-    fn input_contents(&self, node: &Node, index: usize) -> Option<&Contents> {
-        self.contents.get(node.inputs.get(index)?)
     }
 
     fn output_type(&self, node: &Node, op: &Op, output: usize) -> Option<ElementType> {

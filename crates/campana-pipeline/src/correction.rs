@@ -15,6 +15,9 @@ use crate::monitor::check;
 use crate::sample_arrays::{is_arrays, sample_arrays};
 use crate::{Error, ErrorKind, Monitor, sidecar};
 
+/// Why a model without quantized weights is not corrected.
+pub(crate) const NOTHING_QUANTIZED: &str = "nothing is quantized";
+
 /// What all corrections of a job share: its images, loaded when they are first
 /// needed, and the layers that are finished.
 pub(crate) struct JobSamples<'a> {
@@ -101,7 +104,7 @@ pub(crate) fn correct_model(
     }
     let is_kept = |tensor: &TensorOutcome<'_>| tensor.quantized.is_none();
     if quantized.tensors.iter().all(is_kept) {
-        return Ok(Err("nothing is quantized".to_owned()));
+        return Ok(Err(NOTHING_QUANTIZED.to_owned()));
     }
     let mut finished = samples.finished.borrow_mut();
     let finished = finished

@@ -19,7 +19,7 @@ use campana_report::{QuantizeReport, quantize_page};
 
 use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
-use crate::correction::{JobSamples, check_images, correct_model};
+use crate::correction::{JobSamples, NOTHING_QUANTIZED, check_images, correct_model};
 use crate::data_files::{DataFiles, OldData, check_place};
 use crate::error::Context;
 use crate::job::{Bound, QuantizeJob, SampleChoice};
@@ -406,7 +406,9 @@ fn correction_warnings(
     correction: &Result<CorrectionReport, String>,
 ) -> Vec<String> {
     match correction {
-        Err(reason) if job.samples.is_some() => vec![format!("not corrected: {reason}")],
+        Err(reason) if job.samples.is_some() && reason != NOTHING_QUANTIZED => {
+            vec![format!("not corrected: {reason}")]
+        }
         Ok(report) => match report.skipped.as_slice() {
             [] => Vec::new(),
             [first, others @ ..] => {

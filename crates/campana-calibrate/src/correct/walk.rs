@@ -20,7 +20,7 @@ use crate::samples::Batches;
 
 /// Bytes that the kept values of all images may take, for each of the two
 /// networks.
-const MAX_KEPT_BYTES: usize = 288 << 20;
+const MAX_KEPT_BYTES: usize = 512 << 20;
 
 /// Values of one network for all images.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! Shapes of outputs from shapes of inputs.
 
-use super::Scope;
+use super::arithmetic::output_contents;
 use super::contents::{Contents, Number};
+use super::scope::Scope;
 use crate::graph::{Dim, Node};
 use crate::op::{AutoPad, Convolution, Op, Reshape, Window};
 
@@ -43,7 +44,7 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
         Op::Split { axis } => return split(scope, node, *axis),
         Op::Pad => padded(scope, node),
         Op::Slice => sliced(scope, node),
-        Op::Shape { .. } => super::contents::output_contents(scope, node, op)
+        Op::Shape { .. } => output_contents(scope, node, op)
             .map(|contents| vec![Dim::Fixed(contents.numbers.len())]),
         _ => None,
     };

@@ -1,16 +1,23 @@
 //! Elements of every type, in every place where a file can keep them.
 
-use campana_onnx::{Content, DataLocation, Error, ErrorKind, Model, NewTensor, Result, schema};
+use campana_onnx::{
+    Content, DataLocation, Error, ErrorKind, Limits, Model, NewTensor, Result, Source, schema,
+};
 use campana_tensor::{ElementType, Tensor, TensorData};
 use half::{bf16, f16};
 
-use crate::common::{initializer, model};
+use crate::common::{initializer, model_bytes};
 
 use schema::tensor as field;
 
-/// A model with this initializer.
+/// A model with this initializer, of any number of elements.
 fn with<'a>(tensor: impl Into<Content<'a>>) -> Model {
-    model(initializer(tensor))
+    let limits = Limits {
+        max_elements: usize::MAX,
+        ..Limits::DEFAULT
+    };
+    let bytes = model_bytes(initializer(tensor));
+    Model::parse_within(Source::from_bytes(bytes), &limits).expect("a valid model")
 }
 
 fn read(model: &Model) -> Result<Tensor> {
@@ -188,14 +195,6 @@ fn shapes_that_do_not_fit_the_data_name_the_tensor() {
             "a varint where an element is due",
         ),
         (f32s(&[1]).ints(field::INT32_DATA, &[1]), "field 4"),
-        (
-            f32s(&[-1]).message(field::RAW_DATA, vec![0; 4]),
-            "an extent of -1",
-        ),
-        (
-            f32s(&[i64::MAX, 3]).message(field::RAW_DATA, vec![0; 4]),
-            "more elements",
-        ),
         (
             f32s(&[1 << 60]).message(field::RAW_DATA, vec![0; 4]),
             "4 bytes",

@@ -136,7 +136,8 @@ fn activations_are_rounded_between_layers() {
         let pairs = count("QuantizeLinear");
         if target == "w4a8" {
             assert_eq!(pairs, rounded);
-            assert_eq!(count("DequantizeLinear"), pairs);
+            // The integer levels of weights are dequantized as well.
+            assert!(count("DequantizeLinear") >= pairs);
             continue;
         }
         // What only moves codes has a pair too; every layer has its weights
