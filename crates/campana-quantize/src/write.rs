@@ -123,38 +123,19 @@ impl<'a> OutputModel<'a> {
                     replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
-            Target::Lut | Target::LutUint4 | Target::W4a8 | Target::Campana => {
+            _ => {
                 let uint4 = target == Target::LutUint4;
-                let (edits, external) = (&mut edits, &mut external);
-                let mut writer = DecoderWriter::new(model, edits, &changed, uint4)?;
+                let mut writer = DecoderWriter::new(model, &mut edits, &changed, uint4)?;
                 if let Some(layers) = integers {
-                    layers.write(&mut writer, &mut wiring, edits, quantized);
+                    layers.write(&mut writer, &mut wiring, &mut edits, quantized);
                 }
                 for (outcome, tensor) in &changed {
                     writer.add(outcome, tensor);
                 }
-                writer.write(edits, external, &parameters);
-            }
-            Target::Int8 => {
-                if let Some(layers) = integers {
-                    let mut writer = DecoderWriter::new(model, &mut edits, &[], false)?;
-                    layers.write(&mut writer, &mut wiring, &mut edits, quantized);
-                    for (outcome, tensor) in &changed {
-                        writer.add(outcome, tensor);
-                    }
-                    writer.write(&mut edits, &mut external, &[]);
-                }
+                writer.write(&mut edits, &mut external, &parameters);
             }
         }
-        if !activations.is_empty() {
-            opset::at_least(model, activations::MIN_OPSET)?;
-            let prefix = unused_prefix(model);
-            let mut scales = activations;
-            if target == Target::Int8 {
-                scales.extend(activations::moved(model, &scales));
-            }
-            activations::add_pairs(model, &mut edits, &scales, &mut wiring, &prefix);
-        }
+        round_activations(model, &mut edits, &mut wiring, activations, target)?;
         wiring.apply(&mut edits)?;
         Ok(Self {
             edits,
@@ -188,6 +169,25 @@ impl<'a> OutputModel<'a> {
             .write(out)
             .map_err(|error| Error::new(ErrorKind::Io, "cannot write the model").with_source(error))
     }
+}
+
+/// Puts pairs of QuantizeLinear and DequantizeLinear behind values.
+fn round_activations(
+    model: &Model,
+    edits: &mut Edits<'_>,
+    wiring: &mut Wiring<'_>,
+    mut scales: Vec<ActivationScale>,
+    target: Target,
+) -> Result<(), Error> {
+    if scales.is_empty() {
+        return Ok(());
+    }
+    opset::at_least(model, activations::MIN_OPSET)?;
+    if target == Target::Int8 {
+        scales.extend(activations::moved(model, &scales));
+    }
+    activations::add_pairs(model, edits, &scales, wiring, &unused_prefix(model));
+    Ok(())
 }
 
 /// Counts what is written.
