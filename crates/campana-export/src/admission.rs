@@ -102,9 +102,10 @@ fn named(node: &Node) -> String {
 /// Refuses what holds no float weights, and says what it holds instead.
 fn check_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> Result<(), Error> {
     let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
+    // Extents that are none are refused, with the tensor's name, when its data is read.
     let count = |dims: &[i64]| {
-        dims.iter()
-            .fold(1i64, |count, &dim| count.saturating_mul(dim))
+        let extents = dims.iter().map(|&dim| dim.max(0));
+        extents.fold(1i64, |count, dim| count.saturating_mul(dim))
     };
     let floats: i64 = tensors
         .iter()

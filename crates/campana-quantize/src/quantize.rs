@@ -83,7 +83,8 @@ pub fn quantize<'m>(
         .collect();
     // The first error in the file's order, whichever thread met one first.
     let mut tensors: Vec<TensorOutcome<'_>> = outcomes.into_iter().collect::<Result<_, _>>()?;
-    if !options.target.rounds_activations() {
+    // Widths of a plan were weighed against each other, tables included.
+    if !options.target.rounds_activations() && options.plan.is_none() {
         keep_costly_packings(&mut tensors);
     }
     Ok(QuantizedModel {

@@ -69,15 +69,7 @@ pub(super) fn layers<'a>(
         merged: HashSet::new(),
     };
     // What graphs inside of nodes read is not looked into.
-    let is_nested = nodes
-        .iter()
-        .flat_map(|node| &node.attributes)
-        .any(|attribute| {
-            matches!(
-                attribute.value,
-                AttributeValue::Graph(_) | AttributeValue::Graphs(_)
-            )
-        });
+    let is_nested = nodes.iter().any(holds_graph);
     let readers = |name: &str| -> Vec<usize> {
         let reads = |&i: &usize| nodes[i].inputs.iter().any(|input| input == name);
         (0..nodes.len()).filter(reads).collect()
@@ -143,6 +135,15 @@ pub(super) fn layers<'a>(
         found.layers.push(layer);
     }
     found
+}
+
+fn holds_graph(node: &Node) -> bool {
+    node.attributes.iter().any(|attribute| {
+        matches!(
+            attribute.value,
+            AttributeValue::Graph(_) | AttributeValue::Graphs(_)
+        )
+    })
 }
 
 /// Along which axis a weight's scales lie, where it has several.
