@@ -486,8 +486,9 @@ impl Lanes {
                     let levels = &tables.levels[group * (thresholds_len + 1)..];
                     let inverse = block.inverse_pivots[at];
                     let (mut value, mut count) = ([0f32; LANES], [0f32; LANES]);
-                    for lane in 0..LANES {
-                        value[lane] = self.weights[at][lane] + self.owed[at][lane] * inverse;
+                    let owed = self.weights[at].iter().zip(&self.owed[at]);
+                    for (value, (weight, owed)) in value.iter_mut().zip(owed) {
+                        *value = weight + owed * inverse;
                     }
                     let mut level = levels[0];
                     for (threshold, above) in thresholds.iter().zip(&levels[1..]) {

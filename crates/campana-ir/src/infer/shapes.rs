@@ -312,7 +312,7 @@ fn quotient(input: &[Dim], shape: &[Dim], at: usize) -> Dim {
         }
     }
     match (symbols.as_slice(), dividend.checked_div(divisor)) {
-        ([], Some(extent)) if dividend % divisor == 0 => Dim::Fixed(extent),
+        ([], Some(extent)) if dividend.is_multiple_of(divisor) => Dim::Fixed(extent),
         ([name], Some(1)) if dividend == divisor => Dim::Symbol((*name).clone()),
         _ => unknown(),
     }

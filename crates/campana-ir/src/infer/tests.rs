@@ -1,4 +1,4 @@
-use campana_tensor::TensorData;
+use campana_tensor::{Tensor, TensorData};
 
 use super::*;
 use crate::graph::Value;
