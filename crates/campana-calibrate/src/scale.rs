@@ -158,9 +158,10 @@ impl Normalized<'_> {
         ratios.sort_by(f64::total_cmp);
         let factor = ratios.get(ratios.len() / 2)?.sqrt();
         let mut products = [0.0; 2];
-        for channel in 0..self.means.len().min(means.len()) {
-            let (sum, bias) = (self.sums[channel], self.biases[channel]);
-            let rest = f64::from(self.means[channel]) - bias - factor * (means[channel] - bias);
+        let channels = self.sums.iter().zip(&self.biases);
+        let remembered = self.means.iter().zip(&means);
+        for ((sum, bias), (remembered, seen)) in channels.zip(remembered) {
+            let rest = f64::from(*remembered) - bias - factor * (seen - bias);
             products[0] += sum * rest;
             products[1] += sum * sum;
         }

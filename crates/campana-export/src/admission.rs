@@ -105,7 +105,7 @@ fn check_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> Result<(), Error
     // Extents that are none are refused, with the tensor's name, when its data is read.
     let count = |dims: &[i64]| {
         let extents = dims.iter().map(|&dim| dim.max(0));
-        extents.fold(1i64, |count, dim| count.saturating_mul(dim))
+        extents.fold(1i64, i64::saturating_mul)
     };
     let floats: i64 = tensors
         .iter()

@@ -129,7 +129,7 @@ pub fn safetensors() -> Vec<u8> {
 /// A column-major array.
 pub fn npy() -> Vec<u8> {
     let mut header = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }".to_owned();
-    while (header.len() + 11) % 64 != 0 {
+    while !(header.len() + 11).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');
@@ -200,7 +200,7 @@ pub fn pytorch_legacy() -> Vec<u8> {
 
 /// A container of every kind of piece, without its last checksum.
 pub fn container() -> Vec<u8> {
-    let codes: Vec<u8> = (0..300_u32).map(|i| (i * i % 7) as u8 * 16 | 2).collect();
+    let codes: Vec<u8> = (0..300_u32).map(|i| ((i * i % 7) as u8 * 16) | 2).collect();
     let values = floats(&[1.5, -0.25, 3.0e-4, 0.0]);
     let mut container = campana_container::pack(&[
         Piece::Text(b"head"),

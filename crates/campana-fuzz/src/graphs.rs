@@ -80,7 +80,7 @@ impl Builder<'_> {
         let values: Vec<f32> = (0..count)
             .map(|_| {
                 let value = self.float();
-                if sound && !(value.abs() <= 1.0) {
+                if sound && (value.is_nan() || value.abs() > 1.0) {
                     0.5
                 } else {
                     value

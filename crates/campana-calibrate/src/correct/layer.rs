@@ -71,7 +71,7 @@ impl Rows {
                 .iter()
                 .collect::<std::collections::HashSet<_>>()
                 .len();
-            if distinct != groups.len() || rows.row_len() % groups.len().max(1) != 0 {
+            if distinct != groups.len() || !rows.row_len().is_multiple_of(groups.len().max(1)) {
                 return None;
             }
             rows.groups.push(groups);
@@ -367,7 +367,7 @@ impl Fit<'_> {
     }
 
     /// One row's part of a value of all rows of its block.
-    fn part<'v, T>(&self, row: usize, values: impl Fn(&RoundedRows) -> &Vec<T>) -> &[T] {
+    fn part<T>(&self, row: usize, values: impl Fn(&RoundedRows) -> &Vec<T>) -> &[T] {
         let block = self.block_of(row);
         let first = self.rows.rows_of(block, self.compensations.len()).start;
         let n = self.rows.row_len();
