@@ -80,7 +80,7 @@ impl Compensation {
         }
     }
 
-    /// As [`descend`](Self::descend) with one codebook, for the least sum of
+    /// As the descent with one codebook, for the least sum of
     /// error and cost.
     ///
     /// # Panics
