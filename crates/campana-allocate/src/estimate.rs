@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use campana_calibrate::{
     Frontier, Kind, Samples, align, batches_for, epsilon, floats, log_probabilities_of,
 };
-use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_onnx::Model;
-use campana_quantize::graph::{replace, unsupported};
+use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::{Error, QuantizedModel};
 use campana_tensor::TensorData;
 
@@ -53,8 +52,7 @@ impl DropEstimator {
     /// Of kind `Unsupported` where the network has not one image input, or not
     /// one output of class scores, or cannot be run.
     pub fn new(model: &Model, samples: &Samples, threads: usize) -> Result<Self, Error> {
-        let graph = onnx::graph(model)
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        let graph = float_graph(model)?;
         let batches = batches_for(&graph, samples, None)?;
         let images = batches.samples();
         let front = Frontier::at_inputs(batches);

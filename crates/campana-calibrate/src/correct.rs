@@ -48,7 +48,7 @@ use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
 use campana_onnx::Model;
-use campana_quantize::graph::{replace, unsupported};
+use campana_quantize::graph::{float_graph, replace};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
@@ -107,8 +107,7 @@ pub fn correct(
     // Before the weights are read for it.
     let inputs = onnx::inputs(model);
     samples.check(&inputs)?;
-    let graph = onnx::graph(model)
-        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let graph = float_graph(model)?;
     let mut batches = batches_for(&graph, samples, None)?;
     let mut rounding = rounding;
     if quantized.effort == Effort::Quick {

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use campana_design::{Family, lloyd_max};
-use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::{Role, constant_tensors};
 use campana_onnx::Model;
-use campana_quantize::graph::{replace, unsupported};
+use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::shared::{GroupParameters, shared_levels};
 use campana_quantize::store::{Precision, store};
 use campana_quantize::weights::{read_weights, shape};
@@ -92,8 +91,7 @@ pub fn sensitivities(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<Sensitivity>, Error> {
-    let mut graph = onnx::graph(model)
-        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let mut graph = float_graph(model)?;
     let batches = some_of(batches_for(&graph, samples, None)?);
     let images = batches.samples();
     let start = Frontier::at_inputs(batches);

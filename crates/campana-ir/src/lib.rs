@@ -12,4 +12,5 @@ pub mod graph;
 pub mod infer;
 pub mod network;
 pub mod op;
+mod precision;
 pub mod weights;

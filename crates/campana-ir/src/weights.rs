@@ -53,6 +53,19 @@ pub enum Role {
     Other(String),
 }
 
+impl Role {
+    /// Whether these are the weights of a depthwise convolution.
+    pub fn is_depthwise(&self) -> bool {
+        matches!(
+            self,
+            Self::Weight {
+                depthwise: true,
+                ..
+            }
+        )
+    }
+}
+
 /// The constant float tensors (16-, 32- and 64-bit) of a model: initializers
 /// and constants of its graph, then those of the graphs inside of its nodes.
 ///

@@ -8,6 +8,18 @@ use campana_tensor::{Tensor, TensorData};
 use crate::error::{Error, ErrorKind};
 use crate::outcome::QuantizedModel;
 
+/// The network in float32, as it is analysed and corrected; half precision is
+/// [widened](Graph::in_single_precision).
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where the network cannot be read.
+pub fn float_graph(model: &Model) -> Result<Graph, Error> {
+    let graph = onnx::graph(model)
+        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    Ok(graph.in_single_precision())
+}
+
 /// The network with its quantized weights as they are decoded, and what was
 /// corrected beside them.
 ///
@@ -15,8 +27,7 @@ use crate::outcome::QuantizedModel;
 ///
 /// Where the network cannot be read.
 pub fn quantized_graph(model: &Model, quantized: &QuantizedModel<'_>) -> Result<Graph, Error> {
-    let mut graph = onnx::graph(model)
-        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    let mut graph = float_graph(model)?;
     for outcome in &quantized.tensors {
         let values = match (&outcome.quantized, &outcome.corrected) {
             (Some(tensor), _) => tensor.dequantize(),

@@ -19,7 +19,7 @@ use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
 use crate::weights::{check_finite, count, float_len_bytes, read_weights, shape};
-use crate::widths::Widths;
+use crate::widths::{Layer, Widths};
 
 /// No decoder of one tensor has as many bytes beside its codes and levels.
 const MOST_DECODER_BYTES: usize = 4096;
@@ -48,12 +48,16 @@ pub fn quantize<'m>(
     progress.start(weights as u64);
     let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
     let shares = shares_in_sums(model);
-    let share = |tensor: &ModelTensor<'_>| shares.get(tensor.name).copied().unwrap_or(1.0);
-    let untold: Vec<(Vec<usize>, f64)> = tensors
+    let layer = |tensor: &ModelTensor<'_>| Layer {
+        count: count(tensor),
+        share: shares.get(tensor.name).copied().unwrap_or(1.0),
+        is_depthwise: tensor.role.is_depthwise(),
+    };
+    let untold: Vec<Layer> = tensors
         .iter()
         .filter(|tensor| kept_beforehand(tensor, options).is_none())
         .filter(|tensor| options.bits_for(tensor.name).is_none())
-        .map(|tensor| (shape(tensor), share(tensor)))
+        .map(layer)
         .collect();
     let widths = Widths::new(options, &untold);
     if let Some(plan) = &options.plan {
@@ -70,8 +74,7 @@ pub fn quantize<'m>(
             let outcome = match kept_beforehand(&tensor, options) {
                 Some(reason) => keep(tensor, reason),
                 None => {
-                    let choice =
-                        widths.choice_of(options, tensor.name, &shape(&tensor), share(&tensor));
+                    let choice = widths.choice_of(options, tensor.name, layer(&tensor));
                     quantize_tensor(model, tensor, choice, prices)?
                 }
             };

@@ -18,15 +18,10 @@ pub fn shape(tensor: &ModelTensor<'_>) -> Vec<usize> {
         .collect()
 }
 
-/// Elements of a tensor; see [`count_in`].
+/// Elements of a tensor. Extents that overflow are refused when the data is
+/// read.
 pub fn count(tensor: &ModelTensor<'_>) -> usize {
-    count_in(&shape(tensor))
-}
-
-/// Elements of a tensor of this shape. Extents that overflow are refused when
-/// the data is read.
-pub fn count_in(shape: &[usize]) -> usize {
-    shape
+    shape(tensor)
         .iter()
         .fold(1, |product, &dim| product.saturating_mul(dim))
 }

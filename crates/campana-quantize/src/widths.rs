@@ -25,7 +25,6 @@ use campana_design::lloyd_max::MAX_BITS;
 
 use crate::choice::{MethodChoice, Target, TensorChoice};
 use crate::options::Options;
-use crate::weights::count_in;
 
 /// Bits of depthwise filters of a `w4a8` model.
 ///
@@ -44,6 +43,17 @@ const MAX_GROWTH: f64 = 1.0 / 12.0;
 /// what was asked for.
 const STEPS: f64 = 4.0;
 
+/// What the width of a layer's weights depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layer {
+    /// Number of weights.
+    pub(crate) count: usize,
+    /// Its share of the energy of the sum that it goes into, or 1.
+    pub(crate) share: f64,
+    /// Whether the weights are those of a depthwise convolution.
+    pub(crate) is_depthwise: bool,
+}
+
 /// The widths of one network's layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Widths {
@@ -54,9 +64,8 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    /// For the tensors of these shapes that get `options.bits`, each with its
-    /// share of the sum that it goes into, or 1.
-    pub(crate) fn new(options: &Options, layers: &[(Vec<usize>, f64)]) -> Self {
+    /// For the layers whose weights get `options.bits`.
+    pub(crate) fn new(options: &Options, layers: &[Layer]) -> Self {
         let bits = options.bits;
         let same = Self {
             bits,
@@ -64,7 +73,7 @@ impl Widths {
         };
         // Where products are on integers, the width is a promise of speed.
         let is_free = !options.target.rounds_activations();
-        let has_depthwise = layers.iter().any(|(shape, _)| is_depthwise(shape));
+        let has_depthwise = layers.iter().any(|layer| layer.is_depthwise);
         if options.method != MethodChoice::Auto
             || options.plan.is_some()
             || !is_free
@@ -74,7 +83,7 @@ impl Widths {
         }
         let counts: Vec<(f64, f64)> = layers
             .iter()
-            .map(|(shape, share)| (count_in(shape) as f64, *share))
+            .map(|layer| (layer.count as f64, layer.share))
             .collect();
         let room =
             MAX_GROWTH * f64::from(bits) * counts.iter().map(|(count, _)| count).sum::<f64>();
@@ -103,17 +112,16 @@ impl Widths {
         &self,
         options: &Options,
         name: &str,
-        shape: &[usize],
-        share: f64,
+        layer: Layer,
     ) -> TensorChoice {
         let choice = options.choice_of(name);
         if options.plan.is_some() || options.bits_for(name).is_some() {
             return choice;
         }
-        let bits = if options.target == Target::W4a8 && is_depthwise(shape) {
+        let bits = if options.target == Target::W4a8 && layer.is_depthwise {
             DEPTHWISE_BITS
         } else {
-            self.by_size(count_in(shape) as f64, share)
+            self.by_size(layer.count as f64, layer.share)
         };
         TensorChoice {
             bits: Some(bits),
@@ -129,14 +137,23 @@ impl Widths {
     }
 }
 
-/// Whether weights of this shape are filters that see one input channel each.
-fn is_depthwise(shape: &[usize]) -> bool {
-    shape.len() > 2 && shape[0] > 1 && shape[1] == 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DEPTHWISE: Layer = Layer {
+        count: 18,
+        share: 1.0,
+        is_depthwise: true,
+    };
+
+    fn layer(count: usize, share: f64) -> Layer {
+        Layer {
+            count,
+            share,
+            is_depthwise: false,
+        }
+    }
 
     /// Widths of layers of so many weights beside a depthwise filter.
     fn widths(options: &Options, counts: &[usize]) -> Vec<u8> {
@@ -146,12 +163,12 @@ mod tests {
 
     /// The same with shares of sums.
     fn widths_of_shares(options: &Options, layers: &[(usize, f64)]) -> Vec<u8> {
-        let mut shapes: Vec<(Vec<usize>, f64)> = layers
+        let mut all: Vec<Layer> = layers
             .iter()
-            .map(|&(count, share)| (vec![count, 1], share))
+            .map(|&(count, share)| layer(count, share))
             .collect();
-        shapes.push((vec![2, 1, 3, 3], 1.0));
-        let widths = Widths::new(options, &shapes);
+        all.push(DEPTHWISE);
+        let widths = Widths::new(options, &all);
         layers
             .iter()
             .map(|&(count, share)| widths.by_size(count as f64, share))
@@ -160,8 +177,8 @@ mod tests {
 
     #[test]
     fn networks_without_depthwise_filters_keep_the_width() {
-        let shapes = [vec![16, 3, 3, 3], vec![64, 64, 3, 3], vec![10, 64]];
-        let widths = Widths::new(&Options::default(), &shapes.map(|shape| (shape, 0.5)));
+        let layers = [432, 36_864, 640].map(|count| layer(count, 0.5));
+        let widths = Widths::new(&Options::default(), &layers);
         assert!(
             [432.0, 36_864.0, 640.0]
                 .iter()
@@ -244,9 +261,8 @@ mod tests {
                 bits_for: vec![(bits_for.parse().unwrap(), 5)],
                 ..Options::default()
             };
-            let shape = [2, 1, 3, 3];
-            let widths = Widths::new(&options, &[(shape.to_vec(), 1.0)]);
-            widths.choice_of(&options, "conv", &shape, 1.0).bits
+            let widths = Widths::new(&options, &[DEPTHWISE]);
+            widths.choice_of(&options, "conv", DEPTHWISE).bits
         };
         assert_eq!(depthwise_bits(Target::W4a8, "other"), Some(8));
         assert_eq!(depthwise_bits(Target::W4a8, "conv"), Some(5));
