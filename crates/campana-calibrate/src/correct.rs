@@ -382,14 +382,11 @@ impl Correction<'_, '_, '_> {
             return Ok(None);
         };
         let (Some(windows), Some(mut rows)) = (
-            Windows::of(node, &tensor.shape),
+            Windows::of(node, self.graph.opset(), &tensor.shape),
             Rows::new(weights, tensor, *axis),
         ) else {
             return Ok(None);
         };
-        if node.op_type != "Conv" && tensor.shape.len() != 2 {
-            return Ok(None);
-        }
         let groups = windows.groups();
         let addition = match groups {
             1 => self.addition(node, rows.count())?,

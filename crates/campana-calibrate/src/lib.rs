@@ -13,7 +13,7 @@
 //! use campana_onnx::Model;
 //! use campana_quantize::{Options, Silent, quantize};
 //!
-//! let model = Model::open("model.onnx".as_ref())?;
+//! let model = Model::open("model.onnx")?;
 //! let mut quantized = quantize(&model, &Options::default(), &Silent)?;
 //! let samples = Samples::Synthetic { size: None, scale: InputScale::Unknown };
 //! let rounding = Rounding::Compensate;

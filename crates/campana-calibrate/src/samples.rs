@@ -7,6 +7,7 @@
 //! dimensional signals alike); integers are 0 and booleans true, which are
 //! valid as indices, lengths and masks.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use campana_ir::graph::{Dim, Value};
@@ -513,7 +514,10 @@ fn given(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Ba
             )))
         }
     };
-    let found: Vec<&Tensor> = inputs.iter().map(find).collect::<Result<_, _>>()?;
+    let found: Vec<Cow<'_, Tensor>> = inputs
+        .iter()
+        .map(|input| Ok(in_float_type_of(input, find(input)?)))
+        .collect::<Result<_, Error>>()?;
     for (input, array) in inputs.iter().zip(&found) {
         check(input, array)?;
     }
@@ -539,7 +543,7 @@ fn given(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Ba
     let cut = inputs.iter().zip(found).map(|(input, array)| {
         let parts = (0..whole).step_by(batch).map(|start| {
             let end = whole.min(start + batch);
-            part(array, start..end).ok_or_else(|| {
+            part(&array, start..end).ok_or_else(|| {
                 unsupported(format!(
                     "data of {} for '{}'",
                     array.data().element_type(),
@@ -556,6 +560,25 @@ fn given(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Ba
         inputs: cut.collect::<Result<_, Error>>()?,
         samples: whole,
     })
+}
+
+/// The array in the float type that the input declares; arrays of other types
+/// as they are.
+fn in_float_type_of<'a>(input: &Value, array: &'a Tensor) -> Cow<'a, Tensor> {
+    use ElementType::{Bf16, F16, F32, F64};
+    let declared = input.element_type.unwrap_or(array.data().element_type());
+    let values: Option<Vec<f32>> = match array.data() {
+        _ if declared == array.data().element_type() => None,
+        _ if !matches!(declared, F16 | Bf16 | F32 | F64) => None,
+        TensorData::F32(values) => Some(values.clone()),
+        TensorData::F64(values) => Some(values.iter().map(|&value| value as f32).collect()),
+        TensorData::F16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
+        TensorData::Bf16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
+        _ => None,
+    };
+    values
+        .and_then(|values| Tensor::new(array.shape().to_vec(), floats_as(declared, values)))
+        .map_or(Cow::Borrowed(array), Cow::Owned)
 }
 
 /// Refuses an array that an input cannot take.
@@ -711,6 +734,16 @@ mod tests {
         assert!(refused("x", array(&[3, 4], floats())).contains("[N, 3], the data [3, 4]"));
         let integers = array(&[4, 3], TensorData::I64(vec![0; 12]));
         assert!(refused("x", integers).contains("is float32, the data are int64"));
+    }
+
+    #[test]
+    fn arrays_of_floats_get_the_type_of_the_input() {
+        let inputs = [value("x", ElementType::F16, &[None, Some(2)])];
+        let array = Tensor::new(vec![1, 2], TensorData::F32(vec![0.1, 2.0])).unwrap();
+        let batches = Batches::new(&inputs, &Samples::Arrays(vec![("x".into(), array)])).unwrap();
+        let (_, tensor) = batches.batch(0).next().unwrap();
+        let halves = [0.1, 2.0].map(f16::from_f32).to_vec();
+        assert_eq!(*tensor.data(), TensorData::F16(halves));
     }
 
     #[test]

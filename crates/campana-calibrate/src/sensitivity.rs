@@ -325,10 +325,9 @@ impl Trial {
         weights: &Weights,
         normalized: bool,
     ) -> Result<Option<Vec<Compensation>>, Error> {
-        let is_layer = matches!(&*node.op_type, "Conv" | "Gemm" | "MatMul")
-            && node.inputs.get(1).is_some_and(|weights| weights == name)
-            && (node.op_type == "Conv" || weights.shape.len() == 2);
-        let Some(windows) = Windows::of(node, &weights.shape).filter(|_| is_layer) else {
+        let is_layer = node.inputs.get(1).is_some_and(|weights| weights == name);
+        let windows = Windows::of(node, self.graph.opset(), &weights.shape);
+        let Some(windows) = windows.filter(|_| is_layer) else {
             return Ok(None);
         };
         let groups = windows.groups();

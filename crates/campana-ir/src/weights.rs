@@ -34,6 +34,11 @@ impl ModelTensor<'_> {
     pub fn is_nested(&self, model: &Model) -> bool {
         self.graph.message != model.graph.message
     }
+
+    /// Whether a recurrent layer reads it first.
+    pub fn is_recurrent(&self) -> bool {
+        matches!(self.op_type, "LSTM" | "GRU" | "RNN")
+    }
 }
 
 /// What a constant tensor is for.

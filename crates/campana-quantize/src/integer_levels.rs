@@ -20,9 +20,12 @@ pub fn round_levels(model: &mut QuantizedModel<'_>, target: Target) {
     }
 }
 
-/// The same for one tensor.
+/// The same for one tensor. Weights of recurrent layers keep their levels:
+/// engines compute those in floats and want constants there, which OpenVINO
+/// does not make of integers behind a Cast.
 pub fn round_outcome(outcome: &mut TensorOutcome<'_>, target: Target) {
     if target.rounds_activations()
+        && !outcome.tensor.is_recurrent()
         && let Some(tensor) = &mut outcome.quantized
     {
         let before = tensor.dequantize();

@@ -5,7 +5,7 @@
 //! use campana_onnx::Model;
 //! use campana_quantize::{Options, Silent, quantize};
 //!
-//! let model = Model::open("model.onnx".as_ref())?;
+//! let model = Model::open("model.onnx")?;
 //! let quantized = quantize(&model, &Options { bits: 4, ..Options::default() }, &Silent)?;
 //! for outcome in &quantized.tensors {
 //!     println!("{}: {} bytes", outcome.tensor.name, outcome.report.output_bytes);

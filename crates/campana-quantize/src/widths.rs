@@ -108,12 +108,7 @@ impl Widths {
 
     /// What becomes of a weight tensor; a plan or a pattern that names its width
     /// comes first.
-    pub(crate) fn choice_of(
-        &self,
-        options: &Options,
-        name: &str,
-        layer: Layer,
-    ) -> TensorChoice {
+    pub(crate) fn choice_of(&self, options: &Options, name: &str, layer: Layer) -> TensorChoice {
         let choice = options.choice_of(name);
         if options.plan.is_some() || options.bits_for(name).is_some() {
             return choice;

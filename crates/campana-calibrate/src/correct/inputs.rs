@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use campana_ir::graph::{Attribute, Node};
+use campana_ir::graph::Node;
+use campana_ir::op::{AutoPad, Op};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_tensor::Tensor;
@@ -20,58 +21,62 @@ const WINDOWS_PER_WEIGHT: usize = 2;
 const FEW_WEIGHTS: usize = 64;
 const WINDOWS_OF_FEW: usize = 2048;
 
+/// Most spatial axes of a convolution; fewer are counted as leading extents of 1.
+const AXES: usize = 3;
+
 /// Where a layer finds the inputs of its weights.
 #[derive(Clone, Debug)]
 pub(crate) enum Windows {
     /// The last axis is what a row of weights is multiplied with.
     Rows,
-    /// Windows over the rows and columns of channels-first images.
-    Image {
+    /// Windows over the spatial axes of channels-first values.
+    Spatial {
         groups: usize,
-        kernel: [usize; 2],
-        strides: [usize; 2],
-        dilations: [usize; 2],
-        /// Rows above and columns to the left that are padded with zeros;
-        /// `None` where only the input's size tells.
-        pads: Option<[usize; 4]>,
-        /// Whether the odd row or column of padding comes first.
-        pad_first: bool,
+        kernel: [usize; AXES],
+        strides: [usize; AXES],
+        dilations: [usize; AXES],
+        padding: Padding,
+    },
+}
+
+/// Zeros around the input of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Padding {
+    /// Before each axis, and after it.
+    Explicit([[usize; 2]; AXES]),
+    /// As many as the input's extents ask for.
+    Same {
+        /// Whether an odd one comes first.
+        first: bool,
     },
 }
 
 impl Windows {
-    /// The windows of a node whose weights have this shape; `None` for what is
-    /// no Conv over images, Gemm or MatMul of common form.
-    pub(crate) fn of(node: &Node, weights: &[usize]) -> Option<Self> {
-        match node.op_type.as_str() {
-            "MatMul" | "Gemm" => (int(node, "transA", 0) == 0).then_some(Self::Rows),
-            "Conv" => {
-                let [_, _, height, width] = *weights else {
-                    return None;
+    /// The windows of a node of this opset whose weights have this shape; `None`
+    /// for what is no Conv over one to three spatial axes, Gemm or MatMul of
+    /// common form.
+    pub(crate) fn of(node: &Node, opset: i64, weights: &[usize]) -> Option<Self> {
+        match Op::parse(node, opset).ok()? {
+            Op::MatMul => (weights.len() == 2).then_some(Self::Rows),
+            Op::Gemm(gemm) => (weights.len() == 2 && !gemm.transpose_a).then_some(Self::Rows),
+            Op::Conv(convolution) => {
+                let window = &convolution.window;
+                let kernel = spatial(weights.get(2..)?, 1)?;
+                let padding = match &window.padding {
+                    AutoPad::SameUpper => Padding::Same { first: false },
+                    AutoPad::SameLower => Padding::Same { first: true },
+                    AutoPad::Explicit(pads) => {
+                        let (before, after) = pads.split_at(pads.len() / 2);
+                        let (before, after) = (spatial(before, 0)?, spatial(after, 0)?);
+                        Padding::Explicit(std::array::from_fn(|axis| [before[axis], after[axis]]))
+                    }
                 };
-                let pads = match node.attributes.get("auto_pad") {
-                    Some(Attribute::String(text)) if text.starts_with(b"SAME") => None,
-                    _ => Some(ints(node, "pads")),
-                };
-                let pads = match pads {
-                    None => None,
-                    Some(Some(pads)) => Some(pads.try_into().ok()?),
-                    Some(None) => Some([0; 4]),
-                };
-                let pair = |name| match ints(node, name) {
-                    Some(values) => <[usize; 2]>::try_from(values).ok(),
-                    None => Some([1, 1]),
-                };
-                Some(Self::Image {
-                    groups: usize::try_from(int(node, "group", 1)).ok()?,
-                    kernel: [height, width],
-                    strides: pair("strides")?,
-                    dilations: pair("dilations")?,
-                    pads,
-                    pad_first: matches!(
-                        node.attributes.get("auto_pad"),
-                        Some(Attribute::String(text)) if text == b"SAME_LOWER"
-                    ),
+                Some(Self::Spatial {
+                    groups: convolution.groups,
+                    kernel,
+                    strides: spatial(&window.strides, 1)?,
+                    dilations: spatial(&window.dilations, 1)?,
+                    padding,
                 })
             }
             _ => None,
@@ -82,23 +87,39 @@ impl Windows {
     pub(crate) fn groups(&self) -> usize {
         match self {
             Self::Rows => 1,
-            Self::Image { groups, .. } => *groups,
+            Self::Spatial { groups, .. } => *groups,
         }
     }
 }
 
-fn int(node: &Node, name: &str, default: i64) -> i64 {
-    match node.attributes.get(name) {
-        Some(Attribute::Int(value)) => *value,
-        _ => default,
-    }
+/// Extents of spatial axes behind leading ones of `neutral`; `None` where there
+/// are too many.
+fn spatial(extents: &[usize], neutral: usize) -> Option<[usize; AXES]> {
+    let leading = AXES.checked_sub(extents.len())?;
+    let mut all = [neutral; AXES];
+    all[leading..].copy_from_slice(extents);
+    Some(all)
 }
 
-fn ints(node: &Node, name: &str) -> Option<Vec<usize>> {
-    match node.attributes.get(name) {
-        Some(Attribute::Ints(values)) => values.iter().map(|&v| usize::try_from(v).ok()).collect(),
-        _ => None,
-    }
+/// Elements before an axis of this size, and places of the window on it.
+fn places_on_axis(
+    padding: Padding,
+    axis: usize,
+    size: usize,
+    stride: usize,
+    reach: usize,
+) -> (usize, usize) {
+    let (before, total) = match padding {
+        Padding::Explicit(pads) => (pads[axis][0], pads[axis][0] + pads[axis][1]),
+        Padding::Same { first } => {
+            let outputs = size.div_ceil(stride);
+            let total = (outputs.saturating_sub(1) * stride + reach).saturating_sub(size);
+            let before = if first { total.div_ceil(2) } else { total / 2 };
+            (before, total)
+        }
+    };
+    let span = (size + total).checked_sub(reach);
+    (before, span.map_or(0, |span| span / stride + 1))
 }
 
 /// Takes what a layer's weights are multiplied with from one batch after
@@ -128,7 +149,7 @@ impl Gatherer {
             let (values, shape) = (floats(batch)?, batch.shape());
             match self.windows {
                 Windows::Rows => self.rows(values, shape),
-                Windows::Image { .. } => self.windows(values, shape),
+                Windows::Spatial { .. } => self.windows(values, shape),
             }
         });
         Ok([first?, second?])
@@ -161,61 +182,49 @@ impl Gatherer {
             count,
             columns,
             places: Arc::default(),
-            extent: [0; 2],
+            extent: [0; AXES],
         }])
     }
 
-    /// Windows of each image, spread at random, for each group of channels.
+    /// Windows of each sample, spread at random, for each group of channels.
     fn windows(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
-        let Windows::Image {
+        let Windows::Spatial {
             groups,
             kernel,
             strides,
             dilations,
-            pads,
-            pad_first,
+            padding,
         } = self.windows
         else {
-            unreachable!("only images have windows");
+            unreachable!("only spatial axes have windows");
         };
-        let [images, channels, height, width] = *shape else {
-            return Err(unsupported(format!("a convolution over shape {shape:?}")));
+        let (images, channels, size) = match *shape {
+            [images, channels, ref size @ ..] if !size.is_empty() => spatial(size, 1)
+                .map(|size| (images, channels, size))
+                .ok_or_else(|| unsupported(format!("a convolution over shape {shape:?}")))?,
+            _ => {
+                return Err(unsupported(format!("a convolution over shape {shape:?}")));
+            }
         };
-        let size = [height, width];
-        let reach = [0, 1].map(|a| (kernel[a] - 1) * dilations[a] + 1);
-        let mut before = [0; 2];
-        let mut extent = [0; 2];
-        for axis in 0..2 {
-            let total = match pads {
-                Some(pads) => {
-                    before[axis] = pads[axis];
-                    pads[axis] + pads[axis + 2]
-                }
-                None => {
-                    let outputs = size[axis].div_ceil(strides[axis]);
-                    let total =
-                        ((outputs - 1) * strides[axis] + reach[axis]).saturating_sub(size[axis]);
-                    before[axis] = if pad_first {
-                        total.div_ceil(2)
-                    } else {
-                        total / 2
-                    };
-                    total
-                }
-            };
-            extent[axis] = (size[axis] + total)
-                .checked_sub(reach[axis])
-                .map_or(0, |span| span / strides[axis] + 1);
-        }
+        let on_axis = |axis: usize| {
+            let reach = kernel[axis].saturating_sub(1) * dilations[axis] + 1;
+            places_on_axis(padding, axis, size[axis], strides[axis], reach)
+        };
+        let before: [usize; AXES] = std::array::from_fn(|axis| on_axis(axis).0);
+        let extent: [usize; AXES] = std::array::from_fn(|axis| on_axis(axis).1);
         let own = channels / groups.max(1);
-        let row_len = own * kernel[0] * kernel[1];
-        let all = extent[0] * extent[1];
+        let taps: usize = kernel.iter().product();
+        let row_len = own * taps;
+        let all: usize = extent.iter().product();
         let per_image = windows_wanted(row_len).div_ceil(self.images).min(all);
-        let places: Arc<[[usize; 3]]> = (0..images)
+        let places: Arc<[Place]> = (0..images)
             .flat_map(|image| (0..per_image).map(move |part| [image, part]))
             .map(|[image, part]| {
                 let place = self.random.one_of_part(part, per_image, all);
-                [image, place / extent[1], place % extent[1]]
+                Place {
+                    image,
+                    at: unravel(place, extent),
+                }
             })
             .collect();
         let count = places.len();
@@ -223,16 +232,15 @@ impl Gatherer {
             let mut columns = vec![0f32; row_len * count];
             let parts = columns.par_chunks_exact_mut(count.max(1)).enumerate();
             parts.for_each(|(at, column)| {
-                let channel = group * own + at / (kernel[0] * kernel[1]);
-                let offset = [
-                    at / kernel[1] % kernel[0] * dilations[0],
-                    at % kernel[1] * dilations[1],
-                ];
-                for (value, &[image, y, x]) in column.iter_mut().zip(&*places) {
-                    let y = (y * strides[0] + offset[0]).wrapping_sub(before[0]);
-                    let x = (x * strides[1] + offset[1]).wrapping_sub(before[1]);
-                    if y < height && x < width {
-                        *value = values[((image * channels + channel) * height + y) * width + x];
+                let channel = group * own + at / taps;
+                let tap = unravel(at % taps, kernel);
+                let offset: [usize; AXES] = std::array::from_fn(|axis| tap[axis] * dilations[axis]);
+                for (value, place) in column.iter_mut().zip(&*places) {
+                    let input: [usize; AXES] = std::array::from_fn(|axis| {
+                        (place.at[axis] * strides[axis] + offset[axis]).wrapping_sub(before[axis])
+                    });
+                    if (0..AXES).all(|axis| input[axis] < size[axis]) {
+                        *value = values[ravel(place.image * channels + channel, input, size)];
                     }
                 }
             });
@@ -245,6 +253,20 @@ impl Gatherer {
         };
         Ok((0..groups).into_par_iter().map(gather).collect())
     }
+}
+
+/// Coordinates of a place in row-major order.
+fn unravel(place: usize, [_, height, width]: [usize; AXES]) -> [usize; AXES] {
+    [
+        place / width / height,
+        place / width % height,
+        place % width,
+    ]
+}
+
+/// Where the element at these coordinates of a plane of this size lies.
+fn ravel(plane: usize, [z, y, x]: [usize; AXES], [depth, height, width]: [usize; AXES]) -> usize {
+    ((plane * depth + z) * height + y) * width + x
 }
 
 /// Places that are looked at over all images, for rows of so many weights.
@@ -264,10 +286,13 @@ pub(super) fn lack_at(
     [float, quantized]: [&Tensor; 2],
 ) -> Result<Option<Vec<f32>>, Error> {
     let places = &gathered.places;
-    let images = places.last().map_or(0, |[image, ..]| image + 1);
-    let [height, width] = gathered.extent;
+    let images = places.last().map_or(0, |place| place.image + 1);
     let channels = match *float.shape() {
-        [n, channels, h, w] if n == images && [h, w] == gathered.extent => channels,
+        [n, channels, ref size @ ..]
+            if n == images && spatial(size, 1) == Some(gathered.extent) =>
+        {
+            channels
+        }
         _ => return Ok(None),
     };
     if quantized.shape() != float.shape() {
@@ -276,8 +301,8 @@ pub(super) fn lack_at(
     let (float, quantized) = (floats(float)?, floats(quantized)?);
     let mut lack = vec![0f32; channels * places.len()];
     for (channel, lack) in lack.chunks_exact_mut(places.len().max(1)).enumerate() {
-        for (lack, &[image, y, x]) in lack.iter_mut().zip(places.iter()) {
-            let at = ((image * channels + channel) * height + y) * width + x;
+        for (lack, place) in lack.iter_mut().zip(places.iter()) {
+            let at = ravel(place.image * channels + channel, place.at, gathered.extent);
             *lack = float[at] - quantized[at];
         }
         let mean = lack.iter().sum::<f32>() / lack.len() as f32;
@@ -291,24 +316,89 @@ pub(super) fn lack_at(
 pub(super) struct Gathered {
     pub(super) count: usize,
     pub(super) columns: Vec<f32>,
-    /// Image, row and column of each output, the same in all groups.
-    places: Arc<[[usize; 3]]>,
-    /// Rows and columns of the layer's output.
-    extent: [usize; 2],
+    /// Where each output lies, the same in all groups.
+    places: Arc<[Place]>,
+    /// Spatial extents of the layer's output.
+    extent: [usize; AXES],
+}
+
+/// An output of a convolution.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    image: usize,
+    at: [usize; AXES],
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use campana_ir::graph::Attribute;
     use campana_tensor::TensorData;
 
-    fn gathered(extent: [usize; 2], places: Vec<[usize; 3]>) -> Gathered {
+    fn gathered(extent: [usize; AXES], at: Vec<[usize; AXES]>) -> Gathered {
+        let places = at.into_iter().map(|at| Place { image: 0, at });
         Gathered {
             count: places.len(),
             columns: Vec::new(),
-            places: places.into(),
+            places: places.collect(),
             extent,
         }
+    }
+
+    fn convolution(attributes: &[(&str, Attribute)], weights: &[usize]) -> Option<Windows> {
+        let attributes = attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let node = Node {
+            op_type: "Conv".to_owned(),
+            attributes: attributes.collect(),
+            ..Node::default()
+        };
+        Windows::of(&node, 17, weights)
+    }
+
+    #[test]
+    fn windows_of_a_signal_meet_its_padded_values() {
+        let attributes = [
+            ("pads", Attribute::Ints(vec![1, 0])),
+            ("strides", Attribute::Ints(vec![2])),
+        ];
+        let windows = convolution(&attributes, &[4, 2, 3]).unwrap();
+        let values = (1..=10).map(|value| value as f32).collect();
+        let signal = Tensor::new(vec![1, 2, 5], TensorData::F32(values)).unwrap();
+        let mut gatherer = Gatherer::new(windows, 1);
+        let [found, _] = gatherer.gather([&signal, &signal]).unwrap();
+        // Two places: (0, 1, 2) and (2, 3, 4) of the first channel, and so on.
+        let rows: Vec<&[f32]> = found[0].columns.chunks_exact(2).collect();
+        assert_eq!(
+            rows,
+            [
+                [0.0, 2.0],
+                [1.0, 3.0],
+                [2.0, 4.0],
+                [0.0, 7.0],
+                [6.0, 8.0],
+                [7.0, 9.0]
+            ]
+        );
+    }
+
+    #[test]
+    fn windows_of_a_volume_have_depth_and_same_padding_puts_the_odd_one_last() {
+        let attributes = [("auto_pad", Attribute::String(b"SAME_UPPER".to_vec()))];
+        let windows = convolution(&attributes, &[1, 1, 2, 1, 1]).unwrap();
+        let values = vec![1.0, 2.0, 3.0];
+        let volume = Tensor::new(vec![1, 1, 3, 1, 1], TensorData::F32(values)).unwrap();
+        let mut gatherer = Gatherer::new(windows, 1);
+        let [found, _] = gatherer.gather([&volume, &volume]).unwrap();
+        let rows: Vec<&[f32]> = found[0].columns.chunks_exact(3).collect();
+        assert_eq!(rows, [[1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]);
+    }
+
+    #[test]
+    fn four_spatial_axes_have_no_windows() {
+        assert!(convolution(&[], &[1, 1, 2, 2, 2, 2]).is_none());
+        assert!(convolution(&[], &[8]).is_none());
     }
 
     #[test]
@@ -317,11 +407,11 @@ mod tests {
             |values: Vec<f32>| Tensor::new(vec![1, 2, 1, 3], TensorData::F32(values)).unwrap();
         let float = tensor(vec![5.0, 1.0, 2.0, 4.0, 4.0, 4.0]);
         let quantized = tensor(vec![1.0, 1.0, 0.0, 3.0, 3.0, 3.0]);
-        let at = gathered([1, 3], vec![[0, 0, 0], [0, 0, 2]]);
+        let at = gathered([1, 1, 3], vec![[0, 0, 0], [0, 0, 2]]);
         let lack = lack_at(&at, [&float, &quantized]).unwrap();
         // Channel 0 lacks 4 and 2, about their mean; channel 1 lacks 1 always.
         assert_eq!(lack, Some(vec![1.0, -1.0, 0.0, 0.0]));
-        let elsewhere = gathered([2, 3], vec![[0, 1, 0]]);
+        let elsewhere = gathered([1, 2, 3], vec![[0, 1, 0]]);
         assert_eq!(lack_at(&elsewhere, [&float, &quantized]).unwrap(), None);
     }
 }

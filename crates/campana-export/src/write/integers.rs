@@ -212,9 +212,8 @@ fn affine_of<'a>(
 
 impl<'a> Layer<'a> {
     /// `None` for what no DequantizeLinear decodes: scales of other groups than
-    /// channels, levels that are not integers, graphs inside of nodes, and for
-    /// weights of recurrent layers: engines compute those in floats and want
-    /// constants there, which OpenVINO does not make of a DequantizeLinear.
+    /// channels, levels that are not integers, graphs inside of nodes, weights
+    /// of recurrent layers.
     fn new(
         model: &Model,
         outcome: &'a TensorOutcome<'a>,
@@ -225,9 +224,8 @@ impl<'a> Layer<'a> {
             1 => None,
             _ => Some(channel_axis(outcome, tensor)?),
         };
-        let is_recurrent = matches!(outcome.tensor.op_type, "LSTM" | "GRU" | "RNN");
         let is_taken = tensor.tables.storage() == Storage::I8
-            && !is_recurrent
+            && !outcome.tensor.is_recurrent()
             && outcome.tensor.proto.element_type == ElementType::F32
             && !outcome.tensor.is_nested(model);
         if !is_taken {
