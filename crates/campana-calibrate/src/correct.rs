@@ -436,7 +436,7 @@ impl Correction<'_, '_, '_> {
             moments[0].add_lack(&units, rows.unit);
         }
         let at_rate = self.rounding == Rounding::AtRate;
-        let (compensations, wanted) = aimed(&mut rows, moments, at_rate);
+        let (compensations, wanted) = aimed(&mut rows, moments);
         let solved = if at_rate {
             at_rate::solve(&rows, tensor, &compensations)
         } else {
@@ -512,13 +512,9 @@ impl Correction<'_, '_, '_> {
 
 /// Moves rows to where they undo errors of layers before; what rounding needs
 /// to know of their inputs, and what their outputs are to have with these.
-fn aimed(
-    rows: &mut Rows,
-    moments: Vec<Moments>,
-    at_rate: bool,
-) -> (Vec<Compensation>, Vec<Vec<f32>>) {
+fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<Compensation>, Vec<Vec<f32>>) {
     let blocks = moments.len();
-    let (mut compensations, wanted): (Vec<Compensation>, Vec<Vec<f32>>) = moments
+    let (compensations, wanted): (Vec<Compensation>, Vec<Vec<f32>>) = moments
         .into_par_iter()
         .map(|moments| {
             let careful = Compensation::with_damped_factor(moments.own, AIM_DAMPING);
@@ -528,13 +524,13 @@ fn aimed(
     for (block, (compensation, wanted)) in compensations.iter().zip(&wanted).enumerate() {
         rows.aim(block, blocks, compensation, wanted);
     }
-    if at_rate {
-        // What a bit is worth follows from the factor as it is.
-        let moments = compensations.into_par_iter();
-        let exact = moments.map(|careful| Compensation::new(careful.into_moment()));
-        compensations = exact.collect();
-    }
-    (compensations, wanted)
+    // Rounding believes the moments as they are: damped, two bits lose a
+    // twentieth more divergence.
+    let exact = compensations
+        .into_par_iter()
+        .map(|careful| Compensation::new(careful.into_moment()))
+        .collect();
+    (exact, wanted)
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when

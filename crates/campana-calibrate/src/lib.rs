@@ -26,6 +26,7 @@
 mod activations;
 mod correct;
 mod divergence;
+mod integer_layers;
 mod samples;
 mod scale;
 mod sensitivity;
@@ -37,6 +38,7 @@ pub use correct::{
     Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Skipped, correct,
 };
 pub use divergence::{Kind, log_probabilities_of};
+pub use integer_layers::IntegerLayers;
 pub use samples::{Batches, InputScale, Samples};
-pub use scale::{batches_for, inputs_of_unknown_scale};
+pub use scale::{UnknownScale, batches_for, inputs_of_unknown_scale};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

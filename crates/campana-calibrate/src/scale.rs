@@ -5,6 +5,12 @@
 //! with `z` synthetic, the variance `a^2 var(W z)` and the mean
 //! `a E(W z) + c sum(W) + b` in each channel. The factor follows from the
 //! median ratio of variances, the offset by least squares over the channels.
+//!
+//! Without a normalization the weights themselves are asked: trained layers
+//! give outputs of about the deviation of a normalized input. Where the first
+//! layer's [gain](UnknownScale::gain) is far from 1, its inputs are not of
+//! deviation 1 (pixels from 0 to 255 meet weights of a hundredth), and
+//! synthetic ones are brought to where its outputs have deviation 1.
 
 use campana_ir::graph::Graph;
 use campana_ir::network::{Layer, Network};
@@ -34,24 +40,75 @@ pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Resu
         return Ok(batches);
     };
     for input in float_inputs(graph) {
-        if let Some(normalized) = normalized_inputs(&network, input)
-            && let Some(scale) = normalized.revealed(graph, &batches)
-        {
-            batches.rescale(input, scale);
+        if let Some(normalized) = normalized_inputs(&network, input) {
+            if let Some(scale) = normalized.revealed(graph, &batches) {
+                batches.rescale(input, scale);
+            }
+        } else if let Some(gain) = first_gain(&network, input).filter(|gain| !is_usual(*gain)) {
+            batches.rescale(input, [gain.recip(), 0.0]);
         }
     }
     Ok(batches)
 }
 
+/// A float input of which neither the samples nor a normalization tell the
+/// scale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnknownScale {
+    /// The input's name.
+    pub input: String,
+    /// The median length of the rows of weights of the first layer that reads
+    /// it: the deviation of the layer's outputs on white noise of deviation 1.
+    pub gain: Option<f32>,
+}
+
+impl UnknownScale {
+    /// Whether the weights of the first layer contradict an input of deviation 1.
+    pub fn is_unusual(&self) -> bool {
+        self.gain.is_some_and(|gain| !is_usual(gain))
+    }
+}
+
 /// Float inputs of which neither the samples nor a normalization tell the
 /// scale.
-pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<String> {
+pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownScale> {
     let Ok(network) = Network::new(graph) else {
         return Vec::new();
     };
     let open = float_inputs(graph).filter(|_| is_open(samples));
     let unknown = open.filter(|input| normalized_inputs(&network, input).is_none());
-    unknown.map(str::to_owned).collect()
+    unknown
+        .map(|input| UnknownScale {
+            input: input.to_owned(),
+            gain: first_gain(&network, input),
+        })
+        .collect()
+}
+
+/// Gains of first layers of normalized inputs; rather a choice than a limit:
+/// networks at hand have 0.3 to 5, those for pixels from 0 to 255 below 0.05.
+const USUAL_GAINS: std::ops::RangeInclusive<f32> = 0.1..=20.0;
+
+fn is_usual(gain: f32) -> bool {
+    USUAL_GAINS.contains(&gain)
+}
+
+/// The median length of the rows of weights of the convolution that reads an
+/// input; rows of zeros are left out.
+fn first_gain(network: &Network<'_>, input: &str) -> Option<f32> {
+    let layer = network.uses(input).iter().find_map(|usage| {
+        let layer = network.layer(usage.node)?;
+        (usage.input == Some(0) && matches!(network.op(layer.node), Op::Conv(_))).then_some(layer)
+    })?;
+    let (shape, weights) = network.constant(layer.weights)?;
+    let row = weights.len() / shape.first().copied().filter(|&rows| rows > 0)?;
+    let rows = weights.chunks_exact(row.max(1));
+    let mut lengths: Vec<f32> = rows
+        .map(|row| row.iter().map(|weight| weight * weight).sum::<f32>().sqrt())
+        .filter(|length| length.is_normal())
+        .collect();
+    lengths.sort_by(f32::total_cmp);
+    lengths.get(lengths.len() / 2).copied()
 }
 
 fn is_open(samples: &Samples) -> bool {
@@ -255,7 +312,30 @@ mod tests {
         let graph = network(nodes, &[("w", &[1, 3, 1, 1], &[1.0; 3])]);
         let samples = |scale| Samples::Synthetic { size: None, scale };
         let unknown = |scale| inputs_of_unknown_scale(&graph, &samples(scale));
-        assert_eq!(unknown(InputScale::Unknown), ["x"]);
+        let found = unknown(InputScale::Unknown);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].input, "x");
+        assert!(!found[0].is_unusual());
         assert!(unknown(InputScale::Range([0.0, 1.0])).is_empty());
+    }
+
+    #[test]
+    fn weights_for_pixels_bring_synthetic_inputs_to_their_scale() {
+        let nodes = vec![node("Conv", &["x", "w"], "c"), node("Relu", &["c"], "y")];
+        let graph = network(nodes, &[("w", &[1, 3, 1, 1], &[0.006; 3])]);
+        let samples = Samples::Synthetic {
+            size: None,
+            scale: InputScale::Unknown,
+        };
+        let found = inputs_of_unknown_scale(&graph, &samples);
+        assert!(found[0].is_unusual(), "{found:?}");
+        let batches = batches_for(&graph, &samples, None).unwrap();
+        let (_, tensor) = batches.batch(0).next().unwrap();
+        let TensorData::F32(values) = tensor.data() else {
+            panic!("{tensor:?}")
+        };
+        let energy: f32 = values.iter().map(|value| value * value).sum();
+        let deviation = (energy / values.len() as f32).sqrt();
+        assert!((60.0..140.0).contains(&deviation), "{deviation}");
     }
 }

@@ -1,16 +1,22 @@
 //! From a model in a file to a smaller one in another.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
-use campana_calibrate::{Corrected, CorrectionReport, Skipped, calibrate, inputs_of_unknown_scale};
+use campana_calibrate::{
+    Corrected, CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate,
+    inputs_of_unknown_scale,
+};
 use campana_export::{OutputModel, Placement, admit};
 use campana_formats::Format;
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
+use campana_ir::network::Network;
 use campana_onnx::{DataLocation, Model};
+use campana_quantize::graph::float_graph;
 use campana_quantize::{
     ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
@@ -88,6 +94,8 @@ pub fn quantize_file(
             .check(&inputs)
             .context(|| format!("cannot calibrate '{}'", input.display()))?;
     }
+    let assumed = assumed_scale(job, &model, &samples)
+        .context(|| format!("cannot quantize '{}'", input.display()))?;
     let Bounded {
         mut quantized,
         correction,
@@ -105,13 +113,12 @@ pub fn quantize_file(
         }
     };
     let mut warnings = correction_warnings(job, &correction);
-    let activations = if options.target.rounds_activations() {
-        let (activations, assumed) =
-            activations(job, &model, &quantized, graph, &samples, monitor)?;
-        warnings.extend(assumed);
-        activations
+    warnings.extend(assumed);
+    let (activations, integer_layers) = if options.target.rounds_activations() {
+        let (activations, layers) = activations(job, &model, &quantized, graph, &samples, monitor)?;
+        (activations, Some(layers))
     } else {
-        Vec::new()
+        (Vec::new(), None)
     };
     let result = QuantizedResult {
         job,
@@ -122,6 +129,7 @@ pub fn quantize_file(
     let is_written = allocation.as_ref().is_none_or(|found| found.written);
     let report = |output_bytes| QuantizeReport {
         rounded_activations: activations.len(),
+        integer_layers,
         warnings,
         ..QuantizeReport::of(
             &quantized,
@@ -365,8 +373,9 @@ fn quantize_as_told<'m>(
     })
 }
 
-/// How activations are rounded, by what the samples show; without a
-/// correction the network is shown synthetic images.
+/// How activations are rounded, by what the samples show, and how many layers
+/// lie between rounded ones; without a correction the network is shown
+/// synthetic images.
 fn activations(
     job: &QuantizeJob<'_>,
     model: &Model,
@@ -374,21 +383,13 @@ fn activations(
     graph: Option<Graph>,
     samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
-) -> Result<(Vec<ActivationScale>, Option<String>), Error> {
+) -> Result<(Vec<ActivationScale>, IntegerLayers), Error> {
     let context = || format!("cannot calibrate '{}'", job.input.display());
     let graph = match graph {
         Some(graph) => graph,
         None => quantized_graph(model, quantized).context(context)?,
     };
     let (options, samples) = (job.options, samples.get()?);
-    let unknown = inputs_of_unknown_scale(&graph, samples);
-    let assumed = (!unknown.is_empty()).then(|| {
-        format!(
-            "nothing tells the scale of the input '{}': mean 0 and deviation 1 are assumed; give --input-range LO,HI, \
-             a sidecar, or data with --calibrate",
-            unknown.join("', '")
-        )
-    });
     let activations = calibrate(
         &graph,
         samples,
@@ -396,8 +397,64 @@ fn activations(
         options.target,
         job.threads,
         monitor,
-    );
-    Ok((activations.context(context)?, assumed))
+    )
+    .context(context)?;
+    let names: HashSet<&str> = activations.iter().map(|scale| &*scale.name).collect();
+    let layers = Network::new(&graph)
+        .map(|network| IntegerLayers::of(&network, |name| names.contains(name)))
+        .unwrap_or_default();
+    Ok((activations, layers))
+}
+
+/// What is assumed of the scale of inputs where nothing tells it and synthetic
+/// ones are shown; ranges of activations are not chosen from inputs that the
+/// weights contradict.
+fn assumed_scale(
+    job: &QuantizeJob<'_>,
+    model: &Model,
+    samples: &JobSamples<'_>,
+) -> Result<Option<String>, campana_quantize::Error> {
+    let rounds_activations = job.options.target.rounds_activations();
+    if !rounds_activations && job.samples.is_none() {
+        return Ok(None);
+    }
+    let is_open = |samples: &&Samples| {
+        let Samples::Synthetic { scale, .. } = samples else {
+            return false;
+        };
+        *scale == InputScale::Unknown
+    };
+    // What cannot be had or run is said where it is needed.
+    let Some(samples) = samples.get().ok().filter(is_open) else {
+        return Ok(None);
+    };
+    let Ok(graph) = float_graph(model) else {
+        return Ok(None);
+    };
+    let unknown = inputs_of_unknown_scale(&graph, samples);
+    let tell = "give --input-range LO,HI, a sidecar, or data with --calibrate";
+    if let Some(scale) = unknown.iter().find(|scale| scale.is_unusual()) {
+        let (input, gain) = (&scale.input, scale.gain.unwrap_or(1.0));
+        let found = format!(
+            "nothing tells the scale of the input '{input}', and the weights that it meets are for values of deviation \
+             {:.2}, not 1",
+            gain.recip()
+        );
+        if rounds_activations {
+            return Err(campana_quantize::Error::new(
+                campana_quantize::ErrorKind::Unsupported,
+                format!("{found}: {tell}"),
+            ));
+        }
+        return Ok(Some(format!("{found}, which is assumed; {tell}")));
+    }
+    let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
+    Ok((rounds_activations && !names.is_empty()).then(|| {
+        let names = names.join("', '");
+        format!(
+            "nothing tells the scale of the input '{names}': mean 0 and deviation 1 are assumed; {tell}"
+        )
+    }))
 }
 
 /// What of the correction did not happen, where it was asked for.

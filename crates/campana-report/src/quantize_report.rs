@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use campana_calibrate::CorrectionReport;
+use campana_calibrate::{CorrectionReport, IntegerLayers};
 use campana_quantize::{Options, QuantizedModel, Target, TensorReport, sqnr_db, zero_share};
 use serde::Serialize;
 
@@ -46,6 +46,9 @@ pub struct QuantizeReport {
     pub target: String,
     /// Activations that are rounded to 8 bits.
     pub rounded_activations: usize,
+    /// How many layers lie between rounded activations; null where none are
+    /// rounded.
+    pub integer_layers: Option<IntegerLayers>,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,
 }
@@ -122,6 +125,7 @@ impl QuantizeReport {
             allocation: None,
             target: target.to_string(),
             rounded_activations: 0,
+            integer_layers: None,
             tensors,
         }
     }

@@ -371,6 +371,10 @@ fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
 /// What was corrected, or why nothing was.
 fn correction_line(report: &QuantizeReport) -> String {
     match &report.correction {
+        Some(correction) if correction.compensated == 0 && correction.corrected == 0 => format!(
+            "Nothing corrected: {} {} images were run, and no layer can be",
+            correction.images, correction.samples,
+        ),
         Some(correction) => format!(
             "Corrected with {} {} images: codes of {} tensors, values of {} normalizations and biases",
             correction.images, correction.samples, correction.compensated, correction.corrected,

@@ -247,7 +247,7 @@ fn stock_runtimes_compute_int8_models_on_integers() {
 }
 
 /// Every n-th network in the tests; the script alone checks all.
-const SAMPLE: &str = "6";
+const SAMPLE: &str = "12";
 
 #[test]
 fn forms_run_in_stock_runtimes_at_every_opset() {

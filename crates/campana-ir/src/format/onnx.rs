@@ -17,7 +17,7 @@ use campana_onnx::Model;
 
 use super::Result;
 use crate::decoder;
-use crate::graph::{Graph, Value};
+use crate::graph::{Dim, Graph, Value};
 
 /// The graph of an ONNX model, with all constants read into memory.
 ///
@@ -30,6 +30,9 @@ use crate::graph::{Graph, Value};
 pub fn graph(model: &Model) -> Result<Graph> {
     let mut graph = convert::Converter::new(model)?.graph(&model.graph)?;
     decoder::take(&mut graph);
+    for input in &mut graph.inputs {
+        fix_channels(model, input);
+    }
     Ok(graph)
 }
 
@@ -40,6 +43,29 @@ pub fn inputs(model: &Model) -> Vec<Value> {
     let inputs = model.graph.inputs.iter();
     inputs
         .filter(|input| constants.iter().all(|tensor| tensor.name != input.name))
-        .map(|input| convert::value(input, &convert::Scope::default()))
+        .map(|input| {
+            let mut input = convert::value(input, &convert::Scope::default());
+            fix_channels(model, &mut input);
+            input
+        })
         .collect()
+}
+
+/// Fixes the channels that an input leaves open where a convolution with
+/// weights of the model reads it.
+fn fix_channels(model: &Model, input: &mut Value) {
+    let Some([_, channels @ Dim::Symbol(_), _, ..]) = input.shape.as_deref_mut() else {
+        return;
+    };
+    let fixed = model.graph.nodes.iter().find_map(|node| {
+        let is_reader = node.op_type == "Conv" && node.inputs.first() == Some(&input.name);
+        let weights = node.inputs.get(1).filter(|_| is_reader)?;
+        let mut initializers = model.graph.initializers.iter();
+        let weights = initializers.find(|tensor| tensor.name == *weights)?;
+        let per_group = *weights.dims.get(1)?;
+        usize::try_from(per_group.checked_mul(node.int("group").unwrap_or(1))?).ok()
+    });
+    if let Some(fixed) = fixed {
+        *channels = Dim::Fixed(fixed);
+    }
 }

@@ -80,6 +80,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         allocation: None,
         target: "lut".to_owned(),
         rounded_activations: 0,
+        integer_layers: None,
         tensors,
     }
 }

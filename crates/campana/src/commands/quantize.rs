@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
+use campana_calibrate::IntegerLayers;
 use campana_pipeline::{
     Bound, ErrorKind, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan,
 };
@@ -133,20 +134,23 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
     if report.output_bytes >= report.input_bytes && target != Target::Float {
         return "The file does not get smaller: ship the model that it was made from.".to_owned();
     }
+    let layers = report.integer_layers.unwrap_or_default();
     let text = match target {
         Target::Float => {
             "The weights are as after quantization, but stored as floats: for other converters."
+                .to_owned()
         }
-        Target::Lut | Target::LutUint4 => smaller,
+        Target::Lut | Target::LutUint4 => smaller.to_owned(),
         Target::Campana => {
             "The smallest to ship. campana unpack makes an ONNX model of it that every runtime loads; campana evaluate \
              reads it as it is."
+                .to_owned()
         }
-        Target::W4a8 => {
-            "campana run, evaluate and bench compute this model on integers; ONNX runtimes decode its weights to 8 bits \
-             when they load it, and compute on integers too, but for layers right before a sum."
-        }
-        Target::Int8 => "ONNX runtimes and campana compute this model on integers.",
+        Target::W4a8 => format!(
+            "{} ONNX runtimes decode the weights to 8 bits when they load the model.",
+            on_integers(layers)
+        ),
+        Target::Int8 => on_integers(layers),
     };
     if target.rounds_activations() && !calibrated {
         return format!(
@@ -154,5 +158,23 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
              fit what the network will see, and less is lost."
         );
     }
-    text.to_owned()
+    text
+}
+
+/// How much of a model lies between rounded activations.
+fn on_integers(
+    IntegerLayers {
+        on_integers,
+        layers,
+    }: IntegerLayers,
+) -> String {
+    match layers - on_integers {
+        0 => format!(
+            "All {layers} layers lie between 8-bit activations, to be computed on integers."
+        ),
+        rest => format!(
+            "{on_integers} of {layers} layers lie between 8-bit activations, to be computed on integers; the outputs or \
+             inputs of {rest} are not rounded: ONNX runtimes compute those in floats."
+        ),
+    }
 }

@@ -324,3 +324,19 @@ fn the_shared_models_become_graphs() {
         }
     }
 }
+
+#[test]
+fn a_convolution_fixes_the_channels_that_its_input_leaves_open() {
+    let open: Vec<_> = ["n", "c", "h", "w"]
+        .map(|name| campana_onnx::Dim::Symbol(name.into()))
+        .to_vec();
+    let value = NewValueInfo::tensor("x", ElementType::F32, Some(&open));
+    let weights = NewTensor::raw("w", &[2, 3, 1, 1], ElementType::F32, vec![0; 24]);
+    let fields = nodes([NewNode::new("Conv", ["x", "w"], ["y"])])
+        .message(schema::graph::INITIALIZER, weights)
+        .message(schema::graph::INPUT, value);
+    let graph = convert(graph_of(&[], &["y"], fields), Content::default()).unwrap();
+    let shape = graph.inputs[0].shape.as_ref().unwrap();
+    assert_eq!(shape[1], Dim::Fixed(3));
+    assert_eq!(shape[2], Dim::Symbol("h".into()));
+}

@@ -1,0 +1,121 @@
+//! Which layers runtimes can compute on integers: those between two rounded
+//! activations.
+
+use campana_ir::network::Network;
+use campana_ir::op::{Binary, Op, Unary};
+use serde::Serialize;
+
+/// How many layers lie between rounded activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IntegerLayers {
+    /// Layers whose inputs and outputs are rounded: runtimes that know
+    /// QuantizeLinear compute these on integers.
+    pub on_integers: usize,
+    /// Convolutions, `Gemm` and `MatMul` with weights of the model.
+    pub layers: usize,
+}
+
+impl IntegerLayers {
+    /// Of a network in which `is_rounded` values are rounded to 8 bits.
+    pub fn of(network: &Network<'_>, is_rounded: impl Fn(&str) -> bool) -> Self {
+        let nodes = 0..network.graph().nodes.len();
+        let mut found = Self::default();
+        for layer in nodes.filter_map(|node| network.layer(node)) {
+            found.layers += 1;
+            let from = input_of_moves(network, layer.input, &is_rounded);
+            let to = is_rounded_behind(network, layer.output, &is_rounded);
+            found.on_integers += usize::from(from && to);
+        }
+        found
+    }
+
+    /// Whether all layers are computed on integers.
+    pub fn all(&self) -> bool {
+        self.on_integers == self.layers
+    }
+}
+
+/// Whether a value is rounded, or only moves elements of one that is.
+fn input_of_moves(network: &Network<'_>, name: &str, is_rounded: &impl Fn(&str) -> bool) -> bool {
+    let mut name = name;
+    while !is_rounded(name) {
+        let Some(maker) = network.producer(name) else {
+            return false;
+        };
+        match network.node(maker).inputs.first() {
+            Some(input) if network.op(maker).moves_elements() => name = input,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Whether a layer's output is rounded once its bias, normalization and
+/// clamping are applied.
+fn is_rounded_behind(
+    network: &Network<'_>,
+    output: &str,
+    is_rounded: &impl Fn(&str) -> bool,
+) -> bool {
+    let mut name = output;
+    while !is_rounded(name) {
+        let Some((node, _)) = network.sole_use(name) else {
+            return false;
+        };
+        let found = network.node(node);
+        let joins = match network.op(node) {
+            Op::BatchNormalization(_) | Op::Unary(Unary::Relu | Unary::Clip) => true,
+            Op::Binary(Binary::Add) => found
+                .inputs
+                .iter()
+                .all(|input| input == name || network.is_parameter(input)),
+            op => op.moves_elements(),
+        };
+        match found.outputs.first() {
+            Some(output) if joins => name = output,
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_ir::graph::{Dim, Graph, Node, Value};
+    use campana_tensor::{ElementType, Tensor, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn a_layer_without_rounding_behind_it_is_in_floats() {
+        let node = |op_type: &str, inputs: &[&str], output: &str| Node {
+            op_type: op_type.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            outputs: vec![output.into()],
+            ..Node::default()
+        };
+        let weights = Tensor::new(vec![1, 1, 1, 1], TensorData::F32(vec![1.0])).unwrap();
+        let graph = Graph {
+            nodes: vec![
+                node("Conv", &["x", "w"], "a"),
+                node("Relu", &["a"], "b"),
+                node("Conv", &["b", "w"], "c"),
+                node("Sigmoid", &["c"], "y"),
+            ],
+            inputs: vec![Value {
+                name: "x".into(),
+                element_type: Some(ElementType::F32),
+                shape: Some([1, 1, 4, 4].map(Dim::Fixed).to_vec()),
+            }],
+            constants: [("w".to_owned(), weights)].into(),
+            opsets: [(String::new(), 17)].into(),
+            ..Graph::default()
+        };
+        let network = Network::new(&graph).unwrap();
+        let of = |rounded: &[&str]| IntegerLayers::of(&network, |name| rounded.contains(&name));
+        let found = of(&["x", "b"]);
+        assert_eq!((found.on_integers, found.layers), (1, 2));
+        assert!(of(&["x", "b", "c"]).all());
+        assert_eq!(of(&["b"]).on_integers, 0);
+    }
+}
