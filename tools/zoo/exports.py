@@ -75,6 +75,8 @@ def spread(network: nn.Module) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             factors = torch.exp(CHANNEL_SPREAD * torch.randn(module.weight.shape[0]))
             module.weight.mul_(factors.view(-1, *[1] * (module.weight.dim() - 1)))
+            if module.bias is not None:  # torch leaves zeros, which exporters share or drop
+                module.bias.copy_(0.1 * torch.randn_like(module.bias))
         elif isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             module.weight.copy_(torch.exp(0.3 * torch.randn_like(module.weight)))
             module.bias.copy_(0.3 * torch.randn_like(module.bias))

@@ -62,8 +62,8 @@ class Form:
         }
 
     def has_sidecar(self) -> bool:
-        """Whether every version of the sidecar describes this form."""
-        return self.channels != "grey" and self.layout == "NCHW"
+        """Whether the sidecar describes this form."""
+        return self.channels != "grey"
 
 
 @dataclasses.dataclass(frozen=True)

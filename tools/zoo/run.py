@@ -5,18 +5,21 @@
     .venv-zoo/bin/python tools/zoo/run.py --short --gate   the form that CI runs
 
 CAMPANA names the binary [default: target/release/campana]. Raw results and the
-files made are kept in the folder of --results, a JSON file for each network; a
-network is done again only with --again. A step that fails or runs out of time
-becomes a cell, and the run goes on. Exit status 1: the gate found a fault.
+files made are kept in the folder of --results, a JSON file for each network,
+written after each configuration; what is in it is done again only with --again.
+Smaller files come first. A step that fails or runs out of time becomes a cell,
+and the run goes on. Exit status 1: the gate found a fault.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import random
 import shutil
 import sys
+import time
 
 import configurations
 import gate
@@ -34,14 +37,17 @@ QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 class Bench:
     """One network on the bench: its folder, its examples, what was found."""
 
-    def __init__(self, network: networks.Network, args: argparse.Namespace):
+    def __init__(self, network: networks.Network, args: argparse.Namespace, known: dict | None):
         self.network = network
         self.args = args
+        self.record = args.results / f"{network.name}.json"
         self.folder = args.results / network.name
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.model = self.folder / "float.onnx"
-        self.found: dict = {"name": network.name, "file": network.file, "configurations": {}}
+        self.samples = self.folder / "samples"
+        """What campana calibrates on: a folder of pictures or a file of arrays."""
+        self.found: dict = known or {"name": network.name, "file": network.file, "configurations": {}}
 
     def prepare(self) -> None:
         """Copies the float file, and writes examples and the sidecar."""
@@ -51,17 +57,19 @@ class Bench:
         self._sidecar(self.model)
         for part, count, seed in (("test", self.args.examples, 1), ("calibration", self.args.calibration, 2)):
             rng = random.Random(seed)
-            folder = self.folder / part
-            folder.mkdir()
-            arrays = {}
-            for at in range(count):
-                feed, picture = self.network.inputs(rng)
-                arrays.update({f"{at}/{name}": value for name, value in feed.items()})
-                if picture and self.network.form.has_sidecar():
-                    picture.save(folder / f"{at:03}.png")
-                else:
-                    np.savez(folder / f"{at:03}.npz", **feed)
+            examples = [self.network.inputs(rng) for _ in range(count)]
+            feeds = [feed for feed, _ in examples]
+            arrays = {f"{at}/{name}": value for at, feed in enumerate(feeds) for name, value in feed.items()}
             np.savez(self.folder / f"{part}.npz", **arrays)
+        if self.network.form and self.network.form.has_sidecar():
+            self.samples.mkdir()
+            for at, (_, picture) in enumerate(examples):
+                picture.save(self.samples / f"{at:03}.png")
+        else:  # one array for each input, examples along the first axis; scalars are the same for all
+            joined = {name: np.concatenate([feed[name] for feed in feeds]) if value.ndim else value
+                      for name, value in feeds[0].items()}
+            self.samples = self.samples.with_suffix(".npz")
+            np.savez(self.samples, **joined)
 
     def _sidecar(self, model: pathlib.Path) -> None:
         if self.network.form and self.network.form.has_sidecar():
@@ -104,7 +112,7 @@ class Bench:
         else:
             command = [self.args.campana, "quantize", self.model, "--output", output, "--force", "--json"]
             command += configuration.options
-            command += ["--calibrate", self.folder / "calibration"] if configuration.data else []
+            command += ["--calibrate", self.samples] if configuration.data else []
         step = steps.run(command, self.args.limit, QUIET)
         made: dict = {"status": step.status, "elapsed_s": step.elapsed_s, "cpu_s": step.cpu_s, "peak_mb": step.peak_mb}
         self.found["configurations"][configuration.name] = made
@@ -146,17 +154,19 @@ class Bench:
             return {"error": self._told(step)}
         return {"rows": json.loads(step.stdout)["rows"]}
 
-    def go(self) -> dict:
-        """All of it."""
+    def go(self, waiting: list[configurations.Configuration]) -> dict:
+        """Prepares the network and quantizes it in each waiting configuration."""
         self.prepare()
         self.found["bytes"] = self.model.stat().st_size
         self.found["runtimes"] = self.sessions(self.model)
         self.compare(self.found["runtimes"], "float")
-        for configuration in configurations.CONFIGURATIONS:
-            if configuration.name in self.args.configurations:
-                self.quantize(configuration)
-                made = self.found["configurations"][configuration.name]
-                print(f"  {configuration.name}: {table.brief(made)}", flush=True)
+        for configuration in waiting:
+            if time.monotonic() > self.args.end:
+                break
+            self.quantize(configuration)
+            self.record.write_text(json.dumps(self.found, indent=1))
+            made = self.found["configurations"][configuration.name]
+            print(f"  {configuration.name}: {table.brief(made)}", flush=True)
         if not self.args.keep:
             for path in self.folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -173,6 +183,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "target" / "zoo", help="[default: target/zoo]")
     parser.add_argument("--table", type=pathlib.Path, help="[default: docs/zoo.md; --short: zoo.md in the results]")
     parser.add_argument("--limit", type=float, default=600, help="seconds that a step may take [default: 600]")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after these [default: no end]")
     parser.add_argument("--examples", type=int, default=8, help="test inputs [default: 8]")
     parser.add_argument("--calibration", type=int, default=16, help="calibration inputs [default: 16]")
     parser.add_argument("--again", action="store_true", help="also what has results")
@@ -180,23 +191,24 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     args.campana = pathlib.Path(os.environ.get("CAMPANA", ROOT / "target" / "release" / "campana")).resolve()
     args.results = args.results.resolve()
+    args.end = time.monotonic() + 60 * args.minutes
     every = [configuration.name for configuration in configurations.CONFIGURATIONS]
     named = args.configurations.split(",") if args.configurations else configurations.SHORT if args.short else every
     if unknown := set(named) - set(every):
         parser.error(f"no such configuration: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     if not args.campana.is_file():
         parser.error(f"no binary at {args.campana}: build it, or name one by CAMPANA")
-    args.configurations = named
+    args.configurations = [entry for entry in configurations.CONFIGURATIONS if entry.name in named]
     args.table = args.table or (args.results / "zoo.md" if args.short else ROOT / "docs" / "zoo.md")
     return args
 
 
 def chosen(args: argparse.Namespace) -> list[networks.Network]:
-    """The networks asked for."""
+    """The networks asked for, the smaller files first."""
     among = [network for network in networks.NETWORKS if network.short or not args.short]
     if args.networks:
         among = [network for network in among if any(part in network.name for part in args.networks)]
-    return among
+    return sorted(among, key=lambda network: network.path().stat().st_size if network.path().is_file() else 0)
 
 
 def recorded(args: argparse.Namespace) -> list[dict]:
@@ -217,17 +229,20 @@ def main() -> int:
     results = []
     for network in chosen(args):
         record = args.results / f"{network.name}.json"
-        if record.is_file() and not args.again:
-            results.append(json.loads(record.read_text()))
+        known = json.loads(record.read_text()) if record.is_file() and not args.again else None
+        done = known["configurations"] if known else {}
+        waiting = [configuration for configuration in args.configurations if configuration.name not in done]
+        if known and not waiting:
+            results.append(known)
             continue
+        if time.monotonic() > args.end:
+            break
         print(network.name, flush=True)
         if not network.path().is_file():
             print(f"  not there: {network.path()}; tools/zoo/setup.sh --torch brings it", flush=True)
             results.append({"name": network.name, "missing": network.file, "configurations": {}})
             continue
-        found = Bench(network, args).go()
-        record.write_text(json.dumps(found, indent=1))
-        results.append(found)
+        results.append(Bench(network, args, known).go(waiting))
     version = steps.run([args.campana, "--version"], 10).stdout.strip()
     args.table.write_text(table.page(recorded(args), version, args.short))
     print(f"wrote {args.table}")

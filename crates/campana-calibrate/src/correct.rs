@@ -48,11 +48,12 @@ use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
 use campana_onnx::Model;
-use campana_quantize::graph::{float_graph, replace};
+use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, sqnr_db,
+    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, round_tensor,
+    sqnr_db,
 };
 use campana_rounding::{Compensation, SecondMoment};
 use campana_tensor::{Tensor, TensorData};
@@ -62,7 +63,7 @@ use crate::correct::epilogue::{Epilogue, epilogues};
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::inputs::Windows;
-use crate::correct::layer::{Rows, losses, solve};
+use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::moments::{About, InputMoments, Moments, WantedRows};
 pub use crate::correct::rounding::Rounding;
 use crate::correct::state::{Correction, LAYERS, uses};
@@ -70,7 +71,7 @@ pub use crate::correct::state::{CorrectionReport, Skipped};
 use crate::correct::trust::believable_share;
 use crate::correct::walk::{Frontier, read_after};
 use crate::samples::Samples;
-use crate::scale::batches_for;
+use crate::scale::{batches_for, inputs_of_unknown_scale};
 
 /// Of so many batches one is looked at where the effort is to be quick.
 const QUICK_SHARE: usize = 8;
@@ -108,6 +109,13 @@ pub fn correct(
     let inputs = onnx::inputs(model);
     samples.check(&inputs)?;
     let graph = float_graph(model)?;
+    let unknown = inputs_of_unknown_scale(&graph, samples);
+    if let Some(input) = unknown.iter().find(|input| !input.is_image) {
+        return Err(unsupported(format!(
+            "synthetic samples say too little of the input '{}', which is no image and of unknown scale",
+            input.input
+        )));
+    }
     let mut batches = batches_for(&graph, samples, None)?;
     let mut rounding = rounding;
     if quantized.effort == Effort::Quick {
@@ -344,17 +352,32 @@ impl Correction<'_, '_, '_> {
             let layer = layers.find(key(*correction))?;
             layer.restore(before)
         });
-        if let Some((tensor, believed)) = kept {
-            self.believed = believed;
-            return self.take(place, tensor);
-        }
-        let Some(tensor) = self.solve(node, place, about)? else {
-            return Ok(());
+        let tensor = match kept {
+            Some((tensor, believed)) => {
+                self.believed = believed;
+                tensor
+            }
+            None => {
+                let Some(tensor) = self.solve(node, place, about)? else {
+                    return Ok(());
+                };
+                if let Some((correction, layers)) = &mut self.finished {
+                    layers.keep(FinishedLayer::new(key(*correction), &tensor, self.believed))?;
+                }
+                tensor
+            }
         };
-        if let Some((correction, layers)) = &mut self.finished {
-            layers.keep(FinishedLayer::new(key(*correction), &tensor, self.believed))?;
+        if self.has_integer_levels() {
+            self.unrounded.remove(&place);
+            let report = &mut self.quantized.tensors[place].report;
+            report.output_bytes = tensor.len_bytes() as u64;
         }
         self.take(place, tensor)
+    }
+
+    /// Whether layers are solved for levels that are integers already.
+    fn has_integer_levels(&self) -> bool {
+        self.quantized.target.rounds_activations() && self.rounding == Rounding::Compensate
     }
 
     /// Codes and levels for the least error of a layer's outputs; `None` where
@@ -440,7 +463,7 @@ impl Correction<'_, '_, '_> {
         let solved = if at_rate {
             at_rate::solve(&rows, tensor, &compensations)
         } else {
-            let solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
+            let mut solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
             let moments: Vec<(&SecondMoment, &[f32])> = compensations
                 .iter()
                 .map(Compensation::moment)
@@ -449,6 +472,17 @@ impl Correction<'_, '_, '_> {
             let [before, after] = losses(&rows, [tensor, &solved], &moments);
             if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
                 return Ok(None);
+            }
+            let target = self.quantized.target;
+            if self.has_integer_levels() && round_tensor(&mut solved, target) {
+                // Codes for the levels as they are now.
+                let again = solve_codes(&rows, &solved, &compensations);
+                if let Some(again) = again {
+                    let [rounded, again_loss] = losses(&rows, [&solved, &again], &moments);
+                    if again_loss < rounded {
+                        solved = again;
+                    }
+                }
             }
             solved
         };

@@ -16,13 +16,20 @@ pub struct IntegerLayers {
 }
 
 impl IntegerLayers {
-    /// Of a network in which `is_rounded` values are rounded to 8 bits.
-    pub fn of(network: &Network<'_>, is_rounded: impl Fn(&str) -> bool) -> Self {
+    /// Of a network in which `is_rounded` values are rounded to 8 bits. What
+    /// moves elements of these is rounded too in a form that `rounds_moved`
+    /// values, as that of [`Target::Int8`](campana_quantize::Target::Int8) does.
+    pub fn of(
+        network: &Network<'_>,
+        rounds_moved: bool,
+        is_rounded: impl Fn(&str) -> bool,
+    ) -> Self {
         let nodes = 0..network.graph().nodes.len();
         let mut found = Self::default();
         for layer in nodes.filter_map(|node| network.layer(node)) {
             found.layers += 1;
-            let from = input_of_moves(network, layer.input, &is_rounded);
+            let from = is_rounded(layer.input)
+                || rounds_moved && is_moved(network, layer.input, &is_rounded);
             let to = is_rounded_behind(network, layer.output, &is_rounded);
             found.on_integers += usize::from(from && to);
         }
@@ -35,8 +42,8 @@ impl IntegerLayers {
     }
 }
 
-/// Whether a value is rounded, or only moves elements of one that is.
-fn input_of_moves(network: &Network<'_>, name: &str, is_rounded: &impl Fn(&str) -> bool) -> bool {
+/// Whether a value only moves elements of one that is rounded.
+fn is_moved(network: &Network<'_>, name: &str, is_rounded: &impl Fn(&str) -> bool) -> bool {
     let mut name = name;
     while !is_rounded(name) {
         let Some(maker) = network.producer(name) else {
@@ -112,7 +119,8 @@ mod tests {
             ..Graph::default()
         };
         let network = Network::new(&graph).unwrap();
-        let of = |rounded: &[&str]| IntegerLayers::of(&network, |name| rounded.contains(&name));
+        let of =
+            |rounded: &[&str]| IntegerLayers::of(&network, true, |name| rounded.contains(&name));
         let found = of(&["x", "b"]);
         assert_eq!((found.on_integers, found.layers), (1, 2));
         assert!(of(&["x", "b", "c"]).all());

@@ -8,11 +8,11 @@
 //!
 //! Without a normalization the weights themselves are asked: trained layers
 //! give outputs of about the deviation of a normalized input. Where the first
-//! layer's [gain](UnknownScale::gain) is far from 1, its inputs are not of
-//! deviation 1 (pixels from 0 to 255 meet weights of a hundredth), and
+//! layer's [gain](UnknownScale::gain) is a hundredth, its inputs are not of
+//! deviation 1 but, most likely, pixels from 0 to 255, and
 //! synthetic ones are brought to where its outputs have deviation 1.
 
-use campana_ir::graph::Graph;
+use campana_ir::graph::{Dim, Graph};
 use campana_ir::network::{Layer, Network};
 use campana_ir::op::Op;
 use campana_quantize::Error;
@@ -60,6 +60,9 @@ pub struct UnknownScale {
     /// The median length of the rows of weights of the first layer that reads
     /// it: the deviation of the layer's outputs on white noise of deviation 1.
     pub gain: Option<f32>,
+    /// Whether it has the rank of images (or spectrograms), which synthetic
+    /// samples resemble.
+    pub is_image: bool,
 }
 
 impl UnknownScale {
@@ -70,27 +73,41 @@ impl UnknownScale {
 }
 
 /// Float inputs of which neither the samples nor a normalization tell the
-/// scale.
+/// scale; all inputs of a network that has no float ones.
 pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownScale> {
     let Ok(network) = Network::new(graph) else {
         return Vec::new();
     };
-    let open = float_inputs(graph).filter(|_| is_open(samples));
-    let unknown = open.filter(|input| normalized_inputs(&network, input).is_none());
-    unknown
-        .map(|input| UnknownScale {
-            input: input.to_owned(),
-            gain: first_gain(&network, input),
+    if !is_open(samples) {
+        return Vec::new();
+    }
+    let unknown = |name: &str, shape: Option<&Vec<Dim>>| UnknownScale {
+        input: name.to_owned(),
+        gain: first_gain(&network, name),
+        is_image: shape.is_some_and(|shape| shape.len() == 4),
+    };
+    let mut floats = float_inputs(graph).peekable();
+    if floats.peek().is_none() {
+        let inputs = graph.inputs.iter();
+        return inputs.map(|input| unknown(&input.name, None)).collect();
+    }
+    floats
+        .filter(|input| normalized_inputs(&network, input).is_none())
+        .map(|name| {
+            let declared = graph.inputs.iter().find(|input| input.name == name);
+            unknown(name, declared.and_then(|input| input.shape.as_ref()))
         })
         .collect()
 }
 
-/// Gains of first layers of normalized inputs; rather a choice than a limit:
-/// networks at hand have 0.3 to 5, those for pixels from 0 to 255 below 0.05.
-const USUAL_GAINS: std::ops::RangeInclusive<f32> = 0.1..=20.0;
+/// Gains of first layers that read values far from deviation 1, as pixels from
+/// 0 to 255 are; rather a choice than a limit: networks at hand for normalized
+/// inputs have 0.3 to 5, those for pixels 0.005 to 0.05. Weights still smaller
+/// tell nothing of their inputs.
+const GAINS_FOR_PIXELS: std::ops::Range<f32> = 1e-3..0.1;
 
 fn is_usual(gain: f32) -> bool {
-    USUAL_GAINS.contains(&gain)
+    !GAINS_FOR_PIXELS.contains(&gain)
 }
 
 /// The median length of the rows of weights of the convolution that reads an
@@ -234,7 +251,7 @@ impl Normalized<'_> {
 
 #[cfg(test)]
 mod tests {
-    use campana_ir::graph::{Dim, Node, Value};
+    use campana_ir::graph::{Node, Value};
     use campana_tensor::{Tensor, TensorData};
 
     use super::*;

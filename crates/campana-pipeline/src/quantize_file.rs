@@ -401,7 +401,10 @@ fn activations(
     .context(context)?;
     let names: HashSet<&str> = activations.iter().map(|scale| &*scale.name).collect();
     let layers = Network::new(&graph)
-        .map(|network| IntegerLayers::of(&network, |name| names.contains(name)))
+        .map(|network| {
+            let rounds_moved = options.target == Target::Int8;
+            IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
+        })
         .unwrap_or_default();
     Ok((activations, layers))
 }
@@ -447,6 +450,18 @@ fn assumed_scale(
             ));
         }
         return Ok(Some(format!("{found}, which is assumed; {tell}")));
+    }
+    if let Some(scale) = unknown.iter().find(|scale| !scale.is_image)
+        && rounds_activations
+    {
+        let input = &scale.input;
+        return Err(campana_quantize::Error::new(
+            campana_quantize::ErrorKind::Unsupported,
+            format!(
+                "nothing tells the scale of the input '{input}', and it is no image that synthetic samples would \
+                 resemble: {tell}"
+            ),
+        ));
     }
     let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
     Ok((rounds_activations && !names.is_empty()).then(|| {

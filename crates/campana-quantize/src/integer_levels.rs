@@ -1,5 +1,6 @@
 //! Levels of a model's tensors as engines that multiply integers take them.
 
+use campana_codebook::QuantizedTensor;
 use campana_design::integer_levels::{put_on_integer_grid, round_to_integers};
 
 use crate::choice::Target;
@@ -20,7 +21,22 @@ pub fn round_levels(model: &mut QuantizedModel<'_>, target: Target) {
     }
 }
 
-/// The same for one tensor. Weights of recurrent layers keep their levels:
+/// Rounds the levels of one tensor for a target that computes on integers;
+/// says whether it has any other than zero.
+pub fn round_tensor(tensor: &mut QuantizedTensor, target: Target) -> bool {
+    match target {
+        Target::Int8 => {
+            let values = tensor.dequantize();
+            put_on_integer_grid(tensor, &values)
+        }
+        _ => {
+            let largest = largest_number(tensor.tables.levels());
+            round_to_integers(tensor, largest)
+        }
+    }
+}
+
+/// As [`round_levels`] for one tensor. Weights of recurrent layers keep their levels:
 /// engines compute those in floats and want constants there, which OpenVINO
 /// does not make of integers behind a Cast.
 pub fn round_outcome(outcome: &mut TensorOutcome<'_>, target: Target) {
@@ -29,14 +45,7 @@ pub fn round_outcome(outcome: &mut TensorOutcome<'_>, target: Target) {
         && let Some(tensor) = &mut outcome.quantized
     {
         let before = tensor.dequantize();
-        let is_rounded = match target {
-            Target::Int8 => put_on_integer_grid(tensor, &before),
-            _ => {
-                let largest = largest_number(tensor.tables.levels());
-                round_to_integers(tensor, largest)
-            }
-        };
-        if !is_rounded {
+        if !round_tensor(tensor, target) {
             return;
         }
         // Both errors are small and hardly correlated: the squares add up.

@@ -39,7 +39,7 @@ pub use auto::Prices;
 pub use choice::{Effort, MethodChoice, Target, TensorChoice};
 pub use error::{Error, ErrorKind, causes};
 pub use graph::quantized_graph;
-pub use integer_levels::{round_levels, round_outcome};
+pub use integer_levels::{round_levels, round_outcome, round_tensor};
 pub use options::{NamePattern, Options, RateGoal};
 pub use outcome::{QuantizedModel, TensorOutcome, TensorReport, sqnr_db, zero_share};
 pub use plan::{Plan, PlannedTensor};

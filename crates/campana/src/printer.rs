@@ -372,7 +372,7 @@ fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
 fn correction_line(report: &QuantizeReport) -> String {
     match &report.correction {
         Some(correction) if correction.compensated == 0 && correction.corrected == 0 => format!(
-            "Nothing corrected: {} {} images were run, and no layer can be",
+            "Nothing corrected with {} {} images: no layer needs it, or none is of a kind that can be",
             correction.images, correction.samples,
         ),
         Some(correction) => format!(

@@ -247,6 +247,47 @@ pub(crate) fn solve(
     levels.with_codes(&tensor.shape, &tensor.partition, &rows.scatter(&codes))
 }
 
+/// Chooses codes again for the levels that a tensor has, as after these were
+/// rounded to integers; `None` where they are none of a codebook.
+pub(crate) fn solve_codes(
+    rows: &Rows,
+    tensor: &QuantizedTensor,
+    compensations: &[Compensation],
+) -> Option<QuantizedTensor> {
+    let blocks = compensations.len();
+    let groups = 0..tensor.partition.group_count();
+    let codebooks: Vec<Codebook> = groups
+        .map(|group| {
+            Some(
+                Codebook::new(tensor.group_levels(group))
+                    .ok()?
+                    .scaled(rows.unit.recip()),
+            )
+        })
+        .collect::<Option<_>>()?;
+    let codes: Vec<Vec<u8>> = (0..blocks)
+        .into_par_iter()
+        .map(|block| {
+            let range = rows.rows_of(block, blocks);
+            let weights = &rows.weights[range.start * rows.row_len()..range.end * rows.row_len()];
+            let codebooks = row_codebooks(rows, &codebooks, range);
+            let mut codes = vec![0; weights.len()];
+            compensations[block].round_rows(weights, &codebooks, &mut codes);
+            let mut found = RoundedRows::new(weights, &codebooks, codes);
+            found.set_gradient(&compensations[block].moment().packed());
+            compensations[block].descend_rows(&codebooks, &mut found, SWEEPS);
+            found.codes
+        })
+        .collect();
+    let codes = rows.scatter(&codes.concat());
+    let mut packed = vec![0; tensor.packing.len_bytes(codes.len())];
+    tensor.packing.pack(&codes, &mut packed);
+    Some(QuantizedTensor {
+        packed,
+        ..tensor.clone()
+    })
+}
+
 /// What a layer's outputs lose by the decoded weights of some tensors, up to
 /// what none of them changes: on some rows, the same for all tensors. For each
 /// block of rows the inputs' moments, and those that the outputs of the rows
