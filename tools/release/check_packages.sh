@@ -8,6 +8,10 @@ cd "$(dirname "$0")/../.."
 failed=0
 for manifest in crates/*/Cargo.toml; do
     crate=$(basename "$(dirname "$manifest")")
+    if grep -q '^publish = false' "$manifest"; then
+        echo "$crate: not published"
+        continue
+    fi
     files=$(cargo package --list --quiet --allow-dirty --offline --package "$crate")
     for needed in Cargo.toml README.md LICENSE-APACHE LICENSE-MIT; do
         if ! echo "$files" | grep -qx "$needed"; then
