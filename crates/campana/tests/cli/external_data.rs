@@ -123,7 +123,10 @@ fn beside_the_input_a_new_data_file_is_named_after_the_output() {
         "--json",
         "--keep=other",
     ];
-    let report = folder.run(&args).json();
+    let report = folder
+        .run(&args)
+        .warns("no image and of unknown scale")
+        .json();
     let data_file = location(&folder, "small.onnx", "small.onnx.", ".data");
     assert_eq!(
         tensor(&folder, "small.onnx", "other").1,
@@ -157,7 +160,10 @@ fn in_another_folder_the_data_lies_beside_the_output() {
             "--keep",
             keep,
         ];
-        folder.run(&args).succeeds();
+        folder
+            .run(&args)
+            .may_warn("no image and of unknown scale")
+            .succeeds();
         let (found, values) = tensor(&folder, "out/small.onnx", "other");
         if keep == "*" {
             assert_eq!(found.as_deref(), Some("model.onnx.data"));
@@ -182,7 +188,10 @@ fn float_weights_take_the_place_of_the_old_ones() {
         "--keep=other",
         "--json",
     ];
-    let report = folder.run(&args).json();
+    let report = folder
+        .run(&args)
+        .warns("no image and of unknown scale")
+        .json();
     let (_, decoded) = tensor(&folder, "float.onnx", "w");
     location(&folder, "float.onnx", "float.onnx.", ".data");
     let weights = tensor(&folder, "model.onnx", "w").1;
@@ -217,6 +226,7 @@ fn data_in_a_folder_below_goes_to_a_folder_below() {
     folder.write("weights/all.bin", data());
     folder
         .run(&["quantize", "model.onnx", "-o", "small.onnx", "--keep=other"])
+        .warns("no image and of unknown scale")
         .succeeds();
     location(&folder, "small.onnx", "weights/small.all.", ".bin");
 }
@@ -226,10 +236,16 @@ fn a_file_that_is_there_keeps_its_content() {
     let folder = folder();
     folder.write("small.onnx.data", "precious");
     let args = ["quantize", "model.onnx", "-o", "small.onnx", "--keep=other"];
-    folder.run(&args).succeeds();
+    folder
+        .run(&args)
+        .warns("no image and of unknown scale")
+        .succeeds();
     let first = location(&folder, "small.onnx", "small.onnx.", ".data");
     let written = folder.read(&first);
-    folder.run(&[&args[..], &["--force"]].concat()).succeeds();
+    folder
+        .run(&[&args[..], &["--force"]].concat())
+        .warns("no image and of unknown scale")
+        .succeeds();
     assert!(folder.read("small.onnx.data") == b"precious");
     // The same content has the same name.
     assert_eq!(
@@ -251,6 +267,7 @@ fn an_output_whose_data_has_the_name_of_the_inputs_leaves_that_alone() {
     folder.write("b.onnx.data", data());
     folder
         .run(&["quantize", "a.onnx", "-o", "b.onnx"])
+        .warns("no image and of unknown scale")
         .succeeds();
     assert!(folder.read("b.onnx.data") == data(), "the input's data");
     assert_eq!(

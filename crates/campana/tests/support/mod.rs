@@ -161,15 +161,30 @@ impl Outcome {
         }
     }
 
-    /// Asserts exit status 0 and a stderr without more than warnings; returns
-    /// stdout.
+    /// Asserts exit status 0 and a silent stderr; returns stdout.
     #[track_caller]
     pub fn succeeds(self) -> String {
         assert_eq!(self.status, Some(0), "stderr:\n{}", self.stderr);
-        let mut lines = self.stderr.lines();
-        let is_silent = lines.all(|line| line.starts_with("warning: "));
-        assert!(is_silent, "stderr of a success: {}", self.stderr);
+        assert_eq!(self.stderr, "", "stderr of a success");
         self.stdout
+    }
+
+    /// Asserts that each line of stderr is a warning with these words, of which
+    /// there may be none, and takes them away.
+    #[track_caller]
+    pub fn may_warn(mut self, words: &str) -> Self {
+        for line in std::mem::take(&mut self.stderr).lines() {
+            let is_expected = line.starts_with("warning: ") && line.contains(words);
+            assert!(is_expected, "no warning of {words:?}: {line}");
+        }
+        self
+    }
+
+    /// The same where there is at least one.
+    #[track_caller]
+    pub fn warns(self, words: &str) -> Self {
+        assert!(!self.stderr.is_empty(), "no warning of {words:?}");
+        self.may_warn(words)
     }
 
     /// Asserts exit status 0; returns the one JSON object on stdout.
