@@ -476,10 +476,9 @@ impl Correction<'_, '_, '_> {
             let target = self.quantized.target;
             if self.has_integer_levels() && round_tensor(&mut solved, target) {
                 // Codes for the levels as they are now.
-                let again = solve_codes(&rows, &solved, &compensations);
-                if let Some(again) = again {
-                    let [rounded, again_loss] = losses(&rows, [&solved, &again], &moments);
-                    if again_loss < rounded {
+                if let Some(again) = solve_codes(&rows, &solved, &compensations) {
+                    let [rounded, resolved] = losses(&rows, [&solved, &again], &moments);
+                    if resolved < rounded {
                         solved = again;
                     }
                 }
@@ -558,8 +557,8 @@ fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<Compensation>, Vec<Vec<
     for (block, (compensation, wanted)) in compensations.iter().zip(&wanted).enumerate() {
         rows.aim(block, blocks, compensation, wanted);
     }
-    // Rounding believes the moments as they are: damped, two bits lose a
-    // twentieth more divergence.
+    // Rounding believes the moments as they are: damped, the divergence of a
+    // ResNet-20 at two bits was 0.143 instead of 0.138.
     let exact = compensations
         .into_par_iter()
         .map(|careful| Compensation::new(careful.into_moment()))

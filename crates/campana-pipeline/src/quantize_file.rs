@@ -16,7 +16,7 @@ use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
 use campana_ir::network::Network;
 use campana_onnx::{DataLocation, Model};
-use campana_quantize::graph::float_graph;
+use campana_quantize::graph::{float_graph, unsupported};
 use campana_quantize::{
     ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
     stored_tensors,
@@ -115,8 +115,7 @@ pub fn quantize_file(
     let mut warnings = correction_warnings(job, &correction);
     warnings.extend(assumed);
     let (activations, integer_layers) = if options.target.rounds_activations() {
-        let (activations, layers) = activations(job, &model, &quantized, graph, &samples, monitor)?;
-        (activations, Some(layers))
+        activations(job, &model, &quantized, graph, &samples, monitor)?
     } else {
         (Vec::new(), None)
     };
@@ -383,7 +382,7 @@ fn activations(
     graph: Option<Graph>,
     samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
-) -> Result<(Vec<ActivationScale>, IntegerLayers), Error> {
+) -> Result<(Vec<ActivationScale>, Option<IntegerLayers>), Error> {
     let context = || format!("cannot calibrate '{}'", job.input.display());
     let graph = match graph {
         Some(graph) => graph,
@@ -405,7 +404,7 @@ fn activations(
             let rounds_moved = options.target == Target::Int8;
             IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
         })
-        .unwrap_or_default();
+        .ok();
     Ok((activations, layers))
 }
 
@@ -444,10 +443,7 @@ fn assumed_scale(
             gain.recip()
         );
         if rounds_activations {
-            return Err(campana_quantize::Error::new(
-                campana_quantize::ErrorKind::Unsupported,
-                format!("{found}: {tell}"),
-            ));
+            return Err(unsupported(format!("{found}: {tell}")));
         }
         return Ok(Some(format!("{found}, which is assumed; {tell}")));
     }
@@ -455,13 +451,10 @@ fn assumed_scale(
         && rounds_activations
     {
         let input = &scale.input;
-        return Err(campana_quantize::Error::new(
-            campana_quantize::ErrorKind::Unsupported,
-            format!(
-                "nothing tells the scale of the input '{input}', and it is no image that synthetic samples would \
-                 resemble: {tell}"
-            ),
-        ));
+        return Err(unsupported(format!(
+            "nothing tells the scale of the input '{input}', and it is no image that synthetic samples would \
+             resemble: {tell}"
+        )));
     }
     let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
     Ok((rounds_activations && !names.is_empty()).then(|| {

@@ -47,7 +47,7 @@ pub struct QuantizeReport {
     /// Activations that are rounded to 8 bits.
     pub rounded_activations: usize,
     /// How many layers lie between rounded activations; null where none are
-    /// rounded.
+    /// rounded or the layers cannot be told.
     pub integer_layers: Option<IntegerLayers>,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,

@@ -140,6 +140,12 @@ impl Rows {
         &self.weights
     }
 
+    /// The weights of the rows of one block of several of equal size.
+    fn weights_of(&self, block: usize, blocks: usize) -> &[f32] {
+        let rows = self.rows_of(block, blocks);
+        &self.weights[rows.start * self.row_len()..rows.end * self.row_len()]
+    }
+
     /// The rows of one block of several of equal size.
     fn rows_of(&self, block: usize, blocks: usize) -> std::ops::Range<usize> {
         self.count() * block / blocks..self.count() * (block + 1) / blocks
@@ -171,6 +177,33 @@ fn power_of_two_near(weights: &[f32]) -> f32 {
     }
 }
 
+/// Rows that see the same inputs.
+struct Block<'a> {
+    weights: &'a [f32],
+    compensation: &'a Compensation,
+    /// The moments of the compensation.
+    packed: &'a PackedTiles,
+}
+
+impl Block<'_> {
+    /// Rows rounded one weight after another, then descended.
+    fn rounded(&self, codebooks: &[Vec<&Codebook>]) -> RoundedRows {
+        let mut codes = vec![0; self.weights.len()];
+        self.compensation
+            .round_rows(self.weights, codebooks, &mut codes);
+        self.descended(codebooks, codes)
+    }
+
+    /// Rows of these codes, changed one by one to lower the error.
+    fn descended(&self, codebooks: &[Vec<&Codebook>], codes: Vec<u8>) -> RoundedRows {
+        let mut found = RoundedRows::new(self.weights, codebooks, codes);
+        found.set_gradient(self.packed);
+        self.compensation
+            .descend_rows(codebooks, &mut found, SWEEPS);
+        found
+    }
+}
+
 /// Chooses codes again, and levels where `fits` says how often: for inputs of
 /// these covariances, one for each block of rows of equal number.
 pub(crate) fn solve(
@@ -191,23 +224,14 @@ pub(crate) fn solve(
     let each_block = |work: &(dyn Fn(usize) -> RoundedRows + Sync)| -> Vec<RoundedRows> {
         (0..blocks).into_par_iter().map(work).collect()
     };
-    let weights_of = |block: usize| {
-        let rows_of = rows.rows_of(block, blocks);
-        &rows.weights[rows_of.start * rows.row_len()..rows_of.end * rows.row_len()]
-    };
-    let descended = |block: usize, codebooks: &[Codebook], codes: Vec<u8>| {
-        let codebooks = row_codebooks(rows, codebooks, rows.rows_of(block, blocks));
-        let mut found = RoundedRows::new(weights_of(block), &codebooks, codes);
-        found.set_gradient(&packed[block]);
-        compensations[block].descend_rows(&codebooks, &mut found, SWEEPS);
-        found
+    let block_of = |block: usize| Block {
+        weights: rows.weights_of(block, blocks),
+        compensation: &compensations[block],
+        packed: &packed[block],
     };
     let mut rounded = each_block(&|block| {
-        let weights = weights_of(block);
-        let mut codes = vec![0; weights.len()];
-        let books = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
-        compensations[block].round_rows(weights, &books, &mut codes);
-        descended(block, &codebooks, codes)
+        let codebooks = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
+        block_of(block).rounded(&codebooks)
     });
     let error = |rounded: &[RoundedRows]| -> f64 {
         let rows = rounded.iter().flat_map(RoundedRows::row_errors);
@@ -234,7 +258,8 @@ pub(crate) fn solve(
                 let place = &order[(first + row).min(order.len() - 1)];
                 codes.iter().map(|&code| place[usize::from(code)])
             });
-            descended(block, &codebooks, codes.collect())
+            let codebooks = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
+            block_of(block).descended(&codebooks, codes.collect())
         });
         let now = error(&again);
         // Rounding levels to their storage may cost more than fitting gains.
@@ -268,15 +293,13 @@ pub(crate) fn solve_codes(
     let codes: Vec<Vec<u8>> = (0..blocks)
         .into_par_iter()
         .map(|block| {
-            let range = rows.rows_of(block, blocks);
-            let weights = &rows.weights[range.start * rows.row_len()..range.end * rows.row_len()];
-            let codebooks = row_codebooks(rows, &codebooks, range);
-            let mut codes = vec![0; weights.len()];
-            compensations[block].round_rows(weights, &codebooks, &mut codes);
-            let mut found = RoundedRows::new(weights, &codebooks, codes);
-            found.set_gradient(&compensations[block].moment().packed());
-            compensations[block].descend_rows(&codebooks, &mut found, SWEEPS);
-            found.codes
+            let codebooks = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
+            let block = Block {
+                weights: rows.weights_of(block, blocks),
+                compensation: &compensations[block],
+                packed: &compensations[block].moment().packed(),
+            };
+            block.rounded(&codebooks).codes
         })
         .collect();
     let codes = rows.scatter(&codes.concat());

@@ -169,6 +169,7 @@ fn on_integers(
     }: IntegerLayers,
 ) -> String {
     match layers - on_integers {
+        _ if layers == 0 => "No layer is known to lie between 8-bit activations.".to_owned(),
         0 => format!(
             "All {layers} layers lie between 8-bit activations, to be computed on integers."
         ),
