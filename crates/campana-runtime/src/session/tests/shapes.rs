@@ -1,6 +1,9 @@
 //! Values that no image makes, shapes that are computed, and outputs without a
 //! batch.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
 use super::*;
 
 fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
@@ -197,23 +200,28 @@ fn a_mean_over_pixels_is_a_global_pool() {
     }
 }
 
-/// The folder of small networks whose forms go wrong elsewhere; `None`, said
-/// loudly, where it is not there.
-fn cases() -> Option<std::path::PathBuf> {
-    use std::io::Write as _;
-    let folder = std::env::var_os("CAMPANA_SHARED")
-        .map(|folder| std::path::PathBuf::from(folder).join("cases/files"));
-    if folder.as_ref().is_none_or(|folder| !folder.is_dir()) {
+/// The shared folder (`CAMPANA_SHARED`, or `../shared` beside the repository);
+/// `None`, said loudly, where it has not both cases and models.
+fn shared() -> Option<PathBuf> {
+    let folder = std::env::var_os("CAMPANA_SHARED").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
+        PathBuf::from,
+    );
+    let found = folder.join("cases/files").is_dir() && folder.join("models").is_dir();
+    if !found {
         // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no CAMPANA_SHARED with cases");
-        return None;
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no shared cases and models in {}",
+            folder.display()
+        );
     }
-    folder
+    found.then_some(folder)
 }
 
 #[test]
 fn shapes_that_exporters_compute_need_no_stages() {
-    let Some(folder) = cases() else { return };
+    let Some(folder) = shared() else { return };
     for name in [
         "flatten_by_shape",
         "torch_chunk",
@@ -228,7 +236,8 @@ fn shapes_that_exporters_compute_need_no_stages() {
         "torch_shuffle_dynamo",
         "parameter_unsqueeze",
     ] {
-        let graph = campana_ir::format::load(folder.join(format!("{name}.onnx"))).unwrap();
+        let graph =
+            campana_ir::format::load(folder.join(format!("cases/files/{name}.onnx"))).unwrap();
         let shape: Vec<usize> = graph.inputs[0]
             .shape
             .iter()
@@ -250,14 +259,14 @@ fn shapes_that_exporters_compute_need_no_stages() {
 
 #[test]
 fn image_networks_run_image_by_image() {
-    let Some(folder) = cases() else { return };
+    let Some(folder) = shared() else { return };
     for (name, size) in [
         ("cifar10_resnet20", 32),
         ("cifar10_resnet8_mlperf", 32),
         ("imagenet_mobilenetv1_025", 224),
         ("imagenet_efficientnet_lite0_bn", 224),
     ] {
-        let path = folder.join(format!("../../models/{name}.onnx"));
+        let path = folder.join(format!("models/{name}.onnx"));
         let graph = campana_ir::format::load(path).unwrap();
         let builder = Builder { graph, seed: 0 };
         let input = noise(&[2, 3, size, size], 1);
