@@ -7,7 +7,6 @@
 //! dimensional signals alike); integers are 0 and booleans true, which are
 //! valid as indices, lengths and masks.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use campana_ir::graph::{Dim, Value};
@@ -16,7 +15,10 @@ use campana_quantize::graph::unsupported;
 use campana_tensor::{ElementType, Tensor, TensorData};
 use half::{bf16, f16};
 
+use self::given::{given, spread};
 use crate::correct::images::dead_leaves;
+
+mod given;
 
 /// Samples that run at once.
 const BATCH: usize = 16;
@@ -61,7 +63,8 @@ pub enum Samples {
         /// The values, row-major.
         data: Vec<f32>,
     },
-    /// One array for each input, by its name; the first axis counts samples.
+    /// One array for each input, by its name; the first axis counts samples, or
+    /// runs where the input is fixed beside others whose number of samples is open.
     Arrays(Vec<(String, Tensor)>),
 }
 
@@ -84,6 +87,19 @@ pub enum InputScale {
 }
 
 impl Samples {
+    /// At most `count` samples of one array for each input, evenly spread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batches::new`].
+    pub fn arrays(
+        inputs: &[Value],
+        arrays: Vec<(String, Tensor)>,
+        count: usize,
+    ) -> Result<Self, Error> {
+        spread(inputs, arrays, count).map(Self::Arrays)
+    }
+
     /// Whether a network of these inputs can be shown the samples, without
     /// making them.
     ///
@@ -227,36 +243,65 @@ struct Shapes<'v> {
     batch: usize,
     /// Extents that equal symbols share.
     symbols: HashMap<&'v str, usize>,
+    /// Whether an input leaves the number of samples open.
+    is_open: bool,
 }
 
 impl<'v> Shapes<'v> {
     /// `len` samples a batch, unless an input fixes their number.
     fn new(inputs: &'v [Value], len: usize) -> Self {
         let first = |input: &'v Value| input.shape.as_ref().and_then(|shape| shape.first());
-        let is_open = inputs
-            .iter()
-            .any(|input| matches!(first(input), Some(Dim::Symbol(_))));
-        let fixed = inputs
-            .iter()
-            .find_map(|input| match (first(input), &input.shape) {
-                // A vector of fixed length says nothing of a number of samples.
-                (Some(Dim::Fixed(extent)), Some(shape)) if shape.len() > 1 => {
-                    Some((*extent).max(1))
-                }
-                _ => None,
-            });
-        let batch = match fixed {
-            Some(fixed) if !is_open => fixed,
-            _ => len,
+        let mut shapes = Self {
+            batch: len,
+            symbols: HashMap::new(),
+            is_open: inputs
+                .iter()
+                .any(|input| matches!(first(input), Some(Dim::Symbol(_))) || input.shape.is_none()),
         };
-        let symbols = inputs.iter().filter_map(|input| match first(input) {
-            Some(Dim::Symbol(name)) if !name.is_empty() => Some((name.as_str(), batch)),
+        shapes.symbols = inputs
+            .iter()
+            .filter_map(|input| match first(input) {
+                Some(Dim::Symbol(name)) if !name.is_empty() => Some((name.as_str(), len)),
+                _ => None,
+            })
+            .collect();
+        let fixed = inputs.iter().find_map(|input| match &input.shape {
+            // A vector of fixed length says nothing of a number of samples.
+            Some(shape) if shape.len() > 1 && shapes.batch_axis(input).is_none() => shape.first(),
             _ => None,
         });
-        Self {
-            batch,
-            symbols: symbols.collect(),
+        shapes.batch = match fixed {
+            // What is fixed beside open inputs (a state) belongs to one sample.
+            Some(_) if shapes.is_open => 1,
+            Some(Dim::Fixed(extent)) => (*extent).max(1),
+            _ => len,
+        };
+        for extent in shapes.symbols.values_mut() {
+            *extent = shapes.batch;
         }
+        shapes
+    }
+
+    /// The axis of an input that counts samples, where their number is open:
+    /// the first, or one that shares its symbol with the first of another
+    /// input, or the second of a recurrent state `[layers, batch, hidden]`.
+    fn batch_axis(&self, input: &Value) -> Option<usize> {
+        let Some(dims) = &input.shape else {
+            return Some(0);
+        };
+        if let [Dim::Symbol(_), ..] = dims.as_slice() {
+            return Some(0);
+        }
+        let is_shared = |dim: &Dim| matches!(dim, Dim::Symbol(name) if self.symbols.contains_key(name.as_str()));
+        let shared = dims.iter().position(is_shared);
+        shared.or(match dims.as_slice() {
+            [Dim::Fixed(_), Dim::Symbol(name), Dim::Fixed(_)]
+                if self.is_open && name.is_empty() =>
+            {
+                Some(1)
+            }
+            _ => None,
+        })
     }
 }
 
@@ -337,7 +382,7 @@ impl Sample {
             };
             shape[axis] = match &dims[axis] {
                 Dim::Fixed(extent) => *extent,
-                Dim::Symbol(_) if axis == 0 => shapes.batch,
+                Dim::Symbol(_) if shapes.batch_axis(input) == Some(axis) => shapes.batch,
                 Dim::Symbol(name) => shapes
                     .symbols
                     .get(name.as_str())
@@ -499,138 +544,6 @@ fn neutral(element_type: ElementType, len: usize) -> Option<TensorData> {
         ElementType::Bool => TensorData::Bool(vec![true; len]),
         _ => return None,
     })
-}
-
-/// Arrays of the user, cut into batches along their first axes.
-fn given(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Batches, Error> {
-    let shapes = Shapes::new(inputs, len);
-    let find = |input: &Value| match arrays.iter().find(|(name, _)| *name == input.name) {
-        Some((_, array)) => Ok(array),
-        None => {
-            let names: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
-            let (name, names) = (&input.name, names.join("', '"));
-            Err(unsupported(format!(
-                "no data for the input '{name}' (there is '{names}')"
-            )))
-        }
-    };
-    let found: Vec<Cow<'_, Tensor>> = inputs
-        .iter()
-        .map(|input| Ok(in_float_type_of(input, find(input)?)))
-        .collect::<Result<_, Error>>()?;
-    for (input, array) in inputs.iter().zip(&found) {
-        check(input, array)?;
-    }
-    let samples = found
-        .iter()
-        .filter_map(|array| array.shape().first().copied());
-    let samples = samples.min().unwrap_or(1);
-    let batch = shapes.batch;
-    let is_open = inputs.iter().any(|input| {
-        let first = input.shape.as_ref().and_then(|shape| shape.first());
-        matches!(first, Some(Dim::Symbol(_)) | None)
-    });
-    let whole = if is_open {
-        samples
-    } else {
-        samples / batch * batch
-    };
-    if whole == 0 {
-        return Err(unsupported(format!(
-            "{samples} samples are fewer than one batch of {batch}"
-        )));
-    }
-    let cut = inputs.iter().zip(found).map(|(input, array)| {
-        let parts = (0..whole).step_by(batch).map(|start| {
-            let end = whole.min(start + batch);
-            part(&array, start..end).ok_or_else(|| {
-                unsupported(format!(
-                    "data of {} for '{}'",
-                    array.data().element_type(),
-                    input.name
-                ))
-            })
-        });
-        Ok((
-            input.name.clone(),
-            parts.collect::<Result<Vec<_>, Error>>()?,
-        ))
-    });
-    Ok(Batches {
-        inputs: cut.collect::<Result<_, Error>>()?,
-        samples: whole,
-    })
-}
-
-/// The array in the float type that the input declares; arrays of other types
-/// as they are.
-fn in_float_type_of<'a>(input: &Value, array: &'a Tensor) -> Cow<'a, Tensor> {
-    use ElementType::{Bf16, F16, F32, F64};
-    let declared = input.element_type.unwrap_or(array.data().element_type());
-    let values: Option<Vec<f32>> = match array.data() {
-        _ if declared == array.data().element_type() => None,
-        _ if !matches!(declared, F16 | Bf16 | F32 | F64) => None,
-        TensorData::F32(values) => Some(values.clone()),
-        TensorData::F64(values) => Some(values.iter().map(|&value| value as f32).collect()),
-        TensorData::F16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
-        TensorData::Bf16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),
-        _ => None,
-    };
-    values
-        .and_then(|values| Tensor::new(array.shape().to_vec(), floats_as(declared, values)))
-        .map_or(Cow::Borrowed(array), Cow::Owned)
-}
-
-/// Refuses an array that an input cannot take.
-fn check(input: &Value, array: &Tensor) -> Result<(), Error> {
-    let name = &input.name;
-    let (found, declared_type) = (array.data().element_type(), input.element_type);
-    if declared_type.is_some_and(|declared| declared != found) {
-        let declared = declared_type.unwrap_or(found);
-        return Err(unsupported(format!(
-            "the input '{name}' is {declared}, the data are {found}"
-        )));
-    }
-    let Some(dims) = &input.shape else {
-        return Ok(());
-    };
-    let fits = |(dim, extent): (&Dim, &usize)| match dim {
-        Dim::Fixed(fixed) => fixed == extent,
-        Dim::Symbol(_) => true,
-    };
-    let shape = array.shape();
-    let same_rank = shape.len() == dims.len();
-    if same_rank && dims.iter().zip(shape).skip(1).all(fits) {
-        return Ok(());
-    }
-    let dims: Vec<String> = dims.iter().map(ToString::to_string).collect();
-    let dims = dims.join(", ");
-    Err(unsupported(format!(
-        "the input '{name}' has the shape [{dims}], the data {shape:?}"
-    )))
-}
-
-/// The samples of a range; a scalar is the same for all.
-fn part(array: &Tensor, range: std::ops::Range<usize>) -> Option<Tensor> {
-    let Some((&all, rest)) = array.shape().split_first() else {
-        return Some(array.clone());
-    };
-    let len = array.len() / all.max(1);
-    let elements = range.start * len..range.end * len;
-    let data = match array.data() {
-        TensorData::F32(values) => TensorData::F32(values.get(elements)?.to_vec()),
-        TensorData::F64(values) => TensorData::F64(values.get(elements)?.to_vec()),
-        TensorData::F16(values) => TensorData::F16(values.get(elements)?.to_vec()),
-        TensorData::Bf16(values) => TensorData::Bf16(values.get(elements)?.to_vec()),
-        TensorData::I64(values) => TensorData::I64(values.get(elements)?.to_vec()),
-        TensorData::I32(values) => TensorData::I32(values.get(elements)?.to_vec()),
-        TensorData::I8(values) => TensorData::I8(values.get(elements)?.to_vec()),
-        TensorData::U8(values) => TensorData::U8(values.get(elements)?.to_vec()),
-        TensorData::Bool(values) => TensorData::Bool(values.get(elements)?.to_vec()),
-        _ => return None,
-    };
-    let shape = [&[range.len()], rest].concat();
-    Tensor::new(shape, data)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Samples from arrays: a `.npz` with one array for each input by its name, or
-//! a `.npy` for the only input. The first axis counts samples.
+//! a `.npy` for the only input.
 
 use std::path::Path;
 
@@ -36,10 +36,11 @@ pub(crate) fn sample_arrays(model: &Path, data: &Path, count: usize) -> Result<S
             let message = format!("'{}' has no array '{}'", data.display(), input.name);
             Error::new(ErrorKind::InvalidArgument, message)
         })?;
-        let tensor = read(&file, entry, input, count)?;
-        Ok((input.name.clone(), tensor))
+        Ok((input.name.clone(), read(&file, entry, input)?))
     });
-    Ok(Samples::Arrays(arrays.collect::<Result<_, Error>>()?))
+    let arrays = arrays.collect::<Result<_, Error>>()?;
+    let context = || format!("cannot use '{}'", data.display());
+    Samples::arrays(&inputs, arrays, count).context(context)
 }
 
 /// The array of an input; a single array serves a single input.
@@ -51,14 +52,8 @@ fn entry_of<'f>(file: &'f TensorFile, input: &Value, inputs: usize) -> Option<&'
     })
 }
 
-/// An array as an input takes it: floats of any width as float32, at most
-/// `count` samples.
-fn read(
-    file: &TensorFile,
-    entry: &TensorEntry,
-    input: &Value,
-    count: usize,
-) -> Result<Tensor, Error> {
+/// An array as an input takes it: floats of any width as float32.
+fn read(file: &TensorFile, entry: &TensorEntry, input: &Value) -> Result<Tensor, Error> {
     let context = || format!("cannot read the array '{}'", entry.name);
     let takes_floats = input
         .element_type
@@ -80,8 +75,7 @@ fn read(
         let message = format!("the array '{}' is cut short", entry.name);
         Error::new(ErrorKind::Malformed, message)
     };
-    let tensor = Tensor::new(entry.shape.clone(), data).ok_or_else(len_differs)?;
-    Ok(spread(tensor, count))
+    Tensor::new(entry.shape.clone(), data).ok_or_else(len_differs)
 }
 
 /// Little-endian elements of the types that inputs of networks have.
@@ -102,47 +96,9 @@ fn elements<const N: usize, T>(bytes: &[u8], decode: fn([u8; N]) -> T) -> Vec<T>
     chunks.iter().map(|chunk| decode(*chunk)).collect()
 }
 
-/// At most `count` of the samples along the first axis, evenly spread.
-fn spread(tensor: Tensor, count: usize) -> Tensor {
-    let samples = tensor.shape().first().copied().unwrap_or(0);
-    if samples <= count {
-        return tensor;
-    }
-    let len = tensor.len() / samples;
-    let taken = (0..count).map(|i| i * samples / count);
-    let ranges = taken.map(|sample| sample * len..(sample + 1) * len);
-    let mut shape = tensor.shape().to_vec();
-    shape[0] = count;
-    let data = match tensor.data() {
-        TensorData::F32(values) => TensorData::F32(gather(values, ranges)),
-        TensorData::F64(values) => TensorData::F64(gather(values, ranges)),
-        TensorData::I64(values) => TensorData::I64(gather(values, ranges)),
-        TensorData::I32(values) => TensorData::I32(gather(values, ranges)),
-        TensorData::U8(values) => TensorData::U8(gather(values, ranges)),
-        TensorData::I8(values) => TensorData::I8(gather(values, ranges)),
-        TensorData::Bool(values) => TensorData::Bool(gather(values, ranges)),
-        _ => return tensor,
-    };
-    Tensor::new(shape, data).unwrap_or(tensor)
-}
-
-fn gather<T: Copy>(values: &[T], ranges: impl Iterator<Item = std::ops::Range<usize>>) -> Vec<T> {
-    ranges
-        .flat_map(|range| values[range].iter().copied())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn few_of_many_samples_are_evenly_spread() {
-        let tensor = Tensor::new(vec![6, 2], TensorData::I64((0..12).collect())).unwrap();
-        let few = spread(tensor, 3);
-        assert_eq!(few.shape(), [3, 2]);
-        assert_eq!(few.data(), &TensorData::I64(vec![0, 1, 4, 5, 8, 9]));
-    }
 
     #[test]
     fn elements_are_decoded_by_their_type() {

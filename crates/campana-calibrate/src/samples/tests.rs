@@ -123,3 +123,82 @@ fn arrays_are_cut_into_batches() {
         &TensorData::F32((6..12).map(|i| i as f32).collect())
     );
 }
+
+/// A signal and the state of a recurrent layer with one sample in it.
+fn with_state(state: &[Option<usize>]) -> [Value; 2] {
+    let signal = value("x", ElementType::F32, &[None, Some(4)]);
+    [signal, value("state", ElementType::F32, state)]
+}
+
+fn counting(shape: &[usize]) -> Tensor {
+    let values = (0..shape.iter().product()).map(|i: usize| i as f32);
+    Tensor::new(shape.to_vec(), TensorData::F32(values.collect())).unwrap()
+}
+
+#[test]
+fn inputs_fixed_beside_open_ones_are_for_one_sample() {
+    let inputs = with_state(&[Some(2), Some(1), Some(3)]);
+    let batches = synthetic_of(&inputs, InputScale::Unknown);
+    let shapes: Vec<&[usize]> = batches.batch(0).map(|(_, tensor)| tensor.shape()).collect();
+    assert_eq!(shapes, [&[1, 4][..], &[2, 1, 3]]);
+    let unnamed = |axis: usize, shape: &mut Value| {
+        shape.shape.as_mut().unwrap()[axis] = Dim::Symbol(String::new());
+    };
+    let mut inputs = with_state(&[Some(2), None, Some(3)]);
+    unnamed(0, &mut inputs[0]);
+    unnamed(1, &mut inputs[1]);
+    let batches = synthetic_of(&inputs, InputScale::Unknown);
+    let shapes: Vec<&[usize]> = batches.batch(0).map(|(_, tensor)| tensor.shape()).collect();
+    assert_eq!(shapes, [&[BATCH, 4][..], &[2, BATCH, 3]]);
+}
+
+#[test]
+fn states_are_cut_as_their_arrays_are_laid_out() {
+    let fixed = with_state(&[Some(2), Some(1), Some(3)]);
+    let open = with_state(&[Some(2), None, Some(3)]);
+    // The state of all runs, of each run one after another, stacked, along its own axis.
+    let cases: [(&[Value; 2], &[usize], usize, &[f32]); 6] = [
+        (&fixed, &[2, 1, 3], 5, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+        (&fixed, &[10, 1, 3], 5, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
+        (&fixed, &[5, 2, 1, 3], 5, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
+        (&open, &[10, 1, 3], 5, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
+        (&open, &[2, 1, 3], 5, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+        (&open, &[2, 20, 3], 2, &[48.0, 49.0, 50.0]),
+    ];
+    for (inputs, shape, runs, state) in cases {
+        let signals = if runs == 2 { 20 } else { 5 };
+        let arrays = vec![
+            ("x".to_owned(), counting(&[signals, 4])),
+            ("state".to_owned(), counting(shape)),
+        ];
+        let batches = Batches::new(inputs, &Samples::Arrays(arrays.clone())).unwrap();
+        assert_eq!(
+            (batches.len(), batches.samples()),
+            (runs, signals),
+            "{shape:?}"
+        );
+        let (_, tensor) = batches.batch(1).nth(1).unwrap();
+        let TensorData::F32(values) = tensor.data() else {
+            panic!("{tensor:?}")
+        };
+        assert_eq!(&values[..state.len()], state, "{shape:?}");
+        let few = Samples::arrays(inputs, arrays, 3).unwrap();
+        assert_eq!(
+            Batches::new(inputs, &few).unwrap().samples(),
+            3,
+            "{shape:?}"
+        );
+    }
+}
+
+#[test]
+fn few_of_many_samples_are_evenly_spread() {
+    let inputs = [value("x", ElementType::I64, &[None, Some(2)])];
+    let array = Tensor::new(vec![6, 2], TensorData::I64((0..12).collect())).unwrap();
+    let Samples::Arrays(few) = Samples::arrays(&inputs, vec![("x".into(), array)], 3).unwrap()
+    else {
+        panic!("arrays stay arrays")
+    };
+    assert_eq!(few[0].1.shape(), [3, 2]);
+    assert_eq!(few[0].1.data(), &TensorData::I64(vec![0, 1, 4, 5, 8, 9]));
+}
