@@ -39,6 +39,6 @@ pub use correct::{
 };
 pub use divergence::{Kind, log_probabilities_of};
 pub use integer_layers::IntegerLayers;
-pub use samples::{Batches, InputScale, Samples};
+pub use samples::{Batches, InputScale, Samples, run_shapes};
 pub use scale::{UnknownScale, batches_for, inputs_of_unknown_scale};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

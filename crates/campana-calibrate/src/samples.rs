@@ -35,6 +35,9 @@ const MAX_SAMPLE_LEN: usize = 1 << 26;
 /// Rows and columns of synthetic images where the model does not say.
 const DEFAULT_SIZE: [usize; 2] = [224, 224];
 
+/// Channels of images and volumes, likewise.
+const DEFAULT_CHANNELS: usize = 3;
+
 /// Extents of other open axes: points in time of a signal, and planes of a
 /// volume.
 const DEFAULT_LENGTH: usize = 512;
@@ -145,11 +148,11 @@ impl Batches {
 
     /// As [`new`](Self::new), at most `len` samples a batch where the network
     /// leaves their number open.
-    pub(crate) fn of_length(
-        inputs: &[Value],
-        samples: &Samples,
-        len: usize,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_length(inputs: &[Value], samples: &Samples, len: usize) -> Result<Self, Error> {
         match samples {
             Samples::Synthetic { size, scale } => synthetic(inputs, *size, scale, len),
             Samples::Images { shape, data } => {
@@ -305,6 +308,25 @@ impl<'v> Shapes<'v> {
     }
 }
 
+/// The extents of each input for a run of `batch` samples, where the network
+/// leaves their number open.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where an input's rank is not known, the network fixes
+/// another number of samples, or they are too large to be made.
+pub fn run_shapes(inputs: &[Value], batch: usize) -> Result<Vec<Vec<usize>>, Error> {
+    let shapes = Shapes::new(inputs, batch);
+    if batch > 1 && shapes.batch != batch {
+        let fixed = shapes.batch;
+        return Err(unsupported(format!(
+            "the network takes {fixed} samples at once, not {batch}"
+        )));
+    }
+    let samples = inputs.iter().map(|input| Sample::of(input, &shapes, None));
+    samples.map(|sample| Ok(sample?.shape)).collect()
+}
+
 fn declared(input: &Value) -> Result<&[Dim], Error> {
     input.shape.as_deref().ok_or_else(|| {
         let name = &input.name;
@@ -378,6 +400,7 @@ impl Sample {
         for axis in (0..rank).rev() {
             let default = match spatial.contains(&axis) {
                 true if !open.is_empty() => open.remove(0),
+                false if axis > 0 && rank > 3 => DEFAULT_CHANNELS,
                 _ => DEFAULT_LENGTH,
             };
             shape[axis] = match &dims[axis] {

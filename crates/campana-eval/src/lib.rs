@@ -40,7 +40,6 @@ mod network;
 mod preprocess;
 mod sidecar;
 
-pub use campana_runtime::{NodeTime, Peak};
 pub use compare::{
     CompareJournal, CompareRow, Correction, Design, Experiment, TensorSqnr, compare_csv,
     compare_markdown, pareto_front,

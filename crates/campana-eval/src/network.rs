@@ -5,7 +5,7 @@ use std::path::Path;
 
 use campana_ir::format;
 use campana_ir::graph::{Dim, Graph};
-use campana_runtime::{Input, NodeTime, Peak, Plan, PlanOptions, Session};
+use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
 use crate::{Error, Preprocessing, open_input};
@@ -64,11 +64,6 @@ impl Network {
         &self.name
     }
 
-    /// Bytes of weights in memory.
-    pub fn weight_bytes(&self) -> usize {
-        self.session.weight_bytes()
-    }
-
     /// Whether images of these settings fit the declared input.
     ///
     /// # Errors
@@ -97,35 +92,6 @@ impl Network {
             declared.join(", ")
         );
         Err(Error::unsuitable_model(&self.name, &message))
-    }
-
-    /// Measures what the network's threads reach at most on this machine, in less
-    /// than half a second; it must not be run meanwhile.
-    pub fn measure_peak(&self) -> Peak {
-        self.session.measure_peak()
-    }
-
-    /// The time that each node takes on these images, in the order in which they run.
-    ///
-    /// # Errors
-    ///
-    /// Where the model cannot run on this input.
-    pub fn node_times(
-        &self,
-        images: &[f32],
-        count: usize,
-        settings: &Preprocessing,
-    ) -> Result<Vec<NodeTime>, Error> {
-        let shape = settings.input_shape(count);
-        let input = Input::F32 {
-            shape: &shape,
-            data: images,
-        };
-        let (_, times) = self
-            .session
-            .profile(&[(self.input.as_str(), input)])
-            .map_err(|error| Error::model(&self.name, "cannot be run on these images", error))?;
-        Ok(times)
     }
 
     /// The scores of `count` images, `[count, classes]` row-major, and the

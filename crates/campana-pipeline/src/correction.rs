@@ -4,7 +4,10 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_calibrate::{Corrected, FinishedLayers, InputScale, Rounding, Samples, correct};
-use campana_eval::{BatchOptions, Dataset, Selection, Sidecar, input_scale, open_input};
+use campana_eval::{
+    BatchOptions, Dataset, Preprocessing, Selection, Sidecar, input_scale, open_input,
+};
+use campana_ir::graph::Value;
 use campana_onnx::Model;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
@@ -13,7 +16,7 @@ use crate::job::{QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::monitor::check;
 use crate::sample_arrays::{is_arrays, sample_arrays};
-use crate::{Error, ErrorKind, Monitor, sidecar};
+use crate::{Error, ErrorKind, Monitor, sidecar_or};
 
 /// Why a model without quantized weights is not corrected.
 pub(crate) const NOTHING_QUANTIZED: &str = "nothing is quantized";
@@ -22,6 +25,7 @@ pub(crate) const NOTHING_QUANTIZED: &str = "nothing is quantized";
 /// needed, and the layers that are finished.
 pub(crate) struct JobSamples<'a> {
     job: &'a QuantizeJob<'a>,
+    inputs: Vec<Value>,
     monitor: &'a dyn Monitor,
     loaded: OnceCell<Samples>,
     finished: RefCell<Option<LayerJournal>>,
@@ -30,11 +34,13 @@ pub(crate) struct JobSamples<'a> {
 impl<'a> JobSamples<'a> {
     pub(crate) fn new(
         job: &'a QuantizeJob<'a>,
+        inputs: Vec<Value>,
         finished: Option<LayerJournal>,
         monitor: &'a dyn Monitor,
     ) -> Self {
         Self {
             job,
+            inputs,
             monitor,
             loaded: OnceCell::new(),
             finished: RefCell::new(finished),
@@ -51,9 +57,14 @@ impl<'a> JobSamples<'a> {
         let chosen = job.samples.or(job.range_samples);
         let samples = match chosen.unwrap_or(SampleChoice::Synthetic) {
             SampleChoice::Synthetic => synthetic(input, job.input_range)?,
-            SampleChoice::Images { data, count } => {
-                sample_inputs(input, data, count, threads, self.monitor)?
-            }
+            SampleChoice::Images { data, count } => sample_inputs(
+                (input, None),
+                &self.inputs,
+                data,
+                count,
+                threads,
+                self.monitor,
+            )?,
         };
         Ok(self.loaded.get_or_init(|| samples))
     }
@@ -73,22 +84,25 @@ fn synthetic(model: &Path, range: Option<[f32; 2]>) -> Result<Samples, Error> {
     })
 }
 
-/// The user's data as the model takes them: images, or arrays for its inputs.
+/// The user's data as the model takes them: images, prepared as its sidecar or
+/// else that of `reference` says, or arrays for its `inputs`.
 ///
 /// # Errors
 ///
 /// As [`sample_images`], and where arrays cannot be read or name no input.
-fn sample_inputs(
-    model: &Path,
+pub fn sample_inputs(
+    (model, reference): (&Path, Option<&Path>),
+    inputs: &[Value],
     data: &Path,
     count: usize,
     threads: usize,
     monitor: &dyn Monitor,
 ) -> Result<Samples, Error> {
     if is_arrays(data) {
-        return sample_arrays(model, data, count);
+        return sample_arrays(inputs, data, count);
     }
-    sample_images(model, data, count, threads, monitor)
+    let settings = sidecar_or(model, reference)?.preprocessing;
+    sample_images(&settings, data, count, threads, monitor)
 }
 
 /// Corrects a quantized model as the job says, or says why that is not done.
@@ -149,21 +163,19 @@ pub fn check_images(data: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The user's images as the model takes them: at most `count`, evenly spread;
-/// labels are not read.
+/// The user's images, prepared as the settings say: at most `count`, evenly
+/// spread; labels are not read.
 ///
 /// # Errors
 ///
-/// Where the model has no sidecar that says how images are prepared, no image
-/// can be read, or `monitor` says to stop.
+/// Where no image can be read, or `monitor` says to stop.
 pub fn sample_images(
-    model: &Path,
+    settings: &Preprocessing,
     data: &Path,
     count: usize,
     threads: usize,
     monitor: &dyn Monitor,
 ) -> Result<Samples, Error> {
-    let settings = sidecar(model)?.preprocessing;
     let dataset = Dataset::open(data)?;
     let options = BatchOptions {
         limit: Some(count),
@@ -172,7 +184,7 @@ pub fn sample_images(
         ..BatchOptions::default()
     };
     let mut values = Vec::new();
-    for batch in dataset.batches(&settings, &options)? {
+    for batch in dataset.batches(settings, &options)? {
         check(monitor)?;
         let batch = batch?;
         for failure in &batch.failures {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use campana_ir::format::onnx::InputShape;
 use campana_quantize::Options;
 
 use crate::output_file::Overwrite;
@@ -55,6 +56,8 @@ pub struct QuantizeJob<'a> {
     pub range_samples: Option<SampleChoice<'a>>,
     /// Least and greatest value of synthetic float inputs, where known.
     pub input_range: Option<[f32; 2]>,
+    /// Shapes of inputs that the model leaves open.
+    pub shapes: &'a [InputShape],
     /// Threads that run the network for the correction.
     pub threads: usize,
     /// Where to write a page about the result, if anywhere.
@@ -87,6 +90,7 @@ impl<'a> QuantizeJob<'a> {
             samples: Some(SampleChoice::Synthetic),
             range_samples: None,
             input_range: None,
+            shapes: &[],
             threads: 1,
             page: None,
             overwrite: Overwrite::Refused,

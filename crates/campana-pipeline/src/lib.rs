@@ -48,7 +48,7 @@ pub use bound::SYNTHETIC_IMAGES;
 pub use campana_quantize::causes;
 pub use command_files::CommandFiles;
 pub use container::{PackReport, pack_file, unpack_file};
-pub use correction::{check_images, sample_images};
+pub use correction::{check_images, sample_images, sample_inputs};
 pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{

@@ -78,14 +78,16 @@ pub fn quantize_file(
     // Refuse what cannot be read or written before working for it.
     check_data(job)?;
     let mut outputs = Outputs::create(job, monitor)?;
-    let model = Model::open(input).context(|| format!("cannot read '{}'", input.display()))?;
+    let model = Model::open(input)
+        .and_then(|model| onnx::with_input_shapes(model, job.shapes))
+        .context(|| format!("cannot read '{}'", input.display()))?;
     if has_data_beside(&model) {
         check_place(output, &outputs.model)?;
     }
     let input_bytes = input_len(&model);
     let model =
         admit(model, options).context(|| format!("cannot quantize '{}'", input.display()))?;
-    let samples = JobSamples::new(job, finished, monitor);
+    let samples = JobSamples::new(job, onnx::inputs(&model), finished, monitor);
     if options.target.rounds_activations() {
         // Ranges need samples; refuse what cannot have any before working for it.
         let inputs = onnx::inputs(&model);

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use campana_calibrate::Samples;
 use campana_formats::{TensorEntry, TensorFile};
-use campana_ir::format::onnx;
 use campana_ir::graph::Value;
-use campana_onnx::Model;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::error::Context;
@@ -21,16 +19,14 @@ pub(crate) fn is_arrays(data: &Path) -> bool {
     })
 }
 
-/// At most `count` samples for each input of a model, evenly spread.
+/// At most `count` samples for each of a model's inputs, evenly spread.
 ///
 /// # Errors
 ///
 /// Where the file cannot be read, has no array for an input, or an array has
 /// elements that the input does not take.
-pub(crate) fn sample_arrays(model: &Path, data: &Path, count: usize) -> Result<Samples, Error> {
-    let opened = Model::open(model).context(|| format!("cannot read '{}'", model.display()))?;
+pub(crate) fn sample_arrays(inputs: &[Value], data: &Path, count: usize) -> Result<Samples, Error> {
     let file = TensorFile::open(data).context(|| format!("cannot read '{}'", data.display()))?;
-    let inputs = onnx::inputs(&opened);
     let arrays = inputs.iter().map(|input| {
         let entry = entry_of(&file, input, inputs.len()).ok_or_else(|| {
             let message = format!("'{}' has no array '{}'", data.display(), input.name);
@@ -40,7 +36,7 @@ pub(crate) fn sample_arrays(model: &Path, data: &Path, count: usize) -> Result<S
     });
     let arrays = arrays.collect::<Result<_, Error>>()?;
     let context = || format!("cannot use '{}'", data.display());
-    Samples::arrays(&inputs, arrays, count).context(context)
+    Samples::arrays(inputs, arrays, count).context(context)
 }
 
 /// The array of an input; a single array serves a single input.

@@ -1,96 +1,140 @@
-//! What the models are asked: random values, and images where there are some.
+//! What the models are asked: random values, and the user's data.
 
 use std::path::Path;
 
 use campana_ir::format;
-use campana_ir::graph::Dim;
-use campana_tensor::ElementType;
+use campana_ir::graph::Value;
+use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::{Error, ErrorKind};
 
-/// Inputs of one shape, one after another.
+/// One value for each input of a model, by its name.
+pub type InputSet = Vec<(String, Tensor)>;
+
+/// What the models are run on, one set of inputs after another.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// Extents of one input, the batch of 1 first.
-    pub shape: Vec<usize>,
-    /// The random inputs, then the given ones; row-major.
-    pub data: Vec<f32>,
-    /// How many of them are random.
-    pub random: usize,
+    sets: Vec<InputSet>,
+    random: usize,
 }
 
 impl Inputs {
-    /// So many random inputs, always the same, followed by those in `given`.
-    ///
-    /// Random values are uniform from -1 to 1, the range of normalized images.
+    /// The random sets, then those that were given.
     ///
     /// # Errors
     ///
-    /// Where `given` is no whole number of inputs, or there is none at all.
-    pub fn new(shape: Vec<usize>, random: usize, given: &[f32]) -> Result<Self, Error> {
-        let len = shape
-            .iter()
-            .try_fold(1usize, |product, &dim| product.checked_mul(dim))
-            .filter(|&len| len > 0)
-            .ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Argument,
-                    format!("an input of shape {shape:?} has no values"),
-                )
-            })?;
-        if !given.len().is_multiple_of(len) {
-            return Err(Error::new(
-                ErrorKind::Argument,
-                format!(
-                    "{} values are no whole number of inputs of shape {shape:?}",
-                    given.len()
-                ),
-            ));
-        }
-        let mut data = random_values(random * len);
-        data.extend_from_slice(given);
-        if data.is_empty() {
+    /// Where there is none at all.
+    pub fn new(random: Vec<InputSet>, given: Vec<InputSet>) -> Result<Self, Error> {
+        if random.is_empty() && given.is_empty() {
             return Err(Error::new(
                 ErrorKind::Argument,
                 "there is nothing to run the models on",
             ));
         }
+        let count = random.len();
+        let sets = random.into_iter().chain(given).collect();
         Ok(Self {
-            shape,
-            data,
-            random,
+            sets,
+            random: count,
         })
     }
 
-    /// Number of values of one input.
-    pub fn len_of_one(&self) -> usize {
-        self.shape.iter().product()
+    /// All sets; the random ones are the first.
+    pub fn sets(&self) -> &[InputSet] {
+        &self.sets
     }
 
-    /// Number of inputs.
+    /// Number of sets.
     pub fn count(&self) -> usize {
-        self.data.len() / self.len_of_one()
+        self.sets.len()
+    }
+
+    /// How many of them are random.
+    pub fn random(&self) -> usize {
+        self.random
     }
 }
 
-/// A linear congruential sequence: the same on every machine.
-fn random_values(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-/// The shape of one input that a model declares, batch 1; `None` where an
-/// extent other than the batch is open.
+/// So many sets of random values, always the same, of the types that inputs
+/// declare and of the given shapes.
+///
+/// Floats are uniform from -1 to 1, the range of normalized images, bytes
+/// uniform; other integers are 0 and booleans true, which are valid as indices,
+/// lengths and masks.
 ///
 /// # Errors
 ///
-/// Where the model cannot be read, or does not take exactly one float input.
-pub fn declared_shape(model: &Path) -> Result<Option<Vec<usize>>, Error> {
+/// Where an input is of a type without values, or a shape has none.
+pub fn random_sets(
+    inputs: &[Value],
+    shapes: &[Vec<usize>],
+    count: usize,
+) -> Result<Vec<InputSet>, Error> {
+    let mut source = Random(1);
+    let set = |source: &mut Random| {
+        let pairs = inputs.iter().zip(shapes);
+        let tensors = pairs
+            .map(|(input, shape)| Ok((input.name.clone(), random_tensor(source, input, shape)?)));
+        tensors.collect::<Result<InputSet, Error>>()
+    };
+    (0..count).map(|_| set(&mut source)).collect()
+}
+
+/// A linear congruential sequence: the same on every machine.
+struct Random(u32);
+
+impl Random {
+    /// The next value, uniform from -1 to 1.
+    fn float(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn floats<T>(&mut self, len: usize, of: impl Fn(f32) -> T) -> Vec<T> {
+        (0..len).map(|_| of(self.float())).collect()
+    }
+}
+
+fn random_tensor(source: &mut Random, input: &Value, shape: &[usize]) -> Result<Tensor, Error> {
+    use half::{bf16, f16};
+    let element_type = input.element_type.unwrap_or(ElementType::F32);
+    let refused = |what: String| {
+        let message = format!("input '{}' is of {what}", input.name);
+        Error::new(ErrorKind::Model, message)
+    };
+    let len = shape
+        .iter()
+        .try_fold(1usize, |product, &extent| product.checked_mul(extent))
+        .filter(|&len| len > 0)
+        .ok_or_else(|| refused(format!("shape {shape:?}, which has no values")))?;
+    let data = match element_type {
+        ElementType::F32 => TensorData::F32(source.floats(len, |value| value)),
+        ElementType::F64 => TensorData::F64(source.floats(len, f64::from)),
+        ElementType::F16 => TensorData::F16(source.floats(len, f16::from_f32)),
+        ElementType::Bf16 => TensorData::Bf16(source.floats(len, bf16::from_f32)),
+        ElementType::U8 => {
+            TensorData::U8(source.floats(len, |value| (127.5 * (value + 1.0)) as u8))
+        }
+        ElementType::Bool => TensorData::Bool(vec![true; len]),
+        ElementType::I64 => TensorData::I64(vec![0; len]),
+        ElementType::I32 => TensorData::I32(vec![0; len]),
+        ElementType::I16 => TensorData::I16(vec![0; len]),
+        ElementType::I8 => TensorData::I8(vec![0; len]),
+        ElementType::U16 => TensorData::U16(vec![0; len]),
+        ElementType::U32 => TensorData::U32(vec![0; len]),
+        ElementType::U64 => TensorData::U64(vec![0; len]),
+        other => return Err(refused(format!("{other}, which cannot be verified"))),
+    };
+    Tensor::new(shape.to_vec(), data)
+        .ok_or_else(|| refused(format!("shape {shape:?}, which has no values")))
+}
+
+/// The inputs that a model declares.
+///
+/// # Errors
+///
+/// Where the model cannot be read.
+pub fn declared_inputs(model: &Path) -> Result<Vec<Value>, Error> {
     let graph = format::load(model).map_err(|error| {
         Error::new(
             ErrorKind::Model,
@@ -98,72 +142,73 @@ pub fn declared_shape(model: &Path) -> Result<Option<Vec<usize>>, Error> {
         )
         .with_source(error)
     })?;
-    let [input] = graph.inputs.as_slice() else {
-        let message = format!(
-            "'{}' has {} inputs, but one is needed",
-            model.display(),
-            graph.inputs.len()
-        );
-        return Err(Error::new(ErrorKind::Model, message));
-    };
-    if input
-        .element_type
-        .is_some_and(|found| found != ElementType::F32)
-    {
-        let message = format!(
-            "input '{}' of '{}' is not float32, which alone can be verified",
-            input.name,
-            model.display()
-        );
-        return Err(Error::new(ErrorKind::Model, message));
-    }
-    let Some(dims) = &input.shape else {
-        return Ok(None);
-    };
-    let extents = dims.iter().enumerate().map(|(axis, dim)| match dim {
-        Dim::Fixed(extent) if axis > 0 || *extent == 1 => Some(*extent),
-        // Models that were saved for a larger batch run it only.
-        Dim::Fixed(extent) => Some(*extent),
-        Dim::Symbol(_) if axis == 0 => Some(1),
-        Dim::Symbol(_) => None,
-    });
-    Ok(extents.collect())
+    Ok(graph.inputs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn input(element_type: ElementType) -> Value {
+        Value {
+            name: "x".into(),
+            element_type: Some(element_type),
+            shape: None,
+        }
+    }
+
+    fn floats(set: &InputSet) -> &[f32] {
+        match set[0].1.data() {
+            TensorData::F32(values) => values,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn random_inputs_are_within_one_and_always_the_same() {
-        let inputs = Inputs::new(vec![1, 3, 2, 2], 5, &[]).unwrap();
-        assert_eq!((inputs.count(), inputs.random), (5, 5));
-        assert!(inputs.data.iter().all(|value| value.abs() <= 1.0));
-        let mean = inputs.data.iter().sum::<f32>() / 60.0;
+        let inputs = [input(ElementType::F32)];
+        let make = || random_sets(&inputs, &[vec![1, 3, 2, 2]], 5).unwrap();
+        let sets = make();
+        assert_eq!(sets.len(), 5);
+        let values: Vec<f32> = sets.iter().flat_map(floats).copied().collect();
+        assert!(values.iter().all(|value| value.abs() <= 1.0));
+        let mean = values.iter().sum::<f32>() / 60.0;
         assert!(mean.abs() < 0.3, "{mean}");
-        assert_eq!(
-            Inputs::new(vec![1, 3, 2, 2], 5, &[]).unwrap().data,
-            inputs.data
-        );
+        assert_ne!(sets[0], sets[1]);
+        assert_eq!(make(), sets);
     }
 
     #[test]
-    fn given_inputs_follow_the_random_ones() {
-        let inputs = Inputs::new(vec![1, 2], 1, &[7.0, 8.0]).unwrap();
-        assert_eq!(inputs.data[2..], [7.0, 8.0]);
-        assert_eq!((inputs.count(), inputs.random), (2, 1));
-    }
-
-    #[test]
-    fn parts_of_inputs_and_none_at_all_are_refused() {
-        for (shape, random, given) in [
-            (vec![1, 2], 1, &[7.0][..]),
-            (vec![1, 2], 0, &[]),
-            (vec![1, 0], 1, &[]),
-            (vec![usize::MAX, 2], 1, &[]),
+    fn inputs_have_the_types_that_are_declared() {
+        for element_type in [
+            ElementType::F16,
+            ElementType::U8,
+            ElementType::I64,
+            ElementType::Bool,
         ] {
-            let error = Inputs::new(shape, random, given).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Argument);
+            let sets = random_sets(&[input(element_type)], &[vec![4]], 1).unwrap();
+            assert_eq!(sets[0][0].1.data().element_type(), element_type);
+        }
+    }
+
+    #[test]
+    fn given_sets_follow_the_random_ones() {
+        let of = |value: f32| {
+            let tensor = Tensor::new(vec![1], TensorData::F32(vec![value])).unwrap();
+            vec![("x".to_owned(), tensor)]
+        };
+        let inputs = Inputs::new(vec![of(0.5)], vec![of(7.0)]).unwrap();
+        assert_eq!((inputs.count(), inputs.random()), (2, 1));
+        assert_eq!(floats(&inputs.sets()[1]), [7.0]);
+        let error = Inputs::new(Vec::new(), Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Argument);
+    }
+
+    #[test]
+    fn shapes_without_values_are_refused() {
+        for shape in [vec![1, 0], vec![usize::MAX, 2]] {
+            let error = random_sets(&[input(ElementType::F32)], &[shape], 1).unwrap_err();
+            assert!(error.to_string().contains("'x'"), "{error}");
         }
     }
 }

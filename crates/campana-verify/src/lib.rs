@@ -8,7 +8,9 @@
 //! the same questions ([`serve`]); the others live in Python.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod error;
+mod exchange;
 mod inputs;
 mod measure;
 mod outcome;
@@ -17,7 +19,7 @@ mod serve;
 mod worker;
 
 pub use error::{Error, ErrorKind};
-pub use inputs::{Inputs, declared_shape};
+pub use inputs::{InputSet, Inputs, declared_inputs, random_sets};
 pub use measure::{Subject, verify};
 pub use outcome::{Gain, Missing, Row, Verdict, Verification};
 pub use runtime::{Python, Runtime};

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use campana_onnx::{Model, Source};
 
+use crate::compare::{Likeness, likeness};
+use crate::exchange::{OutputSet, write_inputs};
 use crate::outcome::{Missing, Row, Verdict, Verification};
 use crate::runtime::SCRIPT;
-use crate::worker::{Job, Refusal, Worker, write_floats};
+use crate::worker::{Job, Refusal, Worker};
 use crate::{Error, ErrorKind, Inputs, Python, Runtime};
 
 /// Runs before the timed ones.
@@ -45,9 +47,7 @@ struct Running {
     worker: Worker,
     version: String,
     load_ms: f64,
-    outputs: Vec<f32>,
-    /// Values of one output.
-    values: usize,
+    outputs: Vec<OutputSet>,
     times: Vec<f64>,
 }
 
@@ -66,7 +66,7 @@ pub fn verify(
     go_on: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Verification, Error> {
     let folder = &subject.folder;
-    write_floats(&folder.join("inputs"), &inputs.data)?;
+    write_inputs(&folder.join("inputs"), inputs.sets())?;
     let script = folder.join("worker.py");
     fs::write(&script, SCRIPT).map_err(|error| Error::io("write", &script, error))?;
     let mut step = |what: &str| {
@@ -100,7 +100,6 @@ pub fn verify(
                 inputs: folder.join("inputs"),
                 outputs: folder.join(format!("{runtime}-{is_reference}")),
                 threads: subject.threads,
-                shape: inputs.shape.clone(),
             };
             match start(runtime, is_reference, job, command()) {
                 Ok(started) => running.push(started),
@@ -172,8 +171,8 @@ pub fn verify(
             .as_ref()
             .map(|path| path.display().to_string()),
         threads: subject.threads,
-        random_inputs: inputs.random,
-        given_inputs: inputs.count() - inputs.random,
+        random_inputs: inputs.random(),
+        given_inputs: inputs.count() - inputs.random(),
         runs: subject.runs,
         rows,
         missing,
@@ -267,7 +266,7 @@ fn start(
         Refusal::Failed(reason) => Start::Failed(reason),
     };
     let loaded = worker.load().map_err(refused)?;
-    let (outputs, values) = worker.outputs().map_err(refused)?;
+    let outputs = worker.outputs().map_err(refused)?;
     Ok(Running {
         runtime,
         is_reference,
@@ -276,7 +275,6 @@ fn start(
         version: loaded.version,
         load_ms: loaded.load_ms,
         outputs,
-        values,
         times: Vec::new(),
     })
 }
@@ -303,11 +301,11 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
             .find(|other| other.runtime == runtime && other.is_reference == is_reference)
     };
     let campana = other(Runtime::Campana, one.is_reference)
-        .filter(|campana| one.runtime != Runtime::Campana && campana.values == one.values);
-    let difference = campana.map(|campana| max_difference(&campana.outputs, &one.outputs));
-    let largest = campana.map(|campana| largest(&campana.outputs));
+        .filter(|_| one.runtime != Runtime::Campana)
+        .and_then(|campana| likeness_of(campana, one, inputs));
     let reference = other(one.runtime, true)
-        .filter(|reference| !one.is_reference && reference.values == one.values);
+        .filter(|_| !one.is_reference)
+        .and_then(|reference| likeness_of(reference, one, inputs));
     let mut times = one.times.clone();
     times.sort_by(f64::total_cmp);
     Ok(Row {
@@ -320,68 +318,29 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
         median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
         memory_bytes: None,
         peak_bytes: None,
-        max_difference: difference,
-        relative_difference: difference.zip(largest).map(|(difference, largest)| {
-            if difference == 0.0 {
-                0.0
-            } else {
-                difference / largest
-            }
-        }),
-        agreement: campana.map(|campana| agreement(campana, one, inputs)),
-        reference_agreement: reference.map(|reference| agreement(reference, one, inputs)),
+        max_difference: campana.map(|campana| campana.max_difference),
+        relative_difference: campana.map(|campana| campana.relative_difference),
+        agreement: campana.and_then(|campana| campana.agreement),
+        reference_agreement: reference.and_then(|reference| reference.agreement),
+        reference_sqnr_db: reference.map(|reference| reference.sqnr_db),
+        reference_cosine: reference.map(|reference| reference.cosine),
     })
 }
 
-fn max_difference(a: &[f32], b: &[f32]) -> f64 {
-    let difference = |(&a, &b): (&f32, &f32)| {
-        if a == b || (a.is_nan() && b.is_nan()) {
-            return 0.0;
-        }
-        let difference = (f64::from(a) - f64::from(b)).abs();
-        if difference.is_nan() {
-            f64::INFINITY
-        } else {
-            difference
-        }
-    };
-    a.iter().zip(b).map(difference).fold(0.0, f64::max)
-}
-
-fn largest(values: &[f32]) -> f64 {
-    let magnitudes = values.iter().map(|value| f64::from(value.abs()));
-    magnitudes.fold(0.0, f64::max)
-}
-
-/// Share of the given inputs, or of all where none are given, with the same
-/// best answer.
-fn agreement(a: &Running, b: &Running, inputs: &Inputs) -> f64 {
-    let first = if inputs.count() > inputs.random {
-        inputs.random
-    } else {
-        0
-    };
-    let answers = |one: &Running| -> Vec<usize> {
-        one.outputs
-            .chunks(one.values.max(1))
-            .skip(first)
-            .map(best)
-            .collect()
-    };
-    let (a, b) = (answers(a), answers(b));
-    let same = a.iter().zip(&b).filter(|(a, b)| a == b).count();
-    same as f64 / a.len().max(1) as f64
-}
-
-/// Position of the largest value, the first of equals.
-fn best(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (position, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = position;
-        }
+/// How like the outputs of `expected` those of `found` are: differences over
+/// all inputs, the rest over the given ones where some are given.
+fn likeness_of(expected: &Running, found: &Running, inputs: &Inputs) -> Option<Likeness> {
+    let all = likeness(&expected.outputs, &found.outputs)?;
+    if inputs.count() == inputs.random() {
+        return Some(all);
     }
-    best
+    let given = |one: &'_ Running| one.outputs.get(inputs.random()..).map(<[_]>::to_vec);
+    let given = likeness(&given(expected)?, &given(found)?)?;
+    Some(Likeness {
+        max_difference: all.max_difference,
+        relative_difference: all.relative_difference,
+        ..given
+    })
 }
 
 /// Bytes of a model and of the files it refers to.
@@ -406,27 +365,4 @@ fn file_bytes(path: &Path) -> Result<u64, Error> {
         total += len(file)?;
     }
     Ok(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_see_numbers_that_are_none() {
-        let nan = f32::NAN;
-        assert_eq!(max_difference(&[1.0, 2.0], &[1.5, 2.25]), 0.5);
-        assert_eq!(
-            max_difference(&[nan, f32::INFINITY], &[nan, f32::INFINITY]),
-            0.0
-        );
-        assert_eq!(max_difference(&[1.0], &[nan]), f64::INFINITY);
-    }
-
-    #[test]
-    fn the_first_of_equal_answers_is_best() {
-        assert_eq!(best(&[0.0, 3.0, 3.0]), 1);
-        assert_eq!(best(&[f32::NAN, 1.0]), 0);
-        assert_eq!(best(&[]), 0);
-    }
 }

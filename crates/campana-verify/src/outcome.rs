@@ -59,13 +59,20 @@ pub struct Row {
     /// Largest difference of an output value to campana's; null for a value
     /// that is no number in one of both.
     pub max_difference: Option<f64>,
-    /// The same as a share of campana's largest output value.
+    /// The same as a share of campana's largest value of that output.
     pub relative_difference: Option<f64>,
     /// Share of the inputs with campana's best answer on the same file: of the
-    /// given inputs, or of the random ones where none are given.
+    /// given inputs, or of the random ones where none are given. Null where the
+    /// first output is no list of scores, one for each class.
     pub agreement: Option<f64>,
     /// Share of them with the best answer of the reference in the same runtime.
     pub reference_agreement: Option<f64>,
+    /// Signal to noise ratio in dB over the same inputs, the reference's outputs
+    /// in the same runtime being the signal; of several outputs the least. Null
+    /// for equal outputs too, where `reference_cosine` is 1.
+    pub reference_sqnr_db: Option<f64>,
+    /// Cosine between both, of several outputs the least.
+    pub reference_cosine: Option<f64>,
 }
 
 /// A file that could not be run in a runtime.
@@ -175,6 +182,8 @@ mod tests {
             relative_difference: None,
             agreement: None,
             reference_agreement: None,
+            reference_sqnr_db: None,
+            reference_cosine: None,
         }
     }
 

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
-use campana_tensor::TensorData;
+use campana_tensor::Tensor;
 use serde_json::{Value, json};
 
-use crate::worker::{Job, read_floats, write_floats};
-use crate::{Error, ErrorKind};
+use crate::exchange::{OutputSet, output, read_inputs, write_outputs};
+use crate::worker::Job;
+use crate::{Error, ErrorKind, InputSet};
 
 /// Answers questions about one model, line by line, until there are no more.
 ///
@@ -42,8 +43,7 @@ pub fn serve(
 /// A loaded model.
 struct State {
     session: Session,
-    input: String,
-    values: Vec<f32>,
+    inputs: Vec<InputSet>,
     /// Resident memory before the model was loaded.
     before: Option<[u64; 2]>,
 }
@@ -54,7 +54,7 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
     let mut words = question.split_whitespace();
     let question = words.next().unwrap_or_default();
     if question == "load" {
-        let values = read_floats(&job.inputs)?;
+        let inputs = read_inputs(&job.inputs)?;
         let before = memory();
         let start = Instant::now();
         let graph = format::load(&job.model)?;
@@ -62,16 +62,9 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
         options.threads = job.threads;
         let session = Session::new(Plan::new(graph, options)?, job.threads);
         let load_ms = 1e3 * start.elapsed().as_secs_f64();
-        let input = session
-            .plan()
-            .inputs()
-            .first()
-            .ok_or("the model has no input")?;
-        let input = input.name.clone();
         *state = Some(State {
             session,
-            input,
-            values,
+            inputs,
             before,
         });
         return Ok(json!({ "version": env!("CARGO_PKG_VERSION"), "load_ms": load_ms }));
@@ -79,20 +72,15 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
     let state = state.as_ref().ok_or("nothing is loaded")?;
     match question {
         "outputs" => {
-            let mut all = Vec::new();
-            let mut values = 0;
-            for index in 0..state.values.len() / job.len_of_one() {
-                let output = state.run(job, index)?;
-                values = output.len();
-                all.extend(output);
-            }
-            write_floats(&job.outputs, &all)?;
-            Ok(json!({ "values": values }))
+            let runs = (0..state.inputs.len()).map(|index| state.outputs(index));
+            let outputs = runs.collect::<Result<Vec<OutputSet>, Failure>>()?;
+            write_outputs(&job.outputs, &outputs)?;
+            Ok(json!({ "runs": outputs.len() }))
         }
         "time" => {
             let index = words.next().unwrap_or_default().parse()?;
             let start = Instant::now();
-            state.run(job, index)?;
+            state.run(index)?;
             Ok(json!({ "ms": 1e3 * start.elapsed().as_secs_f64() }))
         }
         "memory" => Ok(match (state.before, memory()) {
@@ -107,25 +95,23 @@ fn answer(job: &Job, state: &mut Option<State>, question: &str) -> Result<Value,
 }
 
 impl State {
-    fn run(&self, job: &Job, index: usize) -> Result<Vec<f32>, Failure> {
-        let len = job.len_of_one();
-        let data = self
-            .values
-            .get(index * len..(index + 1) * len)
-            .ok_or("no such input")?;
-        let input = Input::F32 {
-            shape: &job.shape,
-            data,
-        };
-        let outputs = self.session.run(&[(self.input.as_str(), input)])?;
-        match outputs
-            .into_iter()
-            .next()
-            .map(campana_tensor::Tensor::into_parts)
-        {
-            Some((_, TensorData::F32(values))) => Ok(values),
-            _ => Err("the model has no float output".into()),
-        }
+    fn run(&self, index: usize) -> Result<Vec<Tensor>, Failure> {
+        let set = self.inputs.get(index).ok_or("no such input")?;
+        let inputs: Vec<(&str, Input<'_>)> = set
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), Input::from(tensor)))
+            .collect();
+        Ok(self.session.run(&inputs)?)
+    }
+
+    fn outputs(&self, index: usize) -> Result<OutputSet, Failure> {
+        let tensors = self.run(index)?;
+        let names = self.session.plan().outputs();
+        let outputs = tensors.into_iter().zip(names).map(|(tensor, value)| {
+            let name = &value.name;
+            output(name, tensor).ok_or_else(|| format!("output '{name}' has no numbers").into())
+        });
+        outputs.collect()
     }
 }
 
@@ -152,12 +138,13 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::write_inputs;
 
     #[test]
     fn what_goes_wrong_is_an_answer() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        write_floats(&folder.path().join("in"), &[0.0; 4]).unwrap();
+        write_inputs(&folder.path().join("in"), &[Vec::new()]).unwrap();
         std::fs::write(folder.path().join("net.onnx"), "not a model").unwrap();
         let arguments = [
             "campana".to_owned(),
@@ -165,7 +152,6 @@ mod tests {
             path("in"),
             path("out"),
             "1".to_owned(),
-            "1x4".to_owned(),
         ];
         let mut answers = Vec::new();
         serve(&arguments, "time 0\nload\nsing\n".as_bytes(), &mut answers).unwrap();

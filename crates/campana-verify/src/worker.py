@@ -1,13 +1,14 @@
 """Runs one model in one runtime, as `campana verify` asks line by line.
 
-usage: worker.py RUNTIME MODEL INPUTS OUTPUTS THREADS SHAPE
+usage: worker.py RUNTIME MODEL INPUTS OUTPUTS THREADS
 
-INPUTS are float32 values, one input of SHAPE (1x3x32x32) after another; OUTPUTS
-is written in the same form. Questions come on standard input, answers go to
-standard output, one JSON object a line:
+INPUTS holds the values of all inputs of all runs, one after another, and
+INPUTS.json, for each run a list, their names, types and shapes. OUTPUTS and
+OUTPUTS.json are written alike, all values as float32. Questions come on standard
+input, answers go to standard output, one JSON object a line:
 
     load     {"version", "load_ms"}, {"missing"} or {"error"}
-    outputs  {"values"}: number of values of each output
+    outputs  {"runs"}: how many; what they gave is in OUTPUTS
     time N   {"ms"}: the time of one run on input N
     memory   {"memory_bytes", "peak_bytes"}: growth since before loading, or null
 """
@@ -29,9 +30,13 @@ def prepare(runtime, path, threads):
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            name = session.get_inputs()[0].name
-            output = session.get_outputs()[0].name
-            return lambda values: session.run([output], {name: values})[0]
+            names = [given.name for given in session.get_outputs()]
+
+            def run(feed):
+                feed = by_name(feed, [taken.name for taken in session.get_inputs()])
+                return list(zip(names, session.run(names, feed)))
+
+            return run
 
         return onnxruntime.__version__, load
     if runtime == "openvino":
@@ -49,7 +54,15 @@ def prepare(runtime, path, threads):
             }
             compiled = core.compile_model(model, "CPU", settings)
             request = compiled.create_infer_request()
-            return lambda values: request.infer([values])[0]
+            names = [min(taken.names) if taken.names else str(at) for at, taken in enumerate(compiled.inputs)]
+            outputs = [min(given.names) if given.names else str(at) for at, given in enumerate(compiled.outputs)]
+
+            def run(feed):
+                feed = by_name(feed, names, [taken.names for taken in compiled.inputs])
+                found = request.infer([feed[name] for name in names])
+                return [(name, found[at]) for at, name in enumerate(outputs)]
+
+            return run
 
         return openvino.__version__.split("-")[0], load
     if runtime == "tflite":
@@ -61,21 +74,72 @@ def prepare(runtime, path, threads):
         def load():
             interpreter = litert.Interpreter(model_path=path, num_threads=threads)
             interpreter.allocate_tensors()
-            taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-            shape = tuple(taken["shape"])
+            taken, given = interpreter.get_input_details(), interpreter.get_output_details()
 
-            def run(values):
-                if values.shape != shape and values.ndim == 4:
-                    # Converters to TFLite put channels last.
-                    values = values.transpose(0, 2, 3, 1)
-                interpreter.set_tensor(taken["index"], values.copy(order="C"))
+            def run(feed):
+                feed = by_name(feed, [one["name"] for one in taken])
+                for one in taken:
+                    values = feed[one["name"]]
+                    if values.shape != tuple(one["shape"]) and values.ndim == 4:
+                        # Converters to TFLite put channels last.
+                        values = values.transpose(0, 2, 3, 1)
+                    interpreter.set_tensor(one["index"], values.copy(order="C"))
                 interpreter.invoke()
-                return interpreter.get_tensor(given["index"])
+                return [(one["name"], interpreter.get_tensor(one["index"])) for one in given]
 
             return run
 
         return getattr(litert, "__version__", "unknown"), load
     raise ValueError(f"unknown runtime {runtime}")
+
+
+def by_name(feed, names, other_names=None):
+    """The values of the inputs that a runtime names, by their names or else in their order."""
+    found = {}
+    for at, name in enumerate(names):
+        spellings = [name, *(other_names[at] if other_names else ())]
+        match = next((feed[spelling] for spelling in spellings if spelling in feed), None)
+        if match is None:
+            if len(names) != len(feed):
+                raise ValueError(f"there is no value for the input '{name}'")
+            match = list(feed.values())[at]
+        found[name] = match
+    return found
+
+
+def read_inputs(path):
+    """The feed of each run: names and arrays."""
+    import numpy
+
+    with open(os.path.splitext(path)[0] + ".json") as described:
+        runs = json.load(described)
+    with open(path, "rb") as file:
+        data = file.read()
+    feeds, start = [], 0
+    for run in runs:
+        feed = {}
+        for one in run:
+            count = int(numpy.prod(one["shape"], dtype=numpy.int64))
+            array = numpy.frombuffer(data, numpy.dtype(one["type"]).newbyteorder("<"), count, start)
+            feed[one["name"]] = array.reshape(one["shape"])
+            start += array.nbytes
+        feeds.append(feed)
+    return feeds
+
+
+def write_outputs(path, runs):
+    """The outputs of all runs, lists of names and arrays."""
+    import numpy
+
+    described = []
+    with open(path, "wb") as file:
+        for run in runs:
+            outputs = [(name, numpy.asarray(value)) for name, value in run]
+            described.append([dict(name=n, type=str(value.dtype), shape=value.shape) for n, value in outputs])
+            for _, value in outputs:
+                file.write(value.astype("<f4").tobytes())
+    with open(os.path.splitext(path)[0] + ".json", "w") as file:
+        json.dump(described, file)
 
 
 def memory():
@@ -89,7 +153,7 @@ def memory():
 
 
 def main():
-    runtime, path, inputs, outputs, threads, shape = sys.argv[1:]
+    runtime, path, inputs, outputs, threads = sys.argv[1:]
     # What runtimes print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -104,27 +168,23 @@ def main():
         try:
             if question[0] == "load":
                 try:
-                    import numpy
-
                     version, load = prepare(runtime, path, int(threads))
                 except ImportError as error:
                     answer(missing=str(error))
                     continue
-                extents = [int(extent) for extent in shape.split("x")]
-                values = numpy.fromfile(inputs, dtype="<f4").reshape([-1] + extents)
+                feeds = read_inputs(inputs)
                 before = memory()
                 start = time.perf_counter()
                 run = load()
                 elapsed = time.perf_counter() - start
                 answer(version=version, load_ms=1e3 * elapsed)
             elif question[0] == "outputs":
-                rows = [numpy.asarray(run(value)).astype("<f4").ravel() for value in values]
-                numpy.concatenate(rows).tofile(outputs)
-                answer(values=int(rows[0].size))
+                write_outputs(outputs, (run(feed) for feed in feeds))
+                answer(runs=len(feeds))
             elif question[0] == "time":
-                value = values[int(question[1])]
+                feed = feeds[int(question[1])]
                 start = time.perf_counter()
-                run(value)
+                run(feed)
                 answer(ms=1e3 * (time.perf_counter() - start))
             elif question[0] == "memory":
                 after = memory()

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::exchange::{OutputSet, read_outputs};
 use crate::{Error, ErrorKind};
 
 /// What a worker is to do: its arguments.
@@ -19,19 +20,16 @@ pub(crate) struct Job {
     pub(crate) inputs: PathBuf,
     pub(crate) outputs: PathBuf,
     pub(crate) threads: usize,
-    pub(crate) shape: Vec<usize>,
 }
 
 impl Job {
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let shape: Vec<String> = self.shape.iter().map(ToString::to_string).collect();
         vec![
             self.runtime.clone().into(),
             self.model.clone().into(),
             self.inputs.clone().into(),
             self.outputs.clone().into(),
             self.threads.to_string().into(),
-            shape.join("x").into(),
         ]
     }
 
@@ -42,22 +40,16 @@ impl Job {
                 "these are not the arguments of a worker",
             )
         };
-        let [runtime, model, inputs, outputs, threads, shape] = arguments else {
+        let [runtime, model, inputs, outputs, threads] = arguments else {
             return Err(wrong());
         };
-        let shape: Result<Vec<usize>, _> = shape.split('x').map(str::parse).collect();
         Ok(Self {
             runtime: runtime.clone(),
             model: model.into(),
             inputs: inputs.into(),
             outputs: outputs.into(),
             threads: threads.parse().map_err(|_| wrong())?,
-            shape: shape.map_err(|_| wrong())?,
         })
-    }
-
-    pub(crate) fn len_of_one(&self) -> usize {
-        self.shape.iter().product::<usize>().max(1)
     }
 }
 
@@ -67,7 +59,7 @@ impl Job {
 ///
 /// ```text
 /// load     {"version", "load_ms"}, or {"missing"} where there is no such runtime
-/// outputs  {"values"}: number of values of each output; they are in a file
+/// outputs  {"runs"}: how many; what they gave is in the file of outputs
 /// time N   {"ms"}: the time of one run on input N
 /// memory   {"memory_bytes", "peak_bytes"}: growth since before loading, or null
 /// ```
@@ -98,8 +90,8 @@ pub(crate) struct Memory {
 }
 
 #[derive(Deserialize)]
-struct Values {
-    values: usize,
+struct Runs {
+    runs: usize,
 }
 
 #[derive(Deserialize)]
@@ -151,12 +143,18 @@ impl Worker {
         self.ask("load")
     }
 
-    /// All outputs one after another, and the number of values of each.
-    pub(crate) fn outputs(&mut self) -> Result<(Vec<f32>, usize), Refusal> {
-        let Values { values } = self.ask("outputs")?;
+    /// The outputs of every run.
+    pub(crate) fn outputs(&mut self) -> Result<Vec<OutputSet>, Refusal> {
+        let Runs { runs } = self.ask("outputs")?;
         let outputs =
-            read_floats(&self.job.outputs).map_err(|error| Refusal::Failed(error.to_string()))?;
-        Ok((outputs, values))
+            read_outputs(&self.job.outputs).map_err(|error| Refusal::Failed(error.to_string()))?;
+        match outputs.len() == runs {
+            true => Ok(outputs),
+            false => Err(Refusal::Failed(format!(
+                "it wrote {} of {runs} outputs",
+                outputs.len()
+            ))),
+        }
     }
 
     /// Milliseconds of one run on one input.
@@ -213,24 +211,6 @@ impl Drop for Worker {
     }
 }
 
-/// Writes 32-bit floats, little-endian, nothing else.
-pub(crate) fn write_floats(path: &Path, values: &[f32]) -> Result<(), Error> {
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    fs::write(path, bytes).map_err(|error| Error::io("write", path, error))
-}
-
-/// Reads what [`write_floats`] wrote.
-pub(crate) fn read_floats(path: &Path) -> Result<Vec<f32>, Error> {
-    let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    Ok(bytes
-        .chunks_exact(4)
-        .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,7 +223,6 @@ mod tests {
             inputs: "in".into(),
             outputs: "out".into(),
             threads: 2,
-            shape: vec![1, 3, 32, 32],
         };
         let arguments: Vec<String> = job
             .arguments()
@@ -251,7 +230,7 @@ mod tests {
             .map(|argument| argument.into_string().unwrap())
             .collect();
         let read = Job::parse(&arguments).unwrap();
-        assert_eq!((read.shape, read.threads), (vec![1, 3, 32, 32], 2));
+        assert_eq!(read.threads, 2);
         assert_eq!(read.model, Path::new("a b.onnx"));
         assert!(Job::parse(&arguments[1..]).is_err());
     }
@@ -265,7 +244,6 @@ mod tests {
             inputs: folder.path().join("in"),
             outputs: folder.path().join("out"),
             threads: 1,
-            shape: vec![1],
         };
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh"]);
@@ -297,14 +275,5 @@ mod tests {
         assert!(
             matches!(answering.memory(), Err(Refusal::Failed(reason)) if reason.contains("hello"))
         );
-    }
-
-    #[test]
-    fn floats_come_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("values");
-        let values = [0.0, -1.5, f32::MIN_POSITIVE, f32::INFINITY];
-        write_floats(&path, &values).unwrap();
-        assert_eq!(read_floats(&path).unwrap(), values);
     }
 }

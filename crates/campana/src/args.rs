@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use campana_design::Method;
 use campana_eval::Correction;
+use campana_ir::format::onnx::InputShape;
 use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
 use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
@@ -171,6 +172,9 @@ pub(crate) struct Quantize {
     /// tell them: 0,255 for bytes
     #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, conflicts_with = "calibrate")]
     pub(crate) input_range: Option<[f32; 2]>,
+    /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; N or ? leaves an extent open
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Vec<InputShape>,
     /// Journal of the correction's finished layers: kept as they finish, and taken from it when the
     /// command is run again
     #[arg(long, value_name = "FILE", conflicts_with = "no_correct")]
@@ -217,7 +221,7 @@ pub(crate) struct Evaluate {
     /// Evaluate the first N images only
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Images that go through a network at once
+    /// Samples that go through a network at once
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) batch: NonZeroUsize,
 }
@@ -248,7 +252,7 @@ pub(crate) struct Compare {
     /// Measure on the first N images only
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Images that go through a network at once
+    /// Samples that go through a network at once
     #[arg(long, value_name = "N", default_value = "64")]
     pub(crate) batch: NonZeroUsize,
     /// Also write the rows as comma-separated values
@@ -308,7 +312,7 @@ pub(crate) struct Bench {
     /// Model to run in turn with it
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
-    /// Images that go through a network at once
+    /// Samples that go through a network at once
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) batch: NonZeroUsize,
     /// Also print the time of each layer, its speed and its share of the machine's peak, which is
@@ -321,6 +325,9 @@ pub(crate) struct Bench {
     /// Overwrite the page where it exists
     #[arg(long, requires = "html")]
     pub(crate) force: bool,
+    /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; N or ? leaves an extent open
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Vec<InputShape>,
     /// Timed runs of each model
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) runs: NonZeroUsize,
@@ -369,15 +376,19 @@ pub(crate) struct Verify {
     /// Python that has the runtimes [default: python3]
     #[arg(long, value_name = "PATH")]
     pub(crate) python: Option<PathBuf>,
-    /// Images to run on too: what evaluate takes, or a folder of pictures; labels are not read
+    /// Data to run on too: what evaluate takes, a folder of pictures, or arrays (.npy, .npz with one
+    /// for each input); labels are not read
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
-    /// Images to take from there at most, evenly spread
+    /// Samples to take from there at most, evenly spread
     #[arg(long, value_name = "N", default_value = "64", requires = "data")]
     pub(crate) samples: NonZeroUsize,
     /// Random inputs
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) random: usize,
+    /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; N or ? leaves an extent open
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Vec<InputShape>,
     /// Timed runs of each model in each runtime
     #[arg(long, value_name = "N", default_value = "30")]
     pub(crate) runs: NonZeroUsize,

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod evaluate;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod model_inputs;
 pub(crate) mod pack;
 pub(crate) mod quantize;
 pub(crate) mod run;

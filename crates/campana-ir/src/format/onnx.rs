@@ -9,11 +9,14 @@
 mod constant;
 mod convert;
 mod function;
+mod input_shapes;
 mod order;
 #[cfg(test)]
 mod tests;
 
 use campana_onnx::Model;
+
+pub use input_shapes::{InputShape, state_shapes, with_input_shapes};
 
 use super::Result;
 use crate::decoder;

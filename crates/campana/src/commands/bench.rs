@@ -6,11 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::{Network, NodeTime, Preprocessing};
-use campana_pipeline::{CommandFiles, OutputFile, Overwrite, sidecar_or};
+use campana_eval::open_input;
+use campana_ir::format;
+use campana_pipeline::{CommandFiles, OutputFile, Overwrite};
 use campana_report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
+use campana_runtime::{Input, NodeTime, Plan, PlanOptions, Session};
+use campana_verify::{InputSet, random_sets};
 
 use crate::args::{Bench, Global};
+use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
 use crate::printer::{self, percent, say};
 use crate::progress::Bar;
@@ -41,25 +45,22 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     let mut networks = Vec::new();
     let mut load_times = Vec::new();
     for path in &paths {
-        let settings = sidecar_or(path, reference)?.preprocessing;
         let start = Instant::now();
-        let network = Network::open(path, threads)?;
+        let network = Loaded::open(path, reference, args, threads)?;
         load_times.push(milliseconds_since(start));
-        network.check_input(&settings)?;
-        networks.push((network, settings));
+        networks.push(network);
     }
-    let times = measure(&networks, args.batch.get(), args.runs.get())?;
+    let times = measure(&networks, args.runs.get())?;
     let with_layers = args.layers || args.html.is_some();
-    let peak = with_layers.then(|| BenchPeak::from(networks[0].0.measure_peak()));
+    let peak = with_layers.then(|| BenchPeak::from(networks[0].session.measure_peak()));
     let mut models = Vec::new();
-    for (i, (prepared, mut times)) in networks.iter().zip(times).enumerate() {
-        let (network, _) = prepared;
+    for (i, (network, mut times)) in networks.iter().zip(times).enumerate() {
         let first_ms = times.remove(0);
         times.drain(..WARM_UP - 1);
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
         models.push(BenchModel {
-            model: network.name().to_owned(),
+            model: network.name.clone(),
             median_ms: at(0.5),
             p95_ms: at(0.95),
             min_ms: at(0.0),
@@ -70,9 +71,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
             } else {
                 peak_alone(paths[i], args, threads)?
             },
-            weight_bytes: network.weight_bytes(),
+            weight_bytes: network.session.weight_bytes(),
             layers: match &peak {
-                Some(peak) => layers(prepared, args.batch.get(), args.runs.get(), peak)?,
+                Some(peak) => layers(network, args.runs.get(), peak)?,
                 None => Vec::new(),
             },
         });
@@ -111,22 +112,61 @@ fn page_file<'a>(
     Ok(Some(OutputFile::create(html, overwrite, monitor)?))
 }
 
+/// A model that is loaded, and what it is run on.
+struct Loaded {
+    name: String,
+    session: Session,
+    inputs: InputSet,
+}
+
+impl Loaded {
+    /// Inputs are random, of the shapes that the model declares, the user
+    /// states, or a sidecar says.
+    fn open(path: &Path, reference: Option<&Path>, args: &Bench, threads: usize) -> Result<Self> {
+        let name = path.display().to_string();
+        open_input(path).with_context(|| format!("cannot read '{name}'"))?;
+        let graph = format::load(path).with_context(|| format!("cannot read '{name}'"))?;
+        let mut options = PlanOptions::default();
+        options.threads = threads;
+        let plan = Plan::new(graph, options).with_context(|| format!("cannot run '{name}'"))?;
+        let declared = plan.inputs().to_vec();
+        let own = ModelInputs::new(
+            declared,
+            &args.shape,
+            [Some(path), reference],
+            args.batch.get(),
+        )
+        .with_context(|| format!("cannot run '{name}'"))?;
+        let inputs = random_sets(&own.values, &own.shapes, 1)?.remove(0);
+        Ok(Self {
+            name,
+            session: Session::new(plan, threads),
+            inputs,
+        })
+    }
+
+    fn inputs(&self) -> Vec<(&str, Input<'_>)> {
+        let inputs = self.inputs.iter();
+        inputs
+            .map(|(name, tensor)| (name.as_str(), Input::from(tensor)))
+            .collect()
+    }
+
+    fn cannot_run(&self) -> String {
+        format!("cannot run '{}'", self.name)
+    }
+}
+
 /// Times in milliseconds of each network, all in turn, with those of warming up.
-fn measure(
-    networks: &[(Network, Preprocessing)],
-    batch: usize,
-    runs: usize,
-) -> Result<Vec<Vec<f64>>> {
-    let inputs: Vec<Vec<f32>> = networks
-        .iter()
-        .map(|(_, settings)| pattern(settings.input_len() * batch))
-        .collect();
+fn measure(networks: &[Loaded], runs: usize) -> Result<Vec<Vec<f64>>> {
     let mut times = vec![Vec::new(); networks.len()];
     for _ in 0..WARM_UP + runs {
         interrupt::check()?;
-        for (((network, settings), input), times) in networks.iter().zip(&inputs).zip(&mut times) {
+        for (network, times) in networks.iter().zip(&mut times) {
+            let inputs = network.inputs();
             let start = Instant::now();
-            network.scores(input, batch, settings)?;
+            let outputs = network.session.run(&inputs);
+            outputs.with_context(|| network.cannot_run())?;
             times.push(milliseconds_since(start));
         }
     }
@@ -138,17 +178,12 @@ fn milliseconds_since(start: Instant) -> f64 {
 }
 
 /// Median times of the nodes of a network.
-fn layers(
-    (network, settings): &(Network, Preprocessing),
-    batch: usize,
-    runs: usize,
-    peak: &BenchPeak,
-) -> Result<Vec<BenchLayer>> {
-    let input = pattern(settings.input_len() * batch);
+fn layers(network: &Loaded, runs: usize, peak: &BenchPeak) -> Result<Vec<BenchLayer>> {
     let mut runs_of_nodes: Vec<(NodeTime, Vec<u64>)> = Vec::new();
     for _ in 0..runs {
         interrupt::check()?;
-        let times = network.node_times(&input, batch, settings)?;
+        let profile = network.session.profile(&network.inputs());
+        let (_, times) = profile.with_context(|| network.cannot_run())?;
         if runs_of_nodes.is_empty() {
             runs_of_nodes = times
                 .iter()
@@ -180,17 +215,6 @@ fn layers(
     Ok(reports.collect())
 }
 
-/// Values between -1 and 1 without a pattern that a kernel could profit from.
-fn pattern(len: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
 /// Peak memory of another process of this program that runs the model alone.
 fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>> {
     let mut child = Command::new(std::env::current_exe()?)
@@ -199,6 +223,11 @@ fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>>
         .args(["--json", "--runs", "3"])
         .args(["--batch", &args.batch.to_string()])
         .args(["--threads", &threads.to_string()])
+        .args(
+            args.shape
+                .iter()
+                .flat_map(|shape| ["--shape".to_owned(), shape.to_string()]),
+        )
         .env(ALONE, args.reference.as_ref().unwrap_or(&args.model))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -93,7 +93,8 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     )?;
     if let Some(data) = &args.calibrate {
         let (count, threads) = (args.samples.get(), global.thread_count());
-        experiment.calibrate(sample_images(&args.model, data, count, threads, &monitor)?);
+        let settings = &sidecar.preprocessing;
+        experiment.calibrate(sample_images(settings, data, count, threads, &monitor)?);
     }
     for failure in experiment.failures() {
         note!("skipped {}: {}", failure.name, failure.error);

@@ -78,6 +78,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         samples: (!args.no_correct).then_some(chosen),
         range_samples: Some(chosen),
         input_range: args.input_range,
+        shapes: &args.shape,
         threads: global.thread_count(),
         page: args.report.as_deref(),
         overwrite: Overwrite::from_force(args.force),

@@ -3,14 +3,17 @@
 use std::io;
 
 use anyhow::{Context, Result};
-use campana_calibrate::Samples;
-use campana_eval::Sidecar;
-use campana_pipeline::{Monitor, sample_images};
+use campana_calibrate::Batches;
+use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
-use campana_verify::{Inputs, Python, Row, Subject, Verdict, Verification, declared_shape, verify};
+use campana_verify::{
+    InputSet, Inputs, Python, Row, Subject, Verdict, Verification, declared_inputs, random_sets,
+    verify,
+};
 use indicatif::ProgressBar;
 
 use crate::args::{Global, Verify, VerifyWorker};
+use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
 use crate::printer::{self, percent, say};
 use crate::progress::Bar;
@@ -22,7 +25,7 @@ pub(crate) fn work(args: &VerifyWorker) -> Result<()> {
 }
 
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
-    let inputs = inputs(args, global, &Bar::new())?;
+    let (inputs, shapes) = inputs(args, global, &Bar::new())?;
     let program = std::env::current_exe().context("cannot find this program again")?;
     let folder = tempfile::Builder::new().prefix("campana-verify-").tempdir();
     let folder = folder.context("cannot make a temporary folder")?;
@@ -48,44 +51,43 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
     if global.json {
         return printer::print_json(&verification);
     }
-    print(&verification);
+    print(&verification, &shapes);
     Ok(())
 }
 
-/// Random inputs of the shape that the model declares, or else its sidecar,
-/// and the user's images.
-fn inputs(args: &Verify, global: &Global, monitor: &dyn Monitor) -> Result<Inputs> {
-    let declared = declared_shape(&args.model)?;
-    let (mut given, mut shape) = (Vec::new(), declared);
-    if let Some(data) = &args.data {
-        let threads = global.thread_count();
-        let samples = sample_images(&args.model, data, args.samples.get(), threads, monitor)?;
-        if let Samples::Images {
-            shape: images,
-            data,
-        } = samples
-        {
-            shape = Some([&[1], &images[1..]].concat());
-            given = data;
+/// Random inputs and the user's data, and the shapes of the former.
+fn inputs(args: &Verify, global: &Global, monitor: &dyn Monitor) -> Result<(Inputs, String)> {
+    let reference = args.reference.as_deref();
+    let paths = [Some(args.model.as_path()), reference];
+    let declared = declared_inputs(&args.model)?;
+    let own = ModelInputs::new(declared, &args.shape, paths, 1);
+    let own = own.with_context(|| format!("cannot verify '{}'", args.model.display()))?;
+    let given = match &args.data {
+        Some(data) => {
+            let (count, threads) = (args.samples.get(), global.thread_count());
+            let models = (args.model.as_path(), reference);
+            let samples = sample_inputs(models, &own.values, data, count, threads, monitor)?;
+            let batches = Batches::of_length(&own.values, &samples, 1)
+                .with_context(|| format!("cannot use '{}'", data.display()))?;
+            sets(&batches)
         }
-    }
-    let shape = match shape {
-        Some(shape) => shape,
-        None => {
-            let sidecar = Sidecar::beside(&args.model)?.with_context(|| {
-                format!(
-                    "'{}' does not say how large its input is; say so in '{}' (README, \"Sidecar\")",
-                    args.model.display(),
-                    Sidecar::path_of(&args.model).display()
-                )
-            })?;
-            sidecar.preprocessing.input_shape(1).to_vec()
-        }
+        None => Vec::new(),
     };
-    Ok(Inputs::new(shape, args.random, &given)?)
+    let random = random_sets(&own.values, &own.shapes, args.random)?;
+    Ok((Inputs::new(random, given)?, own.text()))
 }
 
-fn print(verification: &Verification) {
+fn sets(batches: &Batches) -> Vec<InputSet> {
+    let set = |index| {
+        let inputs = batches.batch(index);
+        inputs
+            .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
+            .collect()
+    };
+    (0..batches.len()).map(set).collect()
+}
+
+fn print(verification: &Verification, shapes: &str) {
     let mut table = printer::new_table(
         &["runtime", "file"],
         &[
@@ -96,6 +98,7 @@ fn print(verification: &Verification) {
             "difference",
             "same as campana",
             "same as reference",
+            "SQNR dB",
         ],
     );
     for row in &verification.rows {
@@ -103,16 +106,19 @@ fn print(verification: &Verification) {
     }
     say!("{table}");
     let inputs = match (verification.random_inputs, verification.given_inputs) {
-        (random, 0) => format!("{random} random inputs"),
+        (random, 0) => format!("{random} random inputs ({shapes})"),
         (0, given) => format!("{given} given inputs"),
         (random, given) => {
-            format!("{random} random and {given} given inputs, answers to the latter")
+            format!(
+                "{random} random inputs ({shapes}) and {given} given, of which answers and SQNR are"
+            )
         }
     };
     say!(
         "{inputs}; {} threads, {} runs in turn. Difference: the largest of an output value to campana's, as a share \
-         of the largest value; same: share of the inputs with the same best answer; memory in bytes, added by loading \
-         and running.",
+         of the largest value; same: share of the inputs with the same best answer, where the first output is one list \
+         of scores; SQNR: of the outputs, those of the reference in the same runtime being the signal, the least of \
+         several outputs; memory in bytes, added by loading and running.",
         verification.threads,
         verification.runs,
     );
@@ -143,7 +149,17 @@ fn cells(row: &Row) -> Vec<String> {
             .unwrap_or_default(),
         share(row.agreement),
         share(row.reference_agreement),
+        sqnr(row),
     ]
+}
+
+/// The ratio to the reference's outputs, which may be equal.
+fn sqnr(row: &Row) -> String {
+    match row.reference_sqnr_db {
+        Some(db) if db == f64::INFINITY => "equal".to_owned(),
+        Some(db) => format!("{db:.1}"),
+        None => String::new(),
+    }
 }
 
 fn line(verdict: &Verdict) -> String {

@@ -1,0 +1,283 @@
+//! What processes exchange: sets of inputs and of outputs, as raw values in one
+//! file and their description, JSON, in another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use campana_tensor::{ElementType, Tensor, TensorData};
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, InputSet};
+
+/// The outputs of one run, in the model's order, as float32.
+pub(crate) type OutputSet = Vec<Output>;
+
+/// One output: whatever its type, as float32.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// Whether the model gives floats.
+    pub(crate) is_float: bool,
+    pub(crate) values: Vec<f32>,
+}
+
+/// What a file of values holds next; little-endian, row-major.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Described {
+    name: String,
+    /// As NumPy spells it: `float32`, `int64`, `bool`.
+    #[serde(rename = "type")]
+    type_name: String,
+    shape: Vec<usize>,
+}
+
+/// The file that describes the values in `path`.
+fn description(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+/// Writes sets of inputs and their description.
+pub(crate) fn write_inputs(path: &Path, sets: &[InputSet]) -> Result<(), Error> {
+    let describe = |(name, tensor): &(String, Tensor)| Described {
+        name: name.clone(),
+        type_name: tensor.data().element_type().to_string(),
+        shape: tensor.shape().to_vec(),
+    };
+    let described: Vec<Vec<Described>> = sets
+        .iter()
+        .map(|set| set.iter().map(describe).collect())
+        .collect();
+    let mut bytes = Vec::new();
+    for (name, tensor) in sets.iter().flatten() {
+        append(&mut bytes, tensor.data()).ok_or_else(|| {
+            let found = tensor.data().element_type();
+            let message = format!("input '{name}' is {found}, which cannot be verified");
+            Error::new(ErrorKind::Model, message)
+        })?;
+    }
+    write(path, &bytes, &described)
+}
+
+/// Reads what [`write_inputs`] wrote.
+pub(crate) fn read_inputs(path: &Path) -> Result<Vec<InputSet>, Error> {
+    let (bytes, described) = read(path)?;
+    let mut bytes = bytes.as_slice();
+    let tensor = |one: Described, bytes: &mut &[u8]| {
+        let len: usize = one.shape.iter().product();
+        let data = take(bytes, &one.type_name, len);
+        let tensor = data.and_then(|data| Tensor::new(one.shape, data));
+        Ok((one.name, tensor.ok_or_else(|| cut_short(path))?))
+    };
+    let sets = described.into_iter().map(|set| {
+        let tensors = set.into_iter().map(|one| tensor(one, &mut bytes));
+        tensors.collect::<Result<InputSet, Error>>()
+    });
+    sets.collect()
+}
+
+/// Writes sets of outputs and their description.
+pub(crate) fn write_outputs(path: &Path, sets: &[OutputSet]) -> Result<(), Error> {
+    let describe = |output: &Output| Described {
+        name: output.name.clone(),
+        type_name: if output.is_float { "float32" } else { "int64" }.to_owned(),
+        shape: output.shape.clone(),
+    };
+    let described: Vec<Vec<Described>> = sets
+        .iter()
+        .map(|set| set.iter().map(describe).collect())
+        .collect();
+    let values = sets.iter().flatten().flat_map(|output| &output.values);
+    let bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
+    write(path, &bytes, &described)
+}
+
+/// Reads what [`write_outputs`], or a worker in Python, wrote: float32 whatever
+/// the description says of the model's own type.
+pub(crate) fn read_outputs(path: &Path) -> Result<Vec<OutputSet>, Error> {
+    let (bytes, described) = read(path)?;
+    let mut bytes = bytes.as_slice();
+    let output = |one: Described, bytes: &mut &[u8]| {
+        let len: usize = one.shape.iter().product();
+        let Some(TensorData::F32(values)) = take(bytes, "float32", len) else {
+            return Err(cut_short(path));
+        };
+        Ok(Output {
+            name: one.name,
+            shape: one.shape,
+            is_float: one.type_name.contains("float"),
+            values,
+        })
+    };
+    let sets = described.into_iter().map(|set| {
+        let outputs = set.into_iter().map(|one| output(one, &mut bytes));
+        outputs.collect::<Result<OutputSet, Error>>()
+    });
+    sets.collect()
+}
+
+/// An output tensor as float32; `None` for a type without numbers.
+pub(crate) fn output(name: &str, tensor: Tensor) -> Option<Output> {
+    let is_float = matches!(
+        tensor.data().element_type(),
+        ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16
+    );
+    let (shape, data) = tensor.into_parts();
+    let values = match data {
+        TensorData::F32(values) => values,
+        TensorData::F64(values) => values.iter().map(|&value| value as f32).collect(),
+        TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        TensorData::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        TensorData::I64(values) => values.iter().map(|&value| value as f32).collect(),
+        TensorData::I32(values) => values.iter().map(|&value| value as f32).collect(),
+        TensorData::I16(values) => values.iter().map(|&value| f32::from(value)).collect(),
+        TensorData::I8(values) => values.iter().map(|&value| f32::from(value)).collect(),
+        TensorData::U64(values) => values.iter().map(|&value| value as f32).collect(),
+        TensorData::U32(values) => values.iter().map(|&value| value as f32).collect(),
+        TensorData::U16(values) => values.iter().map(|&value| f32::from(value)).collect(),
+        TensorData::U8(values) => values.iter().map(|&value| f32::from(value)).collect(),
+        TensorData::Bool(values) => values
+            .iter()
+            .map(|&value| f32::from(u8::from(value)))
+            .collect(),
+        _ => return None,
+    };
+    Some(Output {
+        name: name.to_owned(),
+        shape,
+        is_float,
+        values,
+    })
+}
+
+fn append(bytes: &mut Vec<u8>, data: &TensorData) -> Option<()> {
+    fn elements<const N: usize, T: Copy>(
+        bytes: &mut Vec<u8>,
+        values: &[T],
+        encode: fn(T) -> [u8; N],
+    ) {
+        bytes.extend(values.iter().flat_map(|&value| encode(value)));
+    }
+    match data {
+        TensorData::F32(values) => elements(bytes, values, f32::to_le_bytes),
+        TensorData::F64(values) => elements(bytes, values, f64::to_le_bytes),
+        TensorData::F16(values) => elements(bytes, values, f16::to_le_bytes),
+        TensorData::Bf16(values) => elements(bytes, values, bf16::to_le_bytes),
+        TensorData::I64(values) => elements(bytes, values, i64::to_le_bytes),
+        TensorData::I32(values) => elements(bytes, values, i32::to_le_bytes),
+        TensorData::I16(values) => elements(bytes, values, i16::to_le_bytes),
+        TensorData::I8(values) => elements(bytes, values, i8::to_le_bytes),
+        TensorData::U64(values) => elements(bytes, values, u64::to_le_bytes),
+        TensorData::U32(values) => elements(bytes, values, u32::to_le_bytes),
+        TensorData::U16(values) => elements(bytes, values, u16::to_le_bytes),
+        TensorData::U8(values) => bytes.extend(values),
+        TensorData::Bool(values) => elements(bytes, values, |value| [u8::from(value)]),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// The next `len` values of a type, taken off the front.
+fn take(bytes: &mut &[u8], type_name: &str, len: usize) -> Option<TensorData> {
+    fn elements<const N: usize, T>(
+        bytes: &mut &[u8],
+        len: usize,
+        decode: fn([u8; N]) -> T,
+    ) -> Option<Vec<T>> {
+        let (own, rest) = bytes.split_at_checked(len.checked_mul(N)?)?;
+        *bytes = rest;
+        let (chunks, _) = own.as_chunks::<N>();
+        Some(chunks.iter().map(|chunk| decode(*chunk)).collect())
+    }
+    Some(match type_name {
+        "float32" => TensorData::F32(elements(bytes, len, f32::from_le_bytes)?),
+        "float64" => TensorData::F64(elements(bytes, len, f64::from_le_bytes)?),
+        "float16" => TensorData::F16(elements(bytes, len, f16::from_le_bytes)?),
+        "bfloat16" => TensorData::Bf16(elements(bytes, len, bf16::from_le_bytes)?),
+        "int64" => TensorData::I64(elements(bytes, len, i64::from_le_bytes)?),
+        "int32" => TensorData::I32(elements(bytes, len, i32::from_le_bytes)?),
+        "int16" => TensorData::I16(elements(bytes, len, i16::from_le_bytes)?),
+        "int8" => TensorData::I8(elements(bytes, len, i8::from_le_bytes)?),
+        "uint64" => TensorData::U64(elements(bytes, len, u64::from_le_bytes)?),
+        "uint32" => TensorData::U32(elements(bytes, len, u32::from_le_bytes)?),
+        "uint16" => TensorData::U16(elements(bytes, len, u16::from_le_bytes)?),
+        "uint8" => TensorData::U8(elements(bytes, len, |[byte]: [u8; 1]| byte)?),
+        "bool" => TensorData::Bool(elements(bytes, len, |[byte]: [u8; 1]| byte != 0)?),
+        _ => return None,
+    })
+}
+
+fn cut_short(path: &Path) -> Error {
+    let message = format!("'{}' is not as it was written", path.display());
+    Error::new(ErrorKind::Io, message)
+}
+
+fn write(path: &Path, bytes: &[u8], described: &[Vec<Described>]) -> Result<(), Error> {
+    let described = serde_json::to_vec(described).map_err(|_| cut_short(path))?;
+    let write = |path: &Path, bytes: &[u8]| {
+        fs::write(path, bytes).map_err(|error| Error::io("write", path, error))
+    };
+    write(path, bytes)?;
+    write(&description(path), &described)
+}
+
+fn read(path: &Path) -> Result<(Vec<u8>, Vec<Vec<Described>>), Error> {
+    let read = |path: &Path| fs::read(path).map_err(|error| Error::io("read", path, error));
+    let described = read(&description(path))?;
+    let described = serde_json::from_slice(&described).map_err(|_| cut_short(path))?;
+    Ok((read(path)?, described))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_of_every_type_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inputs");
+        let tensors = [
+            TensorData::F32(vec![0.0, -1.5, f32::MIN_POSITIVE, f32::INFINITY]),
+            TensorData::F64(vec![0.1; 4]),
+            TensorData::F16(vec![f16::from_f32(0.5); 4]),
+            TensorData::Bf16(vec![bf16::from_f32(-2.0); 4]),
+            TensorData::I64(vec![i64::MIN, -1, 0, 7]),
+            TensorData::I32(vec![1; 4]),
+            TensorData::I16(vec![-2; 4]),
+            TensorData::I8(vec![-3; 4]),
+            TensorData::U64(vec![u64::MAX; 4]),
+            TensorData::U32(vec![5; 4]),
+            TensorData::U16(vec![6; 4]),
+            TensorData::U8(vec![255; 4]),
+            TensorData::Bool(vec![true, false, true, true]),
+        ];
+        let set: InputSet = tensors
+            .into_iter()
+            .enumerate()
+            .map(|(i, data)| (format!("in {i}"), Tensor::new(vec![2, 2], data).unwrap()))
+            .collect();
+        let sets = vec![set.clone(), set];
+        write_inputs(&path, &sets).unwrap();
+        assert_eq!(read_inputs(&path).unwrap(), sets);
+    }
+
+    #[test]
+    fn outputs_come_back_and_files_cut_short_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outputs");
+        let of = |data| output("y", Tensor::new(vec![2], data).unwrap()).unwrap();
+        let sets = vec![
+            vec![
+                of(TensorData::F32(vec![0.5, -1.0])),
+                of(TensorData::I64(vec![3, 4])),
+            ],
+            vec![of(TensorData::Bool(vec![true, false]))],
+        ];
+        write_outputs(&path, &sets).unwrap();
+        assert_eq!(read_outputs(&path).unwrap(), sets);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[1..]).unwrap();
+        assert_eq!(read_outputs(&path).unwrap_err().kind(), ErrorKind::Io);
+    }
+}
