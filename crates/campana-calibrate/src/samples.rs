@@ -285,8 +285,8 @@ impl<'v> Shapes<'v> {
         shapes
     }
 
-    /// The axis of an input that counts samples, where their number is open:
-    /// the first, or one that shares its symbol with the first of another
+    /// The axis of an input that counts samples, where it leaves their number
+    /// open: the first, or one that shares its symbol with the first of another
     /// input, or the second of a recurrent state `[layers, batch, hidden]`.
     fn batch_axis(&self, input: &Value) -> Option<usize> {
         let Some(dims) = &input.shape else {

@@ -75,10 +75,11 @@ impl Role {
 /// and constants of its graph, then those of the graphs inside of its nodes.
 ///
 /// A weight may reach its operator through Identity, Cast, Transpose, Reshape,
-/// Squeeze, Unsqueeze and Flatten, and from any graph around the operator's.
+/// Squeeze, Unsqueeze, Flatten, Slice, Split and Concat (of weights alone), and
+/// from any graph around the operator's.
 pub fn constant_tensors(model: &Model) -> Vec<ModelTensor<'_>> {
     let trained = trained_names(model);
-    let found = Uses::of(&model.graph);
+    let found = Uses::of(model);
     let tensors = found.tensors.into_iter().zip(found.uses);
     tensors
         .map(|(tensor, uses)| ModelTensor {

@@ -15,6 +15,7 @@ input, answers go to standard output, one JSON object a line:
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -91,6 +92,13 @@ def prepare(runtime, path, threads):
 
         return getattr(litert, "__version__", "unknown"), load
     raise ValueError(f"unknown runtime {runtime}")
+
+
+def in_one_line(error):
+    """What an error says, without the places in a runtime's sources that some begin with."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not re.match(r"(Exception from|Check '.*' failed at) .*:\d+:?$", line)]
+    return (telling or lines or ["no reason given"])[0]
 
 
 def by_name(feed, names, other_names=None):
@@ -193,7 +201,7 @@ def main():
                 else:
                     answer(memory_bytes=max(after[0] - before[0], 0), peak_bytes=max(after[1] - before[0], 0))
         except Exception as error:  # Whatever a runtime throws is its answer.
-            answer(error=f"{type(error).__name__}: {error}".split("\n")[0])
+            answer(error=f"{type(error).__name__}: {in_one_line(error)}")
 
 
 main()

@@ -151,3 +151,42 @@ fn what_a_branch_makes_hides_names_around_it() {
         Role::Other("read by no operator".to_owned())
     );
 }
+
+/// Gates in another order, and an axis for directions, as exporters write
+/// recurrent layers.
+fn reordered(weights: &str) -> Vec<NewNode<'static>> {
+    vec![
+        NewNode::new("Slice", [weights, "starts", "ends"], ["a"]),
+        NewNode::new("Slice", [weights, "starts", "ends"], ["b"]),
+        NewNode::new("Concat", ["a", "b"], ["joined"]).attribute("axis", 0),
+        NewNode::new("Unsqueeze", ["joined"], ["w"]).attribute("axes", vec![0i64]),
+        NewNode::new("LSTM", ["x", "w", "x"], ["y"]),
+    ]
+}
+
+#[test]
+fn parts_of_weights_joined_again_are_weights() {
+    let model = model(fields(reordered("gates"), &[("gates", &[32, 8])]));
+    let tensors = constant_tensors(&model);
+    assert!(tensors[0].is_recurrent());
+    let role = Role::Weight {
+        channel_axis: Some(0),
+        depthwise: false,
+    };
+    assert_eq!(tensors[0].role, role);
+}
+
+#[test]
+fn a_constant_joined_to_what_is_computed_is_no_weight() {
+    let nodes = vec![
+        NewNode::new("Concat", ["token", "x"], ["joined"]).attribute("axis", 1),
+        NewNode::new("MatMul", ["joined", "x"], ["y"]),
+    ];
+    let model = model(fields(nodes, &[("token", &[1, 1, 64])]));
+    let tensors = constant_tensors(&model);
+    assert!(
+        matches!(tensors[0].role, Role::Other(_)),
+        "{:?}",
+        tensors[0].role
+    );
+}

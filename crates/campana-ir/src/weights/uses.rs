@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use campana_onnx::{Attribute, AttributeValue, Graph, Node, TensorProto};
-use campana_tensor::ElementType;
+use campana_onnx::{Attribute, AttributeValue, Graph, Model, Node, TensorProto};
+use campana_tensor::{ElementType, TensorData};
 
 /// Axes that a permutation may have: a longer one is that of no tensor, and
 /// would be copied with every use.
@@ -39,10 +39,11 @@ pub(super) struct Use<'m> {
 }
 
 /// How the axes that an operator sees lie in the constant.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Axes {
     Same,
-    Permuted(Vec<usize>),
+    /// The constant's own axis of each; `None` for one that was inserted.
+    Moved(Vec<Option<usize>>),
     Lost,
 }
 
@@ -50,33 +51,50 @@ impl Axes {
     pub(super) fn own_axis(&self, seen: usize) -> Option<usize> {
         match self {
             Self::Same => Some(seen),
-            Self::Permuted(permutation) => permutation.get(seen).copied(),
+            Self::Moved(own) => own.get(seen).copied().flatten(),
+            Self::Lost => None,
+        }
+    }
+
+    /// The own axes of a constant of this rank, where they are known.
+    fn own(&self, rank: usize) -> Option<Vec<Option<usize>>> {
+        match self {
+            Self::Same => Some((0..rank).map(Some).collect()),
+            Self::Moved(own) => Some(own.clone()),
             Self::Lost => None,
         }
     }
 }
 
-/// What a name stands for in a scope: a constant (by position) as it lies, or
-/// anything else.
-type Meaning = Option<(usize, Axes)>;
+/// What a name stands for in a scope: constants (by position) as they lie,
+/// several of them joined, or anything else, which is none.
+type Meaning = Vec<(usize, Axes)>;
 
 /// The constants of a graph and of the graphs inside of its nodes, and the
 /// uses of each.
-#[derive(Default)]
 pub(super) struct Uses<'m> {
+    model: &'m Model,
     pub(super) tensors: Vec<Constant<'m>>,
     /// As many as there are tensors.
     pub(super) uses: Vec<Vec<Use<'m>>>,
     /// The names of the graphs around the current place, innermost last.
     scopes: Vec<HashMap<&'m str, Meaning>>,
+    /// Short vectors of integers by their names: axes of operators.
+    integers: HashMap<&'m str, &'m TensorProto>,
 }
 
 impl<'m> Uses<'m> {
     /// All uses of each constant, also under the names it gets from operators
     /// that only move its elements.
-    pub(super) fn of(graph: &'m Graph) -> Self {
-        let mut found = Self::default();
-        found.enter(graph);
+    pub(super) fn of(model: &'m Model) -> Self {
+        let mut found = Self {
+            model,
+            tensors: Vec::new(),
+            uses: Vec::new(),
+            scopes: Vec::new(),
+            integers: HashMap::new(),
+        };
+        found.enter(&model.graph);
         found
     }
 
@@ -100,7 +118,7 @@ impl<'m> Uses<'m> {
         // Inputs of bodies hide names of the graphs around them; one that has
         // the name of an initializer only declares it.
         for input in &graph.inputs {
-            self.bind(&input.name, None);
+            self.bind(&input.name, Meaning::new());
         }
         for node in &graph.nodes {
             self.visit(node);
@@ -114,10 +132,13 @@ impl<'m> Uses<'m> {
             .last()
             .is_some_and(|scope| scope.contains_key(name));
         if !is_float(proto) || is_known {
-            self.bind(name, None);
+            self.bind(name, Meaning::new());
+            if proto.element_type == ElementType::I64 && proto.dims.len() <= 1 {
+                self.integers.insert(name, proto);
+            }
             return;
         }
-        self.bind(name, Some((self.tensors.len(), Axes::Same)));
+        self.bind(name, vec![(self.tensors.len(), Axes::Same)]);
         self.uses.push(Vec::new());
         self.tensors.push(Constant {
             name,
@@ -135,24 +156,19 @@ impl<'m> Uses<'m> {
     }
 
     fn meaning(&self, name: &str) -> Meaning {
-        let scopes = self.scopes.iter().rev();
-        scopes
-            .into_iter()
-            .find_map(|scope| scope.get(name))?
-            .clone()
+        let mut scopes = self.scopes.iter().rev();
+        let found = scopes.find_map(|scope| scope.get(name));
+        found.cloned().unwrap_or_default()
     }
 
     fn visit(&mut self, node: &'m Node) {
-        for (input, name) in node.inputs.iter().enumerate() {
-            let Some((tensor, axes)) = self.meaning(name) else {
-                continue;
-            };
-            match (moved_axes(node, &axes), node.outputs.first()) {
-                (Some(axes), Some(output)) if input == 0 => {
-                    self.bind(output, Some((tensor, axes)));
+        match self.moved(node) {
+            Some(meaning) => {
+                for output in &node.outputs {
+                    self.bind(output, meaning.clone());
                 }
-                _ => self.uses[tensor].push(Use { node, input, axes }),
             }
+            None => self.read(node),
         }
         for attribute in &node.attributes {
             match &attribute.value {
@@ -164,7 +180,71 @@ impl<'m> Uses<'m> {
             }
         }
         for output in &node.outputs {
-            self.bind(output, None);
+            self.bind(output, Meaning::new());
+        }
+    }
+
+    /// Notes that a node reads the constants among its inputs.
+    fn read(&mut self, node: &'m Node) {
+        for (input, name) in node.inputs.iter().enumerate() {
+            for (tensor, axes) in self.meaning(name) {
+                self.uses[tensor].push(Use { node, input, axes });
+            }
+        }
+    }
+
+    /// What the outputs of a node stand for that only moves elements of
+    /// constants; `None` for any other.
+    fn moved(&self, node: &Node) -> Option<Meaning> {
+        let joins = node.op_type == "Concat";
+        let moved = node.inputs.iter().take(if joins { usize::MAX } else { 1 });
+        let mut all = Meaning::new();
+        for name in moved {
+            let meaning = self.meaning(name);
+            // A constant beside what is none is no weight of the reader.
+            if meaning.is_empty() {
+                return None;
+            }
+            for (tensor, axes) in meaning {
+                let rank = self.tensors[tensor].proto.dims.len();
+                let own = (tensor, self.moved_axes(node, &axes, rank)?);
+                if !all.contains(&own) {
+                    all.push(own);
+                }
+            }
+        }
+        Some(all).filter(|all| !all.is_empty())
+    }
+
+    /// How the axes of a constant of some rank lie behind an operator that only
+    /// moves elements; `None` for any other operator.
+    fn moved_axes(&self, node: &Node, axes: &Axes, rank: usize) -> Option<Axes> {
+        Some(match node.op_type.as_str() {
+            "Identity" | "Cast" | "Slice" | "Split" | "Concat" => axes.clone(),
+            "Transpose" => permuted(node, axes, rank).unwrap_or(Axes::Lost),
+            "Unsqueeze" => {
+                let inserted = self.inserted_axes(node);
+                let moved = inserted.and_then(|inserted| unsqueezed(&inserted, axes, rank));
+                moved.unwrap_or(Axes::Lost)
+            }
+            "Reshape" | "Squeeze" | "Flatten" => Axes::Lost,
+            _ => return None,
+        })
+    }
+
+    /// The axes that Unsqueeze inserts: an attribute up to opset 12, then a
+    /// constant.
+    fn inserted_axes(&self, node: &Node) -> Option<Vec<i64>> {
+        if let Some(AttributeValue::Ints(axes)) = node.attribute("axes").map(|a| &a.value) {
+            return (axes.len() <= MAX_RANK).then(|| axes.clone());
+        }
+        let proto = self.integers.get(node.inputs.get(1)?.as_str())?;
+        if proto.dims.iter().any(|&len| len as usize > MAX_RANK) {
+            return None;
+        }
+        match self.model.read_tensor(proto).ok()?.into_parts() {
+            (_, TensorData::I64(axes)) => Some(axes),
+            _ => None,
         }
     }
 }
@@ -174,19 +254,27 @@ fn is_float(proto: &TensorProto) -> bool {
     matches!(proto.element_type, F32 | F16 | Bf16 | F64)
 }
 
-/// How axes lie behind an operator that only moves elements; `None` for any
-/// other operator.
-fn moved_axes(node: &Node, axes: &Axes) -> Option<Axes> {
-    match (node.op_type.as_str(), axes) {
-        ("Identity" | "Cast", axes) => Some(axes.clone()),
-        ("Transpose", Axes::Same) => match node.attribute("perm").map(|a| &a.value) {
-            Some(AttributeValue::Ints(permutation)) if permutation.len() <= MAX_RANK => {
-                let axes = permutation.iter().map(|&axis| axis as usize);
-                Some(Axes::Permuted(axes.collect()))
-            }
-            _ => Some(Axes::Lost),
-        },
-        ("Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten", _) => Some(Axes::Lost),
-        _ => None,
+fn permuted(node: &Node, axes: &Axes, rank: usize) -> Option<Axes> {
+    let AttributeValue::Ints(permutation) = &node.attribute("perm")?.value else {
+        return None;
+    };
+    let own = axes.own(rank).filter(|_| permutation.len() <= MAX_RANK)?;
+    let moved = permutation
+        .iter()
+        .map(|&axis| own.get(axis as usize).copied().flatten());
+    Some(Axes::Moved(moved.collect()))
+}
+
+fn unsqueezed(inserted: &[i64], axes: &Axes, rank: usize) -> Option<Axes> {
+    let mut own = axes.own(rank)?;
+    let rank = (own.len() + inserted.len()) as i64;
+    let mut inserted: Vec<i64> = inserted
+        .iter()
+        .map(|axis| axis.rem_euclid(rank.max(1)))
+        .collect();
+    inserted.sort_unstable();
+    for axis in inserted {
+        own.insert((axis as usize).min(own.len()), None);
     }
+    Some(Axes::Moved(own))
 }

@@ -56,7 +56,8 @@ impl std::fmt::Display for InputShape {
     }
 }
 
-/// Gives inputs the shapes that are stated of them; `true` at those that got one.
+/// Gives inputs the shapes that are stated of them, and other inputs the extents
+/// of symbols that they share with these; `true` at those that got some.
 ///
 /// # Errors
 ///
@@ -66,12 +67,27 @@ pub fn state_shapes(inputs: &mut [Value], shapes: &[InputShape]) -> Result<Vec<b
     let mut stated = vec![false; inputs.len()];
     for shape in shapes {
         let at = find(inputs, shape)?;
-        let input = &mut inputs[at];
-        agree(input, &shape.dims)?;
-        input.shape = Some(shape.dims.clone());
+        agree(&inputs[at], &shape.dims)?;
+        let own = inputs[at].shape.replace(shape.dims.clone());
         stated[at] = true;
+        for (symbol, extent) in own.iter().flatten().zip(&shape.dims) {
+            for (other, input) in inputs.iter_mut().enumerate() {
+                stated[other] |= replace(input, symbol, extent);
+            }
+        }
     }
     Ok(stated)
+}
+
+/// Puts an extent in place of a named symbol; whether the input has it.
+fn replace(input: &mut Value, symbol: &Dim, extent: &Dim) -> bool {
+    let is_named = matches!(symbol, Dim::Symbol(name) if !name.is_empty());
+    let own = input
+        .shape
+        .iter_mut()
+        .flatten()
+        .filter(|dim| is_named && *dim == symbol);
+    own.map(|dim| *dim = extent.clone()).count() > 0
 }
 
 /// The model with these shapes in place of those that its inputs declare.
@@ -187,6 +203,15 @@ mod tests {
             value("x", None),
             value("y", Some(vec![Dim::Symbol("N".into()), Dim::Fixed(3)])),
         ];
+        let mut shared = [
+            value("x", Some(vec![Dim::Symbol("N".into())])),
+            value("y", Some(vec![Dim::Fixed(2), Dim::Symbol("N".into())])),
+        ];
+        assert_eq!(
+            state_shapes(&mut shared, &["x=5".parse().unwrap()]),
+            Ok(vec![true, true])
+        );
+        assert_eq!(shared[1].shape, Some(vec![Dim::Fixed(2), Dim::Fixed(5)]));
         let mut state = |text: &str| state_shapes(&mut inputs, &[text.parse().unwrap()]);
         assert_eq!(state("x=1x4"), Ok(vec![true, false]));
         assert_eq!(state("y=2x3"), Ok(vec![false, true]));
