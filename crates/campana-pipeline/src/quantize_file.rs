@@ -1,8 +1,9 @@
 //! From a model in a file to a smaller one in another.
 
 use std::collections::HashSet;
+use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
@@ -10,6 +11,7 @@ use campana_calibrate::{
     Corrected, CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate,
     inputs_of_unknown_scale,
 };
+use campana_eval::Sidecar;
 use campana_export::{OutputModel, Placement, admit};
 use campana_formats::Format;
 use campana_ir::format::onnx;
@@ -27,6 +29,7 @@ use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
 use crate::correction::{JobSamples, NOTHING_QUANTIZED, check_images, correct_model};
 use crate::data_files::{DataFiles, OldData, check_place};
+use crate::destination::is_stdout;
 use crate::error::Context;
 use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
@@ -151,6 +154,7 @@ pub fn quantize_file(
     let report = report(output_bytes);
     finished.extend(result.write_plan(outputs.plan)?);
     finished.extend(result.write_page(outputs.page, &report)?);
+    finished.extend(outputs.sidecar);
     // The model last: it is complete only with the files it refers to.
     let old_data = OldData::of(output);
     finished.push(outputs.model);
@@ -271,6 +275,17 @@ fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
         .output("the journal", job.resume)
 }
 
+/// Where the input's sidecar is copied to, so that the output is prepared
+/// images alike: beside the output, unless something has that name already.
+fn sidecar_beside_output(job: &QuantizeJob<'_>) -> Option<(PathBuf, PathBuf)> {
+    let own = Sidecar::path_of(job.input);
+    let copy = Sidecar::path_of(job.output);
+    let others = [job.page, job.save_plan, job.applied_plan, job.resume];
+    let is_taken = copy.symlink_metadata().is_ok() || others.contains(&Some(copy.as_path()));
+    let is_file = own.is_file() && !is_stdout(job.output);
+    (is_file && !is_taken).then_some((own, copy))
+}
+
 /// Refuses images that cannot be read or prepared.
 fn check_data(job: &QuantizeJob<'_>) -> Result<(), Error> {
     let (calibration, labelled) = images(job);
@@ -322,6 +337,8 @@ struct Outputs<'a> {
     model: OutputFile<'a>,
     page: Option<OutputFile<'a>>,
     plan: Option<OutputFile<'a>>,
+    /// The copy of the input's sidecar.
+    sidecar: Option<OutputFile<'a>>,
 }
 
 impl<'a> Outputs<'a> {
@@ -331,8 +348,19 @@ impl<'a> Outputs<'a> {
             model: create(job.output)?,
             page: job.page.map(create).transpose()?,
             plan: job.save_plan.map(create).transpose()?,
+            sidecar: sidecar_beside_output(job)
+                .map(|(own, copy)| copied(&own, create(&copy)?))
+                .transpose()?,
         })
     }
+}
+
+/// An output with what a small file holds.
+fn copied<'a>(from: &Path, mut to: OutputFile<'a>) -> Result<OutputFile<'a>, Error> {
+    let bytes = fs::read(from).context(|| format!("cannot read '{}'", from.display()))?;
+    to.write_all(&bytes)
+        .context(|| format!("cannot copy '{}'", from.display()))?;
+    Ok(to)
 }
 
 fn has_data_beside(model: &Model) -> bool {

@@ -31,6 +31,28 @@ pub struct Inspection {
     pub weights: u64,
     /// The weight tensors, in the file's order.
     pub tensors: Vec<TensorInspection>,
+    /// Weights that the file holds quantized.
+    pub quantized: Vec<QuantizedInspection>,
+}
+
+/// How a file holds the quantized weights of one tensor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QuantizedInspection {
+    /// The tensor's name.
+    pub name: String,
+    /// `codebook` for codes of levels in tables, `linear` for integers with
+    /// scales (`DequantizeLinear`).
+    pub form: &'static str,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Number of weights.
+    pub count: u64,
+    /// Levels that a code may select, in each table.
+    pub levels: u64,
+    /// Level tables, or scales.
+    pub tables: u64,
+    /// Bits of a weight, with its share of tables, scales and offsets.
+    pub bits_per_weight: f64,
 }
 
 impl Inspection {
@@ -40,6 +62,7 @@ impl Inspection {
             model,
             weights: tensors.iter().map(|tensor| tensor.count).sum(),
             tensors,
+            quantized: Vec::new(),
         }
     }
 }

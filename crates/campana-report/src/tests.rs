@@ -78,6 +78,7 @@ fn inspection(tensors: Vec<TensorInspection>) -> Inspection {
         model: "/home/someone/net.onnx".to_owned(),
         weights: tensors.iter().map(|tensor| tensor.count).sum(),
         tensors,
+        quantized: Vec::new(),
     }
 }
 

@@ -183,9 +183,9 @@ pub(crate) struct Quantize {
     /// runtimes), w4a8 (lut with activations rounded to 8 bits: campana runs it on integers), int8
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
     /// float (decoded weights, full size) or campana (entropy-coded container, the smallest; campana
-    /// unpack gives the lut form back)
-    #[arg(long, value_name = "FORM", default_value_t = Target::Lut)]
-    pub(crate) target: Target,
+    /// unpack gives the lut form back) [default: campana for an output of that name, else lut]
+    #[arg(long, value_name = "FORM")]
+    pub(crate) target: Option<Target>,
     /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
     /// entropy
     #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse)]
@@ -221,7 +221,7 @@ pub(crate) struct Evaluate {
     /// Evaluate the first N images only
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Samples that go through a network at once
+    /// Images that go through a network at once
     #[arg(long, value_name = "N", default_value = "16")]
     pub(crate) batch: NonZeroUsize,
 }
@@ -252,7 +252,7 @@ pub(crate) struct Compare {
     /// Measure on the first N images only
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Samples that go through a network at once
+    /// Images that go through a network at once
     #[arg(long, value_name = "N", default_value = "64")]
     pub(crate) batch: NonZeroUsize,
     /// Also write the rows as comma-separated values

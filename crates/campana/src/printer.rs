@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use anstyle::{AnsiColor, Reset, Style};
 use campana_pipeline::{PackReport, SYNTHETIC_IMAGES, is_stdout};
 use campana_quantize::TensorReport;
-use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS};
+use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS, QuantizedInspection};
 use campana_report::thousands;
 use campana_report::{AllocationReport, DropReport, QuantizeReport};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -201,6 +201,48 @@ pub(crate) fn print_heading(text: &str) {
 
 /// The table of `campana inspect`.
 pub(crate) fn print_inspection(inspection: &Inspection) {
+    if !inspection.quantized.is_empty() {
+        print_quantized_weights(&inspection.quantized);
+    }
+    // A quantized model without float weights has nothing else to show.
+    if !inspection.tensors.is_empty() || inspection.quantized.is_empty() {
+        print_distributions(inspection);
+    }
+}
+
+/// How a file holds weights that are quantized already.
+fn print_quantized_weights(tensors: &[QuantizedInspection]) {
+    let mut table = new_table(
+        &["quantized tensor", "shape", "form"],
+        &["weights", "levels", "tables or scales", "bits/weight"],
+    );
+    for tensor in tensors {
+        let row = [
+            tensor.name.clone(),
+            shape(&tensor.shape),
+            tensor.form.to_owned(),
+            thousands(tensor.count),
+            tensor.levels.to_string(),
+            thousands(tensor.tables),
+            format!("{:.2}", tensor.bits_per_weight),
+        ];
+        add_row(&mut table, row);
+    }
+    say!("{table}");
+    let count: u64 = tensors.iter().map(|tensor| tensor.count).sum();
+    let bits = tensors
+        .iter()
+        .map(|tensor| tensor.bits_per_weight * tensor.count as f64);
+    say!(
+        "The model is quantized: {} weights in {} tensors at {:.2} bits each, as the model holds them in memory and in \
+         an ONNX file.",
+        thousands(count),
+        tensors.len(),
+        bits.sum::<f64>() / count.max(1) as f64,
+    );
+}
+
+fn print_distributions(inspection: &Inspection) {
     let mut table = new_table(
         &[
             "tensor",

@@ -1,6 +1,6 @@
 //! `campana quantize`: a smaller model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     };
     let zeros = args.sparsity.map(RateGoal::Zeros);
     let goal = args.rate.map(RateGoal::Bits).or(zeros);
-    if goal.is_some() && args.target != Target::Campana {
+    let target = args.target.unwrap_or_else(|| target_of(&args.output));
+    if goal.is_some() && target != Target::Campana {
         let option = if zeros.is_some() {
             "--sparsity"
         } else {
@@ -52,7 +53,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     let options = Options {
         bits: match args.bits {
             Some(Bits::Width(bits)) => bits,
-            _ => args.target.default_bits(),
+            _ => target.default_bits(),
         },
         method: args.method,
         granularity: args
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
         plan: applied.map(|plan| read_plan(plan)).transpose()?,
         means_are_corrected: !args.no_correct,
         rate: goal,
-        target: args.target,
+        target,
         activation_ranges: args.activation_ranges,
         effort: args.effort,
     };
@@ -121,8 +122,17 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
             plan.display()
         );
     }
-    say!("{}", advice(&report, args.target, args.calibrate.is_some()));
+    say!("{}", advice(&report, target, args.calibrate.is_some()));
     Ok(status)
+}
+
+/// The form that an output's name asks for.
+fn target_of(output: &Path) -> Target {
+    let extension = output.extension().unwrap_or_default();
+    match extension.eq_ignore_ascii_case("campana") {
+        true => Target::Campana,
+        false => Target::Lut,
+    }
 }
 
 /// What the model that was written is good for.

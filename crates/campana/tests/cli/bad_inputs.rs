@@ -140,7 +140,6 @@ fn what_lies_beside_a_model_is_no_pipe_either() {
     symlink("/dev/zero", folder.path("pictures/labels.tsv")).unwrap();
     for args in [
         &["run", "model.onnx", "images.bin"][..],
-        &["bench", "model.onnx"],
         &["evaluate", "model.onnx", "--data", "images.bin"],
         &["evaluate", "model.onnx", "--data", "pictures"],
     ] {

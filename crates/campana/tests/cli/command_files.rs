@@ -231,7 +231,7 @@ fn names_that_promise_another_form_are_refused() {
             "safetensors",
         ),
         (
-            &["quantize", "model.onnx", "-o", "a.campana"],
+            &["quantize", "model.onnx", "-o", "a.campana", "--target=lut"],
             "--target campana",
         ),
         (
@@ -248,6 +248,36 @@ fn names_that_promise_another_form_are_refused() {
         let args = ["quantize", "model.onnx", "-o", "a.onnx", &size];
         folder.refuses(&args, &["--max-size", "unit"]);
     }
+}
+
+#[test]
+fn an_output_named_like_a_container_is_one() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    let args = ["quantize", "model.onnx", "-o", "a.campana", "--no-correct"];
+    folder.run(&args).succeeds();
+    let unpack = ["unpack", "a.campana", "-o", "b.onnx"];
+    folder.run(&unpack).succeeds();
+    let report = folder.run(&["inspect", "a.campana", "--json"]).json();
+    assert_eq!(report["quantized"][0]["form"], "codebook");
+    assert_eq!(report["tensors"].as_array().map(Vec::len), Some(0));
+    let shown = folder.run(&["inspect", "b.onnx"]).succeeds();
+    assert!(shown.contains("The model is quantized"), "{shown}");
+}
+
+#[test]
+fn the_sidecar_goes_with_the_output_unless_there_is_one() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    let sidecar = fs::read(fixture().with_extension("json")).unwrap();
+    folder.write("model.json", &sidecar);
+    let quantize = |output: &str| {
+        let args = ["quantize", "model.onnx", "-o", output, "--no-correct"];
+        folder.run(&args).succeeds();
+    };
+    quantize("a.onnx");
+    assert_eq!(folder.read("a.json"), sidecar);
+    folder.write("b.json", "{}");
+    quantize("b.onnx");
+    assert_eq!(folder.read("b.json"), b"{}");
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use campana_onnx::NewNode;
+use campana_tensor::ElementType;
 use serde_json::Value;
 
+use crate::support::models::NewModel;
 use crate::support::{Folder, Outcome, fixture, root, skipped};
 
 /// The fixture, and its 4-bit form.
@@ -151,5 +154,56 @@ fn runtimes_give_campanas_answers() {
             .as_str()
             .unwrap()
             .contains("out.tflite")
+    );
+}
+
+/// A layer whose output is added to a row of a state: two float inputs and an
+/// index.
+fn with_state() -> Folder {
+    let index = NewNode::new("Gather", ["state", "index"], ["row"]).attribute("axis", 0);
+    let model = NewModel::new()
+        .input("x", &[1, 64])
+        .input("state", &[2, 1, 48])
+        .input_of("index", &[], ElementType::I64)
+        .output("y", &[1, 48])
+        .output("next", &[2, 1, 48])
+        .weights("w", &[64, 48])
+        .node(NewNode::new("MatMul", ["x", "w"], ["product"]))
+        .node(index)
+        .node(NewNode::new("Add", ["product", "row"], ["y"]))
+        .node(NewNode::new("Tanh", ["state"], ["next"]));
+    let folder = Folder::with_model(model.into_bytes());
+    let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
+    folder.run(&quantize).succeeds();
+    folder
+}
+
+#[test]
+fn all_inputs_and_outputs_of_a_model_are_verified_and_timed() {
+    let folder = with_state();
+    let args = [&VERIFY[..], &["--runtimes=campana", "--json"]].concat();
+    let report = folder.run(&args).json();
+    let rows = rows(&report, "campana");
+    assert_eq!(rows.len(), 2);
+    let sqnr = rows[1]["reference_sqnr_db"].as_f64().unwrap();
+    assert!((10.0..40.0).contains(&sqnr), "{sqnr}");
+    assert!(rows[1]["reference_cosine"].as_f64().unwrap() > 0.9);
+    let bench = [
+        "bench",
+        "out.onnx",
+        "--reference",
+        "model.onnx",
+        "--runs=2",
+        "--json",
+    ];
+    let report = folder.run(&bench).json();
+    assert_eq!(report["models"].as_array().map(Vec::len), Some(2));
+    folder.refuses(
+        &["bench", "out.onnx", "--batch", "4"],
+        &["1 samples at once, not 4"],
+    );
+    folder.refuses(
+        &["verify", "out.onnx", "--shape", "x=2x64"],
+        &["'x'", "[1, 64]", "[2, 64] contradicts"],
     );
 }
