@@ -7,18 +7,17 @@
 //! dimensional signals alike); integers are 0 and booleans true, which are
 //! valid as indices, lengths and masks.
 
-use std::collections::HashMap;
-
 use campana_ir::graph::{Dim, Value};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_tensor::{ElementType, Tensor, TensorData};
-use half::{bf16, f16};
 
-use self::given::{given, spread};
+use self::given::{floats_as, given, spread};
+use self::shapes::Shapes;
 use crate::correct::images::dead_leaves;
 
 mod given;
+mod shapes;
 
 /// Samples that run at once.
 const BATCH: usize = 16;
@@ -135,6 +134,12 @@ pub struct Batches {
     samples: usize,
 }
 
+impl From<(Vec<(String, Vec<Tensor>)>, usize)> for Batches {
+    fn from((inputs, samples): (Vec<(String, Vec<Tensor>)>, usize)) -> Self {
+        Self { inputs, samples }
+    }
+}
+
 impl Batches {
     /// The samples in batches that a network of these inputs takes.
     ///
@@ -165,9 +170,9 @@ impl Batches {
                 };
                 let tensor = Tensor::new(shape.clone(), TensorData::F32(data.clone()));
                 let tensor = tensor.ok_or_else(|| unsupported("images of different sizes"))?;
-                given(inputs, &[(input.name.clone(), tensor)], len)
+                given(inputs, &[(input.name.clone(), tensor)], len).map(Self::from)
             }
-            Samples::Arrays(arrays) => given(inputs, arrays, len),
+            Samples::Arrays(arrays) => given(inputs, arrays, len).map(Self::from),
         }
     }
 
@@ -237,74 +242,6 @@ impl Batches {
     /// The batches of each input, by its name.
     pub(crate) fn into_inputs(self) -> Vec<(String, Vec<Tensor>)> {
         self.inputs
-    }
-}
-
-/// Extents of one run's inputs.
-struct Shapes<'v> {
-    /// Samples that run at once.
-    batch: usize,
-    /// Extents that equal symbols share.
-    symbols: HashMap<&'v str, usize>,
-    /// Whether an input leaves the number of samples open.
-    is_open: bool,
-}
-
-impl<'v> Shapes<'v> {
-    /// `len` samples a batch, unless an input fixes their number.
-    fn new(inputs: &'v [Value], len: usize) -> Self {
-        let first = |input: &'v Value| input.shape.as_ref().and_then(|shape| shape.first());
-        let mut shapes = Self {
-            batch: len,
-            symbols: HashMap::new(),
-            is_open: inputs
-                .iter()
-                .any(|input| matches!(first(input), Some(Dim::Symbol(_))) || input.shape.is_none()),
-        };
-        shapes.symbols = inputs
-            .iter()
-            .filter_map(|input| match first(input) {
-                Some(Dim::Symbol(name)) if !name.is_empty() => Some((name.as_str(), len)),
-                _ => None,
-            })
-            .collect();
-        let fixed = inputs.iter().find_map(|input| match &input.shape {
-            // A vector of fixed length says nothing of a number of samples.
-            Some(shape) if shape.len() > 1 && shapes.batch_axis(input).is_none() => shape.first(),
-            _ => None,
-        });
-        shapes.batch = match fixed {
-            // What is fixed beside open inputs (a state) belongs to one sample.
-            Some(_) if shapes.is_open => 1,
-            Some(Dim::Fixed(extent)) => (*extent).max(1),
-            _ => len,
-        };
-        for extent in shapes.symbols.values_mut() {
-            *extent = shapes.batch;
-        }
-        shapes
-    }
-
-    /// The axis of an input that counts samples, where it leaves their number
-    /// open: the first, or one that shares its symbol with the first of another
-    /// input, or the second of a recurrent state `[layers, batch, hidden]`.
-    fn batch_axis(&self, input: &Value) -> Option<usize> {
-        let Some(dims) = &input.shape else {
-            return Some(0);
-        };
-        if let [Dim::Symbol(_), ..] = dims.as_slice() {
-            return Some(0);
-        }
-        let is_shared = |dim: &Dim| matches!(dim, Dim::Symbol(name) if self.symbols.contains_key(name.as_str()));
-        let shared = dims.iter().position(is_shared);
-        shared.or(match dims.as_slice() {
-            [Dim::Fixed(_), Dim::Symbol(name), Dim::Fixed(_)]
-                if self.is_open && name.is_empty() =>
-            {
-                Some(1)
-            }
-            _ => None,
-        })
     }
 }
 
@@ -529,15 +466,6 @@ fn rescale(values: &mut [f32], channel: usize, scale: &InputScale) {
                 .iter_mut()
                 .for_each(|value| *value = low + span * photograph(*value).clamp(0.0, 1.0));
         }
-    }
-}
-
-fn floats_as(element_type: ElementType, values: Vec<f32>) -> TensorData {
-    match element_type {
-        ElementType::F16 => TensorData::F16(values.into_iter().map(f16::from_f32).collect()),
-        ElementType::Bf16 => TensorData::Bf16(values.into_iter().map(bf16::from_f32).collect()),
-        ElementType::F64 => TensorData::F64(values.into_iter().map(f64::from).collect()),
-        _ => TensorData::F32(values),
     }
 }
 

@@ -13,8 +13,9 @@ use campana_ir::graph::{Dim, Value};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_tensor::{ElementType, Tensor, TensorData};
+use half::{bf16, f16};
 
-use super::{Batches, Shapes, floats_as};
+use super::shapes::Shapes;
 
 /// How an input's array divides into runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +113,13 @@ impl Layout {
     }
 }
 
-/// The user's arrays as batches of at most `len` samples.
+/// The user's arrays in batches of at most `len` samples, of each input by its
+/// name, and the number of samples.
 pub(super) fn given(
     inputs: &[Value],
     arrays: &[(String, Tensor)],
     len: usize,
-) -> Result<Batches, Error> {
+) -> Result<(Vec<(String, Vec<Tensor>)>, usize), Error> {
     let found = arrays_of(inputs, arrays)?;
     let layout = Layout::of(inputs, &found, len)?;
     if layout.runs == 0 {
@@ -140,7 +142,7 @@ pub(super) fn given(
         Ok((input.name.clone(), parts))
     });
     let inputs = cut.collect::<Result<_, Error>>()?;
-    Ok(Batches { inputs, samples })
+    Ok((inputs, samples))
 }
 
 /// At most `count` samples of the arrays, evenly spread.
@@ -288,6 +290,16 @@ fn in_float_type_of<'a>(input: &Value, array: &'a Tensor) -> Cow<'a, Tensor> {
     values
         .and_then(|values| Tensor::new(array.shape().to_vec(), floats_as(declared, values)))
         .map_or(Cow::Borrowed(array), Cow::Owned)
+}
+
+/// Values in a float type; float32 for any other.
+pub(super) fn floats_as(element_type: ElementType, values: Vec<f32>) -> TensorData {
+    match element_type {
+        ElementType::F16 => TensorData::F16(values.into_iter().map(f16::from_f32).collect()),
+        ElementType::Bf16 => TensorData::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+        ElementType::F64 => TensorData::F64(values.into_iter().map(f64::from).collect()),
+        _ => TensorData::F32(values),
+    }
 }
 
 /// Refuses an array of elements that an input does not take.

@@ -1,3 +1,5 @@
+use half::f16;
+
 use super::*;
 
 fn value(name: &str, element_type: ElementType, dims: &[Option<usize>]) -> Value {
