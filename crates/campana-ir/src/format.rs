@@ -6,4 +6,4 @@ mod file;
 pub mod onnx;
 
 pub use error::{Error, ErrorKind, Result};
-pub use file::load;
+pub use file::{load, load_within, parse_within};

@@ -113,18 +113,39 @@ pub fn unpack_within(container: &[u8], limits: &Limits) -> Result<Vec<u8>> {
 ///
 /// Where the file cannot be read or is neither.
 pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+    open_within(path, &Limits::global())
+}
+
+/// As [`open`], within these limits rather than the process's.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_within(path: impl AsRef<Path>, limits: &Limits) -> Result<Model> {
     let source = Source::open(path.as_ref())?;
     let mut magic = [0; MAGIC.len()];
-    let limits = Limits::global();
     if source.len() < magic.len() as u64 || source.len() > limits.max_memory as u64 {
-        return Ok(Model::open(path)?);
+        return Ok(Model::open_within(path, limits)?);
     }
     source.read_at(0, &mut magic)?;
     if !is_container(&magic) {
-        return Ok(Model::open(path)?);
+        return Ok(Model::open_within(path, limits)?);
     }
-    let file = unpack_within(&source.read(source.span())?, &limits)?;
-    Ok(Model::parse(Source::from_bytes(file))?)
+    parse_within(source.read(source.span())?, limits)
+}
+
+/// The model in the bytes of a file, which is ONNX or a container of it. What
+/// an ONNX model keeps in other files is not found.
+///
+/// # Errors
+///
+/// Where the bytes are neither, or exceed the limits.
+pub fn parse_within(file: Vec<u8>, limits: &Limits) -> Result<Model> {
+    let file = match is_container(&file) {
+        true => unpack_within(&file, limits)?,
+        false => file,
+    };
+    Ok(Model::parse_within(Source::from_bytes(file), limits)?)
 }
 
 /// Where tensors' elements lie in the file, in order.
