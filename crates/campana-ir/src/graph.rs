@@ -1,7 +1,7 @@
 //! The computation graph of a model, free of any file format.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use campana_codebook::QuantizedTensor;
 use campana_tensor::{ElementType, Tensor};
@@ -30,6 +30,24 @@ pub struct Graph {
 const DEFAULT_OPSET: i64 = 17;
 
 impl Graph {
+    /// The names that the graph takes from around it, where it is one inside of
+    /// a node.
+    pub fn captures(&self) -> BTreeSet<&str> {
+        let outputs = self.nodes.iter().flat_map(|node| &node.outputs);
+        let inputs = self.inputs.iter().map(|input| &input.name);
+        let constants = self.constants.keys().chain(self.quantized.keys());
+        let own: BTreeSet<&str> = constants
+            .chain(inputs)
+            .chain(outputs)
+            .map(String::as_str)
+            .collect();
+        let read = self.nodes.iter().flat_map(Node::reads);
+        let outputs = self.outputs.iter().map(|output| output.name.as_str());
+        read.chain(outputs)
+            .filter(|name| !name.is_empty() && !own.contains(name))
+            .collect()
+    }
+
     /// The version of ONNX's own operators that the graph uses.
     pub fn opset(&self) -> i64 {
         let own = self.opsets.get("").or(self.opsets.get("ai.onnx"));
@@ -64,6 +82,27 @@ pub struct Node {
     pub outputs: Vec<String>,
     /// Attributes by name.
     pub attributes: BTreeMap<String, Attribute>,
+}
+
+impl Node {
+    /// The graphs among the attributes, by their names: the branches of If, the
+    /// bodies of Loop and Scan.
+    pub fn graphs(&self) -> impl Iterator<Item = (&str, &Graph)> {
+        self.attributes
+            .iter()
+            .filter_map(|(name, value)| match value {
+                Attribute::Graph(graph) => Some((name.as_str(), &**graph)),
+                _ => None,
+            })
+    }
+
+    /// All values that the node reads: its inputs, and what its graphs take from
+    /// around it.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        let captured = self.graphs().flat_map(|(_, graph)| graph.captures());
+        let inputs = self.inputs.iter().map(String::as_str);
+        inputs.filter(|name| !name.is_empty()).chain(captured)
+    }
 }
 
 /// Value of a node's attribute.

@@ -20,7 +20,7 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 pub use activations::{ResidualSums, quantized_activations};
 pub use layer::{Bias, Layer};
 
-use crate::graph::{Attribute, Graph, Node};
+use crate::graph::{Graph, Node};
 use crate::infer::{ValueInfo, Values, infer};
 use crate::op::{Op, OpError};
 
@@ -76,7 +76,7 @@ impl<'g> Network<'g> {
                 let input = Some(input);
                 uses.entry(name).or_default().push(Use { node, input });
             }
-            for name in captured(found) {
+            for name in found.graphs().flat_map(|(_, graph)| graph.captures()) {
                 uses.entry(name)
                     .or_default()
                     .push(Use { node, input: None });
@@ -201,29 +201,4 @@ fn invalid(node: &Node, source: OpError) -> InvalidNode {
         node: format!("{} {name:?}", node.op_type),
         source,
     }
-}
-
-/// Names that subgraphs of a node may read from the graph around it.
-fn captured(node: &Node) -> Vec<&str> {
-    let mut names = Vec::new();
-    for value in node.attributes.values() {
-        let Attribute::Graph(subgraph) = value else {
-            continue;
-        };
-        let own: HashSet<&str> = subgraph
-            .nodes
-            .iter()
-            .flat_map(|node| &node.outputs)
-            .chain(subgraph.inputs.iter().map(|input| &input.name))
-            .chain(subgraph.constants.keys())
-            .map(String::as_str)
-            .collect();
-        let inner = subgraph.nodes.iter().flat_map(|node| {
-            let inputs = node.inputs.iter().map(String::as_str);
-            inputs.chain(captured(node))
-        });
-        let outputs = subgraph.outputs.iter().map(|output| output.name.as_str());
-        names.extend(inner.chain(outputs).filter(|name| !own.contains(name)));
-    }
-    names
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use campana_ir::graph::{Graph, Value};
+use campana_ir::graph::{Graph, Node, Value};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
@@ -34,9 +34,9 @@ pub struct Frontier {
 /// Names of the values that nodes after the first `nodes` ones, or nobody but
 /// the caller of the network, read.
 pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
-    let later = graph.nodes[nodes..].iter().flat_map(|node| &node.inputs);
-    let outputs = graph.outputs.iter().map(|value| &value.name);
-    later.chain(outputs).map(String::as_str).collect()
+    let later = graph.nodes[nodes..].iter().flat_map(Node::reads);
+    let outputs = graph.outputs.iter().map(|value| value.name.as_str());
+    later.chain(outputs).collect()
 }
 
 impl Frontier {
@@ -186,7 +186,7 @@ impl Frontier {
             let is_missing =
                 |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
             if node.outputs.iter().any(is_missing) {
-                needed.extend(node.inputs.iter().map(String::as_str));
+                needed.extend(node.reads());
             }
         }
         self.values.retain(|name, _| needed.contains(&**name));
@@ -200,7 +200,7 @@ impl Frontier {
             let is_missing =
                 |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
             if node.outputs.iter().any(is_missing) {
-                needed.extend(node.inputs.iter().map(String::as_str));
+                needed.extend(node.reads());
                 nodes.push(node.clone());
             }
         }
@@ -227,8 +227,9 @@ impl Frontier {
             .values
             .keys()
             .filter(|kept| {
-                let reads = |node: &campana_ir::graph::Node| node.inputs.contains(kept);
-                nodes.iter().any(reads)
+                nodes
+                    .iter()
+                    .any(|node| node.reads().any(|name| name == *kept))
             })
             .collect();
         inputs.sort();
@@ -300,7 +301,7 @@ pub fn floats(tensor: &Tensor) -> Result<&[f32], Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use campana_ir::graph::{Dim, Node};
+    use campana_ir::graph::{Attribute, Dim};
 
     use crate::samples::Samples;
 
@@ -346,6 +347,56 @@ mod tests {
         };
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         Frontier::at_inputs(Batches::new(&[input], &samples).unwrap())
+    }
+
+    /// x -> relu -> a; if true: neg of a -> y
+    fn branching() -> Graph {
+        let value = |name: &str| Value {
+            name: name.into(),
+            element_type: None,
+            shape: None,
+        };
+        let branch = |op_type: &str| Graph {
+            nodes: vec![node(op_type, &["a"], "inner")],
+            outputs: vec![value("inner")],
+            ..Graph::default()
+        };
+        let mut choice = node("If", &["condition"], "y");
+        for (name, op_type) in [("then_branch", "Neg"), ("else_branch", "Abs")] {
+            let branch = Attribute::Graph(Box::new(branch(op_type)));
+            choice.attributes.insert(name.into(), branch);
+        }
+        let condition = Tensor::new(Vec::new(), TensorData::Bool(vec![true])).unwrap();
+        Graph {
+            nodes: vec![node("Relu", &["x"], "a"), choice],
+            inputs: vec![value("x")],
+            outputs: vec![value("y")],
+            constants: [("condition".to_owned(), condition)].into(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn values_that_branches_read_are_kept_and_computed() {
+        let graph = branching();
+        assert!(read_after(&graph, 1).contains("a"));
+        let array = Tensor::new(vec![1, 2], TensorData::F32(vec![2.0, -3.0])).unwrap();
+        let samples = Samples::Arrays(vec![("x".into(), array)]);
+        let batches = Batches::new(&graph.inputs, &samples).unwrap();
+        let mut front = Frontier::at_inputs(batches);
+        let seen = |front: &Frontier| {
+            let mut seen = Vec::new();
+            let visit = |tensor: &Tensor| {
+                seen.extend_from_slice(floats(tensor)?);
+                Ok(())
+            };
+            front.visit(&graph, "y", 1, visit).unwrap();
+            seen
+        };
+        assert_eq!(seen(&front), [-2.0, 0.0]);
+        assert!(front.keep(&graph, "a", 1).unwrap());
+        front.forget(&graph, 1);
+        assert_eq!(seen(&front), [-2.0, 0.0]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::graph::Attribute;
 use crate::graph::Value;
 
 fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {

@@ -1,7 +1,7 @@
 //! Graphs inside of nodes: what If, Loop and Scan run.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use campana_ir::graph::{Attribute, Graph, Node, Value};
@@ -23,47 +23,17 @@ pub(crate) struct Body {
     pub(crate) captured: Vec<usize>,
 }
 
-/// The names that a graph takes from around it.
-pub(super) fn captures(graph: &Graph) -> BTreeSet<&str> {
-    let outputs = graph.nodes.iter().flat_map(|node| &node.outputs);
-    let inputs = graph.inputs.iter().map(|input| &input.name);
-    let own: HashSet<&str> = graph
-        .constants
-        .keys()
-        .chain(inputs)
-        .chain(outputs)
-        .map(String::as_str)
-        .collect();
-    let read = graph.nodes.iter().flat_map(|node| {
-        let nested = graphs(node).flat_map(|(_, graph)| captures(graph));
-        node.inputs.iter().map(String::as_str).chain(nested)
-    });
-    let outputs = graph.outputs.iter().map(|output| output.name.as_str());
-    read.chain(outputs)
-        .filter(|name| !name.is_empty() && !own.contains(name))
-        .collect()
-}
-
-/// The graphs among a node's attributes.
-fn graphs(node: &Node) -> impl Iterator<Item = (&str, &Graph)> {
-    node.attributes
-        .iter()
-        .filter_map(|(name, value)| match value {
-            Attribute::Graph(graph) => Some((name.as_str(), &**graph)),
-            _ => None,
-        })
-}
-
 /// The nodes, each with what its graphs take from around them as further
 /// inputs: so they count as read wherever reads count.
 pub(super) fn with_captures(nodes: &[Node]) -> Cow<'_, [Node]> {
-    if nodes.iter().all(|node| graphs(node).next().is_none()) {
+    if nodes.iter().all(|node| node.graphs().next().is_none()) {
         return Cow::Borrowed(nodes);
     }
     let wide = nodes.iter().map(|node| {
         let mut wide = node.clone();
-        let names: BTreeSet<&str> = graphs(node)
-            .flat_map(|(_, graph)| captures(graph))
+        let names: BTreeSet<&str> = node
+            .graphs()
+            .flat_map(|(_, graph)| graph.captures())
             .collect();
         // Optional inputs that were left out stay left out.
         if !names.is_empty() {
@@ -90,11 +60,11 @@ pub(super) fn plan(
         return Ok(Vec::new());
     }
     let mut bodies = Vec::new();
-    for (attribute, graph) in graphs(node) {
+    for (attribute, graph) in node.graphs() {
         let mut own = graph.clone();
         let declared = own.inputs.len();
         let mut captured = Vec::new();
-        for name in captures(graph) {
+        for name in graph.captures() {
             match constants.get(name) {
                 Some(tensor) => {
                     let tensor = tensor.clone().into_owned();
