@@ -37,6 +37,7 @@ mod input_file;
 mod input_scale;
 mod metric;
 mod network;
+mod outputs;
 mod preprocess;
 mod sidecar;
 
@@ -53,6 +54,7 @@ pub use input_file::{open_input, read_input};
 pub use input_scale::input_scale;
 pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
 pub use network::Network;
+pub use outputs::{Likeness, Output, OutputSet, likeness};
 pub use preprocess::{
     ChannelOrder, Interpolation, Layout, MAX_IMAGE_PIXELS, Preprocessing, PreprocessingOverrides,
     Region, RgbImage, preprocess, preprocess_into, resize_region,

@@ -160,6 +160,18 @@ impl Cause for campana_eval::Error {
     }
 }
 
+impl Cause for campana_runtime::PlanError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+}
+
+impl Cause for campana_runtime::RunError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+}
+
 impl<E: Cause> From<E> for Error {
     fn from(error: E) -> Self {
         Self {

@@ -12,7 +12,7 @@ use crate::error::Context;
 use crate::{Error, ErrorKind};
 
 /// Whether a path names arrays rather than images.
-pub(crate) fn is_arrays(data: &Path) -> bool {
+pub fn is_arrays(data: &Path) -> bool {
     let extension = data.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
         extension.eq_ignore_ascii_case("npy") || extension.eq_ignore_ascii_case("npz")

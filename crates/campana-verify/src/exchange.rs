@@ -4,24 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use campana_tensor::{ElementType, Tensor, TensorData};
+use campana_eval::{Output, OutputSet};
+use campana_tensor::{Tensor, TensorData};
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, InputSet};
-
-/// The outputs of one run, in the model's order, as float32.
-pub(crate) type OutputSet = Vec<Output>;
-
-/// One output: whatever its type, as float32.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Output {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// Whether the model gives floats.
-    pub(crate) is_float: bool,
-    pub(crate) values: Vec<f32>,
-}
 
 /// What a file of values holds next; little-endian, row-major.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,40 +103,6 @@ pub(crate) fn read_outputs(path: &Path) -> Result<Vec<OutputSet>, Error> {
         outputs.collect::<Result<OutputSet, Error>>()
     });
     sets.collect()
-}
-
-/// An output tensor as float32; `None` for a type without numbers.
-pub(crate) fn output(name: &str, tensor: Tensor) -> Option<Output> {
-    let is_float = matches!(
-        tensor.data().element_type(),
-        ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16
-    );
-    let (shape, data) = tensor.into_parts();
-    let values = match data {
-        TensorData::F32(values) => values,
-        TensorData::F64(values) => values.iter().map(|&value| value as f32).collect(),
-        TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
-        TensorData::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
-        TensorData::I64(values) => values.iter().map(|&value| value as f32).collect(),
-        TensorData::I32(values) => values.iter().map(|&value| value as f32).collect(),
-        TensorData::I16(values) => values.iter().map(|&value| f32::from(value)).collect(),
-        TensorData::I8(values) => values.iter().map(|&value| f32::from(value)).collect(),
-        TensorData::U64(values) => values.iter().map(|&value| value as f32).collect(),
-        TensorData::U32(values) => values.iter().map(|&value| value as f32).collect(),
-        TensorData::U16(values) => values.iter().map(|&value| f32::from(value)).collect(),
-        TensorData::U8(values) => values.iter().map(|&value| f32::from(value)).collect(),
-        TensorData::Bool(values) => values
-            .iter()
-            .map(|&value| f32::from(u8::from(value)))
-            .collect(),
-        _ => return None,
-    };
-    Some(Output {
-        name: name.to_owned(),
-        shape,
-        is_float,
-        values,
-    })
 }
 
 fn append(bytes: &mut Vec<u8>, data: &TensorData) -> Option<()> {
@@ -266,7 +220,7 @@ mod tests {
     fn outputs_come_back_and_files_cut_short_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("outputs");
-        let of = |data| output("y", Tensor::new(vec![2], data).unwrap()).unwrap();
+        let of = |data| Output::new("y", Tensor::new(vec![2], data).unwrap()).unwrap();
         let sets = vec![
             vec![
                 of(TensorData::F32(vec![0.5, -1.0])),

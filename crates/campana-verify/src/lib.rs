@@ -8,7 +8,6 @@
 //! the same questions ([`serve`]); the others live in Python.
 #![forbid(unsafe_code)]
 
-mod compare;
 mod error;
 mod exchange;
 mod inputs;

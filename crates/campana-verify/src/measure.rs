@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use campana_eval::{Likeness, OutputSet, likeness};
 use campana_onnx::{Model, Source};
 
-use crate::compare::{Likeness, likeness};
-use crate::exchange::{OutputSet, write_inputs};
+use crate::exchange::write_inputs;
 use crate::outcome::{Missing, Row, Verdict, Verification};
 use crate::runtime::SCRIPT;
 use crate::worker::{Job, Refusal, Worker};
@@ -318,29 +318,35 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
         median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
         memory_bytes: None,
         peak_bytes: None,
-        max_difference: campana.map(|campana| campana.max_difference),
-        relative_difference: campana.map(|campana| campana.relative_difference),
-        agreement: campana.and_then(|campana| campana.agreement),
-        reference_agreement: reference.and_then(|reference| reference.agreement),
-        reference_sqnr_db: reference.map(|reference| reference.sqnr_db),
-        reference_cosine: reference.map(|reference| reference.cosine),
+        max_difference: campana.as_ref().map(|found| found.max_difference),
+        relative_difference: campana.as_ref().map(|found| found.relative_difference),
+        agreement: campana.and_then(|found| found.agreement),
+        reference_agreement: reference.as_ref().and_then(|found| found.agreement),
+        reference_sqnr_db: reference.as_ref().map(|found| found.sqnr_db),
+        reference_cosine: reference.as_ref().map(|found| found.cosine),
     })
 }
 
-/// How like the outputs of `expected` those of `found` are: differences over
-/// all inputs, the rest over the given ones where some are given.
+/// How like the outputs of `expected` those of `found` are, of several outputs
+/// the least: differences over all inputs, the rest over the given ones where
+/// some are given; agreement of the first output alone.
 fn likeness_of(expected: &Running, found: &Running, inputs: &Inputs) -> Option<Likeness> {
     let all = likeness(&expected.outputs, &found.outputs)?;
-    if inputs.count() == inputs.random() {
-        return Some(all);
+    let first = match inputs.count() == inputs.random() {
+        true => 0,
+        false => inputs.random(),
+    };
+    let answered = likeness(expected.outputs.get(first..)?, found.outputs.get(first..)?)?;
+    let mut worst = answered.first()?.clone();
+    for other in &answered {
+        worst.sqnr_db = worst.sqnr_db.min(other.sqnr_db);
+        worst.cosine = worst.cosine.min(other.cosine);
     }
-    let given = |one: &'_ Running| one.outputs.get(inputs.random()..).map(<[_]>::to_vec);
-    let given = likeness(&given(expected)?, &given(found)?)?;
-    Some(Likeness {
-        max_difference: all.max_difference,
-        relative_difference: all.relative_difference,
-        ..given
-    })
+    for other in &all {
+        worst.max_difference = worst.max_difference.max(other.max_difference);
+        worst.relative_difference = worst.relative_difference.max(other.relative_difference);
+    }
+    Some(worst)
 }
 
 /// Bytes of a model and of the files it refers to.

@@ -4,12 +4,13 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use campana_eval::{Output, OutputSet};
 use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::Tensor;
 use serde_json::{Value, json};
 
-use crate::exchange::{OutputSet, output, read_inputs, write_outputs};
+use crate::exchange::{read_inputs, write_outputs};
 use crate::worker::Job;
 use crate::{Error, ErrorKind, InputSet};
 
@@ -109,7 +110,8 @@ impl State {
         let names = self.session.plan().outputs();
         let outputs = tensors.into_iter().zip(names).map(|(tensor, value)| {
             let name = &value.name;
-            output(name, tensor).ok_or_else(|| format!("output '{name}' has no numbers").into())
+            Output::new(name, tensor)
+                .ok_or_else(|| format!("output '{name}' has no numbers").into())
         });
         outputs.collect()
     }

@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use campana_eval::OutputSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::exchange::{OutputSet, read_outputs};
+use crate::exchange::read_outputs;
 use crate::{Error, ErrorKind};
 
 /// What a worker is to do: its arguments.

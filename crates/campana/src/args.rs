@@ -209,16 +209,17 @@ pub(crate) struct Quantize {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Evaluate {
-    /// ONNX models; all see the same images
+    /// ONNX models; all see the same data
     #[arg(required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv
+    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv; or, with
+    /// --reference, arrays without labels (.npy, .npz with one for each input): each output is compared
     #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
     /// Model whose answers the others are compared with (agreement); its sidecar serves those without
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
-    /// Evaluate the first N images only
+    /// Evaluate the first N images only, or N samples of arrays, evenly spread
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
     /// Images that go through a network at once

@@ -1,16 +1,22 @@
 //! `campana evaluate`: how often models are right.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use campana_eval::Proportion;
-use campana_pipeline::{EvaluateJob, EvaluateOutcome, evaluate_files};
+use campana_pipeline::{
+    EvaluateJob, EvaluateOutcome, OutputsJob, OutputsReport, compare_outputs, evaluate_files,
+    is_arrays,
+};
 use campana_report::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
-use crate::printer::{self, note, say};
+use crate::printer::{self, note, percent, say};
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
+    if is_arrays(&args.data) {
+        return run_on_arrays(args, global);
+    }
     let job = EvaluateJob {
         models: &args.models,
         reference: args.reference.as_deref(),
@@ -42,6 +48,69 @@ pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     }
     print(&outcome);
     Ok(())
+}
+
+/// Compares outputs with those of the reference: arrays have no labels.
+fn run_on_arrays(args: &Evaluate, global: &Global) -> Result<()> {
+    let Some(reference) = &args.reference else {
+        bail!(
+            "'{}' has no labels: name the model that gives the expected outputs with --reference",
+            args.data.display()
+        );
+    };
+    let job = OutputsJob {
+        models: &args.models,
+        reference,
+        data: &args.data,
+        limit: args.limit,
+        threads: global.thread_count(),
+    };
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} runs")?);
+    let report = compare_outputs(&job, &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        !interrupt::is_requested()
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if global.json {
+        return printer::print_json(&report);
+    }
+    print_outputs(&report);
+    Ok(())
+}
+
+fn print_outputs(report: &OutputsReport) {
+    let mut table = printer::new_table(
+        &["model", "output"],
+        &["SQNR dB", "cosine", "difference", "agreement"],
+    );
+    for model in &report.models {
+        for output in &model.outputs {
+            let is_equal = output.sqnr_db == f64::INFINITY;
+            let row = [
+                model.model.clone(),
+                output.output.clone(),
+                if is_equal {
+                    "equal".to_owned()
+                } else {
+                    format!("{:.2}", output.sqnr_db)
+                },
+                format!("{:.6}", output.cosine),
+                format!("{:.1e}", output.relative_difference),
+                output.agreement.map(percent).unwrap_or_default(),
+            ];
+            printer::add_row(&mut table, row);
+        }
+    }
+    say!("{table}");
+    say!(
+        "{} samples, beside the outputs of {}. Difference: the largest of a value, as a share of the largest; agreement: \
+         share of the samples with the same largest score, where an output is one list of scores.",
+        report.n,
+        report.reference,
+    );
 }
 
 fn print(outcome: &EvaluateOutcome) {

@@ -207,3 +207,55 @@ fn all_inputs_and_outputs_of_a_model_are_verified_and_timed() {
         &["'x'", "[1, 64]", "[2, 64] contradicts"],
     );
 }
+
+#[test]
+fn outputs_are_compared_on_arrays_without_labels() {
+    let folder = with_state();
+    folder.write("x.npy", npy(&[1, 64], &vec![0.5; 64]));
+    folder.refuses(
+        &["evaluate", "out.onnx", "--data", "x.npy"],
+        &["'x.npy' has no labels", "--reference"],
+    );
+    let args = [
+        "evaluate",
+        "out.onnx",
+        "--reference",
+        "model.onnx",
+        "--data",
+        "x.npy",
+    ];
+    folder.refuses(&args, &["no array 'x'"]);
+    let single = NewModel::new()
+        .input("x", &[1, 64])
+        .output("y", &[1, 48])
+        .weights("w", &[64, 48])
+        .node(NewNode::new("MatMul", ["x", "w"], ["y"]));
+    let folder = Folder::with_model(single.into_bytes());
+    folder.write("x.npy", npy(&[3, 64], &vec![0.5; 192]));
+    let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
+    folder.run(&quantize).succeeds();
+    let report = folder.run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(report["n"], 3);
+    let output = &report["models"][0]["outputs"][0];
+    assert_eq!(output["output"], "y");
+    assert!(
+        (10.0..40.0).contains(&output["sqnr_db"].as_f64().unwrap()),
+        "{output}"
+    );
+    assert!(output["agreement"].is_number());
+}
+
+/// A NumPy array of 32-bit floats.
+fn npy(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let extents: Vec<String> = shape.iter().map(|extent| format!("{extent},")).collect();
+    let header = format!(
+        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({})}}",
+        extents.concat()
+    );
+    let len = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((len as u16).to_le_bytes());
+    file.extend(format!("{header:<width$}\n", width = len - 1).into_bytes());
+    file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    file
+}
