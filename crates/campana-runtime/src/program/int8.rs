@@ -1,13 +1,17 @@
 //! Steps on codes: what calibrated models compute between a quantization of
 //! their input and their last layer.
 
+mod action;
+
 use std::sync::Arc;
 
 use campana_kernels::Level;
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::Grid;
-use campana_kernels::int8::{Affine, GroupOffsets, PackedTaps, Requantize, largest_sum};
+use campana_kernels::int8::{Affine, PackedTaps, Requantize, largest_sum};
 use campana_kernels::pooling::Pooling;
+
+pub(crate) use action::{Int8Action, Int8Conv, Int8Depthwise, PoolExtents};
 
 use super::compile::Compiler;
 use super::lower::{pad_region, slice_region};
@@ -23,101 +27,6 @@ const SLACK: usize = 64;
 /// Floats of a buffer that holds this many codes.
 fn buffer_len(codes: usize) -> usize {
     (codes + SLACK).div_ceil(size_of::<f32>())
-}
-
-/// What a step on codes does.
-#[derive(Debug)]
-pub(crate) enum Int8Action {
-    /// Floats to codes; with `[batch, channels, pixels]` where channels come first.
-    Quantize {
-        to: Affine,
-        turn: Option<[usize; 3]>,
-        len: usize,
-    },
-    Dequantize(Affine),
-    Requantize {
-        from: Affine,
-        to: Affine,
-        bounds: [u8; 2],
-        len: usize,
-    },
-    Add {
-        scales: [Affine; 2],
-        to: Affine,
-        bounds: [u8; 2],
-        len: usize,
-    },
-    Conv(Box<Int8Conv>),
-    Depthwise(Box<Int8Depthwise>),
-    MaxPool(PoolExtents),
-    AveragePool {
-        extents: PoolExtents,
-        pooling: Pooling,
-        from: Affine,
-        to: Option<Affine>,
-    },
-    /// As [`Action::Copy`], on `len` codes.
-    Copy {
-        fill: Option<u8>,
-        region: Region,
-        len: usize,
-    },
-}
-
-impl Int8Action {
-    /// Multiplications of weights with codes.
-    pub(crate) fn products(&self) -> usize {
-        match self {
-            Self::Conv(conv) => match &conv.layer.weights {
-                Int8Weights::Groups { groups, .. } => {
-                    let weights: usize = groups.iter().map(|m| m.rows() * m.columns()).sum();
-                    conv.batch * conv.output[0] * conv.output[1] * weights
-                }
-                Int8Weights::Depthwise(_) => 0,
-            },
-            Self::Depthwise(conv) => conv.batch * conv.output_len * conv.taps,
-            _ => 0,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PoolExtents {
-    pub(crate) batch: usize,
-    pub(crate) channels: usize,
-    pub(crate) window: [usize; 2],
-    pub(crate) sliding: Sliding,
-}
-
-/// A convolution or a dense layer as products of codes.
-#[derive(Debug)]
-pub(crate) struct Int8Conv {
-    pub(crate) batch: usize,
-    pub(crate) layer: Arc<Int8Layer>,
-    pub(crate) requantize: Vec<Requantize>,
-    pub(crate) offsets: Vec<GroupOffsets>,
-    pub(crate) border: Option<Border>,
-    /// Codes of one input image, before padding.
-    pub(crate) input_len: usize,
-    pub(crate) input_grid: Grid,
-    pub(crate) group_stride: usize,
-    /// Height, width and channels of the output.
-    pub(crate) output: [usize; 3],
-    /// What a residual is multiplied with.
-    pub(crate) residual: Option<f32>,
-    /// Whether the results are codes.
-    pub(crate) gives_codes: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Int8Depthwise {
-    pub(crate) batch: usize,
-    pub(crate) filters: PackedTaps,
-    /// Weights of each channel.
-    pub(crate) taps: usize,
-    pub(crate) fill: u8,
-    pub(crate) input_len: usize,
-    pub(crate) output_len: usize,
 }
 
 /// The outputs of a node that works on codes; `None` where it works on floats.

@@ -1,0 +1,118 @@
+//! What developers run: `cargo xtask`.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a program that reports")]
+
+mod step;
+mod table;
+mod transcript;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use step::Step;
+
+const USAGE: &str = "usage: cargo xtask TASK
+
+  test [ARGS]  set up what the tests need (runtimes of other projects in virtual environments), run
+               cargo test --workspace ARGS, the Python package's and the browser page's tests, and
+               end with a table of what passed, failed and was skipped
+  check        test, then format, lints, documentation and what packages hold: what CI runs
+  snapshots    write the snapshots of the command line's tests again
+  results      make docs/results again (hours)
+  release DIR  static binary, wheel, C library and browser page, each where this machine can, into DIR
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = root();
+    let (steps, rest) = match arguments.split_first() {
+        Some((task, rest)) => (steps(task, rest), rest),
+        None => (None, &[][..]),
+    };
+    let takes_arguments = matches!(
+        arguments.first().map(String::as_str),
+        Some("test" | "release")
+    );
+    match steps {
+        Some(steps) if takes_arguments || rest.is_empty() => run(&steps, &root),
+        _ => {
+            eprint!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap_or(root)
+}
+
+/// What a task runs, one after another.
+fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
+    let cargo_test = Step::tests(
+        "cargo test",
+        "cargo",
+        ["test", "--workspace", "--no-fail-fast"],
+    );
+    let tests = [
+        Step::set_up("other runtimes", "tools/peers/setup.sh"),
+        cargo_test.with(arguments),
+        Step::script("Python package", "tools/python/test.sh"),
+        Step::script("browser page", "tools/web/test.sh"),
+    ];
+    let checks = [
+        Step::new("format", "cargo", ["fmt", "--all", "--check"]),
+        Step::new(
+            "lints",
+            "cargo",
+            [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        Step::new(
+            "documentation",
+            "cargo",
+            ["doc", "--workspace", "--no-deps"],
+        )
+        .environment("RUSTDOCFLAGS", "-D warnings"),
+        Step::script("packages", "tools/release/check_packages.sh"),
+    ];
+    Some(match task {
+        "test" => tests.into(),
+        "check" => tests.into_iter().chain(checks).collect(),
+        "snapshots" => {
+            let snapshots = ["test", "--package", "campana", "--test", "cli", "contract"];
+            vec![Step::new("snapshots", "cargo", snapshots).environment("INSTA_UPDATE", "always")]
+        }
+        "results" => vec![Step::script("results", "tools/results/make.sh")],
+        "release" => {
+            let [folder] = arguments else {
+                return None;
+            };
+            let into = |name, script| Step::script(name, script).with(&[folder.clone()]);
+            vec![
+                into("static binary", "tools/release/build.sh"),
+                into("wheel", "tools/python/wheel.sh"),
+                into("C library", "tools/release/c_library.sh"),
+                into("browser page", "tools/web/build.sh"),
+            ]
+        }
+        _ => return None,
+    })
+}
+
+/// Runs all steps, also after one that failed, and says what came of each.
+fn run(steps: &[Step], root: &Path) -> ExitCode {
+    let outcomes: Vec<_> = steps.iter().map(|step| (step, step.run(root))).collect();
+    println!("\n{}", table::of(&outcomes));
+    match outcomes.iter().all(|(_, outcome)| outcome.passed()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
