@@ -30,12 +30,13 @@ extern "C" fn campana_last_error() -> *const c_char {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_session_open(
+unsafe extern "C" fn campana_session_open(
     path: *const c_char,
     options: *const Options,
     session: *mut Handle,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         write(session, ptr::null_mut(), "session")?;
         let settings = settings(options)?;
         let path = text(path, "path")?;
@@ -46,13 +47,14 @@ extern "C" fn campana_session_open(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_session_open_memory(
+unsafe extern "C" fn campana_session_open_memory(
     file: *const c_void,
     len_bytes: usize,
     options: *const Options,
     session: *mut Handle,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         write(session, ptr::null_mut(), "session")?;
         let settings = settings(options)?;
         let file = bytes(file, len_bytes, "file")?;
@@ -62,13 +64,14 @@ extern "C" fn campana_session_open_memory(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_session_inputs(
+unsafe extern "C" fn campana_session_inputs(
     session: Handle,
     values: *mut Value,
     capacity: usize,
     count: *mut usize,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         let session = SESSIONS.get(session.addr())?;
         let inputs = session.inputs().iter().map(value);
         write_list(inputs, values, capacity, count, "values")
@@ -76,13 +79,14 @@ extern "C" fn campana_session_inputs(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_session_outputs(
+unsafe extern "C" fn campana_session_outputs(
     session: Handle,
     values: *mut Value,
     capacity: usize,
     count: *mut usize,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         let session = SESSIONS.get(session.addr())?;
         let outputs = session.outputs().iter().map(value);
         write_list(outputs, values, capacity, count, "values")
@@ -90,13 +94,14 @@ extern "C" fn campana_session_outputs(
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_session_run(
+unsafe extern "C" fn campana_session_run(
     session: Handle,
     inputs: *const Tensor,
     input_count: usize,
     result: *mut Handle,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         write(result, ptr::null_mut(), "result")?;
         let session = SESSIONS.get(session.addr())?;
         let declared = session.inputs().len();
@@ -125,13 +130,14 @@ extern "C" fn campana_session_free(session: Handle) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn campana_result_outputs(
+unsafe extern "C" fn campana_result_outputs(
     result: Handle,
     tensors: *mut Tensor,
     capacity: usize,
     count: *mut usize,
 ) -> i32 {
-    guarded(|| {
+    // SAFETY: the pointers are what the header demands.
+    guarded(|| unsafe {
         let result = RESULTS.get(result.addr())?;
         let outputs = result.outputs.iter().map(tensor);
         write_list(outputs, tensors, capacity, count, "tensors")
@@ -173,13 +179,18 @@ fn tensor(output: &Output) -> Tensor {
     }
 }
 
-/// An input as C gave it, checked, and its name where it has one. What lies
-/// behind its pointers must outlive the call of the function.
-fn given(position: usize, tensor: &Tensor) -> Result<(Option<&str>, Given<'_>), Failure> {
+/// An input as C gave it, checked, and its name where it has one.
+///
+/// # Safety
+///
+/// Each pointer is null or leads to as much as the tensor says, which stays as
+/// it is for `'_`.
+unsafe fn given(position: usize, tensor: &Tensor) -> Result<(Option<&str>, Given<'_>), Failure> {
     let name = match tensor.name.is_null() {
         true => None,
         false => {
-            let name = text(tensor.name, "name")?.to_str();
+            // SAFETY: the caller's.
+            let name = unsafe { text(tensor.name, "name")? }.to_str();
             let no_utf8 =
                 |_| Failure::argument(format!("the name of input {position} is no UTF-8"));
             Some(name.map_err(no_utf8)?)
@@ -195,12 +206,21 @@ fn given(position: usize, tensor: &Tensor) -> Result<(Option<&str>, Given<'_>), 
             tensor.rank
         )));
     }
-    let dims: Vec<i64> = list(tensor.dims, tensor.rank as usize, &format!("{what}: dims"))?;
-    let data = bytes(tensor.data, tensor.len_bytes, &format!("{what}: data"))?;
+    let (rank, of_dims) = (tensor.rank as usize, format!("{what}: dims"));
+    // SAFETY: the caller's.
+    let dims: Vec<i64> = unsafe { list(tensor.dims, rank, &of_dims)? };
+    let of_data = format!("{what}: data");
+    // SAFETY: the caller's.
+    let data = unsafe { bytes(tensor.data, tensor.len_bytes, &of_data)? };
     Ok((name, Given::new(&what, tensor.element_type, &dims, data)?))
 }
 
-fn settings(options: *const Options) -> Result<Settings, Failure> {
+/// The options as C gave them.
+///
+/// # Safety
+///
+/// `options` is null, or leads to a struct of the size that it begins with.
+unsafe fn settings(options: *const Options) -> Result<Settings, Failure> {
     if options.is_null() {
         return Settings::new(0, 0);
     }
@@ -237,17 +257,29 @@ fn null(what: &str) -> Failure {
 }
 
 /// A string that ends with its first zero.
-fn text<'a>(text: *const c_char, what: &str) -> Result<&'a CStr, Failure> {
+///
+/// # Safety
+///
+/// `text` is null or leads to such a string, which stays as it is for `'a`.
+unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a CStr, Failure> {
     if text.is_null() {
         return Err(null(what));
     }
     // SAFETY: not null; the header demands a string that ends with a zero and
-    // stays as it is during the call, which the text does not outlive.
+    // stays as it is for as long as the text.
     Ok(unsafe { CStr::from_ptr(text) })
 }
 
 /// As many bytes as the caller says there are; none may be at NULL.
-fn bytes<'a>(data: *const c_void, len_bytes: usize, what: &str) -> Result<&'a [u8], Failure> {
+///
+/// # Safety
+///
+/// `data` is null or leads to as many bytes, which stay as they are for `'a`.
+unsafe fn bytes<'a>(
+    data: *const c_void,
+    len_bytes: usize,
+    what: &str,
+) -> Result<&'a [u8], Failure> {
     if len_bytes == 0 {
         return Ok(&[]);
     }
@@ -260,14 +292,17 @@ fn bytes<'a>(data: *const c_void, len_bytes: usize, what: &str) -> Result<&'a [u
         )));
     }
     // SAFETY: not null, and no longer than memory; the header demands that many
-    // bytes, which stay as they are during the call, which the slice does not
-    // outlive.
+    // bytes, which stay as they are for as long as the slice.
     Ok(unsafe { std::slice::from_raw_parts(data.cast(), len_bytes) })
 }
 
 /// A copy of as many elements as the caller says there are, in numbers of which
 /// any bits are one, or structs of such numbers and pointers.
-fn list<T: Copy>(elements: *const T, count: usize, what: &str) -> Result<Vec<T>, Failure> {
+///
+/// # Safety
+///
+/// `elements` is null or leads to as many.
+unsafe fn list<T: Copy>(elements: *const T, count: usize, what: &str) -> Result<Vec<T>, Failure> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -280,7 +315,11 @@ fn list<T: Copy>(elements: *const T, count: usize, what: &str) -> Result<Vec<T>,
 }
 
 /// Writes to where the caller wants a result.
-fn write<T>(place: *mut T, value: T, what: &str) -> Result<(), Failure> {
+///
+/// # Safety
+///
+/// `place` is null or leads to room for one value.
+unsafe fn write<T>(place: *mut T, value: T, what: &str) -> Result<(), Failure> {
     if place.is_null() {
         return Err(null(what));
     }
@@ -290,7 +329,12 @@ fn write<T>(place: *mut T, value: T, what: &str) -> Result<(), Failure> {
 }
 
 /// Writes as many values as there is room for, and how many there are.
-fn write_list<T>(
+///
+/// # Safety
+///
+/// `places` is null or leads to room for `capacity` values, `count` is null or
+/// leads to room for one.
+unsafe fn write_list<T>(
     values: impl ExactSizeIterator<Item = T>,
     places: *mut T,
     capacity: usize,
@@ -302,10 +346,12 @@ fn write_list<T>(
         return Err(null(what));
     }
     if !count.is_null() {
-        write(count, len, "count")?;
+        // SAFETY: the caller's.
+        unsafe { write(count, len, "count")? };
     }
     for (i, value) in values.take(capacity).enumerate() {
-        write(places.wrapping_add(i), value, what)?;
+        // SAFETY: within the room that the caller has.
+        unsafe { write(places.wrapping_add(i), value, what)? };
     }
     Ok(())
 }
