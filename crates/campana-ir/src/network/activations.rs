@@ -4,13 +4,14 @@
 //! what a layer hands to the bias, normalization, clamp or (where engines fuse
 //! it) residual sum behind it: these are computed on the layer's accumulators.
 //! What only moves elements (max pools, slices, views) keeps the parameters of
-//! its input. Integer values, booleans and values of parameters alone are never
+//! its input. For engines of the QDQ form what a layer hands to an activation
+//! function is quantized too. Integer values, booleans and values of parameters alone are never
 //! quantized.
 
 use std::collections::HashSet;
 
 use super::{Network, Use};
-use crate::op::{Op, Pool};
+use crate::op::{Op, Pool, Unary};
 
 /// Where the sum behind a residual block is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +46,9 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
         let mut uses = network.uses(name).iter();
         if network.is_activation(name)
             && !network.is_output(name)
-            && uses.any(|usage| reads_codes(network, *usage))
+            && (uses.any(|usage| reads_codes(network, *usage))
+                || sums == ResidualSums::Separate
+                    && is_before_activation(network, name, &quantized))
             && !is_in_epilogue(network, name, sums)
         {
             quantized.insert(name);
@@ -65,6 +68,22 @@ fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
         (op, Some(0)) => op.moves_elements(),
         _ => false,
     }
+}
+
+/// Whether a value is what a layer with quantized input hands to an activation
+/// function (Sigmoid, HardSwish): engines of the QDQ form compute the layer on
+/// integers only where its output is quantized too.
+fn is_before_activation(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
+    let is_activation = |usage: &Use| {
+        matches!(
+            (network.op(usage.node), usage.input),
+            (Op::Unary(Unary::Other), Some(0))
+        )
+    };
+    let layer = network.layer_of(name);
+    let input = layer.and_then(|layer| network.node(layer.node).inputs.first());
+    input.is_some_and(|input| quantized.contains(input.as_str()))
+        && network.uses(name).iter().any(is_activation)
 }
 
 /// The integer average pools of runtimes have no dilations.
