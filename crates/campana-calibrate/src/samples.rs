@@ -246,13 +246,17 @@ impl Batches {
 }
 
 /// The extents of each input for a run of `batch` samples, where the network
-/// leaves their number open.
+/// leaves their number open; `size` of images whose size it leaves open.
 ///
 /// # Errors
 ///
 /// Of kind `Unsupported` where an input's rank is not known, the network fixes
 /// another number of samples, or they are too large to be made.
-pub fn run_shapes(inputs: &[Value], batch: usize) -> Result<Vec<Vec<usize>>, Error> {
+pub fn run_shapes(
+    inputs: &[Value],
+    batch: usize,
+    size: Option<[usize; 2]>,
+) -> Result<Vec<Vec<usize>>, Error> {
     let shapes = Shapes::new(inputs, batch);
     if batch > 1 && shapes.batch != batch {
         let fixed = shapes.batch;
@@ -260,7 +264,7 @@ pub fn run_shapes(inputs: &[Value], batch: usize) -> Result<Vec<Vec<usize>>, Err
             "the network takes {fixed} samples at once, not {batch}"
         )));
     }
-    let samples = inputs.iter().map(|input| Sample::of(input, &shapes, None));
+    let samples = inputs.iter().map(|input| Sample::of(input, &shapes, size));
     samples.map(|sample| Ok(sample?.shape)).collect()
 }
 
@@ -480,6 +484,15 @@ fn no_values(input: &Value, element_type: ElementType) -> Error {
     unsupported(format!(
         "no values of {element_type} can be made for the input '{name}'; give data with --calibrate"
     ))
+}
+
+/// Values of any type that synthetic samples can have, all alike.
+pub(crate) fn plain_values(element_type: ElementType, len: usize) -> Option<TensorData> {
+    match element_type {
+        ElementType::U8 => Some(TensorData::U8(vec![128; len])),
+        drawn if is_drawn(drawn) => Some(floats_as(drawn, vec![0.5; len])),
+        other => neutral(other, len),
+    }
 }
 
 /// Values that are valid whatever they are for.

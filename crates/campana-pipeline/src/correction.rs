@@ -3,12 +3,16 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use campana_calibrate::{Corrected, FinishedLayers, InputScale, Rounding, Samples, correct};
+use campana_calibrate::{
+    Corrected, FinishedLayers, InputScale, Rounding, Samples, correct, open_size,
+};
 use campana_eval::{
     BatchOptions, Dataset, Preprocessing, Selection, Sidecar, input_scale, open_input,
 };
+use campana_ir::format::onnx;
 use campana_ir::graph::Value;
 use campana_onnx::Model;
+use campana_quantize::graph::float_graph;
 use campana_quantize::{QuantizedModel, TensorOutcome, causes};
 
 use crate::error::Context;
@@ -25,6 +29,7 @@ pub(crate) const NOTHING_QUANTIZED: &str = "nothing is quantized";
 /// needed, and the layers that are finished.
 pub(crate) struct JobSamples<'a> {
     job: &'a QuantizeJob<'a>,
+    model: &'a Model,
     inputs: Vec<Value>,
     monitor: &'a dyn Monitor,
     loaded: OnceCell<Samples>,
@@ -34,13 +39,14 @@ pub(crate) struct JobSamples<'a> {
 impl<'a> JobSamples<'a> {
     pub(crate) fn new(
         job: &'a QuantizeJob<'a>,
-        inputs: Vec<Value>,
+        model: &'a Model,
         finished: Option<LayerJournal>,
         monitor: &'a dyn Monitor,
     ) -> Self {
         Self {
             job,
-            inputs,
+            model,
+            inputs: onnx::inputs(model),
             monitor,
             loaded: OnceCell::new(),
             finished: RefCell::new(finished),
@@ -56,7 +62,7 @@ impl<'a> JobSamples<'a> {
         let QuantizeJob { input, threads, .. } = *job;
         let chosen = job.samples.or(job.range_samples);
         let samples = match chosen.unwrap_or(SampleChoice::Synthetic) {
-            SampleChoice::Synthetic => synthetic(input, job.input_range)?,
+            SampleChoice::Synthetic => synthetic(input, self.model, job.input_range)?,
             SampleChoice::Images { data, count } => sample_inputs(
                 (input, None),
                 &self.inputs,
@@ -71,15 +77,20 @@ impl<'a> JobSamples<'a> {
 }
 
 /// Synthetic samples for a model, as its sidecar says where it has one.
-fn synthetic(model: &Path, range: Option<[f32; 2]>) -> Result<Samples, Error> {
-    let preprocessing = Sidecar::beside(model)?.map(|sidecar| sidecar.preprocessing);
+///
+/// Where nothing tells the size of images, it is one that the network runs on.
+fn synthetic(path: &Path, model: &Model, range: Option<[f32; 2]>) -> Result<Samples, Error> {
+    let preprocessing = Sidecar::beside(path)?.map(|sidecar| sidecar.preprocessing);
     let scale = match (range, &preprocessing) {
         (Some(range), _) => InputScale::Range(range),
         (None, Some(preprocessing)) => input_scale(preprocessing),
         (None, None) => InputScale::Unknown,
     };
     Ok(Samples::Synthetic {
-        size: preprocessing.map(|preprocessing| preprocessing.size),
+        size: match preprocessing {
+            Some(preprocessing) => Some(preprocessing.size),
+            None => float_graph(model).ok().and_then(|graph| open_size(&graph)),
+        },
         scale,
     })
 }

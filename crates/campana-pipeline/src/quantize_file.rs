@@ -90,7 +90,7 @@ pub fn quantize_file(
     let input_bytes = input_len(&model);
     let model =
         admit(model, options).context(|| format!("cannot quantize '{}'", input.display()))?;
-    let samples = JobSamples::new(job, onnx::inputs(&model), finished, monitor);
+    let samples = JobSamples::new(job, &model, finished, monitor);
     if options.target.rounds_activations() {
         // Ranges need samples; refuse what cannot have any before working for it.
         let inputs = onnx::inputs(&model);

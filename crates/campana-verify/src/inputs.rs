@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use campana_ir::format;
-use campana_ir::graph::Value;
+use campana_ir::graph::{Graph, Value};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::{Error, ErrorKind};
@@ -129,20 +129,19 @@ fn random_tensor(source: &mut Random, input: &Value, shape: &[usize]) -> Result<
         .ok_or_else(|| refused(format!("shape {shape:?}, which has no values")))
 }
 
-/// The inputs that a model declares.
+/// The graph of a model, whose inputs it declares.
 ///
 /// # Errors
 ///
 /// Where the model cannot be read.
-pub fn declared_inputs(model: &Path) -> Result<Vec<Value>, Error> {
-    let graph = format::load(model).map_err(|error| {
+pub fn graph_of(model: &Path) -> Result<Graph, Error> {
+    format::load(model).map_err(|error| {
         Error::new(
             ErrorKind::Model,
             format!("cannot read '{}'", model.display()),
         )
         .with_source(error)
-    })?;
-    Ok(graph.inputs)
+    })
 }
 
 #[cfg(test)]

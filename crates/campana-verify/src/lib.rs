@@ -18,7 +18,7 @@ mod serve;
 mod worker;
 
 pub use error::{Error, ErrorKind};
-pub use inputs::{InputSet, Inputs, declared_inputs, random_sets};
+pub use inputs::{InputSet, Inputs, graph_of, random_sets};
 pub use measure::{Subject, verify};
 pub use outcome::{Gain, Missing, Row, Verdict, Verification};
 pub use runtime::{Python, Runtime};

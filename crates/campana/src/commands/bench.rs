@@ -128,15 +128,14 @@ impl Loaded {
         let graph = format::load(path).with_context(|| format!("cannot read '{name}'"))?;
         let mut options = PlanOptions::default();
         options.threads = threads;
-        let plan = Plan::new(graph, options).with_context(|| format!("cannot run '{name}'"))?;
-        let declared = plan.inputs().to_vec();
         let own = ModelInputs::new(
-            declared,
+            &graph,
             &args.shape,
             [Some(path), reference],
             args.batch.get(),
         )
         .with_context(|| format!("cannot run '{name}'"))?;
+        let plan = Plan::new(graph, options).with_context(|| format!("cannot run '{name}'"))?;
         let inputs = random_sets(&own.values, &own.shapes, 1)?.remove(0);
         Ok(Self {
             name,

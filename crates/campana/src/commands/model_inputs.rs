@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use campana_calibrate::run_shapes;
+use campana_calibrate::{open_size, run_shapes};
 use campana_eval::Sidecar;
 use campana_ir::format::onnx::{InputShape, state_shapes};
-use campana_ir::graph::{Dim, Value};
+use campana_ir::graph::{Dim, Graph, Value};
 
 /// The inputs of a model, and extents for one run.
 pub(crate) struct ModelInputs {
@@ -19,14 +19,15 @@ impl ModelInputs {
     /// Extents for `batch` samples at once.
     ///
     /// Extents that are left open are the sidecar's for the only input of four
-    /// axes, that of `model` or else of `reference`, and otherwise those of
-    /// synthetic samples.
+    /// axes, that of `model` or else of `reference`, and otherwise a usual size
+    /// that the network runs on.
     pub(crate) fn new(
-        mut values: Vec<Value>,
+        graph: &Graph,
         stated: &[InputShape],
         [model, reference]: [Option<&Path>; 2],
         batch: usize,
     ) -> Result<Self> {
+        let mut values = graph.inputs.clone();
         state_shapes(&mut values, stated).map_err(|message| anyhow!(message))?;
         if let [input] = values.as_mut_slice()
             && is_open_image(input)
@@ -35,7 +36,11 @@ impl ModelInputs {
             let image = sidecar.preprocessing.input_shape(batch);
             fill(input, &image);
         }
-        let shapes = run_shapes(&values, batch)?;
+        let size = match stated {
+            [] => open_size(graph),
+            _ => None,
+        };
+        let shapes = run_shapes(&values, batch, size)?;
         Ok(Self { values, shapes })
     }
 

@@ -7,8 +7,7 @@ use campana_calibrate::Batches;
 use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
 use campana_verify::{
-    InputSet, Inputs, Python, Row, Subject, Verdict, Verification, declared_inputs, random_sets,
-    verify,
+    InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, random_sets, verify,
 };
 use indicatif::ProgressBar;
 
@@ -59,8 +58,8 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
 fn inputs(args: &Verify, global: &Global, monitor: &dyn Monitor) -> Result<(Inputs, String)> {
     let reference = args.reference.as_deref();
     let paths = [Some(args.model.as_path()), reference];
-    let declared = declared_inputs(&args.model)?;
-    let own = ModelInputs::new(declared, &args.shape, paths, 1);
+    let graph = graph_of(&args.model)?;
+    let own = ModelInputs::new(&graph, &args.shape, paths, 1);
     let own = own.with_context(|| format!("cannot verify '{}'", args.model.display()))?;
     let given = match &args.data {
         Some(data) => {

@@ -1,0 +1,127 @@
+//! Rows and columns for networks that leave them open.
+
+use campana_ir::graph::{Dim, Graph, Value};
+use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::{ElementType, Tensor};
+
+use crate::samples::{plain_values, run_shapes};
+
+/// Sizes that are tried: of classifiers and detectors, then of lines of text.
+const SIZES: [[usize; 2]; 10] = [
+    [224, 224],
+    [256, 256],
+    [320, 320],
+    [640, 640],
+    [48, 320],
+    [32, 320],
+    [32, 128],
+    [64, 256],
+    [64, 64],
+    [32, 32],
+];
+
+/// The first of the usual sizes that a network runs on, where it leaves rows or
+/// columns of an image open; `None` where it does not, or runs on none.
+pub fn open_size(graph: &Graph) -> Option<[usize; 2]> {
+    if !graph.inputs.iter().any(is_open) {
+        return None;
+    }
+    let plan = Plan::new(graph, PlanOptions::default()).ok()?;
+    let session = Session::new(plan, 1);
+    let mut sizes = SIZES.into_iter();
+    sizes.find(|size| runs(&session, &graph.inputs, *size))
+}
+
+/// Whether rows or columns of images are open: axes behind the first two, or
+/// the second and third where channels are the last.
+fn is_open(input: &Value) -> bool {
+    let dims = input.shape.as_deref().unwrap_or_default();
+    let open = dims
+        .iter()
+        .skip(1)
+        .filter(|dim| matches!(dim, Dim::Symbol(_)));
+    dims.len() == 4 && open.count() > 0
+}
+
+/// Whether the network runs on one sample of this size.
+fn runs(session: &Session, inputs: &[Value], size: [usize; 2]) -> bool {
+    let Ok(shapes) = run_shapes(inputs, 1, Some(size)) else {
+        return false;
+    };
+    let tensors = inputs.iter().zip(shapes).map(|(input, shape)| {
+        let element_type = input.element_type.unwrap_or(ElementType::F32);
+        let values = plain_values(element_type, shape.iter().product())?;
+        Tensor::new(shape, values)
+    });
+    let Some(tensors) = tensors.collect::<Option<Vec<Tensor>>>() else {
+        return false;
+    };
+    let given: Vec<(&str, Input<'_>)> = inputs
+        .iter()
+        .zip(&tensors)
+        .map(|(input, tensor)| (input.name.as_str(), Input::Tensor(tensor)))
+        .collect();
+    session.run(&given).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_ir::graph::Node;
+    use campana_tensor::TensorData;
+
+    /// Rows are reshaped away, as recognizers of text do: 48 of them alone fit.
+    fn recognizer(rows: i64) -> Graph {
+        let symbol = |name: &str| Dim::Symbol(name.to_owned());
+        let value = |name: &str, shape| Value {
+            name: name.into(),
+            element_type: Some(ElementType::F32),
+            shape,
+        };
+        let node = |op_type: &str, inputs: &[&str], output: &str| Node {
+            op_type: op_type.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            outputs: vec![output.into()],
+            ..Node::default()
+        };
+        let shape = Tensor::new(vec![3], TensorData::I64(vec![1, 3 * rows, -1])).unwrap();
+        let filters = Tensor::new(
+            vec![1, 3 * rows as usize],
+            TensorData::F32(vec![0.1; 3 * rows as usize]),
+        );
+        let product = node("MatMul", &["filters", "columns"], "y");
+        let dims = vec![symbol("N"), Dim::Fixed(3), symbol("H"), symbol("W")];
+        Graph {
+            nodes: vec![node("Reshape", &["x", "shape"], "columns"), product],
+            inputs: vec![value("x", Some(dims))],
+            outputs: vec![value("y", None)],
+            constants: [
+                ("shape".to_owned(), shape),
+                ("filters".to_owned(), filters.unwrap()),
+            ]
+            .into(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn a_size_that_the_network_runs_on_is_found() {
+        assert_eq!(open_size(&recognizer(224)), Some([224, 224]));
+        let mut line = recognizer(48);
+        line.nodes.push(Node {
+            op_type: "Add".into(),
+            inputs: vec!["y".into(), "positions".into()],
+            outputs: vec!["z".into()],
+            ..Node::default()
+        });
+        line.outputs[0].name = "z".into();
+        let positions = Tensor::new(vec![320], TensorData::F32(vec![0.0; 320])).unwrap();
+        line.constants.insert("positions".into(), positions);
+        assert_eq!(open_size(&line), Some([48, 320]));
+        let mut fixed = recognizer(224);
+        let dims = fixed.inputs[0].shape.as_mut().unwrap();
+        dims[2] = Dim::Fixed(224);
+        dims[3] = Dim::Fixed(224);
+        assert_eq!(open_size(&fixed), None);
+    }
+}
