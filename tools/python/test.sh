@@ -8,14 +8,14 @@
 # compiled once more. `tools/python/wheel.sh` builds what is installed.
 #
 # PYTHON names the interpreter that makes the environment (default: python3),
-# VENV another environment, which must have numpy, pytest and onnx. Exits with 3
+# VENV another environment, which must have numpy, pytest, onnx, pandas and pillow. Exits with 3
 # where no environment can be made.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv=${VENV:-$root/.venv-python}
 if [ ! -x "$venv/bin/python" ]; then
     if ! "${PYTHON:-python3}" -m venv "$venv" ||
-        ! "$venv/bin/pip" install --quiet numpy pytest onnx; then
+        ! "$venv/bin/pip" install --quiet numpy pytest onnx pandas pillow; then
         rm -rf "$venv"
         exit 3
     fi

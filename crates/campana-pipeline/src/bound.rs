@@ -8,13 +8,15 @@ use campana_eval::{
     BatchOptions, Candidate, Dataset, DatasetOptions, Network, Preprocessing, evaluate,
 };
 use campana_export::{OutputModel, Placement};
+use campana_ir::graph::Graph;
 use campana_onnx::Model;
+use campana_quantize::graph::float_graph;
 use campana_quantize::{Plan, QuantizedModel, causes, quantized_graph};
 use campana_report::{AllocationReport, DropReport};
 
 use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
-use crate::job::{Bound, QuantizeJob, SampleChoice};
+use crate::job::{Bound, Measure, QuantizeJob, SampleChoice};
 use crate::monitor::check;
 use crate::output_len::output_len;
 use crate::{Error, ErrorKind, Monitor, sidecar};
@@ -40,6 +42,9 @@ const BATCH: usize = 64;
 /// What a report calls the images that a drop is estimated on where there are none.
 pub const SYNTHETIC_IMAGES: &str = "synthetic images";
 
+/// What a report calls the data that the caller has in memory.
+const ARRAYS: &str = "arrays in memory";
+
 /// A quantized model and how it came about.
 pub(crate) struct Bounded<'m> {
     pub(crate) quantized: QuantizedModel<'m>,
@@ -58,7 +63,7 @@ pub(crate) fn quantize_within<'m>(
     let images = samples.get()?;
     // What cannot be measured is found before the long part.
     let estimator = DropEstimator::new(model, images, job.threads);
-    let (estimator, labels) = match *bound {
+    let (estimator, judge) = match *bound {
         Bound::Drop { data: None, .. } => {
             let context = || {
                 let name = job.input.display();
@@ -68,7 +73,14 @@ pub(crate) fn quantize_within<'m>(
         }
         Bound::Drop {
             data: Some(data), ..
-        } => (estimator.ok(), Some(Labels::new(data, job, monitor)?)),
+        } => {
+            let labels = Labels::new(data, job, monitor)?;
+            (estimator.ok(), Some(Judge::Labels(labels)))
+        }
+        Bound::DropOf { measure, .. } => {
+            let given = Given::new(measure, job, model)?;
+            (estimator.ok(), Some(Judge::Given(given)))
+        }
         _ => (estimator.ok(), None),
     };
     let (sensitivities, how) = measure(job, model, images, monitor)?;
@@ -79,7 +91,7 @@ pub(crate) fn quantize_within<'m>(
         model,
         samples,
         estimator,
-        labels,
+        judge,
         monitor,
     };
     let (found, bound) = match *bound {
@@ -94,6 +106,14 @@ pub(crate) fn quantize_within<'m>(
         Bound::Drop { most, .. } => {
             let found = search.within_drop(most)?;
             (found, format!("{} % of top-1", 100.0 * most))
+        }
+        Bound::DropOf { most, measure } => {
+            let found = search.within_drop(most)?;
+            let bound = match measure.is_top1() {
+                true => format!("{} % of top-1", 100.0 * most),
+                false => format!("{most} of the metric"),
+            };
+            (found, bound)
         }
     };
     Ok(Bounded {
@@ -150,7 +170,7 @@ struct Search<'s, 'm> {
     samples: &'s JobSamples<'s>,
     /// `None` where the network does not give class scores.
     estimator: Option<DropEstimator>,
-    labels: Option<Labels<'s>>,
+    judge: Option<Judge<'s>>,
     monitor: &'s dyn Monitor,
 }
 
@@ -215,10 +235,12 @@ impl<'m> Search<'_, 'm> {
                     Some(SampleChoice::Images { data, .. }) => {
                         format!("images of {}", data.display())
                     }
+                    Some(SampleChoice::Arrays { .. }) => ARRAYS.to_owned(),
                     _ => SYNTHETIC_IMAGES.to_owned(),
                 },
                 changed: Some(estimate.changed),
                 top1: None,
+                metric: None,
             });
         }
         Ok(Some(found))
@@ -303,23 +325,55 @@ impl<'m> Search<'_, 'm> {
     /// Whether a candidate loses little enough: measured where there are
     /// labels, else as was estimated.
     fn judge(&self, found: &mut Found<'m>, most: f64) -> Result<bool, Error> {
-        if let Some(labels) = &self.labels {
+        if let Some(judge) = &self.judge {
             let name = self.job.input.display().to_string();
             let graph = quantized_graph(self.model, &found.quantized)
                 .context(|| format!("'{name}' cannot be measured"))?;
-            let network = Network::new(&graph, name, self.job.threads)?;
-            let (top1, images) = labels.top1(&network, self.job.threads, self.monitor)?;
-            found.drop = Some(DropReport {
-                drop: labels.float_top1 - top1,
-                how: "measured",
-                images,
-                data: labels.data.display().to_string(),
-                changed: None,
-                top1: Some([labels.float_top1, top1]),
+            found.drop = Some(match judge {
+                Judge::Given(given) => given.drop(&graph, self.job.threads)?,
+                Judge::Labels(labels) => {
+                    let network = Network::new(&graph, name, self.job.threads)?;
+                    labels.drop(&network, self.job.threads, self.monitor)?
+                }
             });
         }
         found.is_within &= found.drop.as_ref().is_some_and(|drop| drop.drop <= most);
         Ok(found.is_within)
+    }
+}
+
+/// What measures how much a candidate loses.
+enum Judge<'a> {
+    Labels(Labels<'a>),
+    Given(Given<'a>),
+}
+
+/// The caller's measure, and what it tells of the float network.
+struct Given<'a> {
+    measure: &'a dyn Measure,
+    float: f64,
+}
+
+impl<'a> Given<'a> {
+    fn new(measure: &'a dyn Measure, job: &QuantizeJob<'_>, model: &Model) -> Result<Self, Error> {
+        let graph = float_graph(model)
+            .context(|| format!("'{}' cannot be measured", job.input.display()))?;
+        let float = measure.measure(&graph, job.threads)?;
+        Ok(Self { measure, float })
+    }
+
+    fn drop(&self, graph: &Graph, threads: usize) -> Result<DropReport, Error> {
+        let found = self.measure.measure(graph, threads)?;
+        let values = [self.float, found];
+        Ok(DropReport {
+            drop: self.float - found,
+            how: "measured",
+            images: self.measure.samples(),
+            data: ARRAYS.to_owned(),
+            changed: None,
+            top1: self.measure.is_top1().then_some(values),
+            metric: (!self.measure.is_top1()).then_some(values),
+        })
     }
 }
 
@@ -347,6 +401,24 @@ impl<'a> Labels<'a> {
         let float = Network::open(job.input, job.threads)?;
         (labels.float_top1, _) = labels.top1(&float, job.threads, monitor)?;
         Ok(labels)
+    }
+
+    fn drop(
+        &self,
+        network: &Network,
+        threads: usize,
+        monitor: &dyn Monitor,
+    ) -> Result<DropReport, Error> {
+        let (top1, images) = self.top1(network, threads, monitor)?;
+        Ok(DropReport {
+            drop: self.float_top1 - top1,
+            how: "measured",
+            images,
+            data: self.data.display().to_string(),
+            changed: None,
+            top1: Some([self.float_top1, top1]),
+            metric: None,
+        })
     }
 
     /// The share of right answers, and the number of images.

@@ -9,7 +9,7 @@ use campana_calibrate::{
 use campana_eval::{
     BatchOptions, Dataset, Preprocessing, Selection, Sidecar, input_scale, open_input,
 };
-use campana_ir::format::onnx;
+use campana_ir::format::onnx::{self, InputShape};
 use campana_ir::graph::Value;
 use campana_onnx::Model;
 use campana_quantize::graph::float_graph;
@@ -71,6 +71,10 @@ impl<'a> JobSamples<'a> {
                 threads,
                 self.monitor,
             )?,
+            SampleChoice::Arrays { arrays, count } => {
+                Samples::arrays(&self.inputs, arrays.to_vec(), count)
+                    .context(|| "cannot use the arrays to calibrate with".to_owned())?
+            }
         };
         Ok(self.loaded.get_or_init(|| samples))
     }
@@ -93,6 +97,19 @@ fn synthetic(path: &Path, model: &Model, range: Option<[f32; 2]>) -> Result<Samp
         },
         scale,
     })
+}
+
+/// What an ONNX model declares of its inputs, with the shapes that are stated of
+/// them.
+///
+/// # Errors
+///
+/// Where the model cannot be read, or a shape does not fit it.
+pub fn model_inputs(model: &Path, shapes: &[InputShape]) -> Result<Vec<Value>, Error> {
+    let model = Model::open(model)
+        .and_then(|model| onnx::with_input_shapes(model, shapes))
+        .context(|| format!("cannot read '{}'", model.display()))?;
+    Ok(onnx::inputs(&model))
 }
 
 /// The user's data as the model takes them: images, prepared as its sidecar or

@@ -1,10 +1,14 @@
 //! What is asked of a quantization.
 
+use std::fmt::Debug;
 use std::path::Path;
 
 use campana_ir::format::onnx::InputShape;
+use campana_ir::graph::Graph;
 use campana_quantize::Options;
+use campana_tensor::Tensor;
 
+use crate::Error;
 use crate::output_file::Overwrite;
 
 /// The images that a correction looks at.
@@ -20,6 +24,30 @@ pub enum SampleChoice<'a> {
         /// How many to take at most, evenly spread.
         count: usize,
     },
+    /// The user's, in memory.
+    Arrays {
+        /// One array for each input, by its name.
+        arrays: &'a [(String, Tensor)],
+        /// How many samples to take at most, evenly spread.
+        count: usize,
+    },
+}
+
+/// The user's own measure of how good a network is, on the user's own data.
+pub trait Measure: Debug + Sync {
+    /// What it tells of a network that runs on this many threads; more is
+    /// better.
+    ///
+    /// # Errors
+    ///
+    /// Where the network cannot be run or measured.
+    fn measure(&self, graph: &Graph, threads: usize) -> Result<f64, Error>;
+
+    /// Number of samples that it looks at.
+    fn samples(&self) -> u64;
+
+    /// Whether it is the share of right answers.
+    fn is_top1(&self) -> bool;
 }
 
 /// What a quantized model must keep to.
@@ -37,6 +65,13 @@ pub enum Bound<'a> {
         /// Labelled images to measure it on; without, it is estimated on the
         /// images that the correction looks at.
         data: Option<&'a Path>,
+    },
+    /// The smallest output that loses at most so much of a measure.
+    DropOf {
+        /// At most this much less than of the float network.
+        most: f64,
+        /// What is measured.
+        measure: &'a dyn Measure,
     },
 }
 

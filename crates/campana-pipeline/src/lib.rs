@@ -50,7 +50,7 @@ pub use campana_quantize::causes;
 pub use command_files::CommandFiles;
 pub use compare_outputs::{OutputsJob, OutputsOfModel, OutputsReport, compare_outputs};
 pub use container::{PackReport, pack_file, unpack_file};
-pub use correction::{check_images, sample_images, sample_inputs};
+pub use correction::{check_images, model_inputs, sample_images, sample_inputs};
 pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
@@ -58,7 +58,7 @@ pub use evaluate_files::{
 };
 pub use file_system::{FileSystem, SystemFiles};
 pub use inspect_file::inspect_file;
-pub use job::{Bound, QuantizeJob, SampleChoice};
+pub use job::{Bound, Measure, QuantizeJob, SampleChoice};
 pub use journal::Journal;
 pub use monitor::Monitor;
 pub use output_file::{OutputFile, Overwrite, write_file};

@@ -157,7 +157,7 @@ impl OutputForm {
     fn of(job: &QuantizeJob<'_>) -> Result<Self, Error> {
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidArgument, message));
         let (input, output) = (job.input.display(), job.output.display());
-        if let Some(SampleChoice::Images { .. }) = job.samples {
+        if let Some(SampleChoice::Images { .. } | SampleChoice::Arrays { .. }) = job.samples {
             return refuse(format!(
                 "'{input}' holds weights without a graph, which --calibrate would have to run; export the model to ONNX"
             ));

@@ -181,11 +181,11 @@ fn named<'a>(arrays: &'a [Given<'_>]) -> PyResult<Vec<NamedArray<'a>>> {
 pub(crate) fn quantize_arrays<'py>(
     py: Python<'py>,
     arrays: Vec<Given<'py>>,
-    keywords: Keywords,
+    keywords: Bound<'py, PyAny>,
     threads: Option<i64>,
     progress: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Vec<Option<Bound<'py, PyArray1<f32>>>>> {
-    let options = keywords.options()?;
+    let options = Keywords::of(&keywords)?.options()?;
     let arrays = named(&arrays)?;
     let decoded = job::run(py, threads, progress.as_ref(), |events, _| {
         campana_pipeline::quantize_arrays(&arrays, &options, events)

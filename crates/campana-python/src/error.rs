@@ -6,15 +6,17 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 
 import_exception!(campana.errors, ArgumentError);
+import_exception!(campana.errors, ArgumentTypeError);
 import_exception!(campana.errors, FileError);
 import_exception!(campana.errors, FormatError);
+import_exception!(campana.errors, InternalError);
 import_exception!(campana.errors, InterruptedJobError);
 import_exception!(campana.errors, LimitError);
 import_exception!(campana.errors, OutputExistsError);
 import_exception!(campana.errors, UnsupportedError);
 
 /// What an option of the command line is called here.
-const KEYWORDS: [(&str, &str); 17] = [
+const KEYWORDS: [(&str, &str); 19] = [
     ("--no-correct", "correct=False"),
     ("--force", "force=True"),
     ("--bits-for", "bits_for"),
@@ -31,6 +33,8 @@ const KEYWORDS: [(&str, &str); 17] = [
     ("--keep", "keep"),
     ("--rate", "rate"),
     ("--sparsity", "sparsity"),
+    ("--input-range LO,HI", "input_range=(lo, hi)"),
+    ("--shape", "shape"),
     ("--bits", "bits"),
 ];
 

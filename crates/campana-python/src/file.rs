@@ -7,10 +7,13 @@ use campana_pipeline::{CommandFiles, EvaluateJob, Overwrite, write_file};
 use campana_quantize::Progress;
 use campana_report::inspect_page;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use crate::data::{Judge, Metric};
 use crate::error::{argument, exception};
 use crate::job;
-use crate::options::{Keywords, width};
+use crate::options::{Keywords, Shapes, stated, width};
+use crate::session::{Types, types, values};
 
 /// Quantizes a file.
 #[pyfunction]
@@ -18,16 +21,72 @@ pub(crate) fn quantize_file(
     py: Python<'_>,
     input: PathBuf,
     output: PathBuf,
-    keywords: Keywords,
+    keywords: Bound<'_, PyAny>,
+    metric: Option<Metric>,
     threads: Option<i64>,
     progress: Option<Bound<'_, PyAny>>,
 ) -> PyResult<String> {
-    let options = keywords.options()?;
+    let keywords = Keywords::of(&keywords)?;
+    let judge = metric.as_ref().map(Judge::new);
+    let (options, shapes) = (keywords.options()?, keywords.shapes()?);
     let report = job::run(py, threads, progress.as_ref(), |events, threads| {
-        let job = keywords.job(&input, &output, &options, threads)?;
+        let job = keywords.job(
+            [&input, &output],
+            &options,
+            &shapes,
+            judge.as_ref(),
+            threads,
+        )?;
         campana_pipeline::quantize_file(&job, events).map_err(exception)
-    })??;
-    json(&report)
+    })?;
+    match judge.and_then(Judge::raised) {
+        Some(raised) => Err(raised),
+        None => json(&report?),
+    }
+}
+
+/// What an ONNX model declares of its inputs: NumPy's names of their types,
+/// and their shapes.
+#[pyfunction]
+pub(crate) fn model_inputs<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    shapes: Shapes,
+) -> PyResult<(Types, Bound<'py, PyDict>)> {
+    let shapes = stated(&shapes)?;
+    let inputs = py.detach(|| campana_pipeline::model_inputs(&path, &shapes));
+    let inputs = inputs.map_err(exception)?;
+    Ok((types(&inputs), values(py, &inputs)?))
+}
+
+/// Packs a model into a container.
+#[pyfunction]
+pub(crate) fn pack_file(
+    py: Python<'_>,
+    input: PathBuf,
+    output: PathBuf,
+    force: bool,
+) -> PyResult<String> {
+    let overwrite = Overwrite::from_force(force);
+    let report = job::run(py, None, None, |events, _| {
+        campana_pipeline::pack_file(&input, &output, overwrite, events)
+    })?;
+    json(&report.map_err(exception)?)
+}
+
+/// Takes the model out of a container.
+#[pyfunction]
+pub(crate) fn unpack_file(
+    py: Python<'_>,
+    input: PathBuf,
+    output: PathBuf,
+    force: bool,
+) -> PyResult<String> {
+    let overwrite = Overwrite::from_force(force);
+    let report = job::run(py, None, None, |events, _| {
+        campana_pipeline::unpack_file(&input, &output, overwrite, events)
+    })?;
+    json(&report.map_err(exception)?)
 }
 
 /// Describes the weights in a file.

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use campana_pipeline::{MAX_THREADS, Monitor, check_threads};
 use campana_quantize::Progress;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::error::argument;
+use crate::error::{InternalError, argument};
 
 /// How often Python hears of a job: short for a person who presses Ctrl-C,
 /// long for the job.
@@ -156,8 +155,8 @@ pub(crate) fn run<T: Send>(
     events.warn(py)?;
     match made {
         Ok(Ok(made)) => Ok(made),
-        Ok(Err(error)) => Err(PyRuntimeError::new_err(error.to_string())),
-        Err(_) => Err(PyRuntimeError::new_err(
+        Ok(Err(error)) => Err(InternalError::new_err(error.to_string())),
+        Err(_) => Err(InternalError::new_err(
             "campana failed, which is an error of its own; please report it",
         )),
     }

@@ -2,17 +2,22 @@
 
 use std::path::PathBuf;
 
+use campana_ir::format::onnx::InputShape;
+use campana_ir::graph::Dim;
 use campana_pipeline::{Bound, Overwrite, QuantizeJob, SampleChoice, parse_percent, parse_size};
 use campana_quantize::{MethodChoice, Options, RateGoal, Target};
-use pyo3::prelude::*;
+use pyo3::Bound as PyBound;
+use pyo3::prelude::{FromPyObject, PyAny, PyAnyMethods as _, PyErr, PyResult};
 
-use crate::error::{argument, exception};
+use crate::data::{Arrays, Judge};
+use crate::error::{ArgumentTypeError, argument, exception};
 
 /// The keyword arguments of `quantize`, but for those of every job.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Keywords {
-    bits: Option<Bits>,
+    bits: Option<i64>,
+    average_bits: Option<f64>,
     max_size: Option<Size>,
     max_drop: Option<Share>,
     data: Option<PathBuf>,
@@ -23,8 +28,10 @@ pub(crate) struct Keywords {
     keep: Vec<String>,
     bits_for: Vec<(String, i64)>,
     correct: bool,
-    calibrate: Option<PathBuf>,
+    calibrate: Option<Data>,
     samples: usize,
+    input_range: Option<(f32, f32)>,
+    shape: Shapes,
     resume: Option<PathBuf>,
     target: String,
     activation_ranges: String,
@@ -35,11 +42,32 @@ pub(crate) struct Keywords {
     force: bool,
 }
 
-/// A whole number is a width for every tensor, one with a point an average.
-#[derive(Clone, Copy, FromPyObject)]
-enum Bits {
-    Width(i64),
-    Average(f64),
+/// What a correction looks at.
+#[derive(FromPyObject)]
+enum Data {
+    Path(PathBuf),
+    Arrays(Arrays),
+}
+
+/// An extent of an input: a number, or what stays open under a name or none.
+#[derive(FromPyObject)]
+pub(crate) enum Extent {
+    Fixed(i64),
+    Open(Option<String>),
+}
+
+impl Extent {
+    fn dim(&self) -> PyResult<Dim> {
+        match self {
+            Self::Open(name) => Ok(Dim::Symbol(name.clone().unwrap_or_default())),
+            Self::Fixed(extent) => match usize::try_from(*extent) {
+                Ok(extent @ 1..) => Ok(Dim::Fixed(extent)),
+                _ => Err(argument(format!(
+                    "shape: {extent} is no extent; write a whole number from 1, or None for one that stays open"
+                ))),
+            },
+        }
+    }
 }
 
 #[derive(FromPyObject)]
@@ -67,6 +95,19 @@ impl Share {
 }
 
 impl Keywords {
+    /// The keywords of a call.
+    pub(crate) fn of(given: &PyBound<'_, PyAny>) -> PyResult<Self> {
+        given.extract().map_err(|error: PyErr| {
+            let py = given.py();
+            match error.cause(py) {
+                Some(cause) => {
+                    ArgumentTypeError::new_err(format!("{}: {}", error.value(py), cause.value(py)))
+                }
+                None => ArgumentTypeError::new_err(error.value(py).to_string()),
+            }
+        })
+    }
+
     /// What becomes of the weights; reads the plan where one is to be applied.
     pub(crate) fn options(&self) -> PyResult<Options> {
         let method: MethodChoice = parse("method", &self.method)?;
@@ -76,8 +117,8 @@ impl Keywords {
         };
         let target: Target = parse("target", &self.target)?;
         let bits = match self.bits {
-            Some(Bits::Width(bits)) => width("bits", bits)?,
-            _ => target.default_bits(),
+            Some(bits) => width("bits", bits)?,
+            None => target.default_bits(),
         };
         let keep = self.keep.iter().map(|pattern| parse("keep", pattern));
         let bits_for = self.bits_for.iter().map(|(pattern, bits)| {
@@ -121,6 +162,7 @@ impl Keywords {
     fn check(&self, options: &Options) -> PyResult<()> {
         let bounds = [
             self.bits.is_some(),
+            self.average_bits.is_some(),
             self.max_size.is_some(),
             self.max_drop.is_some(),
         ];
@@ -131,7 +173,7 @@ impl Keywords {
         let refusals = [
             (
                 bounds.into_iter().filter(|&is_given| is_given).count() > 1,
-                "give one of bits, max_size and max_drop",
+                "give one of bits, average_bits, max_size and max_drop",
             ),
             (
                 self.data.is_some() && self.max_drop.is_none(),
@@ -139,7 +181,7 @@ impl Keywords {
             ),
             (
                 self.best_effort && !is_bounded,
-                "best_effort is about a bound: add max_size, max_drop or an average as bits=3.2",
+                "best_effort is about a bound: add max_size, max_drop or average_bits",
             ),
             (
                 options.rate.is_some() && options.target != Target::Campana,
@@ -152,12 +194,22 @@ impl Keywords {
             (
                 options.rate.is_some()
                     && (self.bits.is_some() || is_bounded || is_fixed || self.plan.is_some()),
-                "rate and sparsity choose codes: leave out bits, max_size, max_drop, plan, bits_for, method and granularity",
+                "rate and sparsity choose codes: leave out bits, average_bits, max_size, max_drop, plan, bits_for, method and granularity",
             ),
             (self.samples == 0, "samples must be 1 or more"),
             (
-                self.calibrate.is_some() && !self.correct,
-                "calibrate names the images of the correction, which correct=False leaves out",
+                self.calibrate.is_some() && !self.correct && !options.target.rounds_activations(),
+                "calibrate is what the correction looks at, which correct=False leaves out",
+            ),
+            (
+                self.input_range.is_some() && self.calibrate.is_some(),
+                "input_range is for synthetic images; leave it out beside calibrate",
+            ),
+            (
+                self.input_range.is_some_and(|(low, high)| {
+                    !(low.is_finite() && high.is_finite() && low < high)
+                }),
+                "input_range is (lo, hi) with lo below hi, for example (0, 255)",
             ),
             (
                 self.resume.is_some() && !self.correct,
@@ -172,10 +224,10 @@ impl Keywords {
 
     /// What the result must keep to.
     fn bound(&self) -> PyResult<Option<Bound<'_>>> {
-        if let Some(Bits::Average(bits)) = self.bits {
+        if let Some(bits) = self.average_bits {
             if !(1.0..=8.0).contains(&bits) {
                 return Err(argument(format!(
-                    "bits must be a whole number from 1 to 8, or an average as 3.2, not {bits}"
+                    "average_bits must be a number from 1 to 8, not {bits}"
                 )));
             }
             return Ok(Some(Bound::BitsPerWeight(bits)));
@@ -202,32 +254,53 @@ impl Keywords {
 
     /// Whether the plan is there to be applied, rather than to be written.
     fn applies_plan(&self) -> bool {
-        self.bits.is_none() && self.max_size.is_none() && self.max_drop.is_none()
+        self.bits.is_none()
+            && self.average_bits.is_none()
+            && self.max_size.is_none()
+            && self.max_drop.is_none()
+    }
+
+    /// The shapes of inputs that the model leaves open.
+    pub(crate) fn shapes(&self) -> PyResult<Vec<InputShape>> {
+        stated(&self.shape)
     }
 
     /// The job from file to file.
     pub(crate) fn job<'a>(
         &'a self,
-        input: &'a std::path::Path,
-        output: &'a std::path::Path,
+        [input, output]: [&'a std::path::Path; 2],
         options: &'a Options,
+        shapes: &'a [InputShape],
+        judge: Option<&'a Judge<'a>>,
         threads: usize,
     ) -> PyResult<QuantizeJob<'a>> {
-        let samples = match &self.calibrate {
-            _ if !self.correct => None,
-            Some(data) => Some(SampleChoice::Images {
+        let chosen = match &self.calibrate {
+            Some(Data::Path(data)) => SampleChoice::Images {
                 data,
                 count: self.samples,
-            }),
-            None => Some(SampleChoice::Synthetic),
+            },
+            Some(Data::Arrays(Arrays(arrays))) => SampleChoice::Arrays {
+                arrays,
+                count: self.samples,
+            },
+            None => SampleChoice::Synthetic,
         };
         let saved_plan = self.plan.as_deref().filter(|_| !self.applies_plan());
         Ok(QuantizeJob {
-            samples,
+            samples: self.correct.then_some(chosen),
+            range_samples: Some(chosen),
+            input_range: self.input_range.map(<[f32; 2]>::from),
+            shapes,
             threads,
             page: self.report.as_deref(),
             overwrite: Overwrite::from_force(self.force),
-            bound: self.bound()?,
+            bound: match (self.bound()?, judge) {
+                (Some(Bound::Drop { most, .. }), Some(judge)) => Some(Bound::DropOf {
+                    most,
+                    measure: judge,
+                }),
+                (bound, _) => bound,
+            },
             best_effort: self.best_effort,
             save_plan: saved_plan,
             applied_plan: self.plan.as_deref().filter(|_| self.applies_plan()),
@@ -235,6 +308,20 @@ impl Keywords {
             ..QuantizeJob::new(input, output, options)
         })
     }
+}
+
+/// Shapes of inputs by name, or of the only one.
+pub(crate) type Shapes = Vec<(Option<String>, Vec<Extent>)>;
+
+/// Shapes as the command states them.
+pub(crate) fn stated(shapes: &Shapes) -> PyResult<Vec<InputShape>> {
+    let shapes = shapes.iter().map(|(input, extents)| {
+        Ok(InputShape {
+            input: input.clone(),
+            dims: extents.iter().map(Extent::dim).collect::<PyResult<_>>()?,
+        })
+    });
+    shapes.collect()
 }
 
 /// A bit width: 1 to 8.

@@ -15,7 +15,10 @@ use crate::error::{UnsupportedError, argument, exception};
 use crate::job;
 
 /// An output: its name, its shape and its flat elements.
-type Output<'py> = (String, Vec<usize>, Bound<'py, PyAny>);
+pub(crate) type Output<'py> = (String, Vec<usize>, Bound<'py, PyAny>);
+
+/// NumPy's names of types, by the names of values.
+pub(crate) type Types = Vec<(String, Option<&'static str>)>;
 
 /// A model that is ready to run.
 #[pyclass(frozen, module = "campana")]
@@ -53,11 +56,8 @@ impl Session {
 
     /// NumPy's names of the inputs' types; `None` where the model says none.
     #[getter]
-    fn input_types(&self) -> Vec<(String, Option<&'static str>)> {
-        let inputs = self.session.plan().inputs().iter();
-        inputs
-            .map(|input| (input.name.clone(), input.element_type.and_then(type_name)))
-            .collect()
+    fn input_types(&self) -> Types {
+        types(self.session.plan().inputs())
     }
 
     #[getter]
@@ -89,15 +89,24 @@ impl Session {
         let outputs = py
             .detach(|| self.session.run(&named))
             .map_err(|error| argument(causes(&error)))?;
-        let names = self.session.plan().outputs().iter();
-        names
-            .zip(outputs)
-            .map(|(value, output)| {
-                let (shape, data) = output.into_parts();
-                Ok((value.name.clone(), shape, array(py, &value.name, data)?))
-            })
-            .collect()
+        arrays(py, self.session.plan(), outputs)
     }
+}
+
+/// The outputs of a run for Python.
+pub(crate) fn arrays<'py>(
+    py: Python<'py>,
+    plan: &Plan,
+    outputs: Vec<Tensor>,
+) -> PyResult<Vec<Output<'py>>> {
+    let names = plan.outputs().iter();
+    names
+        .zip(outputs)
+        .map(|(value, output)| {
+            let (shape, data) = output.into_parts();
+            Ok((value.name.clone(), shape, array(py, &value.name, data)?))
+        })
+        .collect()
 }
 
 /// An input: floats where they are, a copy of all else.
@@ -111,18 +120,7 @@ impl<'py> Given<'py> {
         if let Ok(floats) = array.extract() {
             return Ok(Self::Floats(floats));
         }
-        let tensor = copied(array, TensorData::F64)
-            .or_else(|| copied(array, TensorData::F16))
-            .or_else(|| copied(array, TensorData::I64))
-            .or_else(|| copied(array, TensorData::I32))
-            .or_else(|| copied(array, TensorData::I16))
-            .or_else(|| copied(array, TensorData::I8))
-            .or_else(|| copied(array, TensorData::U64))
-            .or_else(|| copied(array, TensorData::U32))
-            .or_else(|| copied(array, TensorData::U16))
-            .or_else(|| copied(array, TensorData::U8))
-            .or_else(|| copied(array, TensorData::Bool));
-        tensor
+        tensor(array)
             .map(Self::Tensor)
             .ok_or_else(|| argument(format!("input '{name}' has a type that models do not take")))
     }
@@ -136,6 +134,22 @@ impl<'py> Given<'py> {
             Self::Tensor(tensor) => tensor.into(),
         })
     }
+}
+
+/// A row-major array as a tensor; `None` for a type that models do not take.
+pub(crate) fn tensor(array: &Bound<'_, PyAny>) -> Option<Tensor> {
+    copied(array, TensorData::F32)
+        .or_else(|| copied(array, TensorData::F64))
+        .or_else(|| copied(array, TensorData::F16))
+        .or_else(|| copied(array, TensorData::I64))
+        .or_else(|| copied(array, TensorData::I32))
+        .or_else(|| copied(array, TensorData::I16))
+        .or_else(|| copied(array, TensorData::I8))
+        .or_else(|| copied(array, TensorData::U64))
+        .or_else(|| copied(array, TensorData::U32))
+        .or_else(|| copied(array, TensorData::U16))
+        .or_else(|| copied(array, TensorData::U8))
+        .or_else(|| copied(array, TensorData::Bool))
 }
 
 /// A row-major array of one type as a tensor.
@@ -171,6 +185,14 @@ fn array<'py>(py: Python<'py>, name: &str, data: TensorData) -> PyResult<Bound<'
     })
 }
 
+/// NumPy's names of the types of values.
+pub(crate) fn types(values: &[Value]) -> Types {
+    let named = values.iter();
+    named
+        .map(|value| (value.name.clone(), value.element_type.and_then(type_name)))
+        .collect()
+}
+
 fn type_name(element_type: ElementType) -> Option<&'static str> {
     Some(match element_type {
         ElementType::F32 => "float32",
@@ -189,7 +211,7 @@ fn type_name(element_type: ElementType) -> Option<&'static str> {
     })
 }
 
-fn values<'py>(py: Python<'py>, values: &[Value]) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn values<'py>(py: Python<'py>, values: &[Value]) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for value in values {
         let Some(dims) = &value.shape else {

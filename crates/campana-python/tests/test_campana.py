@@ -7,19 +7,16 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import time
 import zlib
-from pathlib import Path
 
 import campana
 import numpy as np
 import pytest
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
-MODEL = FIXTURES / "cifar10_resnet8.onnx"
-IMAGES = FIXTURES / "cifar10_test_500.bin"
-RNG = np.random.default_rng(0)
+from support import IMAGES, MODEL, RNG
 
 
 def squared_error(book, array):
@@ -66,6 +63,61 @@ def test_options_reach_the_weights(tmp_path):
     assert by_name[names[0]]["kept"]
     assert [by_name[name]["bits"] for name in names[1:4]] == [5, 6, 5]
     assert by_name[names[1]]["method"] == "ks" and by_name[names[1]]["granularity"].startswith("group")
+
+
+def test_whole_floats_are_widths_and_fractions_averages(tmp_path):
+    paths = [tmp_path / f"{i}.onnx" for i in range(4)]
+    reports = [campana.quantize(MODEL, path, correct=False, **bits) for path, bits in zip(
+        paths, (dict(bits=3), dict(bits=3.0), dict(bits=3.5), dict(average_bits=3.5)))]
+    assert paths[0].read_bytes() == paths[1].read_bytes() and reports[1].get("allocation") is None
+    assert paths[2].read_bytes() == paths[3].read_bytes()
+    assert reports[3]["bits_per_weight"] <= 3.5 and reports[3]["allocation"]["met"]
+    assert len({tensor["bits"] for tensor in reports[3]["tensors"]}) > 1
+    whole = campana.quantize(MODEL, tmp_path / "whole.onnx", average_bits=4.0, correct=False)
+    assert whole["allocation"]["bound"] == "4 bits a weight"
+
+
+def test_a_share_of_one_says_how_points_are_written(tmp_path):
+    for wrong in 1, 1.0, 5:
+        with pytest.raises(campana.ArgumentError, match=r"max_drop must be a share below 1 \(0.01 is one percent\)"):
+            campana.quantize(MODEL, tmp_path / "out.onnx", max_drop=wrong)
+
+
+def open_network(onnx):
+    """Two inputs of open extents, a convolution of each."""
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    weights = [onnx.numpy_helper.from_array(RNG.normal(size=(8, 3, 3, 3)).astype("f4"), name) for name in ("v", "w")]
+    graph = onnx.helper.make_graph(
+        [node("Conv", ["a", "v"], ["c"]), node("Conv", ["b", "w"], ["d"]), node("Add", ["c", "d"], ["y"])], "g",
+        [value("a", 1, ["n", 3, "h", "w"]), value("b", 1, ["n", 3, "h", "w"])], [value("y", 1, ["n", 8, None, None])],
+        weights)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_ranges_and_shapes_of_inputs_are_those_of_the_command(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(MODEL.read_bytes())
+    outputs = {}
+    for name, options in dict(plain={}, range=dict(input_range=(0, 255)), shape=dict(shape=(1, 3, 32, 32)),
+                              named=dict(shape={"input": ("n", 3, 32, 32)})).items():
+        campana.quantize(alone, tmp_path / f"{name}.onnx", bits=2, **options)
+        outputs[name] = (tmp_path / f"{name}.onnx").read_bytes()
+    assert outputs["range"] != outputs["plain"]
+    shapes = [campana.Session(tmp_path / f"{name}.onnx").inputs["input"] for name in ("plain", "shape", "named")]
+    assert isinstance(shapes[0][0], str) and shapes[1:] == [[1, 3, 32, 32], ["n", 3, 32, 32]]
+    model = open_network(onnx)
+    smaller = campana.quantize(model, shape={"a": (1, 3, 20, 20), "b": [1, 3, 20, 20]})
+    assert campana.Session(smaller).inputs == {"a": [1, 3, 20, 20], "b": [1, 3, 20, 20]}
+    for wrong in ((1, 3, 20, 20), {"c": (1, 3, 20, 20)}, {"a": (1, 4, 20, 20)}, {"a": (0, 3, 20, 20)}):
+        with pytest.raises(campana.CampanaError, match="shape"):
+            campana.quantize(model, shape=wrong)
+
+
+def test_an_output_named_campana_is_a_container(tmp_path):
+    campana.quantize(MODEL, tmp_path / "small.campana", correct=False)
+    campana.quantize(MODEL, tmp_path / "told.campana", correct=False, target="campana")
+    assert (tmp_path / "small.campana").read_bytes() == (tmp_path / "told.campana").read_bytes()
 
 
 def test_bounds_are_kept_or_missed_loudly(tmp_path):
@@ -147,7 +199,8 @@ def test_a_state_dict_keeps_names_shapes_and_types():
     assert campana.quantize(state, keep="conv*")["conv.weight"] is state["conv.weight"]
     assert [tensor["name"] for tensor in campana.inspect(state)] == ["conv.weight", "half.weight"]
     for wrong in (dict(report="r.html"), dict(target="campana"), dict(calibrate=IMAGES), dict(keep="nothing"),
-                  dict(max_size=1000), dict(bits=3.5), dict(sidecar={}), dict(sparsity=0.5)):
+                  dict(max_size=1000), dict(average_bits=3.5), dict(shape=(1, 3)), dict(input_range=(0, 1)),
+                  dict(sidecar={}), dict(sparsity=0.5)):
         with pytest.raises(campana.ArgumentError, match=next(iter(wrong))):
             campana.quantize(state, **wrong)
     state["conv.weight"][0, 0, 0, 0] = np.nan
@@ -175,6 +228,43 @@ def test_torch_state_dicts_and_modules_are_quantized(tmp_path):
     campana.quantize(tmp_path / "before.pt", tmp_path / "after.pt", bits=2, target="float")
     after = torch.load(tmp_path / "after.pt")
     assert all(torch.equal(after[name], changed[name]) for name in changed)
+
+
+def test_a_report_is_a_dict_that_shows_itself(tmp_path):
+    report = campana.quantize(MODEL, tmp_path / "smaller.onnx", bits=4, correct=False)
+    assert isinstance(report, dict) and json.loads(json.dumps(report)) == report
+    assert report.tensors is report["tensors"] and len(report.tensors) > 5
+    text = repr(report)
+    assert len(text) < 200 and text.startswith("<campana.Report: cifar10_resnet8.onnx (") and "smaller.onnx" in text
+    assert f"{report['bits_per_weight']:.2f} bits a weight" in text and f"{len(report.tensors)} tensors" in text
+    page = report._repr_html_()
+    assert page.count("<tr>") == 1 + len(report.tensors) and report.tensors[0]["name"] in page
+    named = campana.Report(tensors=[dict(name="<b>", shape=[2, 3], bits=4, sqnr_db=1.23456)])
+    assert "&lt;b&gt;" in named._repr_html_() and "2x3" in named._repr_html_() and "1.235" in named._repr_html_()
+    assert pickle.loads(pickle.dumps(report)) == report and type(pickle.loads(pickle.dumps(report))) is campana.Report
+    evaluation = campana.evaluate(MODEL, IMAGES, limit=20)
+    assert "20 samples" in repr(evaluation) and "top1" in repr(evaluation) and evaluation.tensors == []
+
+
+def test_reports_become_data_frames(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    report = campana.quantize(MODEL, tmp_path / "smaller.onnx", bits=4, correct=False)
+    frame = report.to_pandas()
+    assert isinstance(frame, pandas.DataFrame) and list(frame["name"]) == [t["name"] for t in report.tensors]
+    assert list(campana.evaluate(MODEL, IMAGES, limit=5).to_pandas()["model"]) == [str(MODEL)]
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(campana.UnsupportedError, match="pip install pandas"):
+        campana.Report().to_pandas()
+
+
+def test_a_session_shows_what_it_takes():
+    session = campana.Session(MODEL)
+    text = repr(session)
+    assert text.startswith("<campana.Session: input [") and "3, 32, 32] -> " in text
+    assert f"{session.weight_bytes} bytes" in text and session.input_types == {"input": "float32"}
 
 
 def test_an_inspection_can_be_a_page(tmp_path):
@@ -361,6 +451,8 @@ def test_errors_have_classes(tmp_path):
     dict(sparsity=0.5), dict(sparsity="50%", rate=1.6, target="campana"), dict(bits=10**6), dict(method="x"), dict(granularity="x"),
     dict(granularity="group=0"), dict(keep=["nothing"]), dict(keep="[a"), dict(bits_for={"*": 9}), dict(target="x"),
     dict(rate=1.6), dict(rate=99, target="campana"), dict(threads=0), dict(samples=0), dict(sidecar={}),
+    dict(average_bits=0.5), dict(average_bits=3.2, bits=3), dict(input_range=(1, 0)), dict(input_range=(0, float("inf"))),
+    dict(input_range=(0, 1), calibrate=IMAGES), dict(shape=(1, 3, 0, 32)),
     dict(calibrate=IMAGES, correct=False), dict(resume="journal", correct=False)])
 def test_arguments_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(campana.ArgumentError, match="|".join(wrong)):
@@ -374,8 +466,17 @@ def test_arguments_of_the_wrong_type_are_refused(tmp_path):
     for call in campana.quantize, campana.inspect, campana.Session:
         with pytest.raises(campana.ArgumentError, match="not int"):
             call(3)
-    with pytest.raises(TypeError):
-        campana.quantize(MODEL, tmp_path / "out.onnx", bits="4")
+    for wrong in (dict(bits="4"), dict(bits=[4]), dict(max_size=[1]), dict(correct="no"), dict(report=3), dict(threads=1.5),
+                  dict(samples="9"), dict(resume=1), dict(method=1), dict(shape=(1.5, 3))):
+        with pytest.raises(campana.ArgumentTypeError, match=next(iter(wrong))) as caught:
+            campana.quantize(MODEL, tmp_path / "out.onnx", **wrong)
+        assert isinstance(caught.value, TypeError) and isinstance(caught.value, campana.CampanaError)
+    for call in (lambda: campana.evaluate(MODEL, IMAGES, batch="9"), lambda: campana.inspect(MODEL, bits="4"),
+                 lambda: campana.evaluate(3, IMAGES), lambda: campana.Session(MODEL, threads="2"),
+                 lambda: campana.inspect(MODEL, html=4), lambda: campana.fit([0.5, 1.0], threads="x"),
+                 lambda: campana.design([0.5, 1.0], bits="x"), lambda: campana.design([0.5, 1.0], method=3)):
+        with pytest.raises(campana.ArgumentTypeError):
+            call()
 
 
 def test_an_exception_in_progress_stops_the_job(tmp_path):
@@ -449,5 +550,5 @@ def test_everything_public_is_documented():
         member = getattr(campana, name)
         if callable(member):
             assert inspect.getdoc(member), name
-    for kind in campana.Codebook, campana.Session:
+    for kind in campana.Codebook, campana.Report, campana.Session:
         assert all(inspect.getdoc(member) for name, member in vars(kind).items() if not name.startswith("_"))

@@ -166,4 +166,7 @@ pub struct DropReport {
     /// Share of right answers of the float and of the quantized network; null
     /// where the drop was estimated.
     pub top1: Option<[f64; 2]>,
+    /// What the caller's own metric tells of both; null where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<[f64; 2]>,
 }

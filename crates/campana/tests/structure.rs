@@ -41,12 +41,18 @@ fn table() -> Vec<(String, Vec<String>)> {
         }
         let needs = cells.next()?.split(',').map(str::trim);
         let needs = needs.filter(|need| *need != "-");
-        Some((
-            name.to_owned(),
-            needs.map(|need| format!("campana-{need}")).collect(),
-        ))
+        Some((name.to_owned(), needs.map(dependency).collect()))
     });
     rows.collect()
+}
+
+/// The crate that a cell of the table names: `campana` in full, others without
+/// the prefix.
+fn dependency(need: &str) -> String {
+    match need {
+        "campana" => need.to_owned(),
+        _ => format!("campana-{need}"),
+    }
 }
 
 /// The crates of the workspace in a manifest's `[dependencies]`, sorted.
@@ -56,9 +62,12 @@ fn dependencies(manifest: &str) -> Vec<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             is_inside = line == "[dependencies]" || line.ends_with(".dependencies]");
-        } else if is_inside && line.starts_with("campana-") {
+        } else if is_inside {
             let end = line.find(['.', ' ', '=']).unwrap_or(line.len());
-            found.push(line[..end].to_owned());
+            let name = &line[..end];
+            if name == "campana" || name.starts_with("campana-") {
+                found.push(name.to_owned());
+            }
         }
     }
     found.sort();

@@ -10,34 +10,51 @@ from ._campana import __version__
 from ._arrays import Codebook, design, fit
 from .errors import (
     ArgumentError,
+    ArgumentTypeError,
     BoundMissedError,
     CampanaError,
+    CommandError,
     FileError,
     FormatError,
+    InternalError,
     InterruptedJobError,
     LimitError,
     OutputExistsError,
     UnsupportedError,
 )
-from ._models import evaluate, inspect, quantize
+from ._command import bench, compare, pack, unpack, verify
+from ._evaluate import evaluate
+from ._images import preprocess
+from ._models import inspect, quantize
+from ._report import Report
 from ._session import Session
 
 __all__ = [
     "ArgumentError",
+    "ArgumentTypeError",
     "BoundMissedError",
     "CampanaError",
     "Codebook",
+    "CommandError",
     "FileError",
     "FormatError",
+    "InternalError",
     "InterruptedJobError",
     "LimitError",
     "OutputExistsError",
+    "Report",
     "Session",
     "UnsupportedError",
     "__version__",
+    "bench",
+    "compare",
     "design",
     "evaluate",
     "fit",
     "inspect",
+    "pack",
+    "preprocess",
     "quantize",
+    "unpack",
+    "verify",
 ]

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from . import _campana
-from .errors import ArgumentError
+from ._data import whole
+from .errors import ArgumentError, ArgumentTypeError
 
 
 def is_float(dtype):
@@ -34,7 +35,7 @@ def fit(array, *, threads=None):
     Raises :class:`ArgumentError` for an array that is empty, does not hold floats, or holds NaN or infinity.
     """
     array = floats(array)
-    return json.loads(_campana.fit(array.reshape(-1), list(array.shape), threads))
+    return json.loads(_campana.fit(array.reshape(-1), list(array.shape), whole(threads, "threads", 0)))
 
 
 class Codebook:
@@ -105,4 +106,7 @@ def design(array, bits=4, method="kmeans", *, threads=None):
 
     Raises :class:`ArgumentError` for an array that is empty, does not hold floats, or holds NaN or infinity.
     """
+    if not isinstance(method, str):
+        raise ArgumentTypeError(f"method must be a name, not {type(method).__name__}")
+    bits, threads = whole(bits, "bits", 0), whole(threads, "threads", 0)
     return Codebook._of(_campana.design(floats(array).reshape(-1), bits, method, threads))

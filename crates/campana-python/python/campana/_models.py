@@ -10,12 +10,10 @@ import numpy as np
 
 from . import _campana
 from ._arrays import floats, is_float
-from .errors import ArgumentError, BoundMissedError
-
-
-def is_path(value):
-    """Whether a value is a path."""
-    return isinstance(value, (str, os.PathLike))
+from ._data import Reader, is_path, path_of, whole
+from ._images import preparation, prepared
+from ._report import Report
+from .errors import ArgumentError, ArgumentTypeError, BoundMissedError
 
 
 def is_model_proto(value):
@@ -23,9 +21,21 @@ def is_model_proto(value):
     return hasattr(value, "SerializeToString") and hasattr(value, "graph")
 
 
+def check_model(model):
+    """Refuses what is neither a path nor a ModelProto."""
+    if not (is_path(model) or is_model_proto(model)):
+        raise ArgumentTypeError(f"model must be a path or an onnx.ModelProto, not {type(model).__name__}")
+
+
+def json_of(text):
+    """A report from the native side's text."""
+    return Report(json.loads(text))
+
+
 @contextlib.contextmanager
 def as_file(model, sidecar=None):
     """The path of a model: its own, or that of a copy of a ModelProto while the context lasts."""
+    check_model(model)
     if is_path(model):
         if sidecar is not None:
             raise ArgumentError("a model in a file has its sidecar beside it; sidecar is for a ModelProto")
@@ -46,17 +56,17 @@ def as_file(model, sidecar=None):
 
 
 def quantize(
-    model, output=None, *, bits=None, max_size=None, max_drop=None, data=None, best_effort=False, plan=None,
-    method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256, resume=None,
-    target="lut", activation_ranges="mse", effort="full", report=None, rate=None, sparsity=None, sidecar=None, force=False,
-    threads=None, progress=None,
+    model, output=None, *, bits=None, average_bits=None, max_size=None, max_drop=None, data=None, best_effort=False,
+    plan=None, method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256,
+    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", effort="full", report=None,
+    rate=None, sparsity=None, sidecar=None, transform=None, metric=None, force=False, threads=None, progress=None,
 ):
     """Makes a model smaller.
 
     ``model`` is one of
 
-    - a path, of any file that ``campana quantize`` takes. ``output`` is the path of the result; returns the report, a
-      dict with the keys of ``campana quantize --json``.
+    - a path, of any file that ``campana quantize`` takes. ``output`` is the path of the result; returns the
+      :class:`Report`, a dict with the keys of ``campana quantize --json``.
     - an ``onnx.ModelProto``. Returns another.
     - a state dict: names to torch tensors or arrays. Returns a dict of the same names, shapes and types; weights
       (floats on two axes or more, the first that of the output channels) are what their codes decode to, and all else
@@ -65,11 +75,13 @@ def quantize(
     The options are those of the command:
 
     - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the target ``"int8"``;
-      in depthwise networks ``"auto"`` gives small tensors more); or,
-      as a float (3.2, 3.0), the average that is stored for a weight, every tensor then getting the bits it needs.
+      in depthwise networks ``"auto"`` gives small tensors more); 4.0 is 4, and another fraction is ``average_bits``.
+    - ``average_bits``: the average that is stored for a weight, 1 to 8, every tensor then getting the bits it needs.
     - ``max_size``: the largest size of the output, in bytes or as ``"3MB"``; every tensor gets the bits it needs.
-    - ``max_drop``: the smallest output that loses at most this much top-1 accuracy, as a share below 1 or as ``"1%"``;
-      measured on ``data``, a path of labelled images, else estimated.
+    - ``max_drop``: the smallest output that loses at most this much top-1 accuracy: 0.01 or ``"1%"`` for one point of
+      a hundred, never 1 or more; measured on ``data``, else estimated. ``data`` is a path of labelled images, or in
+      memory as :func:`evaluate` takes it. With ``metric(outputs, labels)``, as of :func:`evaluate` and better where
+      greater, it is what the metric loses at most.
     - ``best_effort``: whether to write the best that is found where a bound cannot be met, and only warn.
     - ``plan``: a path; with a bound, what became of each tensor is written there; without, read from there and applied.
     - ``method``: how levels are designed: ``"auto"``, ``"ks"``, ``"gaussian"``, ``"laplace"``, ``"ggd"``,
@@ -79,10 +91,20 @@ def quantize(
     - ``keep``: a pattern of names of weights to leave as they are, or several.
     - ``bits_for``: a dict from patterns of names to bits; the last that matches counts.
     - ``correct``: whether to correct what quantization does to activations.
-    - ``calibrate``: a path of images to correct on, rather than on synthetic ones; ``samples`` of them at most.
+    - ``calibrate``: what to correct on, rather than on synthetic images; ``samples`` of them at most. A path of images
+      or of arrays (``.npy``, ``.npz``), or data in memory: an array of samples as the model takes them; a dict of
+      arrays by input; or an iterable of such, as a torch DataLoader, or of images of PIL, which are prepared as the
+      sidecar says. Batches may be ``(inputs, labels)``; labels are not looked at. Arrays are taken from evenly, of an
+      iterable the first samples. ``transform`` is called with what ``calibrate`` and ``data`` yield, batch by batch,
+      and returns what is taken in its place.
+    - ``input_range``: least and greatest value of the network's float inputs, where neither data nor a sidecar tell
+      them: ``(0, 255)`` for bytes.
+    - ``shape``: of inputs that the model leaves open, a tuple for the only one, ``(1, 3, 224, 224)``, or a dict from
+      names to tuples; ``None`` or a name leaves an extent open.
     - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
       repeated after an interruption.
-    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"`` or ``"campana"``.
+    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"`` or ``"campana"`` (default: ``"campana"`` for an
+      output of that name, else ``"lut"``).
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
@@ -95,18 +117,23 @@ def quantize(
     Raises :class:`BoundMissedError` where a bound cannot be met, and other subclasses of :class:`CampanaError`; then
     no output is left.
     """
+    bits, average_bits = _widths(bits, average_bits)
+    target = target or _target_of(output)
+    samples, threads = whole(samples, "samples", 0), whole(threads, "threads", 0)
     keywords = dict(
-        bits=bits, max_size=max_size, max_drop=max_drop, data=_path(data), best_effort=best_effort, plan=_path(plan),
-        method=method, granularity=granularity, keep=[keep] if isinstance(keep, str) else list(keep),
-        bits_for=list((bits_for or {}).items()), correct=correct, calibrate=_path(calibrate), samples=samples,
-        resume=_path(resume), target=target, activation_ranges=activation_ranges, effort=effort, report=_path(report), rate=rate, sparsity=sparsity,
-        force=force)
+        bits=bits, average_bits=average_bits, max_size=max_size, max_drop=max_drop, data=data, best_effort=best_effort,
+        plan=path_of(plan, "plan"), method=method, granularity=granularity,
+        keep=[keep] if isinstance(keep, str) else list(keep), bits_for=list((bits_for or {}).items()), correct=correct,
+        calibrate=calibrate, samples=samples, input_range=input_range, shape=shapes_of(shape),
+        resume=path_of(resume, "resume"), target=target, activation_ranges=activation_ranges, effort=effort,
+        report=path_of(report, "report"), rate=rate, sparsity=sparsity, force=force)
+    in_memory = dict(metric=metric, transform=transform)
 
     if is_path(model):
         if output is None:
             raise ArgumentError("name the output: quantize(model, output)")
         with as_file(model, sidecar) as source:
-            return _quantize_file(source, os.fspath(output), keywords, threads, progress)
+            return _quantize_file(source, path_of(output, "output"), keywords, in_memory, threads, progress)
     if output is not None:
         raise ArgumentError("an output goes with the path of a model; otherwise the result is returned")
     if is_model_proto(model):
@@ -114,18 +141,19 @@ def quantize(
             raise ArgumentError("target='campana' makes a container, which is a file; give paths")
         with as_file(model, sidecar) as source:
             result = os.path.join(os.path.dirname(source), "smaller.onnx")
-            _quantize_file(source, result, keywords, threads, progress)
+            _quantize_file(source, result, keywords, in_memory, threads, progress)
             smaller = type(model)()
             with open(result, "rb") as file:
                 smaller.ParseFromString(file.read())
             return smaller
     if hasattr(model, "items"):
-        return _quantize_state_dict(model, keywords, sidecar, threads, progress)
-    raise ArgumentError(f"model must be a path, an onnx.ModelProto or a state dict, not {type(model).__name__}")
+        return _quantize_state_dict(model, {**keywords, **in_memory}, sidecar, threads, progress)
+    raise ArgumentTypeError(f"model must be a path, an onnx.ModelProto or a state dict, not {type(model).__name__}")
 
 
-def _quantize_file(source, result, keywords, threads, progress):
-    report = json.loads(_campana.quantize_file(source, result, keywords, threads, progress))
+def _quantize_file(source, result, keywords, in_memory, threads, progress):
+    keywords, metric = _with_data(source, keywords, **in_memory)
+    report = json_of(_campana.quantize_file(source, result, keywords, metric, threads, progress))
     allocation = report.get("allocation")
     if allocation and not allocation["met"]:
         text = f"the bound ({allocation['bound']}) cannot be met; the best that was found has {report['output_bytes']} "
@@ -136,14 +164,44 @@ def _quantize_file(source, result, keywords, threads, progress):
     return report
 
 
+def _with_data(source, keywords, metric, transform):
+    """The keywords with the arrays of data in memory, and what measures a drop on such."""
+    calibrate, data = keywords["calibrate"], keywords["data"]
+    reads = [value for value in (calibrate, data) if value is not None and not is_path(value)]
+    if transform is not None and not reads:
+        raise ArgumentError("transform is for data in memory: add calibrate or data")
+    if metric is not None and (data is None or is_path(data) or keywords["max_drop"] is None):
+        raise ArgumentError("metric is what max_drop is measured by on data in memory: add max_drop and data")
+    keywords = {name: path_of(value, name) if is_path(value) and name in ("calibrate", "data") else value
+                for name, value in keywords.items()}
+    if not reads:
+        return keywords, None
+    types, shapes = _campana.model_inputs(source, keywords["shape"])
+    reader = Reader(shapes, types, lambda image: prepared(image, preparation(source)), transform)
+    if calibrate is not None and not is_path(calibrate):
+        if keywords["samples"] == 0:
+            raise ArgumentError("samples must be 1 or more")
+        keywords["calibrate"] = list(reader.gathered(calibrate, keywords["samples"])[0].items())
+    if data is None or is_path(data):
+        return keywords, None
+    if keywords["max_drop"] is None:
+        raise ArgumentError("data is what max_drop is measured on: add max_drop")
+    from ._evaluate import measure
+
+    return {**keywords, "data": None}, measure(reader, shapes, data, metric)
+
+
 def _quantize_state_dict(state, keywords, sidecar, threads, progress):
-    for name in "max_size", "max_drop", "data", "plan", "calibrate", "resume", "report", "rate", "sparsity":
-        if keywords[name] is not None:
+    for name in ("average_bits", "max_size", "max_drop", "data", "plan", "calibrate", "input_range", "shape", "resume",
+                 "report", "rate", "sparsity", "metric", "transform"):
+        if keywords[name] is not None and not (name == "shape" and keywords[name] == []):
             raise ArgumentError(f"{name} needs a model that can run, not a state dict")
-    if sidecar is not None or keywords["best_effort"] or isinstance(keywords["bits"], float):
-        raise ArgumentError("a sidecar, best_effort and an average of bits need a model that can run, not a state dict")
+    if sidecar is not None or keywords["best_effort"]:
+        raise ArgumentError("a sidecar and best_effort need a model that can run, not a state dict")
     if keywords["target"] not in ("lut", "float"):
         raise ArgumentError(f"target='{keywords['target']}' is a form of files; a state dict holds decoded weights")
+    for name in "metric", "transform":
+        del keywords[name]
     names, given = _arrays(state)
     changed = _campana.quantize_arrays(given, {**keywords, "target": "float"}, threads, progress)
     result = dict(state)
@@ -163,36 +221,42 @@ def inspect(model, *, html=None, bits=4, force=False, threads=None, progress=Non
     ``html`` is the path of a page to write with the histograms, densities and levels at ``bits`` bits; ``force`` lets
     it be overwritten.
     """
+    bits, threads = whole(bits, "bits", 0), whole(threads, "threads", 0)
     if is_path(model) or is_model_proto(model):
         with as_file(model) as path:
-            text = _campana.inspect_file(path, _path(html), bits, force, threads, progress)
+            text = _campana.inspect_file(path, path_of(html, "html"), bits, bool(force), threads, progress)
     elif hasattr(model, "items"):
         if html is not None:
             raise ArgumentError("a page is written of files; html goes with a path")
         text = _campana.inspect_arrays(_arrays(model)[1], threads, progress)
     else:
-        raise ArgumentError(f"model must be a path, an onnx.ModelProto or a state dict, not {type(model).__name__}")
+        raise ArgumentTypeError(f"model must be a path, an onnx.ModelProto or a state dict, not {type(model).__name__}")
     return json.loads(text)["tensors"]
 
 
-def evaluate(models, data, *, reference=None, limit=None, batch=16, threads=None, progress=None):
-    """How often models are right on labelled images.
-
-    ``models`` is a path or several, each with its sidecar ``MODEL.json`` beside it (the reference's
-    serves those without); ``data`` the path of what
-    ``campana evaluate --data`` takes. ``reference`` is a model whose answers the others are compared with, ``limit``
-    the number of images to look at, ``batch`` how many go through a network at once.
-
-    Returns a dict with the keys of ``campana evaluate --json``: ``n``, and for each of ``models`` ``top1``, ``top5``
-    and ``agreement``, fractions of 1, and ``images_per_s``. Images that cannot be read are skipped with a warning.
-    """
-    models = [models] if is_path(models) else list(models)
-    return json.loads(_campana.evaluate_files(
-        [os.fspath(model) for model in models], os.fspath(data), _path(reference), limit, batch, threads, progress))
+def _widths(bits, average):
+    """One width for every tensor, and the average of widths; a fraction of bits is such an average."""
+    if not isinstance(bits, int) and hasattr(bits, "is_integer"):
+        if bits.is_integer():
+            return int(bits), average
+        if average is None:
+            return None, float(bits)
+    return bits, average
 
 
-def _path(value):
-    return None if value is None else os.fspath(value)
+def shapes_of(shape):
+    """Pairs of an input's name, None for the only one, and its extents."""
+    if shape is None:
+        return []
+    if hasattr(shape, "items"):
+        return [(name, list(extents)) for name, extents in shape.items()]
+    return [(None, list(shape))]
+
+
+def _target_of(output):
+    """The form that the name of an output asks for."""
+    is_container = is_path(output) and os.path.splitext(os.fsdecode(output))[1].lower() == ".campana"
+    return "campana" if is_container else "lut"
 
 
 def _arrays(state):

@@ -1,10 +1,8 @@
 """Models that run."""
 
-import numpy as np
-
 from . import _campana
-from .errors import ArgumentError
-from ._models import as_file, is_model_proto, is_path
+from ._data import as_array, converted, whole
+from ._models import as_file
 
 
 class Session:
@@ -15,10 +13,8 @@ class Session:
     """
 
     def __init__(self, model, *, threads=None):
-        if not (is_path(model) or is_model_proto(model)):
-            raise ArgumentError(f"model must be a path or an onnx.ModelProto, not {type(model).__name__}")
         with as_file(model) as path:
-            self._native = _campana.Session(path, threads)
+            self._native = _campana.Session(path, whole(threads, "threads", 0))
         self._types = dict(self._native.input_types)
 
     @property
@@ -36,6 +32,19 @@ class Session:
         """Bytes of weights in memory."""
         return self._native.weight_bytes
 
+    @property
+    def input_types(self):
+        """NumPy's names of the inputs' types; None where the model says none, or one that NumPy does not have."""
+        return dict(self._types)
+
+    def __repr__(self):
+        def text(values):
+            return ", ".join(
+                f"{name} [{', '.join(str(extent) for extent in shape)}]" if shape is not None else name
+                for name, shape in values.items())
+
+        return f"<campana.Session: {text(self.inputs)} -> {text(self.outputs)}, {self.weight_bytes} bytes of weights>"
+
     def run(self, inputs):
         """The outputs, arrays by name, for inputs that are arrays by name.
 
@@ -43,22 +52,6 @@ class Session:
         floats, integers to what holds them. Raises :class:`ArgumentError` where an input is missing, unknown, or of a
         type or shape that the model does not take.
         """
-        arrays = [(name, _converted(name, np.asarray(array), self._types.get(name)))
+        arrays = [(name, converted(name, as_array(array), self._types.get(name)))
                   for name, array in inputs.items()]
         return {name: flat.reshape(shape) for name, shape, flat in self._native.run(arrays)}
-
-
-def _converted(name, array, dtype):
-    dtype = np.dtype(dtype or array.dtype)
-    if array.dtype == dtype or (array.dtype.kind == "f" and dtype.kind == "f"):
-        return np.require(array, dtype, ["C", "A"])
-    holds = np.can_cast(array.dtype, dtype)
-    if not holds and array.dtype.kind in "iu" and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        holds = not array.size or (limits.min <= int(array.min()) and int(array.max()) <= limits.max)
-    elif array.dtype.kind in "iu" and dtype.kind == "f":
-        # Such as pixels: exact as far as the float's digits go.
-        holds = True
-    if not holds:
-        raise ArgumentError(f"input '{name}' must be an array of {dtype}, not of {array.dtype}")
-    return np.require(array, dtype, ["C", "A"])

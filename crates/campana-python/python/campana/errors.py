@@ -9,6 +9,10 @@ class ArgumentError(CampanaError, ValueError):
     """An argument is out of range, of the wrong type, or does not fit the model."""
 
 
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument is of a type that is not taken."""
+
+
 class FileError(CampanaError, OSError):
     """A file cannot be read or written."""
 
@@ -38,6 +42,14 @@ class BoundMissedError(CampanaError):
 
     def __str__(self):
         return self.args[0]
+
+
+class CommandError(CampanaError):
+    """A command that runs in a process of its own failed; the text is what it says."""
+
+
+class InternalError(CampanaError, RuntimeError):
+    """campana itself failed; please report it."""
 
 
 class InterruptedJobError(CampanaError):

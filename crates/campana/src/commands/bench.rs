@@ -17,6 +17,7 @@ use crate::args::{Bench, Global};
 use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
 use crate::printer::{self, percent, say};
+use crate::program;
 use crate::progress::Bar;
 
 /// Runs before the timed ones.
@@ -216,7 +217,9 @@ fn layers(network: &Loaded, runs: usize, peak: &BenchPeak) -> Result<Vec<BenchLa
 
 /// Peak memory of another process of this program that runs the model alone.
 fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let program = program::again()?;
+    let mut child = Command::new(&program[0])
+        .args(&program[1..])
         .arg("bench")
         .arg(model)
         .args(["--json", "--runs", "3"])

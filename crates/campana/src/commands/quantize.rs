@@ -1,7 +1,6 @@
 //! `campana quantize`: a smaller model.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use campana_calibrate::IntegerLayers;
@@ -19,7 +18,7 @@ use crate::progress::Bar;
 /// The exit status where a bound is not met.
 const BOUND_MISSED: u8 = 1;
 
-pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
+pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
     let bound = match (args.bits, args.max_size, args.max_drop) {
         (Some(Bits::Average(bits)), ..) => Some(Bound::BitsPerWeight(bits)),
         (_, Some(bytes), _) => Some(Bound::OutputBytes(bytes)),
@@ -102,11 +101,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<ExitCode> {
     }
     let is_met = report.allocation.as_ref().is_none_or(|found| found.met);
     let is_written = report.allocation.as_ref().is_none_or(|found| found.written);
-    let status = if is_met {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(BOUND_MISSED)
-    };
+    let status = if is_met { 0 } else { BOUND_MISSED };
     if global.json {
         printer::print_json(&report)?;
         return Ok(status);

@@ -15,6 +15,7 @@ use crate::args::{Global, Verify, VerifyWorker};
 use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
 use crate::printer::{self, percent, say};
+use crate::program;
 use crate::progress::Bar;
 
 /// Answers what `run` asks; started by it, once for each model.
@@ -25,7 +26,8 @@ pub(crate) fn work(args: &VerifyWorker) -> Result<()> {
 
 pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
     let (inputs, shapes) = inputs(args, global, &Bar::new())?;
-    let program = std::env::current_exe().context("cannot find this program again")?;
+    let mut campana = program::again()?;
+    campana.push("verify-worker".into());
     let folder = tempfile::Builder::new().prefix("campana-verify-").tempdir();
     let folder = folder.context("cannot make a temporary folder")?;
     interrupt::remove_at_end(folder.path());
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
         reference: args.reference.clone(),
         runtimes: args.runtimes.clone(),
         python: args.python.clone().map_or(Python::Default, Python::Given),
-        campana: vec![program, "verify-worker".into()],
+        campana,
         threads: global.thread_count(),
         runs: args.runs.get(),
     };

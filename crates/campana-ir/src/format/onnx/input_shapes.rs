@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use campana_onnx::{Edits, Error, ErrorKind, Model, NewValueInfo};
+use campana_onnx::{Content, Edits, Error, ErrorKind, Model, NewValueInfo, schema};
 use campana_tensor::ElementType;
 
 use crate::graph::{Dim, Value};
@@ -111,7 +111,8 @@ pub fn with_input_shapes(model: Model, shapes: &[InputShape]) -> Result<Model, E
         let dims: Vec<_> = dims.iter().map(as_declared).collect();
         let element_type = input.element_type.unwrap_or(ElementType::F32);
         let value = NewValueInfo::tensor(&input.name, element_type, Some(&dims));
-        edits.replace(declared.message, value);
+        let field = Content::default().message(schema::graph::INPUT, value);
+        edits.replace(declared.message, field);
     }
     edits.into_model()
 }
@@ -175,6 +176,8 @@ fn agree(input: &Value, dims: &[Dim]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use campana_onnx::Source;
+
     use super::*;
 
     #[test]
@@ -190,6 +193,20 @@ mod tests {
         for wrong in ["", "1x0", "1,,3", "-1x3"] {
             assert!(wrong.parse::<InputShape>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_model_with_stated_shapes_is_read_again_with_them() {
+        let dims = [campana_onnx::Dim::Unknown, campana_onnx::Dim::Value(3)];
+        let value = NewValueInfo::tensor("x", ElementType::F32, Some(&dims));
+        let graph = Content::default().message(schema::graph::INPUT, value);
+        let model = Content::default().message(schema::model::GRAPH, graph);
+        let model = Model::parse(Source::from_bytes(model.into_bytes().unwrap())).unwrap();
+        let stated = with_input_shapes(model, &["8x3".parse().unwrap()]).unwrap();
+        let inputs = super::super::inputs(&stated);
+        assert_eq!(inputs.len(), 1);
+        assert_eq!(inputs[0].name, "x");
+        assert_eq!(inputs[0].shape, Some([8, 3].map(Dim::Fixed).to_vec()));
     }
 
     #[test]
