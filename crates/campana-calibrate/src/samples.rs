@@ -12,7 +12,7 @@ use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
-use self::given::{floats_as, given, spread};
+use self::given::{InputBatches, floats_as, given, spread};
 use self::shapes::Shapes;
 use crate::correct::images::dead_leaves;
 
@@ -130,12 +130,12 @@ impl Samples {
 /// The samples of all inputs of a network, in batches.
 #[derive(Clone, Debug)]
 pub struct Batches {
-    inputs: Vec<(String, Vec<Tensor>)>,
+    inputs: InputBatches,
     samples: usize,
 }
 
-impl From<(Vec<(String, Vec<Tensor>)>, usize)> for Batches {
-    fn from((inputs, samples): (Vec<(String, Vec<Tensor>)>, usize)) -> Self {
+impl From<(InputBatches, usize)> for Batches {
+    fn from((inputs, samples): (InputBatches, usize)) -> Self {
         Self { inputs, samples }
     }
 }
@@ -240,7 +240,7 @@ impl Batches {
     }
 
     /// The batches of each input, by its name.
-    pub(crate) fn into_inputs(self) -> Vec<(String, Vec<Tensor>)> {
+    pub(crate) fn into_inputs(self) -> InputBatches {
         self.inputs
     }
 }

@@ -95,7 +95,7 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
             let [folder] = arguments else {
                 return None;
             };
-            let into = |name, script| Step::script(name, script).with(&[folder.clone()]);
+            let into = |name, script| Step::script(name, script).with(std::slice::from_ref(folder));
             vec![
                 into("static binary", "tools/release/build.sh"),
                 into("wheel", "tools/python/wheel.sh"),

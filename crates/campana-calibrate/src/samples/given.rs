@@ -17,6 +17,9 @@ use half::{bf16, f16};
 
 use super::shapes::Shapes;
 
+/// The batches of each input, by its name.
+pub(super) type InputBatches = Vec<(String, Vec<Tensor>)>;
+
 /// How an input's array divides into runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
@@ -47,10 +50,11 @@ impl Cut {
             Self::Rows { axis, rows } => {
                 let extent = array.shape()[axis];
                 let [start, end] = [runs.start, runs.end].map(|run| (run * rows).min(extent));
-                rows_of(array, axis, &[start..end])
+                rows_of(array, axis, std::slice::from_ref(&(start..end)))
             }
             Self::Stacked => {
-                let (mut shape, data) = rows_of(array, 0, &[runs])?.into_parts();
+                let (mut shape, data) =
+                    rows_of(array, 0, std::slice::from_ref(&runs))?.into_parts();
                 shape.remove(0);
                 Tensor::new(shape, data)
             }
@@ -119,7 +123,7 @@ pub(super) fn given(
     inputs: &[Value],
     arrays: &[(String, Tensor)],
     len: usize,
-) -> Result<(Vec<(String, Vec<Tensor>)>, usize), Error> {
+) -> Result<(InputBatches, usize), Error> {
     let found = arrays_of(inputs, arrays)?;
     let layout = Layout::of(inputs, &found, len)?;
     if layout.runs == 0 {

@@ -159,7 +159,9 @@ fn states_are_cut_as_their_arrays_are_laid_out() {
     let fixed = with_state(&[Some(2), Some(1), Some(3)]);
     let open = with_state(&[Some(2), None, Some(3)]);
     // The state of all runs, of each run one after another, stacked, along its own axis.
-    let cases: [(&[Value; 2], &[usize], usize, &[f32]); 6] = [
+    // Inputs, the state's shape, runs, and the state of the second run.
+    type Case<'c> = (&'c [Value; 2], &'c [usize], usize, &'c [f32]);
+    let cases: [Case<'_>; 6] = [
         (&fixed, &[2, 1, 3], 5, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
         (&fixed, &[10, 1, 3], 5, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
         (&fixed, &[5, 2, 1, 3], 5, &[6.0, 7.0, 8.0, 9.0, 10.0, 11.0]),
