@@ -8,3 +8,13 @@ pub(crate) mod avx2_int8;
 pub(crate) mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512_int8;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod dotprod_int8;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod i8mm_int8;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_dot;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon_int8;

@@ -448,23 +448,27 @@ impl Panel<'_> {
 
     /// # Safety
     ///
-    /// As for `run`; `to` is where the line lies; `V` has [`MIN_LANES`] lanes.
+    /// As for `run`; `to` is where the line lies; `V` has at most [`MIN_LANES`] lanes.
     #[inline(always)]
     unsafe fn shift_and_scale<V: Vector>(&self, line: usize, to: *mut f32) {
         let decoding = &self.matrix.decoding;
         for half in 0..2 {
             let at = self.parameters_at(line, half);
-            // SAFETY: the caller's promise; the lists are checked.
-            unsafe {
-                let to = to.add(half * MIN_LANES);
-                let mut values = V::load(to);
-                if let Some(shift) = decoding.shift.get(at..at + MIN_LANES) {
-                    values = values.add(V::load(shift.as_ptr()));
+            let shift = decoding.shift.get(at..at + MIN_LANES);
+            let scale = decoding.scale.get(at..at + MIN_LANES);
+            for lane in (0..MIN_LANES).step_by(V::LANES) {
+                // SAFETY: the caller's promise; the lists are checked.
+                unsafe {
+                    let to = to.add(half * MIN_LANES + lane);
+                    let mut values = V::load(to);
+                    if let Some(shift) = shift {
+                        values = values.add(V::load(shift.as_ptr().add(lane)));
+                    }
+                    if let Some(scale) = scale {
+                        values = values.mul(V::load(scale.as_ptr().add(lane)));
+                    }
+                    values.store(to);
                 }
-                if let Some(scale) = decoding.scale.get(at..at + MIN_LANES) {
-                    values = values.mul(V::load(scale.as_ptr()));
-                }
-                values.store(to);
             }
         }
     }

@@ -176,7 +176,8 @@ const MAX_VECTORS: usize = 4;
 const fn tile_rows<V: Vector>(vectors: usize) -> usize {
     let rows: [usize; MAX_VECTORS + 1] = match V::REGISTERS {
         32 => [0, 12, 12, 8, 6],
-        _ => [0, 8, 6, 0, 0],
+        16 => [0, 8, 6, 0, 0],
+        _ => panic!("no tiles for this many registers"),
     };
     rows[vectors]
 }
@@ -408,36 +409,35 @@ impl Product<'_> {
     /// As for `run`; the columns are `NV` vectors.
     #[inline(always)]
     unsafe fn block<V: Vector, const NV: usize>(&self, columns: Columns, begin: usize, end: usize) {
-        let tile_rows = const { tile_rows::<V>(NV) };
-        if tile_rows == 0 {
-            return;
+        let most_rows = const { tile_rows::<V>(NV) };
+        if const { tile_rows::<V>(NV) == 0 } {
+            unreachable!("no level takes more vectors than it has tiles for");
         }
         let mut cursor = Cursor::new(self.input_grid, self.output_grid, begin);
         let mut left = end - begin;
         while left > 0 {
             // Tiles of nearly equal height: a last one of a single row would
             // wait for its own sums.
-            let height = left.div_ceil(left.div_ceil(tile_rows));
+            let height = left.div_ceil(left.div_ceil(most_rows));
             left -= height;
             // SAFETY: the caller's promise.
             unsafe {
-                match height {
-                    // It adds up in another order: a row that is alone only because
-                    // of how the rows were cut would depend on the threads.
-                    1 if self.is_one_row => self.single::<V, NV>(columns, &mut cursor),
-                    1 => self.tile::<V, 1, NV>(columns, &mut cursor),
-                    2 => self.tile::<V, 2, NV>(columns, &mut cursor),
-                    3 => self.tile::<V, 3, NV>(columns, &mut cursor),
-                    4 => self.tile::<V, 4, NV>(columns, &mut cursor),
-                    5 => self.tile::<V, 5, NV>(columns, &mut cursor),
-                    6 => self.tile::<V, 6, NV>(columns, &mut cursor),
-                    7 => self.tile::<V, 7, NV>(columns, &mut cursor),
-                    8 => self.tile::<V, 8, NV>(columns, &mut cursor),
-                    9 => self.tile::<V, 9, NV>(columns, &mut cursor),
-                    10 => self.tile::<V, 10, NV>(columns, &mut cursor),
-                    11 => self.tile::<V, 11, NV>(columns, &mut cursor),
-                    _ => self.tile::<V, 12, NV>(columns, &mut cursor),
+                // Constants of their own, so that no tile is compiled that never runs.
+                macro_rules! tile {
+                    ($($rows:literal)*) => {
+                        const { assert!(tile_rows::<V>(NV) == 0 $(|| tile_rows::<V>(NV) == $rows)*) };
+                        // It adds up in another order: a row that is alone only because
+                        // of how the rows were cut would depend on the threads.
+                        if height == 1 && self.is_one_row {
+                            self.single::<V, NV>(columns, &mut cursor);
+                        } else $(if const { $rows <= tile_rows::<V>(NV) } && height == $rows {
+                            self.tile::<V, $rows, NV>(columns, &mut cursor);
+                        } else)* {
+                            unreachable!("tiles no higher than the level's");
+                        }
+                    };
                 }
+                tile!(1 2 3 4 5 6 7 8 9 10 11 12);
             }
         }
     }
@@ -470,9 +470,6 @@ impl Product<'_> {
         columns: Columns,
         cursor: &mut Cursor,
     ) {
-        if MR > const { tile_rows::<V>(NV) } {
-            return;
-        }
         let mut inputs = [self.input; MR];
         let mut outputs = [0; MR];
         for i in 0..MR {

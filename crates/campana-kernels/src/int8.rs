@@ -11,15 +11,22 @@
 //! bits such that no input can overflow it; the kernels rely on that and need
 //! no slower variant. Weights are therefore laid out for a level, which runs them.
 
+mod arrange;
 mod columns;
 mod dense;
 mod depthwise;
 mod elementwise;
+pub(crate) mod groups;
+mod interleave;
 mod pack;
 mod pooling;
+pub(crate) mod portable;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod quads;
 pub mod reference;
 mod requantize;
 mod shape;
+pub(crate) mod steps;
 mod tile;
 pub(crate) mod vector;
 

@@ -1,5 +1,7 @@
 //! What the processor can do.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::sync::OnceLock;
 
 pub(crate) use crate::int8::vector::Int8Kernel;
@@ -8,8 +10,9 @@ pub(crate) use crate::vector::Kernel;
 /// An instruction set that this machine was found to have.
 ///
 /// Only detection constructs one, so holding it proves that kernels of that
-/// level may run. The environment variable `CAMPANA_CPU` (`portable`, `avx2`
-/// or `avx512`) lowers what [`detect`](Self::detect) gives; a level that the machine lacks is ignored.
+/// level may run. The environment variable `CAMPANA_CPU` (`portable`; `avx2`
+/// or `avx512`; `neon`, `dotprod` or `i8mm`) lowers what [`detect`](Self::detect) gives; a level that
+/// the machine lacks is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(Kind);
 
@@ -21,6 +24,15 @@ enum Kind {
     /// AVX-512 with byte, VNNI and VBMI instructions: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// What every AArch64 processor has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// With dot products: Cortex-A55 and A75, Neoverse N1, Apple A13 and later.
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
+    /// With products of 8-bit matrices: Cortex-A510 and A710, Neoverse V1, Apple M2 and later.
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 impl Level {
@@ -42,13 +54,26 @@ impl Level {
 
     /// Every level of this machine, the plainest first.
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut)
+        )]
         let mut levels = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             levels.push(Self(Kind::Avx2Fma));
             if has_avx512() {
                 levels.push(Self(Kind::Avx512));
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            levels.push(Self(Kind::Neon));
+            if is_aarch64_feature_detected!("dotprod") {
+                levels.push(Self(Kind::DotProd));
+                if is_aarch64_feature_detected!("i8mm") {
+                    levels.push(Self(Kind::I8mm));
+                }
             }
         }
         levels
@@ -62,6 +87,12 @@ impl Level {
             Kind::Avx2Fma => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::DotProd => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::I8mm => "i8mm",
         }
     }
 
@@ -81,6 +112,9 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe { crate::arch::avx512::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: every processor that Rust is compiled for has NEON; the rest is the caller's.
+            Kind::Neon | Kind::DotProd | Kind::I8mm => unsafe { crate::arch::neon::run(kernel) },
         }
     }
 
@@ -93,13 +127,22 @@ impl Level {
     pub(crate) unsafe fn run_int8<K: Int8Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             // SAFETY: plain Rust needs no special instruction; the rest is the caller's.
-            Kind::Portable => unsafe { kernel.run::<crate::int8::vector::PortableInt8>() },
+            Kind::Portable => unsafe { kernel.run::<crate::int8::portable::PortableInt8>() },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves that the instructions exist; the rest is the caller's.
             Kind::Avx2Fma => unsafe { crate::arch::avx2_int8::run(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe { crate::arch::avx512_int8::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: every processor that Rust is compiled for has NEON; the rest is the caller's.
+            Kind::Neon => unsafe { crate::arch::neon_dot::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: the token proves that the instructions exist; the rest is the caller's.
+            Kind::DotProd => unsafe { crate::arch::dotprod_int8::run(kernel) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Kind::I8mm => unsafe { crate::arch::i8mm_int8::run(kernel) },
         }
     }
 }

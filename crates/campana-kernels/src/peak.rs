@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::aligned::AlignedBuffer;
+use crate::int8::groups::{self, Groups};
 use crate::int8::vector::{Int8, MAX_BYTES, MAX_SUMS};
 use crate::level::{Int8Kernel, Kernel, Level};
 use crate::pool::ThreadPool;
@@ -210,6 +211,47 @@ impl Steps {
     }
 }
 
+/// Rows and vectors of columns of the tile of levels that read four groups of a
+/// row at once.
+const QUAD_ROWS: usize = 4;
+const QUAD_VECTORS: usize = 4;
+
+impl Steps {
+    /// # Safety
+    ///
+    /// As for `run_on_codes`; the level's vectors have 16 bytes.
+    #[inline(always)]
+    unsafe fn run_on_quads<V: Int8>(&self) -> u64 {
+        let zeros = [0; MAX_SUMS];
+        let offsets: [u32; 2 * STEPS] = core::array::from_fn(|group| 4 * group as u32);
+        // SAFETY: the operands hold the weights of 64 steps of four such vectors,
+        // and more than three times 16 bytes behind a row's first 128 groups.
+        unsafe {
+            let mut sums = [[V::load_sums(zeros.as_ptr()); QUAD_VECTORS]; QUAD_ROWS];
+            for _ in 0..self.rounds {
+                let (first, bytes) = black_box((self.inputs, self.weights));
+                let mut inputs = [first; groups::MAX_ROWS];
+                for i in 0..QUAD_ROWS {
+                    inputs[i] = first.add(16 * i);
+                }
+                let groups = Groups {
+                    inputs: &inputs,
+                    offsets: offsets.as_ptr(),
+                    bytes,
+                    table: bytes,
+                    joined: STEPS,
+                    apart: 0,
+                    ahead: bytes,
+                    ahead_stride: 0,
+                };
+                sums = V::add_products::<QUAD_ROWS, QUAD_VECTORS, 8>(&groups, sums);
+            }
+            black_box(sums);
+        }
+        (self.rounds * STEPS * 2 * QUAD_ROWS * QUAD_VECTORS * V::BYTES) as u64
+    }
+}
+
 impl Kernel for Steps {
     /// Products.
     type Output = u64;
@@ -229,6 +271,9 @@ impl Int8Kernel for Steps {
     unsafe fn run<V: Int8>(self) -> u64 {
         // SAFETY: the operands suffice for these rows.
         unsafe {
+            if const { V::QUADS } {
+                return self.run_on_quads::<V>();
+            }
             match V::EXACT {
                 true => self.run_on_codes::<V, MAX_ROWS>(),
                 // Sums in 16 bits take registers too.

@@ -1,7 +1,7 @@
 //! Several floats at once, whatever the instruction set.
 
-/// Floats in the narrowest vectors of any level. What kernels read as vectors
-/// is padded to a multiple of it.
+/// What kernels read as vectors is padded to a multiple of so many floats: those
+/// of a level's [`Narrow`](Vector::Narrow) vector, or several such vectors.
 pub(crate) const MIN_LANES: usize = 8;
 
 /// Floats in the widest vectors of any level.
@@ -13,13 +13,14 @@ pub(crate) const MAX_LANES: usize = 16;
 /// caller has proven that the processor has the instructions; that is why the
 /// arithmetic is safe to call.
 pub(crate) trait Vector: Copy {
-    /// Floats in the vector: 8 or 16.
+    /// Floats in the vector: 4, 8 or 16.
     const LANES: usize;
 
     /// Vectors that the processor has registers for.
     const REGISTERS: usize;
 
-    /// The same level's vector of [`MIN_LANES`] floats.
+    /// The same level's vector of [`MIN_LANES`] floats, or of fewer where it has
+    /// no longer ones.
     type Narrow: Vector;
 
     /// Reads [`LANES`](Self::LANES) floats, at any alignment.

@@ -17,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask TASK
                cargo test --workspace ARGS, the Python package's and the browser page's tests, and
                end with a table of what passed, failed and was skipped
   check        test, then format, lints, documentation and what packages hold: what CI runs
+  aarch64      the kernels' tests and recorded networks on emulated ARM processors
   snapshots    write the snapshots of the command line's tests again
   results      make docs/results again (hours)
   release DIR  static binary, wheel, C library and browser page, each where this machine can, into DIR
@@ -86,6 +87,7 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
     Some(match task {
         "test" => tests.into(),
         "check" => tests.into_iter().chain(checks).collect(),
+        "aarch64" => vec![Step::script("AArch64", "tools/aarch64/test.sh")],
         "snapshots" => {
             let snapshots = ["test", "--package", "campana", "--test", "cli", "contract"];
             vec![Step::new("snapshots", "cargo", snapshots).environment("INSTA_UPDATE", "always")]

@@ -20,6 +20,8 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx2::F32x8;
+use crate::int8::groups::Groups;
+use crate::int8::steps::add_steps;
 use crate::int8::vector::{Int8, Int8Kernel, MAX_PANEL_VECTORS};
 
 /// Compiles a kernel with AVX2 and FMA, and runs it.
@@ -123,6 +125,15 @@ impl Int8 for Avx2 {
     unsafe fn store_sums(sums: __m256i, to: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe { _mm256_storeu_si256(to.cast(), sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<const MR: usize, const NV: usize, const BITS: u8>(
+        groups: &Groups<'_>,
+        sums: [[Self::Sums; NV]; MR],
+    ) -> [[Self::Sums; NV]; MR] {
+        // SAFETY: the caller's promise.
+        unsafe { add_steps::<Self, MR, NV, BITS>(groups, sums) }
     }
 
     #[inline(always)]

@@ -17,6 +17,8 @@ use core::arch::x86_64::{
 };
 
 use crate::arch::avx512::F32x16;
+use crate::int8::groups::Groups;
+use crate::int8::steps::add_steps;
 use crate::int8::vector::{Int8, Int8Kernel, MAX_PANEL_VECTORS};
 
 /// Compiles a kernel with AVX-512, and runs it.
@@ -119,6 +121,15 @@ impl Int8 for Avx512 {
     unsafe fn store_sums(sums: __m512i, to: *mut i32) {
         // SAFETY: the caller's promise.
         unsafe { _mm512_storeu_si512(to.cast(), sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<const MR: usize, const NV: usize, const BITS: u8>(
+        groups: &Groups<'_>,
+        sums: [[Self::Sums; NV]; MR],
+    ) -> [[Self::Sums; NV]; MR] {
+        // SAFETY: the caller's promise.
+        unsafe { add_steps::<Self, MR, NV, BITS>(groups, sums) }
     }
 
     #[inline(always)]

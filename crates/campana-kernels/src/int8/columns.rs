@@ -17,7 +17,7 @@ pub enum Encoding {
     Codes {
         /// 2 or 4.
         bits: u8,
-        /// The number of each code.
+        /// The number of each code, -127 to 127.
         table: [i8; 16],
     },
 }

@@ -1,10 +1,13 @@
 //! Matrix products of codes: dense layers and convolutions.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 
+use super::groups::{Groups, MAX_ROWS};
 use super::pack::{GroupOffsets, PackedWeights, Panel};
 use super::requantize::{PARAMETER_MULTIPLE, Requantize};
-use super::tile::{Codes, Finish, Groups, MAX_ROWS, Results, Target, Tile};
+use super::shape::VectorShape;
+use super::tile::{Codes, Finish, Results, Target, Tile};
 use super::vector::{Int8, MAX_PANEL_VECTORS, MAX_SUMS};
 use crate::aligned::AlignedBuffer;
 use crate::gemm::{Grid, GridCursor};
@@ -109,8 +112,10 @@ pub fn multiply(
         .max(1);
     let panels = weights.panels().len();
     let (row_jobs, panel_jobs) = split(threads, rows, panels, weights, input_grid.pixel_stride);
+    let initial = initial_sums(level, weights, requantize);
     let finish = Finish {
         requantize,
+        initial: &initial,
         residual: residual.map(|(codes, factor)| (SendPtr(codes.as_ptr().cast_mut()), factor)),
         target: match output {
             Output::Codes(codes) => Target::Codes(SendPtr(codes.as_mut_ptr())),
@@ -140,6 +145,24 @@ pub fn multiply(
             });
         }
     });
+}
+
+/// What sums start with: the requantization's, and what a level's inputs are less by.
+fn initial_sums<'a>(
+    level: Level,
+    weights: &PackedWeights,
+    requantize: &'a Requantize,
+) -> Cow<'a, [i32]> {
+    let excess = VectorShape::of(level).excess;
+    if excess == 0 {
+        return Cow::Borrowed(requantize.initial());
+    }
+    let mut initial = requantize.initial().to_vec();
+    for (initial, sum) in initial.iter_mut().zip(weights.column_sums()) {
+        // Sums may wrap on their way; what comes out is exact.
+        *initial = initial.wrapping_add(sum.wrapping_mul(excess));
+    }
+    Cow::Owned(initial)
 }
 
 /// Number of parts to cut the rows and the panels into.
@@ -225,8 +248,8 @@ impl Product<'_> {
     /// As for `run`; the panel is `NV` vectors wide.
     #[inline(always)]
     unsafe fn block<V: Int8, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
-        if V::TILE_ROWS[NV - 1] == 0 {
-            return;
+        if const { V::TILE_ROWS[NV - 1] == 0 } {
+            unreachable!("packing makes no panels that the level has no tiles for");
         }
         let stored = self.weights.bytes()[panel.start..].as_ptr();
         let bits = self.weights.bits();
@@ -337,10 +360,11 @@ impl Product<'_> {
         begin: usize,
         end: usize,
     ) {
+        const { assert!(V::TILE_ROWS[NV - 1] * NV <= MAX_TILE_VECTORS) };
         let mut input = GridCursor::new(self.input_grid, begin);
         let mut inputs = [self.input; MAX_ROWS];
         let column = part.panel.column;
-        let initial = self.finish.requantize.initial()[column..].as_ptr();
+        let initial = self.finish.initial[column..].as_ptr();
         // Where the groups of a tile are, of `$height` rows from the cursor's place on.
         let mut tile = 0;
         macro_rules! groups {
@@ -378,7 +402,9 @@ impl Product<'_> {
             }};
         }
         let mut row = begin;
-        if let (8, Some(codes)) = (BITS, self.finish.codes().filter(|_| part.is_whole())) {
+        if const { BITS == 8 }
+            && let Some(codes) = self.finish.codes().filter(|_| part.is_whole())
+        {
             let height = V::TILE_ROWS[NV - 1];
             let is_biased = self.finish.requantize.is_biased();
             let adds = self.finish.residual.is_some();
@@ -386,14 +412,13 @@ impl Product<'_> {
                 // SAFETY: the caller's promise; rows start inside the input.
                 unsafe {
                     let groups = groups!(height);
+                    // Constants of their own, so that tiles of other levels are not compiled.
                     macro_rules! codes {
                         ($($rows:literal)*) => {
-                            match height {
-                                $($rows if $rows == V::TILE_ROWS[NV - 1] => {
-                                    codes!($rows: true true, true false, false true, false false);
-                                })*
-                                _ => {}
-                            }
+                            const { assert!(V::TILE_ROWS[NV - 1] == 0 $(|| V::TILE_ROWS[NV - 1] == $rows)*) };
+                            $(if const { $rows == V::TILE_ROWS[NV - 1] } {
+                                codes!($rows: true true, true false, false true, false false);
+                            })*
                         };
                         ($rows:literal: $($biased:literal $adds:literal),*) => {
                             $(if (is_biased, adds) == ($biased, $adds) {
@@ -407,7 +432,7 @@ impl Product<'_> {
                             })*
                         };
                     }
-                    codes!(4 6 8 12 14);
+                    codes!(4 5 6 8 12 14);
                 }
                 row += height;
             }
@@ -429,13 +454,11 @@ impl Product<'_> {
                 let groups = groups!(height);
                 macro_rules! tile {
                     ($($rows:literal)*) => {
-                        match height {
-                            $($rows if $rows <= V::TILE_ROWS[NV - 1]
-                                && (BITS == 8 || $rows <= MAX_ROWS_DECODED_IN_PLACE) =>
-                            {
-                                V::run(Tile::<$rows, NV, BITS> { groups, from, from_stride, to });
-                            })*
-                            _ => {}
+                        const { assert!(V::TILE_ROWS[NV - 1] == 0 $(|| V::TILE_ROWS[NV - 1] == $rows)*) };
+                        $(if const { is_tile::<V>(NV, BITS, $rows) } && height == $rows {
+                            V::run(Tile::<$rows, NV, BITS> { groups, from, from_stride, to });
+                        } else)* {
+                            unreachable!("tiles no higher than the level's");
                         }
                     };
                 }
@@ -453,6 +476,11 @@ impl Product<'_> {
             row += height;
         }
     }
+}
+
+/// Whether there are tiles of so many rows.
+const fn is_tile<V: Int8>(vectors: usize, bits: u8, rows: usize) -> bool {
+    rows <= V::TILE_ROWS[vectors - 1] && (bits == 8 || rows <= MAX_ROWS_DECODED_IN_PLACE)
 }
 
 /// Steps of a panel that are taken at once.

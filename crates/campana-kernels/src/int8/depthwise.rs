@@ -12,21 +12,16 @@
 
 use std::cell::RefCell;
 
+use super::interleave::{GROUP, InterleaveBlock, InterleaveRows, VECTORS};
 use super::pack::Share;
 use super::requantize::{Requantize, scaled};
-use super::shape::VectorShape;
-use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM};
+use super::shape::{VectorShape, excess};
+use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, QUARTER};
 use crate::aligned::AlignedBuffer;
 use crate::depthwise::Sliding;
 use crate::level::{Int8Kernel, Level};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::Vector;
-
-/// Rows that are interleaved.
-const GROUP: usize = 4;
-
-/// Vectors of sums of as many channels as a vector has bytes.
-const VECTORS: usize = 4;
 
 /// Rows of outputs whose windows share interleaved rows: 2 where the second
 /// needs no more groups of rows than the first alone.
@@ -74,9 +69,6 @@ enum Order {
     /// interleaving takes them and packing returns them so without further ado.
     Blocks,
 }
-
-/// Bytes that are interleaved and packed on their own.
-const QUARTER: usize = 16;
 
 /// Where a block of `bytes` channels starts that should start at `at`: the last
 /// one ends with the channels and shares some with the one before.
@@ -210,7 +202,9 @@ impl PackedTaps {
         let mut multiplier = AlignedBuffer::zeros(lanes);
         let mut offset = AlignedBuffer::zeros(lanes);
         for (lane, channel) in channels_of {
-            initial[lane] = requantize.initial()[channel];
+            let taps = (0..height * width).map(|tap| i32::from(weight(tap, channel)));
+            initial[lane] =
+                requantize.initial()[channel].wrapping_add(shape.excess * taps.sum::<i32>());
             multiplier.as_mut_slice()[lane] = requantize.multiplier()[channel];
             offset.as_mut_slice()[lane] = requantize.offset()[channel];
         }
@@ -451,7 +445,9 @@ impl Strips<'_> {
                     }
                     let to = area.interleaved.add(group * area.group_len);
                     let image = to.add(left * pixel);
-                    to.write_bytes(self.fill, left * pixel);
+                    // Less 128, in a byte.
+                    let fill = self.fill.wrapping_sub(excess::<V>() as u8);
+                    to.write_bytes(fill, left * pixel);
                     if in_blocks {
                         V::run(InterleaveBlock {
                             rows,
@@ -467,14 +463,12 @@ impl Strips<'_> {
                             to: image,
                         });
                     }
-                    image
-                        .add(inside * pixel)
-                        .write_bytes(self.fill, right * pixel);
+                    image.add(inside * pixel).write_bytes(fill, right * pixel);
                 }
                 let (count, biased) = (VECTORS.min(vectors - first), filters.is_biased);
                 macro_rules! outputs {
                     ($($rows:literal $vectors:literal $exact:literal $units:literal;)*) => {
-                        $(if (filters.rows, count, V::EXACT) == ($rows, $vectors, $exact) {
+                        $(if const { V::EXACT == $exact } && (filters.rows, count) == ($rows, $vectors) {
                             outputs!($rows $vectors $units true);
                             outputs!($rows $vectors $units false);
                         })*
@@ -497,74 +491,6 @@ impl Strips<'_> {
                     1 1 false 2; 1 2 false 2; 1 3 false 2; 1 4 false 2;
                     2 1 false 1; 2 2 false 1; 2 3 false 1; 2 4 false 1;
                 );
-            }
-        }
-    }
-}
-
-/// Four rows of `len` bytes: the four first, the four second, ..
-struct InterleaveRows {
-    rows: [*const u8; GROUP],
-    len: usize,
-    to: *mut u8,
-}
-
-impl Int8Kernel for InterleaveRows {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// Rows may be read, and `to` written up to the next whole vector.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) {
-        for at in (0..self.len).step_by(V::BYTES) {
-            let len = V::BYTES.min(self.len - at);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let mut rows = [V::splat(0); GROUP];
-                for i in 0..GROUP {
-                    rows[i] = V::load_first(self.rows[i].add(at), len);
-                }
-                let interleaved = V::interleave(rows);
-                for j in 0..VECTORS {
-                    V::store(interleaved[j], self.to.add(GROUP * at + j * V::BYTES));
-                }
-            }
-        }
-    }
-}
-
-/// One block of the channels of four rows of pixels, [`VECTORS`] vectors for each pixel.
-struct InterleaveBlock {
-    rows: [*const u8; GROUP],
-    /// The block's first channel.
-    first: usize,
-    channels: usize,
-    pixels: usize,
-    to: *mut u8,
-}
-
-impl Int8Kernel for InterleaveBlock {
-    type Output = ();
-
-    /// # Safety
-    ///
-    /// Rows may be read, and `to` written.
-    #[inline(always)]
-    unsafe fn run<V: Int8>(self) {
-        for x in 0..self.pixels {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let mut rows = [V::splat(0); GROUP];
-                for i in 0..GROUP {
-                    let from = self.rows[i].add(x * self.channels + self.first);
-                    rows[i] = V::load(from);
-                }
-                let interleaved = V::interleave_quarters(rows);
-                for j in 0..VECTORS {
-                    let to = self.to.add((VECTORS * x + j) * V::BYTES);
-                    V::store(interleaved[j], to);
-                }
             }
         }
     }

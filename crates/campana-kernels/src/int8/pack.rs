@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::arrange::arrange_steps;
 use super::columns::{Columns, Encoding, GROUP, Reader, largest_of};
 use super::shape::VectorShape;
-use super::vector::MAX_PAIR_SUM;
+use super::vector::{IN_ORDER, MAX_PAIR_SUM};
 use crate::aligned::AlignedBuffer;
 use crate::level::Level;
 
@@ -25,8 +26,8 @@ const PAIRED_BYTES: usize = 64;
 /// 4-bit codes the two share the halves of bytes, with 2-bit codes two steps
 /// share bytes.
 ///
-/// Where a level sums four products in 32 bits, groups are in their order.
-/// Elsewhere they are put together two by two, in each panel, such that no
+/// Where a level sums four products in 32 bits, groups are in their order, or
+/// those first of which four lie side by side in a run. Elsewhere they are put together two by two, in each panel, such that no
 /// input can overflow the sum of both in 16 bits; those that fit nowhere stay
 /// apart, and those too large by themselves are split into two halves of each
 /// weight.
@@ -67,9 +68,10 @@ pub(crate) struct Panel {
     /// Where its bytes and its groups start.
     pub(crate) start: usize,
     pub(crate) offsets: usize,
-    /// Steps whose groups are summed together in 16 bits.
+    /// Steps whose groups are summed together in 16 bits, or two by two lie side
+    /// by side in a row.
     pub(crate) joined: usize,
-    /// Steps after those, whose groups are widened one by one.
+    /// Steps after those, whose groups are widened, or read, one by one.
     pub(crate) apart: usize,
 }
 
@@ -99,7 +101,7 @@ type Slot = (usize, Share);
 struct Order {
     /// `None` fills up the last step.
     slots: Vec<Option<Slot>>,
-    /// Steps whose groups are summed together.
+    /// Steps whose groups are summed together, or are those of whole quads.
     joined: usize,
 }
 
@@ -178,7 +180,9 @@ impl PackedWeights {
         };
         let widest = columns.min(shape.panel_vectors * shape.sums);
         let mut reader = Reader::new(encoding, rows, widest, write);
-        let orders: Vec<Order> = if shape.exact {
+        let orders: Vec<Order> = if shape.quads {
+            vec![by_quads(groups)]
+        } else if shape.exact {
             vec![in_order(groups.count())]
         } else {
             let order = |panel| paired(parts(&reader.columns(columns_of(panel)), groups));
@@ -236,6 +240,9 @@ impl PackedWeights {
                 width: panel.1 * shape.sums,
             };
             layout.write(&columns, to);
+            if shape.step_order != IN_ORDER {
+                arrange_steps(to, bits, panel.1 * shape.bytes, &shape.step_order);
+            }
             let steps = order.slots.len() / 2;
             result.panels.push(Panel {
                 column: panel.0,
@@ -481,6 +488,29 @@ fn in_order(groups: usize) -> Order {
         joined: slots.len() / 2,
         slots,
     }
+}
+
+/// First the groups of which four lie side by side in a run, then those of which
+/// two do, then the others.
+fn by_quads(groups: Groups) -> Order {
+    let mut parts: [Vec<Option<Slot>>; 3] = Default::default();
+    for run in 0..groups.runs {
+        let mut first = run * groups.in_run;
+        let end = first + groups.in_run;
+        while first < end {
+            let (part, len) = match end - first {
+                1 => (2, 1),
+                2 | 3 => (1, 2),
+                _ => (0, 4),
+            };
+            parts[part].extend((first..first + len).map(|group| Some((group, Share::Whole))));
+            first += len;
+        }
+    }
+    let joined = parts[0].len() / 2;
+    let mut slots = parts.concat();
+    slots.resize(slots.len().next_multiple_of(2), None);
+    Order { slots, joined }
 }
 
 /// What a panel has of a group, where groups are paired.

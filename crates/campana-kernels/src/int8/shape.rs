@@ -1,6 +1,6 @@
 //! How a level's vectors decide the layout of weights.
 
-use super::vector::{Int8, Int8Kernel};
+use super::vector::{Int8, Int8Kernel, QUARTER};
 use crate::level::Level;
 
 /// What of a level's vectors decides how weights are laid out for it.
@@ -12,6 +12,12 @@ pub(crate) struct VectorShape {
     pub(crate) sums: usize,
     /// As [`Int8::EXACT`].
     pub(crate) exact: bool,
+    /// As [`Int8::QUADS`].
+    pub(crate) quads: bool,
+    /// What sums must start with for each unit of their weights' sum.
+    pub(crate) excess: i32,
+    /// As [`Int8::STEP_ORDER`].
+    pub(crate) step_order: [u8; 2 * QUARTER],
     /// Vectors of columns in the widest panel.
     pub(crate) panel_vectors: usize,
 }
@@ -29,6 +35,9 @@ impl VectorShape {
                     bytes: V::BYTES,
                     sums: V::SUMS,
                     exact: V::EXACT,
+                    quads: V::QUADS,
+                    excess: excess::<V>(),
+                    step_order: V::STEP_ORDER,
                     panel_vectors: V::TILE_ROWS.iter().filter(|&&rows| rows > 0).count(),
                 }
             }
@@ -36,4 +45,9 @@ impl VectorShape {
         // SAFETY: the kernel reads constants.
         unsafe { level.run_int8(Ask) }
     }
+}
+
+/// How much less than codes the inputs of a level's dot products are.
+pub(crate) const fn excess<V: Int8>() -> i32 {
+    if V::SIGNED { 128 } else { 0 }
 }

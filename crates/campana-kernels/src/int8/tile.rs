@@ -1,13 +1,11 @@
 //! Tiles of a matrix product: some rows times one panel of weights.
 
+use super::groups::Groups;
 use super::requantize::{Requantize, scaled};
 use super::vector::Int8;
 use crate::level::Int8Kernel;
 use crate::pool::SendPtr;
 use crate::vector::Vector;
-
-/// Most rows that a panel takes at once, at any level.
-pub(super) const MAX_ROWS: usize = 14;
 
 /// Vectors of sums whose results make one vector of bytes.
 const QUAD: usize = 4;
@@ -21,6 +19,8 @@ pub(super) enum Target {
 /// What becomes of sums.
 pub(super) struct Finish<'a> {
     pub(super) requantize: &'a Requantize,
+    /// What sums start with, for each column.
+    pub(super) initial: &'a [i32],
     /// Codes, laid out as the output, and their factor; only read.
     pub(super) residual: Option<(SendPtr<u8>, f32)>,
     pub(super) target: Target,
@@ -42,143 +42,6 @@ impl Finish<'_> {
     }
 }
 
-/// Where the groups of a tile's rows are, and the weights that they are multiplied with.
-#[derive(Clone, Copy)]
-pub(super) struct Groups<'a> {
-    /// Where rows start.
-    pub(super) inputs: &'a [*const u8; MAX_ROWS],
-    /// Of the steps' groups.
-    pub(super) offsets: *const u32,
-    pub(super) bytes: *const u8,
-    pub(super) table: *const u8,
-    pub(super) joined: usize,
-    pub(super) apart: usize,
-    /// What is brought near, and from one step's line to the next.
-    pub(super) ahead: *const u8,
-    pub(super) ahead_stride: usize,
-}
-
-impl Groups<'_> {
-    /// Adds the products of `MR` rows and `NV` vectors of columns; weights are in `BITS` bits.
-    ///
-    /// # Safety
-    ///
-    /// Offsets from `inputs` and weights are where the fields say; the packing
-    /// put only such groups together as `dot2` takes.
-    #[inline(always)]
-    unsafe fn add_to<V: Int8, const MR: usize, const NV: usize, const BITS: u8>(
-        &self,
-        mut sums: [[V::Sums; NV]; MR],
-    ) -> [[V::Sums; NV]; MR] {
-        let inputs = self.inputs;
-        // Loops rather than `array::from_fn`, here and below: closures are
-        // compiled without the level's instructions unless they are inlined,
-        // and the larger ones were not.
-        // SAFETY: the caller's promise.
-        unsafe {
-            let table = V::table(self.table);
-            let (mut offsets, mut bytes) = (self.offsets, self.bytes);
-            // Weights of a step's group `$g`; codes shifted by `$shift`.
-            macro_rules! weights {
-                ($g:literal, $shift:literal, $mask:literal) => {{
-                    let mut w = [table; NV];
-                    for j in 0..NV {
-                        w[j] = if BITS == 8 {
-                            V::load(bytes.add(($g * NV + j) * V::BYTES))
-                        } else {
-                            V::lookup::<$shift, $mask>(table, V::load(bytes.add(j * V::BYTES)))
-                        };
-                    }
-                    w
-                }};
-            }
-            // One group of all rows.
-            macro_rules! group {
-                ($offset:ident, $weights:expr) => {
-                    let w = $weights;
-                    for i in 0..MR {
-                        let a = V::broadcast4(inputs[i].add($offset));
-                        for j in 0..NV {
-                            sums[i][j] = V::dot1(sums[i][j], [a, w[j]]);
-                        }
-                        V::hold_loads();
-                    }
-                };
-            }
-            // One step of all rows. A level that need not sum both groups
-            // together takes one after the other: fewer registers.
-            macro_rules! step {
-                ($together:literal, $s:literal, $t:literal, $mask:literal) => {
-                    let (first, second) = (*offsets as usize, *offsets.add(1) as usize);
-                    if $together && !V::EXACT {
-                        let (w, v) = (weights!(0, $s, $mask), weights!(1, $t, $mask));
-                        for i in 0..MR {
-                            let a = V::broadcast4(inputs[i].add(first));
-                            let b = V::broadcast4(inputs[i].add(second));
-                            for j in 0..NV {
-                                sums[i][j] = V::dot2(sums[i][j], [a, w[j]], [b, v[j]]);
-                            }
-                        }
-                    } else {
-                        group!(first, weights!(0, $s, $mask));
-                        group!(second, weights!(1, $t, $mask));
-                    }
-                    offsets = offsets.add(2);
-                };
-            }
-            match BITS {
-                8 => {
-                    let mut ahead = self.ahead;
-                    for _ in 0..self.joined {
-                        V::prefetch(ahead);
-                        ahead = ahead.wrapping_add(self.ahead_stride);
-                        step!(true, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * V::BYTES);
-                    }
-                    for _ in 0..self.apart {
-                        V::prefetch(ahead);
-                        ahead = ahead.wrapping_add(self.ahead_stride);
-                        step!(false, 0, 0, 15);
-                        bytes = bytes.add(2 * NV * V::BYTES);
-                    }
-                }
-                4 => {
-                    for _ in 0..self.joined {
-                        step!(true, 0, 4, 15);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                    for _ in 0..self.apart {
-                        step!(false, 0, 4, 15);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                }
-                _ => {
-                    for _ in 0..self.joined / 2 {
-                        step!(true, 0, 2, 3);
-                        step!(true, 4, 6, 3);
-                        bytes = bytes.add(NV * V::BYTES);
-                    }
-                    let mut high = false;
-                    if self.joined % 2 == 1 {
-                        step!(true, 0, 2, 3);
-                        high = true;
-                    }
-                    for _ in 0..self.apart {
-                        if high {
-                            step!(false, 4, 6, 3);
-                            bytes = bytes.add(NV * V::BYTES);
-                        } else {
-                            step!(false, 0, 2, 3);
-                        }
-                        high = !high;
-                    }
-                }
-            }
-        }
-        sums
-    }
-}
-
 /// The sums of `MR` rows and `NV` vectors of columns, over some groups.
 pub(super) struct Tile<'a, const MR: usize, const NV: usize, const BITS: u8> {
     pub(super) groups: Groups<'a>,
@@ -193,7 +56,7 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
 
     /// # Safety
     ///
-    /// As for [`Groups::add_to`], and sums are where the fields say.
+    /// As for [`Int8::add_products`], and sums are where the fields say.
     #[inline(always)]
     unsafe fn run<V: Int8>(self) {
         // SAFETY: the caller's promise.
@@ -205,7 +68,7 @@ impl<const MR: usize, const NV: usize, const BITS: u8> Int8Kernel for Tile<'_, M
                     sums[i][j] = V::load_sums(from);
                 }
             }
-            let sums = self.groups.add_to::<V, MR, NV, BITS>(sums);
+            let sums = V::add_products::<MR, NV, BITS>(&self.groups, sums);
             for i in 0..MR {
                 for j in 0..NV {
                     V::store_sums(sums[i][j], self.to.add((i * NV + j) * V::SUMS));
@@ -241,6 +104,7 @@ impl<const NV: usize> Int8Kernel for Results<'_, NV> {
             start,
             stride,
             columns,
+            ..
         } = self.finish;
         let (column, stride) = (self.column, *stride);
         let columns = (columns - column).min(NV * V::SUMS);
@@ -310,13 +174,13 @@ impl<const MR: usize, const NV: usize, const BIASED: bool, const ADDS: bool> Int
 
     /// # Safety
     ///
-    /// As for [`Groups::add_to`] and [`Results`].
+    /// As for [`Int8::add_products`] and [`Results`].
     #[inline(always)]
     unsafe fn run<V: Int8>(self) {
         let (column, requantize) = (self.column, self.finish.requantize);
         // SAFETY: the caller's promise.
         unsafe {
-            let initial = requantize.initial().as_ptr().add(column);
+            let initial = self.finish.initial.as_ptr().add(column);
             let mut sums = [[V::load_sums(initial); NV]; MR];
             for j in 0..NV {
                 let initial = V::load_sums(initial.add(j * V::SUMS));
@@ -324,7 +188,7 @@ impl<const MR: usize, const NV: usize, const BIASED: bool, const ADDS: bool> Int
                     sums[i][j] = initial;
                 }
             }
-            let sums = self.groups.add_to::<V, MR, NV, 8>(sums);
+            let sums = V::add_products::<MR, NV, 8>(&self.groups, sums);
             let splat = <V::Floats as Vector>::splat;
             let mut multiplier = [splat(0.0); NV];
             let mut offset = [splat(0.0); NV];

@@ -1,6 +1,7 @@
 //! Bytes and 32-bit sums, whatever the instruction set.
 
-use crate::vector::{Portable, Vector};
+use super::groups::Groups;
+use crate::vector::Vector;
 
 /// Bytes in the longest vector of any level.
 pub(crate) const MAX_BYTES: usize = 64;
@@ -15,6 +16,23 @@ pub(crate) const MAX_PANEL_VECTORS: usize = 4;
 /// 255 times it stays below 2^15.
 pub(crate) const MAX_PAIR_SUM: i32 = 128;
 
+/// Bytes of a vector that are arranged on their own: the four of a group, of
+/// each of four columns.
+pub(crate) const QUARTER: usize = 16;
+
+/// Bytes that keep their places.
+pub(crate) const IN_ORDER: [u8; 2 * QUARTER] = in_order();
+
+const fn in_order() -> [u8; 2 * QUARTER] {
+    let mut places = [0; 2 * QUARTER];
+    let mut i = 0;
+    while i < places.len() {
+        places[i] = i as u8;
+        i += 1;
+    }
+    places
+}
+
 /// Where lane `lane` of vector `vector` of four goes where they are packed into
 /// one vector of bytes, 16 bytes at a time.
 pub(crate) const fn place_of(vector: usize, lane: usize) -> usize {
@@ -27,7 +45,7 @@ pub(crate) const fn place_of(vector: usize, lane: usize) -> usize {
 /// whose caller has proven that the processor has the instructions; that is
 /// why the arithmetic is safe to call.
 pub(crate) trait Int8: Copy {
-    /// Bytes in a vector, 32 or 64.
+    /// Bytes in a vector: 16, 32 or 64.
     const BYTES: usize;
 
     /// 32-bit sums in a vector: one for four bytes.
@@ -40,6 +58,20 @@ pub(crate) trait Int8: Copy {
     /// Rows that a panel of one, two, .. vectors of columns takes at once; 0
     /// where panels are not that wide.
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS];
+
+    /// Whether tiles read four groups of a row at once where they lie side by
+    /// side, so that packing puts such groups first.
+    const QUADS: bool = false;
+
+    /// Whether dot products take signed inputs: codes less 128, as
+    /// [`shift`](Self::shift) makes them. Sums then start 128 times the sum of
+    /// their weights higher.
+    const SIGNED: bool = false;
+
+    /// Which weight of a step of four columns is where in the tile's two vectors:
+    /// at place `p` of both together the one of group `STEP_ORDER[p] / 16`,
+    /// column `STEP_ORDER[p] / 4 % 4` and row `STEP_ORDER[p] % 4` of the group.
+    const STEP_ORDER: [u8; 2 * QUARTER] = IN_ORDER;
 
     /// Runs a kernel in a function of its own, which keeps the caller small.
     ///
@@ -141,8 +173,26 @@ pub(crate) trait Int8: Copy {
     /// `to` is valid for writing them.
     unsafe fn store_sums(sums: Self::Sums, to: *mut i32);
 
+    /// Codes as dot products take them; see [`SIGNED`](Self::SIGNED).
+    #[inline(always)]
+    fn shift(codes: Self::Bytes) -> Self::Bytes {
+        codes
+    }
+
+    /// Adds the products of `MR` rows and `NV` vectors of columns to the sums of
+    /// a tile; weights are in `BITS` bits.
+    ///
+    /// # Safety
+    ///
+    /// Offsets from the inputs and weights are where the groups' fields say; the
+    /// packing put only such groups together as [`dot2`](Self::dot2) takes.
+    unsafe fn add_products<const MR: usize, const NV: usize, const BITS: u8>(
+        groups: &Groups<'_>,
+        sums: [[Self::Sums; NV]; MR],
+    ) -> [[Self::Sums; NV]; MR];
+
     /// `sums[i] + Σ a[4 i + b] w[4 i + b] + Σ a'[..] w'[..]` with unsigned `a`
-    /// and signed `w`.
+    /// (or [`SIGNED`](Self::SIGNED)) and signed `w`.
     ///
     /// Unless the level is [`EXACT`](Self::EXACT), the weights of both products
     /// that meet in the first, and in the last, two of four bytes sum up to at
@@ -268,158 +318,4 @@ pub(crate) trait Int8Kernel {
     /// The processor supports the instructions of `V`, and whatever the
     /// implementation requires of its own fields holds.
     unsafe fn run<V: Int8>(self) -> Self::Output;
-}
-
-/// Bytes in a vector of plain Rust.
-const BYTES: usize = 32;
-
-/// Sums in a vector of plain Rust.
-const SUMS: usize = BYTES / 4;
-
-/// Plain Rust.
-#[derive(Clone, Copy)]
-pub(crate) struct PortableInt8;
-
-impl Int8 for PortableInt8 {
-    const BYTES: usize = BYTES;
-    const EXACT: bool = false;
-    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
-
-    #[inline(never)]
-    unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
-        // SAFETY: the caller's promise.
-        unsafe { kernel.run::<Self>() }
-    }
-
-    type Bytes = [u8; BYTES];
-    type Sums = [i32; SUMS];
-    type Floats = Portable;
-
-    #[inline(always)]
-    unsafe fn load(from: *const u8) -> Self::Bytes {
-        // SAFETY: the caller's promise; bytes may be read at any alignment.
-        unsafe { from.cast::<Self::Bytes>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn store(bytes: Self::Bytes, to: *mut u8) {
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<Self::Bytes>().write_unaligned(bytes) }
-    }
-
-    #[inline(always)]
-    unsafe fn broadcast4(from: *const u8) -> Self::Bytes {
-        // SAFETY: the caller's promise.
-        let four = unsafe { from.cast::<[u8; 4]>().read_unaligned() };
-        core::array::from_fn(|i| four[i % 4])
-    }
-
-    #[inline(always)]
-    unsafe fn table(from: *const u8) -> Self::Bytes {
-        // SAFETY: the caller's promise.
-        let table = unsafe { from.cast::<[u8; 16]>().read_unaligned() };
-        core::array::from_fn(|i| table[i % 16])
-    }
-
-    #[inline(always)]
-    fn lookup<const SHIFT: i32, const MASK: u8>(
-        table: Self::Bytes,
-        codes: Self::Bytes,
-    ) -> Self::Bytes {
-        codes.map(|code| table[usize::from((code >> SHIFT) & MASK)])
-    }
-
-    #[inline(always)]
-    unsafe fn load_sums(from: *const i32) -> Self::Sums {
-        // SAFETY: the caller's promise.
-        unsafe { from.cast::<Self::Sums>().read_unaligned() }
-    }
-
-    #[inline(always)]
-    unsafe fn store_sums(sums: Self::Sums, to: *mut i32) {
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<Self::Sums>().write_unaligned(sums) }
-    }
-
-    #[inline(always)]
-    fn dot1(mut sums: Self::Sums, [a, w]: [Self::Bytes; 2]) -> Self::Sums {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            for j in 4 * i..4 * i + 4 {
-                *sum += i32::from(a[j]) * i32::from(w[j].cast_signed());
-            }
-        }
-        sums
-    }
-
-    #[inline(always)]
-    fn interleave(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
-        core::array::from_fn(|i| core::array::from_fn(|j| rows[j % 4][SUMS * i + j / 4]))
-    }
-
-    #[inline(always)]
-    fn interleave_quarters(rows: [Self::Bytes; 4]) -> [Self::Bytes; 4] {
-        core::array::from_fn(|j| {
-            core::array::from_fn(|i| rows[i % 4][i / 16 * 16 + 4 * j + i % 16 / 4])
-        })
-    }
-
-    #[inline(always)]
-    fn to_floats(sums: Self::Sums) -> Self::Floats {
-        Portable::from_array(sums.map(|sum| sum as f32))
-    }
-
-    #[inline(always)]
-    fn as_floats(sums: Self::Sums) -> Self::Floats {
-        Portable::from_array(sums.map(|sum| f32::from_bits(sum.cast_unsigned())))
-    }
-
-    #[inline(always)]
-    fn max(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| a[i].max(b[i]))
-    }
-
-    #[inline(always)]
-    fn min(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| a[i].min(b[i]))
-    }
-
-    #[inline(always)]
-    fn splat(byte: u8) -> Self::Bytes {
-        [byte; BYTES]
-    }
-
-    #[inline(always)]
-    fn pack(values: [Self::Floats; 4]) -> Self::Bytes {
-        let mut bytes = [0; BYTES];
-        for (i, values) in values.into_iter().enumerate() {
-            for (lane, value) in values.to_array().into_iter().enumerate() {
-                bytes[place_of(i, lane)] = value.round_ties_even().clamp(0.0, 255.0) as u8;
-            }
-        }
-        bytes
-    }
-
-    #[inline(always)]
-    fn triples(packed: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| packed[place_of(i % 3, i / 3 % SUMS)])
-    }
-
-    #[inline(always)]
-    fn in_order(packed: Self::Bytes) -> Self::Bytes {
-        core::array::from_fn(|i| packed[place_of(i / SUMS, i % SUMS)])
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const u8) -> Self::Floats {
-        // SAFETY: the caller's promise.
-        let bytes = unsafe { from.cast::<[u8; SUMS]>().read_unaligned() };
-        Portable::from_array(bytes.map(f32::from))
-    }
-
-    #[inline(always)]
-    unsafe fn store_floats(values: Self::Floats, to: *mut u8) {
-        let bytes = values.to_array().map(|v| v.round_ties_even() as u8);
-        // SAFETY: the caller's promise.
-        unsafe { to.cast::<[u8; SUMS]>().write_unaligned(bytes) }
-    }
 }
