@@ -224,7 +224,7 @@ fn outputs_are_compared_on_arrays_without_labels() {
         "--data",
         "x.npy",
     ];
-    folder.refuses(&args, &["no array 'x'"]);
+    folder.refuses(&args, &["no array 'state'"]);
     let single = NewModel::new()
         .input("x", &[1, 64])
         .output("y", &[1, 48])
