@@ -66,25 +66,25 @@ def images(shape: list[int], count: int, seed: int, deviation: float) -> np.ndar
 
 
 def run_campana(campana: str, path: pathlib.Path, value: np.ndarray, like: list[np.ndarray]) -> list[np.ndarray]:
-    """Outputs as the process of `campana verify` computes them: the first of a model, so each comes first once."""
-    found = []
-    for index, expected in enumerate(like):
-        model = onnx.load(path)
-        outputs = list(model.graph.output)
-        del model.graph.output[:]
-        model.graph.output.extend(outputs[index:] + outputs[:index])
-        files = [path.with_suffix(suffix) for suffix in (".turned.onnx", ".in", ".out")]
-        onnx.save(model, files[0])
-        value.tofile(files[1])
-        shape = "x".join(map(str, value.shape))
-        run = [campana, "verify-worker", "campana", *map(str, files), "1", shape]
-        process = subprocess.run(run, input="load\noutputs\n", capture_output=True, text=True)
-        for line in process.stdout.splitlines():
-            if error := json.loads(line).get("error"):
-                raise RuntimeError(error)
-        if process.returncode != 0:
-            raise RuntimeError(process.stderr)
-        found.append(np.fromfile(files[2], np.float32).reshape(expected.shape))
+    """Outputs as the process of `campana verify` computes them."""
+    graph = onnx.load(path, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    name = next(taken.name for taken in graph.input if taken.name not in constants)
+    inputs, outputs = (path.with_name(file) for file in ("worker-inputs", "worker-outputs"))
+    value.tofile(inputs)
+    described = [[{"name": name, "type": str(value.dtype), "shape": value.shape}]]
+    inputs.with_suffix(".json").write_text(json.dumps(described))
+    run = [campana, "verify-worker", "campana", str(path), str(inputs), str(outputs), "1"]
+    process = subprocess.run(run, input="load\noutputs\n", capture_output=True, text=True)
+    for line in process.stdout.splitlines():
+        if error := json.loads(line).get("error"):
+            raise RuntimeError(error)
+    if process.returncode != 0:
+        raise RuntimeError(process.stderr)
+    values, found, start = np.fromfile(outputs, np.float32), [], 0
+    for expected in like:
+        found.append(values[start : start + expected.size].reshape(expected.shape))
+        start += expected.size
     return found
 
 
