@@ -2,7 +2,7 @@
 """Instructions for each multiply-accumulate of networks under QEMU.
 
     tools/aarch64/build.sh
-    benches/aarch64/count.py dist/campana-aarch64 MODEL... [--record benchmarks/record/aarch64]
+    benches/aarch64/count.py dist/campana-aarch64 MODEL=MACS... [--record benchmarks/record/aarch64]
 
 Each model runs on one thread, 5 + N and 5 + 2 N times in processes of their own;
 the difference of their instructions is that of N runs, since loading and laying
