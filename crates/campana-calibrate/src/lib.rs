@@ -40,7 +40,7 @@ pub use correct::{
 };
 pub use divergence::{Kind, log_probabilities_of};
 pub use integer_layers::IntegerLayers;
-pub use open_size::open_size;
-pub use samples::{Batches, InputScale, Samples, run_shapes};
+pub use open_size::{has_open_size, open_size};
+pub use samples::{Batches, InputScale, Samples, run_shapes, typed_values};
 pub use scale::{UnknownScale, batches_for, inputs_of_unknown_scale};
 pub use sensitivity::{Sensitivity, align, assumed_sensitivities, sensitivities};

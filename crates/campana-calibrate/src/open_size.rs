@@ -4,7 +4,7 @@ use campana_ir::graph::{Dim, Graph, Value};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor};
 
-use crate::samples::{plain_values, run_shapes};
+use crate::samples::{run_shapes, typed_values};
 
 /// Sizes that are tried: of classifiers and detectors, then of lines of text.
 const SIZES: [[usize; 2]; 10] = [
@@ -20,16 +20,22 @@ const SIZES: [[usize; 2]; 10] = [
     [32, 32],
 ];
 
-/// The first of the usual sizes that a network runs on, where it leaves rows or
-/// columns of an image open; `None` where it does not, or runs on none.
-pub fn open_size(graph: &Graph) -> Option<[usize; 2]> {
-    if !graph.inputs.iter().any(is_open) {
+/// Whether rows or columns of an image are left open.
+pub fn has_open_size(inputs: &[Value]) -> bool {
+    inputs.iter().any(is_open)
+}
+
+/// The first of the usual sizes that a network runs on, where these inputs of it
+/// leave rows or columns of an image open; `None` where they do not, or it runs
+/// on none.
+pub fn open_size(graph: &Graph, inputs: &[Value]) -> Option<[usize; 2]> {
+    if !has_open_size(inputs) {
         return None;
     }
     let plan = Plan::new(graph, PlanOptions::default()).ok()?;
     let session = Session::new(plan, 1);
     let mut sizes = SIZES.into_iter();
-    sizes.find(|size| runs(&session, &graph.inputs, *size))
+    sizes.find(|size| runs(&session, inputs, *size))
 }
 
 /// Whether rows or columns of images are open: axes behind the first two, or
@@ -50,7 +56,8 @@ fn runs(session: &Session, inputs: &[Value], size: [usize; 2]) -> bool {
     };
     let tensors = inputs.iter().zip(shapes).map(|(input, shape)| {
         let element_type = input.element_type.unwrap_or(ElementType::F32);
-        let values = plain_values(element_type, shape.iter().product())?;
+        let alike = |len, [low, high]: [f32; 2]| vec![low + 0.75 * (high - low); len];
+        let values = typed_values(element_type, shape.iter().product(), alike)?;
         Tensor::new(shape, values)
     });
     let Some(tensors) = tensors.collect::<Option<Vec<Tensor>>>() else {
@@ -104,9 +111,13 @@ mod tests {
         }
     }
 
+    fn size_of(graph: &Graph) -> Option<[usize; 2]> {
+        open_size(graph, &graph.inputs)
+    }
+
     #[test]
     fn a_size_that_the_network_runs_on_is_found() {
-        assert_eq!(open_size(&recognizer(224)), Some([224, 224]));
+        assert_eq!(size_of(&recognizer(224)), Some([224, 224]));
         let mut line = recognizer(48);
         line.nodes.push(Node {
             op_type: "Add".into(),
@@ -117,11 +128,11 @@ mod tests {
         line.outputs[0].name = "z".into();
         let positions = Tensor::new(vec![320], TensorData::F32(vec![0.0; 320])).unwrap();
         line.constants.insert("positions".into(), positions);
-        assert_eq!(open_size(&line), Some([48, 320]));
+        assert_eq!(size_of(&line), Some([48, 320]));
         let mut fixed = recognizer(224);
         let dims = fixed.inputs[0].shape.as_mut().unwrap();
         dims[2] = Dim::Fixed(224);
         dims[3] = Dim::Fixed(224);
-        assert_eq!(open_size(&fixed), None);
+        assert_eq!(size_of(&fixed), None);
     }
 }

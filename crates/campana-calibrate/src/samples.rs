@@ -134,12 +134,6 @@ pub struct Batches {
     samples: usize,
 }
 
-impl From<(InputBatches, usize)> for Batches {
-    fn from((inputs, samples): (InputBatches, usize)) -> Self {
-        Self { inputs, samples }
-    }
-}
-
 impl Batches {
     /// The samples in batches that a network of these inputs takes.
     ///
@@ -170,10 +164,15 @@ impl Batches {
                 };
                 let tensor = Tensor::new(shape.clone(), TensorData::F32(data.clone()));
                 let tensor = tensor.ok_or_else(|| unsupported("images of different sizes"))?;
-                given(inputs, &[(input.name.clone(), tensor)], len).map(Self::from)
+                Self::of_arrays(inputs, &[(input.name.clone(), tensor)], len)
             }
-            Samples::Arrays(arrays) => given(inputs, arrays, len).map(Self::from),
+            Samples::Arrays(arrays) => Self::of_arrays(inputs, arrays, len),
         }
+    }
+
+    fn of_arrays(inputs: &[Value], arrays: &[(String, Tensor)], len: usize) -> Result<Self, Error> {
+        let (inputs, samples) = given(inputs, arrays, len)?;
+        Ok(Self { inputs, samples })
     }
 
     /// Number of batches.
@@ -486,11 +485,24 @@ fn no_values(input: &Value, element_type: ElementType) -> Error {
     ))
 }
 
-/// Values of any type that synthetic samples can have, all alike.
-pub(crate) fn plain_values(element_type: ElementType, len: usize) -> Option<TensorData> {
+/// Values of an input's type: floats drawn from -1 to 1, bytes from 0 to 255;
+/// other integers are 0 and booleans true, which are valid as indices, lengths
+/// and masks. `draw` gives as many values as it is told in a range.
+///
+/// `None` for a type without such values.
+pub fn typed_values(
+    element_type: ElementType,
+    len: usize,
+    draw: impl FnOnce(usize, [f32; 2]) -> Vec<f32>,
+) -> Option<TensorData> {
     match element_type {
-        ElementType::U8 => Some(TensorData::U8(vec![128; len])),
-        drawn if is_drawn(drawn) => Some(floats_as(drawn, vec![0.5; len])),
+        ElementType::U8 => {
+            let bytes = draw(len, [0.0, 255.0]);
+            Some(TensorData::U8(
+                bytes.iter().map(|&value| value as u8).collect(),
+            ))
+        }
+        drawn if is_drawn(drawn) => Some(floats_as(drawn, draw(len, [-1.0, 1.0]))),
         other => neutral(other, len),
     }
 }

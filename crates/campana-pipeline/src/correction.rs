@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_calibrate::{
-    Corrected, FinishedLayers, InputScale, Rounding, Samples, correct, open_size,
+    Corrected, FinishedLayers, InputScale, Rounding, Samples, correct, has_open_size, open_size,
 };
 use campana_eval::{
     BatchOptions, Dataset, Preprocessing, Selection, Sidecar, input_scale, open_input,
@@ -93,7 +93,11 @@ fn synthetic(path: &Path, model: &Model, range: Option<[f32; 2]>) -> Result<Samp
     Ok(Samples::Synthetic {
         size: match preprocessing {
             Some(preprocessing) => Some(preprocessing.size),
-            None => float_graph(model).ok().and_then(|graph| open_size(&graph)),
+            None if has_open_size(&onnx::inputs(model)) => {
+                let graph = float_graph(model).ok();
+                graph.and_then(|graph| open_size(&graph, &graph.inputs))
+            }
+            None => None,
         },
         scale,
     })

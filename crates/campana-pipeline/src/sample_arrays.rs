@@ -58,58 +58,20 @@ fn read(file: &TensorFile, entry: &TensorEntry, input: &Value) -> Result<Tensor,
         _ if takes_floats && entry.is_float() => {
             TensorData::F32(file.read_f32(entry).context(context)?)
         }
-        element_type => decode(&file.read_bytes(entry).context(context)?, element_type)
-            .ok_or_else(|| {
+        element_type => {
+            let bytes = file.read_bytes(entry).context(context)?;
+            TensorData::from_le_bytes(element_type, &bytes).ok_or_else(|| {
                 let (name, found) = (&entry.name, &entry.type_name);
                 Error::new(
                     ErrorKind::Unsupported,
                     format!("the array '{name}' has elements of type {found}"),
                 )
-            })?,
+            })?
+        }
     };
     let len_differs = || {
         let message = format!("the array '{}' is cut short", entry.name);
         Error::new(ErrorKind::Malformed, message)
     };
     Tensor::new(entry.shape.clone(), data).ok_or_else(len_differs)
-}
-
-/// Little-endian elements of the types that inputs of networks have.
-fn decode(bytes: &[u8], element_type: ElementType) -> Option<TensorData> {
-    Some(match element_type {
-        ElementType::I64 => TensorData::I64(elements(bytes, i64::from_le_bytes)),
-        ElementType::I32 => TensorData::I32(elements(bytes, i32::from_le_bytes)),
-        ElementType::F64 => TensorData::F64(elements(bytes, f64::from_le_bytes)),
-        ElementType::U8 => TensorData::U8(bytes.to_vec()),
-        ElementType::I8 => TensorData::I8(elements(bytes, i8::from_le_bytes)),
-        ElementType::Bool => TensorData::Bool(bytes.iter().map(|&byte| byte != 0).collect()),
-        _ => return None,
-    })
-}
-
-fn elements<const N: usize, T>(bytes: &[u8], decode: fn([u8; N]) -> T) -> Vec<T> {
-    let (chunks, _) = bytes.as_chunks::<N>();
-    chunks.iter().map(|chunk| decode(*chunk)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_are_decoded_by_their_type() {
-        let bytes: Vec<u8> = [3i64, -4]
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        assert_eq!(
-            decode(&bytes, ElementType::I64),
-            Some(TensorData::I64(vec![3, -4]))
-        );
-        assert_eq!(
-            decode(&[0, 2], ElementType::Bool),
-            Some(TensorData::Bool(vec![false, true]))
-        );
-        assert_eq!(decode(&bytes, ElementType::String), None);
-    }
 }

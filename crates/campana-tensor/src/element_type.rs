@@ -110,6 +110,23 @@ impl ElementType {
     }
 }
 
+/// From the name that is displayed, which is NumPy's.
+impl core::str::FromStr for ElementType {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        use ElementType::{
+            Bf16, Bool, F16, F32, F64, I4, I8, I16, I32, I64, String, U4, U8, U16, U32, U64,
+        };
+        let all = [
+            F32, F64, F16, Bf16, I64, I32, I16, I8, I4, U64, U32, U16, U8, U4, Bool, String,
+        ];
+        let mut all = all.into_iter();
+        all.find(|known| alloc::format!("{known}") == name)
+            .ok_or(())
+    }
+}
+
 impl fmt::Display for ElementType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {

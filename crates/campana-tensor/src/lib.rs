@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod bytes;
 mod element_type;
 mod fingerprint;
 mod group;

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use campana_eval::{Output, OutputSet};
-use campana_tensor::{Tensor, TensorData};
-use half::{bf16, f16};
+use campana_tensor::{ElementType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, InputSet};
@@ -39,11 +38,12 @@ pub(crate) fn write_inputs(path: &Path, sets: &[InputSet]) -> Result<(), Error> 
         .collect();
     let mut bytes = Vec::new();
     for (name, tensor) in sets.iter().flatten() {
-        append(&mut bytes, tensor.data()).ok_or_else(|| {
+        let own = tensor.data().to_le_bytes().ok_or_else(|| {
             let found = tensor.data().element_type();
             let message = format!("input '{name}' is {found}, which cannot be verified");
             Error::new(ErrorKind::Model, message)
         })?;
+        bytes.extend(own);
     }
     write(path, &bytes, &described)
 }
@@ -54,7 +54,8 @@ pub(crate) fn read_inputs(path: &Path) -> Result<Vec<InputSet>, Error> {
     let mut bytes = bytes.as_slice();
     let tensor = |one: Described, bytes: &mut &[u8]| {
         let len: usize = one.shape.iter().product();
-        let data = take(bytes, &one.type_name, len);
+        let element_type = one.type_name.parse().map_err(|()| cut_short(path))?;
+        let data = take(bytes, element_type, len);
         let tensor = data.and_then(|data| Tensor::new(one.shape, data));
         Ok((one.name, tensor.ok_or_else(|| cut_short(path))?))
     };
@@ -88,7 +89,7 @@ pub(crate) fn read_outputs(path: &Path) -> Result<Vec<OutputSet>, Error> {
     let mut bytes = bytes.as_slice();
     let output = |one: Described, bytes: &mut &[u8]| {
         let len: usize = one.shape.iter().product();
-        let Some(TensorData::F32(values)) = take(bytes, "float32", len) else {
+        let Some(TensorData::F32(values)) = take(bytes, ElementType::F32, len) else {
             return Err(cut_short(path));
         };
         Ok(Output {
@@ -105,61 +106,11 @@ pub(crate) fn read_outputs(path: &Path) -> Result<Vec<OutputSet>, Error> {
     sets.collect()
 }
 
-fn append(bytes: &mut Vec<u8>, data: &TensorData) -> Option<()> {
-    fn elements<const N: usize, T: Copy>(
-        bytes: &mut Vec<u8>,
-        values: &[T],
-        encode: fn(T) -> [u8; N],
-    ) {
-        bytes.extend(values.iter().flat_map(|&value| encode(value)));
-    }
-    match data {
-        TensorData::F32(values) => elements(bytes, values, f32::to_le_bytes),
-        TensorData::F64(values) => elements(bytes, values, f64::to_le_bytes),
-        TensorData::F16(values) => elements(bytes, values, f16::to_le_bytes),
-        TensorData::Bf16(values) => elements(bytes, values, bf16::to_le_bytes),
-        TensorData::I64(values) => elements(bytes, values, i64::to_le_bytes),
-        TensorData::I32(values) => elements(bytes, values, i32::to_le_bytes),
-        TensorData::I16(values) => elements(bytes, values, i16::to_le_bytes),
-        TensorData::I8(values) => elements(bytes, values, i8::to_le_bytes),
-        TensorData::U64(values) => elements(bytes, values, u64::to_le_bytes),
-        TensorData::U32(values) => elements(bytes, values, u32::to_le_bytes),
-        TensorData::U16(values) => elements(bytes, values, u16::to_le_bytes),
-        TensorData::U8(values) => bytes.extend(values),
-        TensorData::Bool(values) => elements(bytes, values, |value| [u8::from(value)]),
-        _ => return None,
-    }
-    Some(())
-}
-
 /// The next `len` values of a type, taken off the front.
-fn take(bytes: &mut &[u8], type_name: &str, len: usize) -> Option<TensorData> {
-    fn elements<const N: usize, T>(
-        bytes: &mut &[u8],
-        len: usize,
-        decode: fn([u8; N]) -> T,
-    ) -> Option<Vec<T>> {
-        let (own, rest) = bytes.split_at_checked(len.checked_mul(N)?)?;
-        *bytes = rest;
-        let (chunks, _) = own.as_chunks::<N>();
-        Some(chunks.iter().map(|chunk| decode(*chunk)).collect())
-    }
-    Some(match type_name {
-        "float32" => TensorData::F32(elements(bytes, len, f32::from_le_bytes)?),
-        "float64" => TensorData::F64(elements(bytes, len, f64::from_le_bytes)?),
-        "float16" => TensorData::F16(elements(bytes, len, f16::from_le_bytes)?),
-        "bfloat16" => TensorData::Bf16(elements(bytes, len, bf16::from_le_bytes)?),
-        "int64" => TensorData::I64(elements(bytes, len, i64::from_le_bytes)?),
-        "int32" => TensorData::I32(elements(bytes, len, i32::from_le_bytes)?),
-        "int16" => TensorData::I16(elements(bytes, len, i16::from_le_bytes)?),
-        "int8" => TensorData::I8(elements(bytes, len, i8::from_le_bytes)?),
-        "uint64" => TensorData::U64(elements(bytes, len, u64::from_le_bytes)?),
-        "uint32" => TensorData::U32(elements(bytes, len, u32::from_le_bytes)?),
-        "uint16" => TensorData::U16(elements(bytes, len, u16::from_le_bytes)?),
-        "uint8" => TensorData::U8(elements(bytes, len, |[byte]: [u8; 1]| byte)?),
-        "bool" => TensorData::Bool(elements(bytes, len, |[byte]: [u8; 1]| byte != 0)?),
-        _ => return None,
-    })
+fn take(bytes: &mut &[u8], element_type: ElementType, len: usize) -> Option<TensorData> {
+    let (own, rest) = bytes.split_at_checked(element_type.len_bytes(len)?)?;
+    *bytes = rest;
+    TensorData::from_le_bytes(element_type, own)
 }
 
 fn cut_short(path: &Path) -> Error {
@@ -186,6 +137,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, Vec<Vec<Described>>), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::{bf16, f16};
 
     #[test]
     fn inputs_of_every_type_come_back() {

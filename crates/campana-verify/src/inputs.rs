@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use campana_calibrate::typed_values;
 use campana_ir::format;
 use campana_ir::graph::{Graph, Value};
-use campana_tensor::{ElementType, Tensor, TensorData};
+use campana_tensor::{ElementType, Tensor};
 
 use crate::{Error, ErrorKind};
 
@@ -90,13 +91,16 @@ impl Random {
         (self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn floats<T>(&mut self, len: usize, of: impl Fn(f32) -> T) -> Vec<T> {
-        (0..len).map(|_| of(self.float())).collect()
+    /// So many values, uniform in a range.
+    fn floats(&mut self, len: usize, [low, high]: [f32; 2]) -> Vec<f32> {
+        let half = (high - low) / 2.0;
+        (0..len)
+            .map(|_| low + half * (self.float() + 1.0))
+            .collect()
     }
 }
 
 fn random_tensor(source: &mut Random, input: &Value, shape: &[usize]) -> Result<Tensor, Error> {
-    use half::{bf16, f16};
     let element_type = input.element_type.unwrap_or(ElementType::F32);
     let refused = |what: String| {
         let message = format!("input '{}' is of {what}", input.name);
@@ -107,24 +111,8 @@ fn random_tensor(source: &mut Random, input: &Value, shape: &[usize]) -> Result<
         .try_fold(1usize, |product, &extent| product.checked_mul(extent))
         .filter(|&len| len > 0)
         .ok_or_else(|| refused(format!("shape {shape:?}, which has no values")))?;
-    let data = match element_type {
-        ElementType::F32 => TensorData::F32(source.floats(len, |value| value)),
-        ElementType::F64 => TensorData::F64(source.floats(len, f64::from)),
-        ElementType::F16 => TensorData::F16(source.floats(len, f16::from_f32)),
-        ElementType::Bf16 => TensorData::Bf16(source.floats(len, bf16::from_f32)),
-        ElementType::U8 => {
-            TensorData::U8(source.floats(len, |value| (127.5 * (value + 1.0)) as u8))
-        }
-        ElementType::Bool => TensorData::Bool(vec![true; len]),
-        ElementType::I64 => TensorData::I64(vec![0; len]),
-        ElementType::I32 => TensorData::I32(vec![0; len]),
-        ElementType::I16 => TensorData::I16(vec![0; len]),
-        ElementType::I8 => TensorData::I8(vec![0; len]),
-        ElementType::U16 => TensorData::U16(vec![0; len]),
-        ElementType::U32 => TensorData::U32(vec![0; len]),
-        ElementType::U64 => TensorData::U64(vec![0; len]),
-        other => return Err(refused(format!("{other}, which cannot be verified"))),
-    };
+    let data = typed_values(element_type, len, |len, range| source.floats(len, range))
+        .ok_or_else(|| refused(format!("{element_type}, which cannot be verified")))?;
     Tensor::new(shape.to_vec(), data)
         .ok_or_else(|| refused(format!("shape {shape:?}, which has no values")))
 }
@@ -147,6 +135,7 @@ pub fn graph_of(model: &Path) -> Result<Graph, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use campana_tensor::TensorData;
 
     fn input(element_type: ElementType) -> Value {
         Value {

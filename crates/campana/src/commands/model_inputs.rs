@@ -36,11 +36,7 @@ impl ModelInputs {
             let image = sidecar.preprocessing.input_shape(batch);
             fill(input, &image);
         }
-        let size = match stated {
-            [] => open_size(graph),
-            _ => None,
-        };
-        let shapes = run_shapes(&values, batch, size)?;
+        let shapes = run_shapes(&values, batch, open_size(graph, &values))?;
         Ok(Self { values, shapes })
     }
 
