@@ -66,6 +66,6 @@ pub use plan_file::read_plan;
 pub use quantity::{parse_percent, parse_size};
 pub use quantize_file::quantize_file;
 pub use sample_arrays::is_arrays;
-pub use sidecar::{sidecar, sidecar_or};
+pub use sidecar::{find_sidecar, sidecar, sidecar_or};
 pub use threads::{MAX_THREADS, check_threads, parse_threads};
 pub use unfinished::discard_unfinished;

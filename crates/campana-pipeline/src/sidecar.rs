@@ -36,9 +36,19 @@ pub fn sidecar(model: &Path) -> Result<Sidecar, Error> {
 ///
 /// Where there is neither, or the one that is there is damaged.
 pub fn sidecar_or(model: &Path, reference: Option<&Path>) -> Result<Sidecar, Error> {
-    if let Some(own) = Sidecar::beside(model)? {
-        return Ok(own);
+    find_sidecar(model, reference)?.map_or_else(|| sidecar(model), Ok)
+}
+
+/// As [`sidecar_or`]; `None` where there is neither.
+///
+/// # Errors
+///
+/// Where the one that is there is damaged.
+pub fn find_sidecar(model: &Path, reference: Option<&Path>) -> Result<Option<Sidecar>, Error> {
+    for path in [Some(model), reference].into_iter().flatten() {
+        if let Some(found) = Sidecar::beside(path)? {
+            return Ok(Some(found));
+        }
     }
-    let reference = reference.map(Sidecar::beside).transpose()?;
-    reference.flatten().map_or_else(|| sidecar(model), Ok)
+    Ok(None)
 }

@@ -44,12 +44,8 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     let reference = reference.or(args.reference.as_deref());
     let threads = global.thread_count();
     let mut networks = Vec::new();
-    let mut load_times = Vec::new();
     for path in &paths {
-        let start = Instant::now();
-        let network = Loaded::open(path, reference, args, threads)?;
-        load_times.push(milliseconds_since(start));
-        networks.push(network);
+        networks.push(Loaded::open(path, reference, args, threads)?);
     }
     let times = measure(&networks, args.runs.get())?;
     let with_layers = args.layers || args.html.is_some();
@@ -65,12 +61,12 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
             median_ms: at(0.5),
             p95_ms: at(0.95),
             min_ms: at(0.0),
-            load_ms: load_times[i],
+            load_ms: network.load_ms,
             first_ms,
             peak_rss_bytes: if alone.is_some() {
                 own_peak()
             } else {
-                peak_alone(paths[i], args, threads)?
+                peak_alone(paths[i], &network.stated, args, threads)?
             },
             weight_bytes: network.session.weight_bytes(),
             layers: match &peak {
@@ -118,6 +114,10 @@ struct Loaded {
     name: String,
     session: Session,
     inputs: InputSet,
+    /// The extents that the model leaves open, as `--shape` states them.
+    stated: Vec<String>,
+    /// Time until the first run could begin, without that for its inputs.
+    load_ms: f64,
 }
 
 impl Loaded {
@@ -126,22 +126,24 @@ impl Loaded {
     fn open(path: &Path, reference: Option<&Path>, args: &Bench, threads: usize) -> Result<Self> {
         let name = path.display().to_string();
         open_input(path).with_context(|| format!("cannot read '{name}'"))?;
+        let start = Instant::now();
         let graph = format::load(path).with_context(|| format!("cannot read '{name}'"))?;
+        let read_ms = milliseconds_since(start);
         let mut options = PlanOptions::default();
         options.threads = threads;
-        let own = ModelInputs::new(
-            &graph,
-            &args.shape,
-            [Some(path), reference],
-            args.batch.get(),
-        )
-        .with_context(|| format!("cannot run '{name}'"))?;
+        let own = ModelInputs::new(&graph, &args.shape, (path, reference), args.batch.get())
+            .with_context(|| format!("cannot run '{name}'"))?;
+        let start = Instant::now();
         let plan = Plan::new(graph, options).with_context(|| format!("cannot run '{name}'"))?;
+        let session = Session::new(plan, threads);
+        let load_ms = read_ms + milliseconds_since(start);
         let inputs = random_sets(&own.values, &own.shapes, 1)?.remove(0);
         Ok(Self {
             name,
-            session: Session::new(plan, threads),
+            session,
             inputs,
+            stated: own.stated(),
+            load_ms,
         })
     }
 
@@ -216,7 +218,14 @@ fn layers(network: &Loaded, runs: usize, peak: &BenchPeak) -> Result<Vec<BenchLa
 }
 
 /// Peak memory of another process of this program that runs the model alone.
-fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>> {
+///
+/// The extents of its inputs are `stated`, so that it does nothing to find them.
+fn peak_alone(
+    model: &Path,
+    stated: &[String],
+    args: &Bench,
+    threads: usize,
+) -> Result<Option<u64>> {
     let program = program::again()?;
     let mut child = Command::new(&program[0])
         .args(&program[1..])
@@ -225,11 +234,7 @@ fn peak_alone(model: &Path, args: &Bench, threads: usize) -> Result<Option<u64>>
         .args(["--json", "--runs", "3"])
         .args(["--batch", &args.batch.to_string()])
         .args(["--threads", &threads.to_string()])
-        .args(
-            args.shape
-                .iter()
-                .flat_map(|shape| ["--shape".to_owned(), shape.to_string()]),
-        )
+        .args(stated.iter().flat_map(|shape| ["--shape", shape]))
         .env(ALONE, args.reference.as_ref().unwrap_or(&args.model))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

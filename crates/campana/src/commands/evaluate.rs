@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
-use crate::printer::{self, note, percent, say};
+use crate::printer::{self, decibels, note, percent, say};
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     if is_arrays(&args.data) {
@@ -88,15 +88,10 @@ fn print_outputs(report: &OutputsReport) {
     );
     for model in &report.models {
         for output in &model.outputs {
-            let is_equal = output.sqnr_db == f64::INFINITY;
             let row = [
                 model.model.clone(),
                 output.output.clone(),
-                if is_equal {
-                    "equal".to_owned()
-                } else {
-                    format!("{:.2}", output.sqnr_db)
-                },
+                decibels(output.sqnr_db),
                 format!("{:.6}", output.cosine),
                 format!("{:.1e}", output.relative_difference),
                 output.agreement.map(percent).unwrap_or_default(),

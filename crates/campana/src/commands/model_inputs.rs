@@ -4,15 +4,17 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use campana_calibrate::{open_size, run_shapes};
-use campana_eval::Sidecar;
+use campana_calibrate::{has_open_size, open_size, run_shapes};
 use campana_ir::format::onnx::{InputShape, state_shapes};
 use campana_ir::graph::{Dim, Graph, Value};
+use campana_pipeline::find_sidecar;
 
 /// The inputs of a model, and extents for one run.
 pub(crate) struct ModelInputs {
     pub(crate) values: Vec<Value>,
     pub(crate) shapes: Vec<Vec<usize>>,
+    /// Whether the model leaves extents of the input open.
+    are_open: Vec<bool>,
 }
 
 impl ModelInputs {
@@ -24,20 +26,37 @@ impl ModelInputs {
     pub(crate) fn new(
         graph: &Graph,
         stated: &[InputShape],
-        [model, reference]: [Option<&Path>; 2],
+        (model, reference): (&Path, Option<&Path>),
         batch: usize,
     ) -> Result<Self> {
         let mut values = graph.inputs.clone();
+        let are_open = values.iter().map(is_open).collect();
         state_shapes(&mut values, stated).map_err(|message| anyhow!(message))?;
         if let [input] = values.as_mut_slice()
-            && is_open_image(input)
-            && let Some(sidecar) = sidecar_of(model, reference)?
+            && (input.shape.is_none() || has_open_size(std::slice::from_ref(input)))
+            && let Some(sidecar) = find_sidecar(model, reference)?
         {
             let image = sidecar.preprocessing.input_shape(batch);
             fill(input, &image);
         }
         let shapes = run_shapes(&values, batch, open_size(graph, &values))?;
-        Ok(Self { values, shapes })
+        Ok(Self {
+            values,
+            shapes,
+            are_open,
+        })
+    }
+
+    /// The extents of the inputs that the model leaves open, as `--shape` states
+    /// them.
+    pub(crate) fn stated(&self) -> Vec<String> {
+        let inputs = self.values.iter().zip(&self.shapes).zip(&self.are_open);
+        let open = inputs.filter(|(_, is_open)| **is_open);
+        let stated = open.map(|((value, shape), _)| InputShape {
+            input: Some(value.name.clone()),
+            dims: shape.iter().map(|&extent| Dim::Fixed(extent)).collect(),
+        });
+        stated.map(|shape| shape.to_string()).collect()
     }
 
     /// Each input's name and extents: `x 1x3x32x32, state 2x1x128`.
@@ -53,21 +72,10 @@ impl ModelInputs {
     }
 }
 
-fn sidecar_of(model: Option<&Path>, reference: Option<&Path>) -> Result<Option<Sidecar>> {
-    for path in [model, reference].into_iter().flatten() {
-        if let Some(sidecar) = Sidecar::beside(path)? {
-            return Ok(Some(sidecar));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether an input may be images and leaves more than their number open.
-fn is_open_image(input: &Value) -> bool {
-    let Some(dims) = &input.shape else {
-        return true;
-    };
-    dims.len() == 4 && dims[1..].iter().any(|dim| matches!(dim, Dim::Symbol(_)))
+/// Whether an input leaves extents open, or even its rank.
+fn is_open(input: &Value) -> bool {
+    let dims = input.shape.as_deref();
+    dims.is_none_or(|dims| dims.iter().any(|dim| matches!(dim, Dim::Symbol(_))))
 }
 
 /// Fixes the extents behind the first that an input leaves open.

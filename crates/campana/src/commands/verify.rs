@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use crate::args::{Global, Verify, VerifyWorker};
 use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
-use crate::printer::{self, percent, say};
+use crate::printer::{self, decibels, percent, say};
 use crate::program;
 use crate::progress::Bar;
 
@@ -59,14 +59,13 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
 /// Random inputs and the user's data, and the shapes of the former.
 fn inputs(args: &Verify, global: &Global, monitor: &dyn Monitor) -> Result<(Inputs, String)> {
     let reference = args.reference.as_deref();
-    let paths = [Some(args.model.as_path()), reference];
+    let models = (args.model.as_path(), reference);
     let graph = graph_of(&args.model)?;
-    let own = ModelInputs::new(&graph, &args.shape, paths, 1);
+    let own = ModelInputs::new(&graph, &args.shape, models, 1);
     let own = own.with_context(|| format!("cannot verify '{}'", args.model.display()))?;
     let given = match &args.data {
         Some(data) => {
             let (count, threads) = (args.samples.get(), global.thread_count());
-            let models = (args.model.as_path(), reference);
             let samples = sample_inputs(models, &own.values, data, count, threads, monitor)?;
             let batches = Batches::of_length(&own.values, &samples, 1)
                 .with_context(|| format!("cannot use '{}'", data.display()))?;
@@ -150,17 +149,8 @@ fn cells(row: &Row) -> Vec<String> {
             .unwrap_or_default(),
         share(row.agreement),
         share(row.reference_agreement),
-        sqnr(row),
+        row.reference_sqnr_db.map(decibels).unwrap_or_default(),
     ]
-}
-
-/// The ratio to the reference's outputs, which may be equal.
-fn sqnr(row: &Row) -> String {
-    match row.reference_sqnr_db {
-        Some(db) if db == f64::INFINITY => "equal".to_owned(),
-        Some(db) => format!("{db:.1}"),
-        None => String::new(),
-    }
 }
 
 fn line(verdict: &Verdict) -> String {
