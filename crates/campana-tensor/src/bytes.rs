@@ -91,5 +91,11 @@ mod tests {
         }
         let cut = TensorData::from_le_bytes(ElementType::I16, &[0; 3]);
         assert_eq!(cut, None);
+        let truths = TensorData::from_le_bytes(ElementType::Bool, &[0, 2]);
+        assert_eq!(truths, Some(TensorData::Bool(alloc::vec![false, true])));
+        assert_eq!(
+            TensorData::from_le_bytes(ElementType::String, &[0; 8]),
+            None
+        );
     }
 }

@@ -245,6 +245,31 @@ fn outputs_are_compared_on_arrays_without_labels() {
     assert!(output["agreement"].is_number());
 }
 
+#[test]
+fn arrays_of_float32_are_taken_for_inputs_of_float16() {
+    let to_float = NewNode::new("Cast", ["x"], ["wide"]).attribute("to", 1);
+    let model = NewModel::new()
+        .input_of("x", &[1, 64], ElementType::F16)
+        .output("y", &[1, 48])
+        .weights("w", &[64, 48])
+        .node(to_float)
+        .node(NewNode::new("MatMul", ["wide", "w"], ["y"]));
+    let folder = Folder::with_model(model.into_bytes());
+    folder.write("x.npy", npy(&[2, 64], &[0.5; 128]));
+    let args = [
+        "evaluate",
+        "model.onnx",
+        "--reference",
+        "model.onnx",
+        "--data",
+        "x.npy",
+        "--json",
+    ];
+    let report = folder.run(&args).json();
+    assert_eq!(report["n"], 2);
+    assert_eq!(report["models"][0]["outputs"][0]["max_difference"], 0.0);
+}
+
 /// A NumPy array of 32-bit floats.
 fn npy(shape: &[usize], values: &[f32]) -> Vec<u8> {
     let extents: Vec<String> = shape.iter().map(|extent| format!("{extent},")).collect();
