@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use campana_calibrate::{
-    Frontier, Kind, Samples, align, batches_for, epsilon, floats, log_probabilities_of,
+    ActivationCache, Kind, Samples, align, batches_for, epsilon, floats, log_probabilities_of,
 };
 use campana_ir::graph::{Graph, Node};
 use campana_onnx::Model;
@@ -21,7 +21,7 @@ pub struct DropEstimator {
     aligned: Graph,
     /// The parameters of the aligned normalizations.
     realigned: HashSet<String>,
-    front: Frontier,
+    cache: ActivationCache,
     images: usize,
     threads: usize,
     /// Logarithms of the probabilities that the float network gives.
@@ -55,10 +55,10 @@ impl DropEstimator {
         let graph = float_graph(model)?;
         let batches = batches_for(&graph, samples, None)?;
         let images = batches.samples();
-        let front = Frontier::at_inputs(batches);
+        let cache = ActivationCache::at_inputs(batches);
         let mut aligned = graph.clone();
         if matches!(samples, Samples::Synthetic { .. }) {
-            align(&mut aligned, front.clone(), threads)?;
+            align(&mut aligned, cache.clone(), threads)?;
         }
         let is_own = |name: &String| {
             let reads = |node: &&Node| node.inputs.contains(name);
@@ -75,7 +75,7 @@ impl DropEstimator {
             realigned,
             graph,
             aligned,
-            front,
+            cache,
             images,
             threads,
             expected: Vec::new(),
@@ -169,7 +169,7 @@ impl DropEstimator {
         };
         let kind = Kind::of_output(graph, &output.name);
         let mut rows = Vec::new();
-        self.front.visit(graph, &output.name, self.threads, |batch| {
+        self.cache.visit(graph, &output.name, self.threads, |batch| {
             let (&[_, classes], TensorData::F32(values)) = (batch.shape(), batch.data())
             else {
                 let shape = batch.shape();

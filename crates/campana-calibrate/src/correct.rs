@@ -1,22 +1,22 @@
-//! From rounded weights to weights whose errors cancel: what quantization does
-//! to a network's activations is measured on images and undone.
+//! The correction after quantization: GPTQ with error feedback over layers,
+//! batch-norm re-estimation and bias correction, on samples.
 //!
 //! Layer by layer, with everything before it already corrected:
 //!
-//! 1. The covariances of the layer's inputs in the *quantized* network, and of
-//!    these with the inputs in the float network, are gathered. The weights are
-//!    moved to where they partly undo the errors of the layers before, and
-//!    codes (and levels) are chosen anew for the least error of the outputs.
-//!    Covariances count as far as they [agree](trust) with what the
-//!    normalization behind the layer remembers.
+//! 1. The layer Hessian (covariances of its inputs in the *quantized* network),
+//!    and the covariances of these with the inputs in the float network, are
+//!    gathered. The target weights are those that undo part of the errors of
+//!    the layers before; codes and levels are solved anew for the least error
+//!    of the outputs. Covariances are [shrunk](shrinkage) as far as they
+//!    disagree with the statistics of the normalization behind the layer.
 //!    Where the outputs are added to another value, as at the end of a residual
-//!    block, they aim at the sum: what that value lacks is made up for as far
-//!    as the layer's inputs tell.
-//! 2. Where a batch normalization comes, mean and variance of its input are
-//!    measured in both networks. What the quantized one has more goes into the
-//!    normalization's parameters: `mean += mean_q - mean`, `variance *=
-//!    variance_q / variance`. Layers with a bias and no normalization get the
-//!    difference of the means in the bias.
+//!    block, the target is the sum: the error of the other addend is
+//!    compensated as far as the layer's inputs predict it.
+//! 2. Batch-norm re-estimation: mean and variance of the normalization's input
+//!    are measured in both networks, and their difference goes into its
+//!    parameters: `mean += mean_q - mean`, `variance *= variance_q / variance`.
+//!    Layers with a bias and no normalization get the difference of the means
+//!    in the bias (bias correction).
 //!
 //! The images are the user's, or synthetic ones
 //! ([`dead_leaves`](images::dead_leaves)). A network gives synthetic images
@@ -27,6 +27,7 @@
 //! images are, and only the correlations come from them. On a MobileNet at 4
 //! bits that makes the difference between 47.7 % and 54.3 % top-1 (float 59.7).
 
+pub(crate) mod activation_cache;
 mod addition;
 mod at_rate;
 mod epilogue;
@@ -38,10 +39,9 @@ pub(crate) mod merge;
 pub(crate) mod moments;
 mod normalizations;
 mod rounding;
+mod shrinkage;
 mod state;
 pub(crate) mod statistics;
-mod trust;
-pub(crate) mod walk;
 
 use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
@@ -55,21 +55,21 @@ use campana_quantize::{
     Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, round_tensor,
     sqnr_db,
 };
-use campana_rounding::{Compensation, SecondMoment};
+use campana_rounding::{GptqSolver, LayerHessian};
 use campana_tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::correct::activation_cache::{ActivationCache, read_after};
 use crate::correct::epilogue::{Epilogue, epilogues};
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
 use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, losses, solve, solve_codes};
-use crate::correct::moments::{About, InputMoments, Moments, WantedRows};
+use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
 pub use crate::correct::rounding::Rounding;
+use crate::correct::shrinkage::covariance_share;
 use crate::correct::state::{Correction, LAYERS, uses};
 pub use crate::correct::state::{CorrectionReport, Skipped};
-use crate::correct::trust::believable_share;
-use crate::correct::walk::{Frontier, read_after};
 use crate::samples::Samples;
 use crate::scale::{batches_for, inputs_of_unknown_scale};
 
@@ -134,7 +134,7 @@ pub fn correct(
         .map(|outcome| outcome.report.shape.iter().product::<usize>())
         .sum();
     progress.start(weights as u64);
-    let start = Frontier::at_inputs(batches);
+    let start = ActivationCache::at_inputs(batches);
     let finished = finished.map(|layers| {
         (
             key_of_correction(&graph, quantized, samples, rounding),
@@ -152,12 +152,12 @@ pub fn correct(
             .collect(),
         quantized_graph: graph.clone(),
         graph,
-        fronts: [start.clone(), start],
+        caches: [start.clone(), start],
         unrounded: (0..quantized.tensors.len()).collect(),
         quantized,
         rounding,
         align: synthetic,
-        believed: 1.0,
+        covariance_share: 1.0,
         images,
         threads,
         finished,
@@ -258,8 +258,8 @@ impl Correction<'_, '_, '_> {
             if !read.contains(&**output) || is_fleeting {
                 continue;
             }
-            for (front, graph) in self.fronts.iter_mut().zip(graphs) {
-                match front.keep(graph, output, self.threads) {
+            for (cache, graph) in self.caches.iter_mut().zip(graphs) {
+                match cache.keep(graph, output, self.threads) {
                     // What reads it says so where it is skipped.
                     Err(error) if error.kind() == ErrorKind::Unsupported => {}
                     kept => {
@@ -268,8 +268,8 @@ impl Correction<'_, '_, '_> {
                 }
             }
         }
-        for (front, graph) in self.fronts.iter_mut().zip(graphs) {
-            front.forget(graph, node + 1);
+        for (cache, graph) in self.caches.iter_mut().zip(graphs) {
+            cache.forget(graph, node + 1);
         }
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Correction<'_, '_, '_> {
                 About::Zero
             };
             if let Some(epilogue) = epilogue.as_ref().filter(|_| self.align && normalized) {
-                self.fronts[0].keep(&self.graph, &epilogue.output, self.threads)?;
+                self.caches[0].keep(&self.graph, &epilogue.output, self.threads)?;
             }
             self.compensate(node, place, about)?;
         }
@@ -353,8 +353,8 @@ impl Correction<'_, '_, '_> {
             layer.restore(before)
         });
         let tensor = match kept {
-            Some((tensor, believed)) => {
-                self.believed = believed;
+            Some((tensor, covariance_share)) => {
+                self.covariance_share = covariance_share;
                 tensor
             }
             None => {
@@ -362,7 +362,11 @@ impl Correction<'_, '_, '_> {
                     return Ok(());
                 };
                 if let Some((correction, layers)) = &mut self.finished {
-                    layers.keep(FinishedLayer::new(key(*correction), &tensor, self.believed))?;
+                    layers.keep(FinishedLayer::new(
+                        key(*correction),
+                        &tensor,
+                        self.covariance_share,
+                    ))?;
                 }
                 tensor
             }
@@ -422,14 +426,14 @@ impl Correction<'_, '_, '_> {
             [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
             _ => 1,
         };
-        let wanted = WantedRows {
+        let target = TargetRows {
             weights: rows.weights(),
             row_len: rows.row_len(),
             block,
         };
-        let mut moments = InputMoments::new(windows, self.images).with_wanted(wanted);
-        Frontier::visit_both(
-            [&self.fronts[0], &self.fronts[1]],
+        let mut moments = InputMoments::new(windows, self.images).with_targets(target);
+        ActivationCache::visit_both(
+            [&self.caches[0], &self.caches[1]],
             [&self.graph, &self.quantized_graph],
             &names,
             self.threads,
@@ -447,27 +451,27 @@ impl Correction<'_, '_, '_> {
         let share = self
             .variances_behind(node)
             .filter(|variances| variances.len() == rows.count())
-            .and_then(|variances| believable_share(&rows, &moments, &variances, block));
+            .and_then(|variances| covariance_share(&rows, &moments, &variances, block));
         // A layer without a normalization sees much the same as the last one.
-        self.believed = share.unwrap_or(self.believed);
-        let believed = self.believed;
+        self.covariance_share = share.unwrap_or(self.covariance_share);
+        let covariance_share = self.covariance_share;
         moments = moments
             .into_par_iter()
-            .map(|moments| moments.believed(believed, block))
+            .map(|moments| moments.shrunk_to(covariance_share, block))
             .collect();
         if let Some((_, units)) = addition {
-            moments[0].add_lack(&units, rows.unit);
+            moments[0].add_addend_error(&units, rows.unit);
         }
         let at_rate = self.rounding == Rounding::AtRate;
-        let (compensations, wanted) = aimed(&mut rows, moments);
+        let (solvers, target) = aimed(&mut rows, moments);
         let solved = if at_rate {
-            at_rate::solve(&rows, tensor, &compensations)
+            at_rate::solve(&rows, tensor, &solvers)
         } else {
-            let mut solved = solve(&rows, tensor, &compensations, Precision::Coarse, FITS);
-            let moments: Vec<(&SecondMoment, &[f32])> = compensations
+            let mut solved = solve(&rows, tensor, &solvers, Precision::Coarse, FITS);
+            let moments: Vec<(&LayerHessian, &[f32])> = solvers
                 .iter()
-                .map(Compensation::moment)
-                .zip(wanted.iter().map(Vec::as_slice))
+                .map(GptqSolver::moment)
+                .zip(target.iter().map(Vec::as_slice))
                 .collect();
             let [before, after] = losses(&rows, [tensor, &solved], &moments);
             if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
@@ -476,7 +480,7 @@ impl Correction<'_, '_, '_> {
             let target = self.quantized.target;
             if self.has_integer_levels() && round_tensor(&mut solved, target) {
                 // Codes for the levels as they are now.
-                if let Some(again) = solve_codes(&rows, &solved, &compensations) {
+                if let Some(again) = solve_codes(&rows, &solved, &solvers) {
                     let [rounded, resolved] = losses(&rows, [&solved, &again], &moments);
                     if resolved < rounded {
                         solved = again;
@@ -521,12 +525,12 @@ impl Correction<'_, '_, '_> {
         let axis = usize::try_from(epilogue.channel_axis).ok();
         // Kept for what follows, so that the layer runs once.
         let output = &epilogue.output;
-        for (front, graph) in self
-            .fronts
+        for (cache, graph) in self
+            .caches
             .iter_mut()
             .zip([&self.graph, &self.quantized_graph])
         {
-            front.keep(graph, output, self.threads)?;
+            cache.keep(graph, output, self.threads)?;
         }
         let [float, quantized] = self.statistics(output, axis)?;
         let differences = quantized.means().into_iter().zip(float.means());
@@ -538,32 +542,32 @@ impl Correction<'_, '_, '_> {
             *bias -= (quantized - float) as f32;
         }
         let changes: Vec<f32> = bias.iter().zip(&before).map(|(b, a)| b - a).collect();
-        self.fronts[1].shift(output, &changes, axis)?;
+        self.caches[1].shift(output, &changes, axis)?;
         self.set(place, bias.clone(), bias)
     }
 }
 
 /// Moves rows to where they undo errors of layers before; what rounding needs
 /// to know of their inputs, and what their outputs are to have with these.
-fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<Compensation>, Vec<Vec<f32>>) {
+fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<GptqSolver>, Vec<Vec<f32>>) {
     let blocks = moments.len();
-    let (compensations, wanted): (Vec<Compensation>, Vec<Vec<f32>>) = moments
+    let (solvers, target): (Vec<GptqSolver>, Vec<Vec<f32>>) = moments
         .into_par_iter()
         .map(|moments| {
-            let careful = Compensation::with_damped_factor(moments.own, AIM_DAMPING);
-            (careful, moments.wanted)
+            let careful = GptqSolver::with_damped_factor(moments.own, AIM_DAMPING);
+            (careful, moments.target)
         })
         .unzip();
-    for (block, (compensation, wanted)) in compensations.iter().zip(&wanted).enumerate() {
-        rows.aim(block, blocks, compensation, wanted);
+    for (block, (solver, target)) in solvers.iter().zip(&target).enumerate() {
+        rows.aim(block, blocks, solver, target);
     }
     // Rounding believes the moments as they are: damped, the divergence of a
     // ResNet-20 at two bits was 0.143 instead of 0.138.
-    let exact = compensations
+    let exact = solvers
         .into_par_iter()
-        .map(|careful| Compensation::new(careful.into_moment()))
+        .map(|careful| GptqSolver::new(careful.into_moment()))
         .collect();
-    (exact, wanted)
+    (exact, target)
 }
 
 /// Share of the mean variance of a layer's inputs that is added to each when

@@ -4,7 +4,7 @@ use campana_ir::graph::Graph;
 use campana_quantize::Error;
 use campana_tensor::Tensor;
 
-use crate::correct::walk::{Frontier, floats};
+use crate::correct::activation_cache::{ActivationCache, floats};
 
 /// A divergence that stands for all larger ones, and for what is not finite.
 const LARGEST: f64 = 1e6;
@@ -41,11 +41,15 @@ impl Kind {
 }
 
 impl Outputs {
-    pub(crate) fn of(front: &Frontier, graph: &Graph, threads: usize) -> Result<Self, Error> {
+    pub(crate) fn of(
+        cache: &ActivationCache,
+        graph: &Graph,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let mut outputs = Vec::new();
         for output in &graph.outputs {
             let mut batches: Vec<Tensor> = Vec::new();
-            front.visit(graph, &output.name, threads, |batch| {
+            cache.visit(graph, &output.name, threads, |batch| {
                 floats(batch)?;
                 batches.push(batch.clone());
                 Ok(())
@@ -68,7 +72,7 @@ impl Outputs {
     /// outputs the squared error relative to their energy.
     pub(crate) fn divergence(
         &self,
-        front: &Frontier,
+        cache: &ActivationCache,
         graph: &Graph,
         threads: usize,
     ) -> Result<f64, Error> {
@@ -76,7 +80,7 @@ impl Outputs {
         for ((kind, reference), output) in self.outputs.iter().zip(&graph.outputs) {
             let mut sums = [0.0; 2];
             let mut batches = reference.iter();
-            front.visit(graph, &output.name, threads, |batch| {
+            cache.visit(graph, &output.name, threads, |batch| {
                 if let Some(reference) = batches.next() {
                     let [sum, weight] = divergence(*kind, reference, batch)?;
                     sums = [sums[0] + sum, sums[1] + weight];

@@ -3,7 +3,7 @@
 //! tensor's quantization does to the outputs.
 //!
 //! A network is run node by node on preprocessed or synthetic images with
-//! bounded memory ([`Frontier`]); [`correct`](correct()) chooses codes and
+//! bounded memory ([`ActivationCache`]); [`correct`](correct()) chooses codes and
 //! levels anew for the least error of outputs and lets normalizations and
 //! biases take up what remains, [`calibrate`] gives the scales of rounded
 //! activations, [`sensitivities`] says which tensors matter.
@@ -33,8 +33,8 @@ mod scale;
 mod sensitivity;
 
 pub use activations::calibrate;
+pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
-pub use correct::walk::{Frontier, floats};
 pub use correct::{
     Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Skipped, correct,
 };

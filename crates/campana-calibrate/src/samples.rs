@@ -290,13 +290,13 @@ fn synthetic(
         .collect::<Result<_, _>>()?;
     let positions = samples.iter().map(|sample| sample.rows * sample.columns);
     let [fewest, most] = SYNTHETIC_SAMPLES;
-    let wanted = SYNTHETIC_POSITIONS / positions.max().unwrap_or(1).max(1);
-    let wanted = wanted.clamp(fewest, most);
-    if wanted < len {
+    let target = SYNTHETIC_POSITIONS / positions.max().unwrap_or(1).max(1);
+    let target = target.clamp(fewest, most);
+    if target < len {
         // Of large samples there are less than a batch.
-        return synthetic(inputs, size, scale, wanted);
+        return synthetic(inputs, size, scale, target);
     }
-    let count = wanted.div_ceil(shapes.batch);
+    let count = target.div_ceil(shapes.batch);
     let made = inputs.iter().zip(&samples).map(|(input, sample)| {
         let batches = sample.batches(input, count, scale)?;
         Ok((input.name.clone(), batches))

@@ -18,8 +18,8 @@ use campana_ir::op::Op;
 use campana_quantize::Error;
 use campana_tensor::ElementType;
 
+use crate::correct::activation_cache::ActivationCache;
 use crate::correct::statistics::ChannelStatistics;
-use crate::correct::walk::Frontier;
 use crate::samples::{Batches, InputScale, Samples};
 
 /// The samples of a network; synthetic ones of unknown scale are brought to
@@ -217,9 +217,9 @@ fn biases(network: &Network<'_>, layer: &Layer<'_>, channels: usize) -> Option<V
 impl Normalized<'_> {
     /// Factor and offset that give the remembered statistics.
     fn revealed(&self, graph: &Graph, batches: &Batches) -> Option<[f32; 2]> {
-        let front = Frontier::at_inputs(batches.first());
+        let cache = ActivationCache::at_inputs(batches.first());
         let mut statistics = ChannelStatistics::default();
-        let seen = front.visit(graph, self.value, 1, |batch| statistics.add(batch, 1));
+        let seen = cache.visit(graph, self.value, 1, |batch| statistics.add(batch, 1));
         seen.ok()?;
         let (means, variances) = (statistics.means(), statistics.variances());
         let mut ratios: Vec<f64> = self

@@ -11,14 +11,14 @@ use campana_quantize::shared::{GroupParameters, shared_levels};
 use campana_quantize::store::{Precision, store};
 use campana_quantize::weights::{read_weights, shape};
 use campana_quantize::{Error, ErrorKind, Progress};
-use campana_rounding::Compensation;
+use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
+use crate::correct::activation_cache::{ActivationCache, floats, read_after};
 use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, solve};
 use crate::correct::moments::{About, InputMoments};
 use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
-use crate::correct::walk::{Frontier, floats, read_after};
 use crate::divergence::Outputs;
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
@@ -94,7 +94,7 @@ pub fn sensitivities(
     let mut graph = float_graph(model)?;
     let batches = some_of(batches_for(&graph, samples, None)?);
     let images = batches.samples();
-    let start = Frontier::at_inputs(batches);
+    let start = ActivationCache::at_inputs(batches);
     let is_synthetic = matches!(samples, Samples::Synthetic { .. });
     if is_synthetic {
         align(&mut graph, start.clone(), threads)?;
@@ -117,7 +117,7 @@ pub fn sensitivities(
     progress.start(weights as u64);
     let reference = Outputs::of(&start, &graph, threads)?;
     let mut trial = Trial {
-        front: start,
+        cache: start,
         images,
         threads,
         graph,
@@ -142,7 +142,7 @@ pub fn sensitivities(
                 progress.tensor_done(name, weights.values.len() as u64);
             }
         }
-        pass(&mut trial.front, &trial.graph, i, threads)?;
+        pass(&mut trial.cache, &trial.graph, i, threads)?;
     }
     Ok(found)
 }
@@ -178,8 +178,8 @@ fn some_of(batches: Batches) -> Batches {
     let (count, image_len) = (batches.samples(), batches.sample_len());
     // Images have about three channels; exactly how many matters little here.
     let [fewest, most] = IMAGES;
-    let wanted = (3 * PIXELS / image_len.max(1)).clamp(fewest, most);
-    let stride = (count / wanted.max(1)).max(1);
+    let target = (3 * PIXELS / image_len.max(1)).clamp(fewest, most);
+    let stride = (count / target.max(1)).max(1);
     batches.step_by(stride)
 }
 
@@ -188,11 +188,11 @@ fn some_of(batches: Batches) -> Batches {
 /// # Errors
 ///
 /// Where the network cannot be run.
-pub fn align(graph: &mut Graph, mut front: Frontier, threads: usize) -> Result<(), Error> {
+pub fn align(graph: &mut Graph, mut cache: ActivationCache, threads: usize) -> Result<(), Error> {
     for (i, node) in graph.nodes.clone().iter().enumerate() {
         if let Some([mut means, mut variances]) = normalization(graph, node) {
             let mut seen = ChannelStatistics::default();
-            front.visit(graph, &node.inputs[0], threads, |batch| seen.add(batch, 1))?;
+            cache.visit(graph, &node.inputs[0], threads, |batch| seen.add(batch, 1))?;
             let seen = seen.means().into_iter().zip(seen.variances());
             for (channel, (mean, variance)) in seen.enumerate().take(means.len()) {
                 if variance > MIN_SEEN_VARIANCE * f64::from(variances[channel]) {
@@ -203,21 +203,26 @@ pub fn align(graph: &mut Graph, mut front: Frontier, threads: usize) -> Result<(
             replace(graph, &node.inputs[3], means)?;
             replace(graph, &node.inputs[4], variances)?;
         }
-        pass(&mut front, graph, i, threads)?;
+        pass(&mut cache, graph, i, threads)?;
     }
     Ok(())
 }
 
 /// Keeps what a node gives, where later ones read it, and lets go of what none
 /// reads.
-fn pass(front: &mut Frontier, graph: &Graph, node: usize, threads: usize) -> Result<(), Error> {
+fn pass(
+    cache: &mut ActivationCache,
+    graph: &Graph,
+    node: usize,
+    threads: usize,
+) -> Result<(), Error> {
     let read = read_after(graph, node + 1);
     for output in &graph.nodes[node].outputs {
         if read.contains(&**output) {
-            front.keep(graph, output, threads)?;
+            cache.keep(graph, output, threads)?;
         }
     }
-    front.forget(graph, node + 1);
+    cache.forget(graph, node + 1);
     Ok(())
 }
 
@@ -258,7 +263,7 @@ impl Weights {
 
 /// The float network, of which one tensor at a time is quantized.
 struct Trial {
-    front: Frontier,
+    cache: ActivationCache,
     images: usize,
     threads: usize,
     graph: Graph,
@@ -277,16 +282,16 @@ impl Trial {
         });
         let next = next.cloned();
         let float = self.statistics(node)?;
-        let compensations = self.compensations(node, name, weights, next.is_some())?;
+        let solvers = self.solvers(node, name, weights, next.is_some())?;
         let mut tried = [0.0; TRIED_BITS.len()];
         for (bits, divergence) in TRIED_BITS.into_iter().zip(&mut tried) {
-            let decoded = quantized(weights, bits, compensations.as_deref());
+            let decoded = quantized(weights, bits, solvers.as_deref());
             let mut before = vec![self.swap(name, decoded)?];
             let changed = self.statistics(node)?;
             before.extend(self.make_up(node, next.as_ref(), [&float, &changed])?);
             *divergence = self
                 .reference
-                .divergence(&self.front, &self.graph, self.threads)?;
+                .divergence(&self.cache, &self.graph, self.threads)?;
             for (name, values) in before {
                 replace(&mut self.graph, &name, values)?;
             }
@@ -307,7 +312,7 @@ impl Trial {
     fn statistics(&self, node: &Node) -> Result<ChannelStatistics, Error> {
         let mut statistics = ChannelStatistics::default();
         let output = &node.outputs[0];
-        self.front
+        self.cache
             .visit(&self.graph, output, self.threads, |batch| {
                 let last = batch.shape().len().saturating_sub(1);
                 let axis = if node.op_type == "Conv" { 1 } else { last };
@@ -318,13 +323,13 @@ impl Trial {
 
     /// What rounding needs to know of a layer's inputs; `None` where codes are
     /// not chosen for them.
-    fn compensations(
+    fn solvers(
         &self,
         node: &Node,
         name: &str,
         weights: &Weights,
         normalized: bool,
-    ) -> Result<Option<Vec<Compensation>>, Error> {
+    ) -> Result<Option<Vec<GptqSolver>>, Error> {
         let is_layer = node.inputs.get(1).is_some_and(|weights| weights == name);
         let windows = Windows::of(node, self.graph.opset(), &weights.shape);
         let Some(windows) = windows.filter(|_| is_layer) else {
@@ -341,7 +346,7 @@ impl Trial {
             About::Zero
         };
         let mut moments = InputMoments::new(windows, self.images);
-        self.front
+        self.cache
             .visit(&self.graph, &node.inputs[0], self.threads, |batch| {
                 moments.add([batch, batch], None)
             })?;
@@ -349,7 +354,7 @@ impl Trial {
         Ok((moments.len() == groups).then(|| {
             moments
                 .into_iter()
-                .map(|moments| Compensation::new(moments.own))
+                .map(|moments| GptqSolver::new(moments.own))
                 .collect()
         }))
     }
@@ -406,19 +411,19 @@ impl Trial {
 
 /// The weights after quantization to one table and a scale for each channel,
 /// which is what most tensors get, rounded for the error of outputs.
-fn quantized(weights: &Weights, bits: u8, compensations: Option<&[Compensation]>) -> Vec<f32> {
+fn quantized(weights: &Weights, bits: u8, solvers: Option<&[GptqSolver]>) -> Vec<f32> {
     let (values, shape) = (&weights.values, &weights.shape);
     let partition = Partition::new(shape, weights.channel_axis, Granularity::PerChannel);
     let designs = shared_levels(values, &partition, 1 << bits, GroupParameters::Scale, false);
     let tensor = store(values, shape, &partition, &designs, Precision::Coarse).tensor;
-    if let (Some(compensations), Some(axis)) = (compensations, weights.channel_axis)
+    if let (Some(solvers), Some(axis)) = (solvers, weights.channel_axis)
         && let Some(rows) = Rows::new(values, &tensor, axis)
-        && rows.count() % compensations.len().max(1) == 0
-        && compensations
+        && rows.count() % solvers.len().max(1) == 0
+        && solvers
             .iter()
-            .all(|compensation| compensation.moment().inputs() == rows.row_len())
+            .all(|solver| solver.hessian().inputs() == rows.row_len())
     {
-        return solve(&rows, &tensor, compensations, Precision::Coarse, 0).dequantize();
+        return solve(&rows, &tensor, solvers, Precision::Coarse, 0).dequantize();
     }
     tensor.dequantize()
 }

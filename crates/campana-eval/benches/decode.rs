@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use campana_eval::{
-    BatchOptions, Dataset, Interpolation, Preprocessing, Region, RgbImage, resize_region,
+    BatchOptions, Dataset, Interpolation, Preprocessing, Region, Resize, RgbImage, resize_region,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -46,7 +46,7 @@ fn decode(criterion: &mut Criterion) {
         return;
     };
     let settings = Preprocessing {
-        resize_short: Some(256),
+        resize: Resize::Short(256),
         ..Preprocessing::new([224, 224], [0.5; 3], [0.5; 3])
     };
     let mut group = criterion.benchmark_group("JPEG of short side 256");

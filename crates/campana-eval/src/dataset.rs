@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use batches::nothing_readable;
 pub use batches::{Batch, BatchOptions, Batches, ImageFailure, Selection};
+pub(crate) use folder::list_images;
 pub use options::{DatasetFormat, DatasetOptions};
 
 use crate::error::Error;
@@ -244,7 +245,7 @@ impl Dataset {
         }
     }
 
-    /// Reads a picture and makes it the input of a model: `[3, H, W]` or `[H, W, 3]` by the layout.
+    /// Reads a picture and makes it the input of a model: `[C, H, W]` or `[H, W, C]` by the layout.
     ///
     /// # Errors
     ///

@@ -57,27 +57,9 @@ pub fn evaluate(
     options: &BatchOptions,
     progress: &mut dyn FnMut(&[Evaluation]) -> bool,
 ) -> Result<Comparison, Error> {
-    let Some(first) = candidates.first() else {
+    let Some(settings) = check_same_input(candidates, reference)? else {
         return Ok(Comparison::default());
     };
-    let settings = first.settings;
-    if let Some(other) = candidates
-        .iter()
-        .find(|candidate| candidate.settings != settings)
-    {
-        let message = format!(
-            "needs other preprocessing than {}; evaluate it apart",
-            first.network.name()
-        );
-        return Err(Error::unsuitable_model(other.network.name(), &message));
-    }
-    for network in candidates
-        .iter()
-        .map(|candidate| candidate.network)
-        .chain(reference)
-    {
-        network.check_input(settings)?;
-    }
     let mut comparison = Comparison {
         evaluations: vec![Evaluation::default(); candidates.len()],
         failures: Vec::new(),
@@ -115,7 +97,37 @@ pub fn evaluate(
         }
     }
     if comparison.evaluations[0].tally.images() == 0 {
-        return Err(nothing_readable(dataset, &comparison.failures));
+        return Err(nothing_readable(dataset.name(), &comparison.failures));
     }
     Ok(comparison)
+}
+
+/// What the images of all candidates go through; `None` without a candidate.
+///
+/// # Errors
+///
+/// Where settings differ, or do not fit a network's input.
+pub(crate) fn check_same_input<'a>(
+    candidates: &[Candidate<'a>],
+    reference: Option<&Network>,
+) -> Result<Option<&'a Preprocessing>, Error> {
+    let Some(first) = candidates.first() else {
+        return Ok(None);
+    };
+    let settings = first.settings;
+    if let Some(other) = candidates
+        .iter()
+        .find(|candidate| candidate.settings != settings)
+    {
+        let message = format!(
+            "needs other preprocessing than {}; evaluate it apart",
+            first.network.name()
+        );
+        return Err(Error::unsuitable_model(other.network.name(), &message));
+    }
+    let networks = candidates.iter().map(|candidate| candidate.network);
+    for network in networks.chain(reference) {
+        network.check_input(settings)?;
+    }
+    Ok(Some(settings))
 }

@@ -6,8 +6,9 @@ use crate::Preprocessing;
 
 /// The scale of synthetic images for a network whose images are prepared so.
 pub fn input_scale(preprocessing: &Preprocessing) -> InputScale {
+    let channels = preprocessing.channel_count();
     InputScale::Normalized {
-        mean: preprocessing.mean.to_vec(),
-        std: preprocessing.std.to_vec(),
+        mean: preprocessing.mean[..channels].to_vec(),
+        std: preprocessing.std[..channels].to_vec(),
     }
 }

@@ -39,6 +39,7 @@ mod metric;
 mod network;
 mod outputs;
 mod preprocess;
+mod segmentation;
 mod sidecar;
 
 pub use compare::{
@@ -56,7 +57,11 @@ pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top
 pub use network::Network;
 pub use outputs::{Likeness, Output, OutputSet, likeness};
 pub use preprocess::{
-    ChannelOrder, Interpolation, Layout, MAX_IMAGE_PIXELS, Preprocessing, PreprocessingOverrides,
-    Region, RgbImage, preprocess, preprocess_into, resize_region,
+    ChannelOrder, Interpolation, Layout, MAX_IMAGE_PIXELS, Preprocessing, Region, Resize, RgbImage,
+    preprocess, preprocess_into, resize_region,
+};
+pub use segmentation::{
+    MaskedImages, SegmentationComparison, SegmentationResult, SegmentationTally,
+    evaluate_segmentation,
 };
 pub use sidecar::Sidecar;

@@ -6,7 +6,7 @@ use std::path::Path;
 use campana_ir::format;
 use campana_ir::graph::{Dim, Graph};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
-use campana_tensor::TensorData;
+use campana_tensor::{Tensor, TensorData};
 
 use crate::{Error, Preprocessing, open_input};
 
@@ -94,19 +94,17 @@ impl Network {
         Err(Error::unsuitable_model(&self.name, &message))
     }
 
-    /// The scores of `count` images, `[count, classes]` row-major, and the
-    /// number of classes.
+    /// The first output for `count` images.
     ///
     /// # Errors
     ///
-    /// Where the model cannot run on this input or its first output is no
-    /// float tensor with a row for each image.
-    pub fn scores(
+    /// Where the model cannot run on this input or has no output.
+    pub fn first_output(
         &self,
         images: &[f32],
         count: usize,
         settings: &Preprocessing,
-    ) -> Result<(Vec<f32>, usize), Error> {
+    ) -> Result<Tensor, Error> {
         let shape = settings.input_shape(count);
         let input = Input::F32 {
             shape: &shape,
@@ -117,8 +115,24 @@ impl Network {
             .run(&[(self.input.as_str(), input)])
             .map_err(|error| Error::model(&self.name, "cannot be run on these images", error))?;
         let output = outputs.into_iter().next();
-        let Some((shape, TensorData::F32(scores))) = output.map(campana_tensor::Tensor::into_parts)
-        else {
+        output.ok_or_else(|| Error::unsuitable_model(&self.name, "has no output"))
+    }
+
+    /// The scores of `count` images, `[count, classes]` row-major, and the
+    /// number of classes.
+    ///
+    /// # Errors
+    ///
+    /// As [`first_output`](Self::first_output), and where that is no float
+    /// tensor with a row for each image.
+    pub fn scores(
+        &self,
+        images: &[f32],
+        count: usize,
+        settings: &Preprocessing,
+    ) -> Result<(Vec<f32>, usize), Error> {
+        let output = self.first_output(images, count, settings)?;
+        let (shape, TensorData::F32(scores)) = output.into_parts() else {
             return Err(Error::unsuitable_model(&self.name, "has no float output"));
         };
         if count == 0 || scores.len() % count != 0 || shape.first() != Some(&count) {

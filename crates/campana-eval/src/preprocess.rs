@@ -12,4 +12,4 @@ mod settings;
 pub use image::{MAX_IMAGE_PIXELS, RgbImage};
 pub use normalize::{preprocess, preprocess_into};
 pub use resize::{Interpolation, Region, resize_region};
-pub use settings::{ChannelOrder, Layout, Preprocessing, PreprocessingOverrides};
+pub use settings::{ChannelOrder, Layout, Preprocessing, Resize};

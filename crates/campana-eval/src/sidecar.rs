@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::input_file;
-use crate::preprocess::{ChannelOrder, Interpolation, Layout, Preprocessing};
+use crate::preprocess::{ChannelOrder, Interpolation, Layout, Preprocessing, Resize};
 
 /// Bytes of a sidecar at most: a thousand times those of ImageNet's labels.
 const MAX_LEN: usize = 16 << 20;
@@ -35,9 +35,9 @@ const MAX_LEN: usize = 16 << 20;
 ///
 /// | key | when absent |
 /// | --- | --- |
-/// | `resize_short` | no resize: pictures must have `size`, or be cut to it where `crop` is set |
-/// | `crop` | with `resize_short`, `size`; otherwise no crop |
-/// | `channels` (`RGB` or `BGR`) | `RGB` |
+/// | `resize_short` (of the shorter side) or `resize` (rows, columns, whatever the proportions) | no resize: pictures must have `size`, or be cut to it where `crop` is set |
+/// | `crop` | with a resize, `size`; otherwise no crop |
+/// | `channels` (`RGB`, `BGR` or `grey`) | `RGB` |
 /// | `layout` (`NCHW` or `NHWC`) | `NCHW` |
 /// | `interpolation` (`bilinear` or `bicubic`) | `bilinear` |
 /// | `labels` | classes have no names |
@@ -97,22 +97,19 @@ impl Sidecar {
         let input = root.need("input", "an object with size, mean and std")?;
         let input = Keys::new(input, file, "input.")?;
 
+        let channels = input
+            .choice("channels", "\"RGB\", \"BGR\" or \"grey\"", &CHANNELS)?
+            .unwrap_or_default();
         let mut preprocessing = Preprocessing::new(
             input
                 .size("size")?
                 .ok_or_else(|| input.missing("size", SIZE))?,
-            input.triple("mean")?,
-            input.triple("std")?,
+            input.for_channels("mean", channels)?,
+            input.for_channels("std", channels)?,
         );
-        preprocessing.resize_short = input.integer("resize_short")?;
+        preprocessing.channels = channels;
+        preprocessing.resize = input.resize()?;
         preprocessing.crop = input.size("crop")?;
-        preprocessing.channels = input
-            .choice(
-                "channels",
-                "\"RGB\" or \"BGR\"",
-                &[("RGB", ChannelOrder::Rgb), ("BGR", ChannelOrder::Bgr)],
-            )?
-            .unwrap_or_default();
         preprocessing.layout = input
             .choice(
                 "layout",
@@ -149,6 +146,13 @@ impl Sidecar {
         })
     }
 }
+
+const CHANNELS: [(&str, ChannelOrder); 4] = [
+    ("RGB", ChannelOrder::Rgb),
+    ("BGR", ChannelOrder::Bgr),
+    ("grey", ChannelOrder::Grey),
+    ("gray", ChannelOrder::Grey),
+];
 
 const SIZE: &str = "two numbers [H, W], or one number for both";
 
@@ -225,18 +229,43 @@ impl<'a> Keys<'a> {
         size.map(Some).ok_or_else(|| self.wrong(key, SIZE, value))
     }
 
-    fn triple(&self, key: &str) -> Result<[f32; 3], Error> {
-        const TRIPLE: &str = "three numbers on the 0-1 scale, one for each channel";
-        let value = self.need(key, TRIPLE)?;
-        let numbers: Option<Vec<f32>> = value.as_array().and_then(|items| {
-            items
-                .iter()
-                .map(|item| item.as_f64().map(|x| x as f32))
-                .collect()
-        });
-        numbers
-            .and_then(|numbers| <[f32; 3]>::try_from(numbers).ok())
-            .ok_or_else(|| self.wrong(key, TRIPLE, value))
+    fn resize(&self) -> Result<Resize, Error> {
+        let short = self.integer("resize_short")?;
+        let exact = self.size("resize")?;
+        match (short, exact) {
+            (Some(_), Some(_)) => {
+                Err(self.error("resize", "this or resize_short", "both".to_owned()))
+            }
+            (Some(short), None) => Ok(Resize::Short(short)),
+            (None, Some(size)) => Ok(Resize::Exact(size)),
+            (None, None) => Ok(Resize::None),
+        }
+    }
+
+    /// A number for each channel; of a grey input the number itself or a list of one.
+    fn for_channels(&self, key: &str, channels: ChannelOrder) -> Result<[f32; 3], Error> {
+        let expected = match channels {
+            ChannelOrder::Grey => "a number on the 0-1 scale",
+            ChannelOrder::Rgb | ChannelOrder::Bgr => {
+                "three numbers on the 0-1 scale, one for each channel"
+            }
+        };
+        let value = self.need(key, expected)?;
+        let items = value
+            .as_array()
+            .map_or(std::slice::from_ref(value), Vec::as_slice);
+        let numbers: Option<Vec<f32>> = items
+            .iter()
+            .map(|item| item.as_f64().map(|x| x as f32))
+            .collect();
+        let found = match (channels, numbers.as_deref()) {
+            (ChannelOrder::Grey, Some(&[number])) => Some([number; 3]),
+            (ChannelOrder::Rgb | ChannelOrder::Bgr, Some(&[first, second, third])) => {
+                Some([first, second, third])
+            }
+            _ => None,
+        };
+        found.ok_or_else(|| self.wrong(key, expected, value))
     }
 
     fn choice<T: Copy>(
@@ -312,7 +341,7 @@ mod tests {
             Sidecar {
                 preprocessing: Preprocessing {
                     size: [224, 192],
-                    resize_short: Some(256),
+                    resize: Resize::Short(256),
                     crop: Some([224, 192]),
                     mean: [0.1, 0.2, 0.3],
                     std: [1.0, 2.5, 3.0],

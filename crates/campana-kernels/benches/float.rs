@@ -2,7 +2,7 @@
 
 use campana_kernels::depthwise::{PackedFilters, Sliding, depthwise};
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
-use campana_kernels::{Level, ThreadPool};
+use campana_kernels::{Isa, ThreadPool};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Convolutions: name, input height and width (padding included), channels, window, stride, filters.
@@ -32,7 +32,7 @@ fn convolutions(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 gemm(
-                    Level::detect(),
+                    Isa::detect(),
                     &ThreadPool::serial(),
                     &input,
                     Grid {
@@ -88,7 +88,7 @@ fn depthwise_convolutions(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 depthwise(
-                    Level::detect(),
+                    Isa::detect(),
                     &ThreadPool::serial(),
                     &input,
                     &filters,

@@ -12,7 +12,7 @@
 use std::cell::Cell;
 
 use crate::aligned::AlignedBuffer;
-use crate::level::{Kernel, Level};
+use crate::isa::{Isa, Kernel};
 use crate::vector::{MIN_LANES, Vector};
 
 /// Codes in a line.
@@ -209,7 +209,7 @@ impl CodedMatrix {
     }
 
     /// Decodes all columns into rows of the padded length, one after another.
-    pub(crate) fn decode_rows(&self, level: Level, values: &mut [f32]) {
+    pub(crate) fn decode_rows(&self, isa: Isa, values: &mut [f32]) {
         assert!(
             values.len() >= self.rows * self.padded,
             "room for all values"
@@ -220,7 +220,7 @@ impl CodedMatrix {
             // SAFETY: `lines` holds the panel, whose columns exist.
             unsafe {
                 let to = lines.as_mut_slice().as_mut_ptr();
-                self.decode_panel(level, column, column + width, to);
+                self.decode_panel(isa, column, column + width, to);
             }
             let rows = lines.as_slice().chunks(width).take(self.rows);
             for (row, from) in rows.enumerate() {
@@ -235,16 +235,10 @@ impl CodedMatrix {
     ///
     /// The panel exists and `to` is valid for writing its
     /// [`decoded_len`](Self::decoded_len).
-    pub(crate) unsafe fn decode_panel(
-        &self,
-        level: Level,
-        column: usize,
-        end: usize,
-        to: *mut f32,
-    ) {
+    pub(crate) unsafe fn decode_panel(&self, isa: Isa, column: usize, end: usize, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
-            level.run(Panel {
+            isa.run(Panel {
                 matrix: self,
                 column,
                 width: end - column,

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::aligned::AlignedBuffer;
 use crate::codes::{CodedMatrix, Decoding, give_back, take_buffer};
-use crate::level::{Kernel, Level};
+use crate::isa::{Isa, Kernel};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::{MAX_LANES, MIN_LANES, Vector};
 
@@ -188,7 +188,7 @@ const MIN_PRODUCTS_PER_THREAD: usize = 30_000;
 /// Where a slice is not as long as its shape, or a stride, a dilation or the window is zero.
 #[expect(clippy::too_many_arguments, reason = "a convolution and its bounds")]
 pub fn depthwise(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[f32],
     filters: &PackedFilters,
@@ -240,7 +240,7 @@ pub fn depthwise(
         Values::Codes(codes) => {
             let len = filters.window[0] * filters.window[1] * filters.bias.as_slice().len();
             let buffer = decoded.insert(take_buffer(len));
-            codes.decode_rows(level, buffer.as_mut_slice());
+            codes.decode_rows(isa, buffer.as_mut_slice());
             buffer.as_slice()
         }
     };
@@ -250,7 +250,7 @@ pub fn depthwise(
         let end_block = blocks * (channel_job + 1) / channel_jobs;
         // SAFETY: the lengths are checked above; jobs write different rows or channels.
         unsafe {
-            level.run(Rows {
+            isa.run(Rows {
                 input: input.as_ptr(),
                 filters,
                 weights,
@@ -638,21 +638,12 @@ mod tests {
                     };
                     let mut last = vec![0.0; image.len()];
                     channels_last(&image, channels, &mut last);
-                    for (level, pool) in Level::available()
+                    for (isa, pool) in Isa::available()
                         .into_iter()
                         .flat_map(|l| pools.iter().map(move |p| (l, p)))
                     {
                         let mut output = vec![f32::NAN; expected.len()];
-                        depthwise(
-                            level,
-                            pool,
-                            &last,
-                            &filters,
-                            sliding,
-                            -1.0,
-                            1.5,
-                            &mut output,
-                        );
+                        depthwise(isa, pool, &last, &filters, sliding, -1.0, 1.5, &mut output);
                         let mut first = vec![0.0; output.len()];
                         channels_first(&output, channels, &mut first);
                         for (a, e) in first.iter().zip(&expected) {

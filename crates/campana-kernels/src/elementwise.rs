@@ -5,7 +5,7 @@
 //! [`Unary::Silu`] within [`MAX_SIGMOID_ERROR`] absolutely (relative to 1 and
 //! to the argument).
 
-use crate::level::{Kernel, Level};
+use crate::isa::{Isa, Kernel};
 use crate::vector::Vector;
 
 /// Greatest error of the exponential, in units of the last place of results
@@ -71,9 +71,9 @@ pub enum Binary {
 }
 
 /// Applies the function to every element.
-pub fn map(level: Level, op: Unary, values: &mut [f32]) {
+pub fn map(isa: Isa, op: Unary, values: &mut [f32]) {
     // SAFETY: the kernel only asks for the slice's own length.
-    unsafe { level.run(Map { op, values }) }
+    unsafe { isa.run(Map { op, values }) }
 }
 
 struct Map<'a> {
@@ -87,7 +87,7 @@ impl Kernel for Map<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let values = self.values;
-        // Not a closure, which would be compiled without the level's instructions.
+        // Not a closure, which would be compiled without the ISA's instructions.
         macro_rules! each {
             ($x:ident => $result:expr) => {
                 for at in (0..values.len()).step_by(V::LANES) {
@@ -184,12 +184,12 @@ fn sigmoid<V: Vector>(x: V) -> V {
 /// # Panics
 ///
 /// Where the lengths differ.
-pub fn zip(level: Level, op: Binary, left: &[f32], right: &[f32], output: &mut [f32]) {
+pub fn zip(isa: Level, op: Binary, left: &[f32], right: &[f32], output: &mut [f32]) {
     assert_eq!(left.len(), right.len(), "operands' lengths");
     assert_eq!(left.len(), output.len(), "output's length");
     // SAFETY: the lengths are equal.
     unsafe {
-        level.run(Zip {
+        isa.run(Zip {
             op,
             left,
             right: Right::Slice(right),
@@ -203,11 +203,11 @@ pub fn zip(level: Level, op: Binary, left: &[f32], right: &[f32], output: &mut [
 /// # Panics
 ///
 /// Where the lengths differ.
-pub fn zip_scalar(level: Level, op: Binary, left: &[f32], right: f32, output: &mut [f32]) {
+pub fn zip_scalar(isa: Level, op: Binary, left: &[f32], right: f32, output: &mut [f32]) {
     assert_eq!(left.len(), output.len(), "output's length");
     // SAFETY: the lengths are equal.
     unsafe {
-        level.run(Zip {
+        isa.run(Zip {
             op,
             left,
             right: Right::Scalar(right),
@@ -282,9 +282,9 @@ mod tests {
 
     #[test]
     fn the_exponential_is_within_its_bound() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             let mut values = arguments();
-            map(level, Unary::Exp, &mut values);
+            map(isa, Unary::Exp, &mut values);
             for (x, value) in arguments().into_iter().zip(values) {
                 let exact = f64::from(x).exp() as f32;
                 if exact >= f32::MIN_POSITIVE * 2.0 {
@@ -292,7 +292,7 @@ mod tests {
                     assert!(
                         ulps <= MAX_EXP_ERROR_ULPS,
                         "{}: e^{x} = {value}",
-                        level.name()
+                        isa.name()
                     );
                 }
             }
@@ -301,9 +301,9 @@ mod tests {
 
     #[test]
     fn the_exponential_keeps_its_limits() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             let mut values = [f32::NEG_INFINITY, -200.0, f32::INFINITY, 200.0, f32::NAN];
-            map(level, Unary::Exp, &mut values);
+            map(isa, Unary::Exp, &mut values);
             assert_eq!(values[..4], [0.0, 0.0, f32::INFINITY, f32::INFINITY]);
             assert!(values[4].is_nan());
         }
@@ -312,11 +312,11 @@ mod tests {
     #[test]
     fn activations_equal_their_definitions() {
         let sigmoid = |x: f32| (1.0 / (1.0 + (-f64::from(x)).exp())) as f32;
-        for level in Level::available() {
+        for isa in Isa::available() {
             for x in arguments().chunks(37) {
                 let apply = |op| {
                     let mut values = x.to_vec();
-                    map(level, op, &mut values);
+                    map(isa, op, &mut values);
                     values
                 };
                 let silu = apply(Unary::Silu);
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn quantizing_and_back_gives_the_nearest_level() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             let mut values = [-1.0, -0.26, 0.25, 0.74, 0.76, 9.0, 100.0, -100.0, 1.25];
             let op = Unary::QuantizeDequantize {
                 scale: 0.5,
@@ -351,14 +351,14 @@ mod tests {
                 low: 0.0,
                 high: 15.0,
             };
-            map(level, op, &mut values);
+            map(isa, op, &mut values);
             assert_eq!(values, [-1.0, -0.5, 0.0, 0.5, 1.0, 6.5, 6.5, -1.0, 1.0]);
         }
     }
 
     #[test]
     fn two_operands_of_every_length_are_combined() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
                 let left: Vec<f32> = (0..len).map(|i| i as f32 + 1.0).collect();
                 let right: Vec<f32> = left.iter().map(|v| v * 0.5 + 2.0).collect();
@@ -370,9 +370,9 @@ mod tests {
                         Binary::Mul => a * b,
                         Binary::Div => a / b,
                     };
-                    zip(level, op, &left, &right, &mut output);
+                    zip(isa, op, &left, &right, &mut output);
                     assert!((0..len).all(|i| output[i] == plain(left[i], right[i])));
-                    zip_scalar(level, op, &left, 3.0, &mut output);
+                    zip_scalar(isa, op, &left, 3.0, &mut output);
                     assert!((0..len).all(|i| output[i] == plain(left[i], 3.0)));
                 }
             }

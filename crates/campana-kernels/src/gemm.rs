@@ -14,7 +14,7 @@ mod packed;
 use std::mem::MaybeUninit;
 
 use crate::codes::{give_back, take_buffer};
-use crate::level::{Kernel, Level};
+use crate::isa::{Isa, Kernel};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::Vector;
 
@@ -168,7 +168,7 @@ const MAX_VECTORS: usize = 4;
 
 /// Rows that this many vectors of columns take at once, so that the sums, the
 /// weights and a value of the input have a register each; 0 for more vectors
-/// than a level takes.
+/// than an ISA takes.
 ///
 /// With sixteen registers three times four rows would fill them as well and
 /// read less, but leaves the compiler none to spare: it spilled a sum in the
@@ -211,7 +211,7 @@ const SMALL_ROW_BLOCK: usize = 24;
     reason = "a matrix product and where its parts lie"
 )]
 pub fn gemm(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[f32],
     input_grid: Grid,
@@ -261,8 +261,8 @@ pub fn gemm(
         // residual to their grids; jobs are disjoint in rows or columns of an
         // output whose rows do not overlap.
         unsafe {
-            level.run(Product {
-                level,
+            isa.run(Product {
+                isa,
                 input: input.as_ptr(),
                 input_grid,
                 runs,
@@ -301,7 +301,7 @@ fn split(
 }
 
 struct Product<'a> {
-    level: Level,
+    isa: Isa,
     input: *const f32,
     input_grid: Grid,
     runs: RowRuns<'a>,
@@ -342,7 +342,7 @@ impl Kernel for Product<'_> {
                         // SAFETY: the buffer is long enough for these panels.
                         unsafe {
                             let to = values.add(panel.start - first.start);
-                            codes.decode_panel(self.level, panel.column, end(panel), to);
+                            codes.decode_panel(self.isa, panel.column, end(panel), to);
                         }
                     }
                     // Where the first panel would start if all before it were there.
@@ -411,7 +411,7 @@ impl Product<'_> {
     unsafe fn block<V: Vector, const NV: usize>(&self, columns: Columns, begin: usize, end: usize) {
         let most_rows = const { tile_rows::<V>(NV) };
         if const { tile_rows::<V>(NV) == 0 } {
-            unreachable!("no level takes more vectors than it has tiles for");
+            unreachable!("no ISA takes more vectors than it has tiles for");
         }
         let mut cursor = Cursor::new(self.input_grid, self.output_grid, begin);
         let mut left = end - begin;
@@ -433,7 +433,7 @@ impl Product<'_> {
                         } else $(if const { $rows <= tile_rows::<V>(NV) } && height == $rows {
                             self.tile::<V, $rows, NV>(columns, &mut cursor);
                         } else)* {
-                            unreachable!("tiles no higher than the level's");
+                            unreachable!("tiles no higher than the ISA's");
                         }
                     };
                 }

@@ -9,7 +9,7 @@
 //! Processors without a four-way dot product multiply bytes into 16-bit pairs
 //! that saturate. For them [`PackedWeights`] arranges what is summed in 16
 //! bits such that no input can overflow it; the kernels rely on that and need
-//! no slower variant. Weights are therefore laid out for a level, which runs them.
+//! no slower variant. Weights are therefore laid out for an ISA, which runs them.
 
 mod arrange;
 mod columns;
@@ -36,7 +36,7 @@ pub use depthwise::{PackedTaps, depthwise};
 pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
 pub use pack::{GroupOffsets, PackedWeights};
 pub use pooling::{average_pool, max_pool};
-pub use requantize::{Affine, Requantize};
+pub use requantize::{QuantParams, Requantize};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Compute kernels: the only crate of campana with `unsafe`.
 //!
-//! Everything public is safe: slices with checked lengths, a [`Level`] that
+//! Everything public is safe: slices with checked lengths, a [`Isa`] that
 //! only detection constructs, and a [`ThreadPool`] that kernels spread their
 //! work over. Images are channels-last inside (`[height, width, channels]`,
 //! called NHWC with the batch in front), which lets one kernel serve
@@ -9,7 +9,7 @@
 //! window's memory (see [`gemm`]), so that no input is ever rearranged.
 //!
 //! ```
-//! use campana_kernels::{Level, ThreadPool};
+//! use campana_kernels::{Isa, ThreadPool};
 //! use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 //!
 //! // [2, 3] x [3, 2]
@@ -17,7 +17,7 @@
 //! let input = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
 //! let mut output = [0.0; 4];
 //! gemm(
-//!     Level::detect(),
+//!     Isa::detect(),
 //!     &ThreadPool::serial(),
 //!     &input,
 //!     Grid::rows(2, 3),
@@ -36,7 +36,7 @@
 
 mod aligned;
 mod arch;
-mod level;
+mod isa;
 mod peak;
 mod vector;
 
@@ -51,6 +51,6 @@ pub mod pooling;
 pub mod reference;
 
 pub use aligned::{AlignedBuffer, bytes_of, bytes_of_mut};
-pub use level::Level;
+pub use isa::Isa;
 pub use peak::Peak;
 pub use pool::ThreadPool;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::aligned::AlignedBuffer;
 use crate::int8::groups::{self, Groups};
 use crate::int8::vector::{Int8, MAX_BYTES, MAX_SUMS};
-use crate::level::{Int8Kernel, Kernel, Level};
+use crate::isa::{Int8Kernel, Isa, Kernel};
 use crate::pool::ThreadPool;
 use crate::vector::Vector;
 
@@ -23,9 +23,9 @@ const REPETITIONS: usize = 30;
 /// Operations per second, two for each product: a multiplication and an addition.
 ///
 /// ```
-/// use campana_kernels::{Level, Peak, ThreadPool};
+/// use campana_kernels::{Isa, Peak, ThreadPool};
 ///
-/// let peak = Peak::measure(Level::detect(), &ThreadPool::serial());
+/// let peak = Peak::measure(Isa::detect(), &ThreadPool::serial());
 /// assert!(peak.integer_ops_per_s > 0.0 && peak.float_ops_per_s > 0.0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,15 +37,15 @@ pub struct Peak {
 }
 
 impl Peak {
-    /// Measures what all threads of a pool reach together with a level's
+    /// Measures what all threads of a pool reach together with an ISA's
     /// instructions: the register tile of the dense kernels, its operands in
-    /// the first-level cache. The pool must not be at other work; other programs
+    /// the L1 cache. The pool must not be at other work; other programs
     /// and the clock's changes show, as in every timing.
-    pub fn measure(level: Level, pool: &ThreadPool) -> Self {
-        Self::of_repetitions(level, pool, REPETITION, REPETITIONS)
+    pub fn measure(isa: Isa, pool: &ThreadPool) -> Self {
+        Self::of_repetitions(isa, pool, REPETITION, REPETITIONS)
     }
 
-    fn of_repetitions(level: Level, pool: &ThreadPool, time: Duration, count: usize) -> Self {
+    fn of_repetitions(isa: Isa, pool: &ThreadPool, time: Duration, count: usize) -> Self {
         let operands = Operands::new();
         let steps = |rounds| Steps {
             inputs: operands.inputs.as_bytes().as_ptr(),
@@ -55,11 +55,11 @@ impl Peak {
         Self {
             integer_ops_per_s: fastest(pool, time, count, |rounds| {
                 // SAFETY: the operands are as long as the steps read.
-                unsafe { level.run_int8(steps(rounds)) }
+                unsafe { isa.run_int8(steps(rounds)) }
             }),
             float_ops_per_s: fastest(pool, time, count, |rounds| {
                 // SAFETY: as above.
-                unsafe { level.run(steps(rounds)) }
+                unsafe { isa.run(steps(rounds)) }
             }),
         }
     }
@@ -94,7 +94,7 @@ fn fastest(
 /// Steps of a round; then the same operands come again.
 const STEPS: usize = 64;
 
-/// Most rows of the tile at any level. Times [`VECTORS`] they are sums that do
+/// Most rows of the tile at any ISA. Times [`VECTORS`] they are sums that do
 /// not wait for each other: two instructions a cycle take ten, of five cycles each.
 const MAX_ROWS: usize = 6;
 
@@ -211,7 +211,7 @@ impl Steps {
     }
 }
 
-/// Rows and vectors of columns of the tile of levels that read four groups of a
+/// Rows and vectors of columns of the tile of ISAs that read four groups of a
 /// row at once.
 const QUAD_ROWS: usize = 4;
 const QUAD_VECTORS: usize = 4;
@@ -219,7 +219,7 @@ const QUAD_VECTORS: usize = 4;
 impl Steps {
     /// # Safety
     ///
-    /// As for `run_on_codes`; the level's vectors have 16 bytes.
+    /// As for `run_on_codes`; the ISA's vectors have 16 bytes.
     #[inline(always)]
     unsafe fn run_on_quads<V: Int8>(&self) -> u64 {
         let zeros = [0; MAX_SUMS];
@@ -289,14 +289,14 @@ mod tests {
 
     #[test]
     fn every_level_has_a_peak() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             for threads in [1, 2] {
                 let pool = ThreadPool::new(threads);
-                let peak = Peak::of_repetitions(level, &pool, Duration::from_millis(1), 2);
+                let peak = Peak::of_repetitions(isa, &pool, Duration::from_millis(1), 2);
                 for ops_per_s in [peak.integer_ops_per_s, peak.float_ops_per_s] {
                     assert!(
                         ops_per_s.is_finite() && ops_per_s > 0.0,
-                        "{level:?}: {peak:?}"
+                        "{isa:?}: {peak:?}"
                     );
                 }
             }

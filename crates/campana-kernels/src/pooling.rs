@@ -1,7 +1,7 @@
 //! Pooling of channels-last images.
 
 use crate::depthwise::Sliding;
-use crate::level::{Kernel, Level};
+use crate::isa::{Isa, Kernel};
 use crate::vector::Vector;
 
 /// What a pool makes of the values under its window.
@@ -21,7 +21,7 @@ pub enum Pooling {
 ///
 /// Where a slice is not as long as its shape, or a stride, a dilation or the window is zero.
 pub fn pool(
-    level: Level,
+    isa: Isa,
     pooling: Pooling,
     input: &[f32],
     channels: usize,
@@ -60,7 +60,7 @@ pub fn pool(
                     x * sliding.strides[1] + kx * sliding.dilations[1] - sliding.pads_begin[1];
                 let pixel = (row * sliding.input[1] + column) * channels;
                 let max = pooling == Pooling::Max;
-                gather(level, max, &input[pixel..pixel + channels], output);
+                gather(isa, max, &input[pixel..pixel + channels], output);
             }
         }
         let count = match pooling {
@@ -78,20 +78,20 @@ pub fn pool(
 /// # Panics
 ///
 /// Where `output` is empty or the input is no multiple of it.
-pub fn global_average(level: Level, input: &[f32], output: &mut [f32]) {
+pub fn global_average(isa: Isa, input: &[f32], output: &mut [f32]) {
     let channels = output.len();
     assert!(input.len().is_multiple_of(channels), "whole pixels");
     output.fill(0.0);
     for pixel in input.chunks_exact(channels) {
-        gather(level, false, pixel, output);
+        gather(isa, false, pixel, output);
     }
     let scale = 1.0 / (input.len() / channels) as f32;
     output.iter_mut().for_each(|value| *value *= scale);
 }
 
-fn gather(level: Level, max: bool, input: &[f32], output: &mut [f32]) {
+fn gather(isa: Isa, max: bool, input: &[f32], output: &mut [f32]) {
     // SAFETY: the kernel asks for equal lengths, which both callers give.
-    unsafe { level.run(Gather { max, input, output }) }
+    unsafe { isa.run(Gather { max, input, output }) }
 }
 
 struct Gather<'a> {
@@ -144,22 +144,14 @@ mod tests {
             dilations: [1, 1],
             pads_begin: [1, 1],
         };
-        for level in Level::available() {
+        for isa in Isa::available() {
             for channels in [1, 8, 11] {
                 let input: Vec<f32> = (0..6)
                     .flat_map(|p| (0..channels).map(move |c| (p * 10 + c) as f32))
                     .collect();
                 let mut output = vec![0.0; 4 * channels];
                 let mut check = |pooling, expected: [f32; 4], scale: f32| {
-                    pool(
-                        level,
-                        pooling,
-                        &input,
-                        channels,
-                        [2, 2],
-                        sliding,
-                        &mut output,
-                    );
+                    pool(isa, pooling, &input, channels, [2, 2], sliding, &mut output);
                     for (i, value) in output.iter().enumerate() {
                         let expected = expected[i / channels] + (i % channels) as f32 * scale;
                         assert!(
@@ -176,10 +168,10 @@ mod tests {
 
     #[test]
     fn the_global_average_is_each_channels_mean() {
-        for level in Level::available() {
+        for isa in Isa::available() {
             let input: Vec<f32> = (0..30).map(|v| v as f32).collect();
             let mut output = [0.0; 10];
-            global_average(level, &input, &mut output);
+            global_average(isa, &input, &mut output);
             assert!(
                 output
                     .iter()

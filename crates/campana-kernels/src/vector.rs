@@ -1,10 +1,10 @@
 //! Several floats at once, whatever the instruction set.
 
 /// What kernels read as vectors is padded to a multiple of so many floats: those
-/// of a level's [`Narrow`](Vector::Narrow) vector, or several such vectors.
+/// of an ISA's [`Narrow`](Vector::Narrow) vector, or several such vectors.
 pub(crate) const MIN_LANES: usize = 8;
 
-/// Floats in the widest vectors of any level.
+/// Floats in the widest vectors of any ISA.
 pub(crate) const MAX_LANES: usize = 16;
 
 /// [`LANES`](Self::LANES) floats.
@@ -19,7 +19,7 @@ pub(crate) trait Vector: Copy {
     /// Vectors that the processor has registers for.
     const REGISTERS: usize;
 
-    /// The same level's vector of [`MIN_LANES`] floats, or of fewer where it has
+    /// The same ISA's vector of [`MIN_LANES`] floats, or of fewer where it has
     /// no longer ones.
     type Narrow: Vector;
 
@@ -144,7 +144,7 @@ pub(crate) trait Vector: Copy {
 /// A computation written once over any [`Vector`].
 ///
 /// Implementations mark `run` as `#[inline(always)]`: it is compiled inside
-/// a function that enables the level's instructions.
+/// a function that enables the ISA's instructions.
 pub(crate) trait Kernel {
     /// What the computation returns.
     type Output;
@@ -236,7 +236,7 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn fused(self, factor: Self, addend: Self) -> Self {
-        // A library call where the target has no such instruction: levels must agree to the bit.
+        // A library call where the target has no such instruction: ISAs must agree to the bit.
         Self(core::array::from_fn(|i| {
             self.0[i].mul_add(factor.0[i], addend.0[i])
         }))

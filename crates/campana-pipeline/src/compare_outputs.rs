@@ -1,5 +1,5 @@
-//! How like the outputs of a reference those of models are on arrays, which
-//! have no labels.
+//! How like the outputs of a reference those of models are, on data without
+//! labels.
 
 use std::path::{Path, PathBuf};
 
@@ -10,19 +10,25 @@ use campana_runtime::{Input, Plan, PlanOptions, Session};
 use serde::Serialize;
 
 use crate::error::Context;
-use crate::sample_arrays::sample_arrays;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Monitor, is_arrays, sample_inputs};
+
+/// Images of a folder that are compared unless a number is given: their inputs
+/// and outputs are all in memory.
+const IMAGES: usize = 256;
 
 /// Models, their reference and what both are run on.
 #[derive(Clone, Copy, Debug)]
 pub struct OutputsJob<'a> {
     /// The models, at least one.
     pub models: &'a [PathBuf],
-    /// The model whose outputs are expected.
-    pub reference: &'a Path,
-    /// Arrays (`.npy`, `.npz` with one for each input).
+    /// The model whose outputs are expected; without one there is nothing to
+    /// compare with.
+    pub reference: Option<&'a Path>,
+    /// Arrays (`.npy`, `.npz` with one for each input) or a folder of images,
+    /// which are prepared as a model's sidecar or else the reference's says.
     pub data: &'a Path,
-    /// At most this many samples, evenly spread.
+    /// At most this many samples, evenly spread; by default all arrays, 256
+    /// images.
     pub limit: Option<usize>,
     /// Threads to use.
     pub threads: usize,
@@ -49,19 +55,30 @@ pub struct OutputsOfModel {
     pub outputs: Vec<Likeness>,
 }
 
-/// Runs models and their reference on the same arrays. `go_on` hears the number
+/// Runs models and their reference on the same samples. `go_on` hears the number
 /// of runs that are done and of all, and says whether to go on.
 ///
 /// # Errors
 ///
-/// Where a file cannot be read, the data do not fit a model, a model cannot run
+/// Where there is no reference, a file cannot be read, the data do not fit a model, a model cannot run
 /// or has other outputs than the reference, or `go_on` says to stop.
 pub fn compare_outputs(
     job: &OutputsJob<'_>,
+    monitor: &dyn Monitor,
     go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<OutputsReport, Error> {
-    let reference = Subject::open(job.reference, job)?;
-    let models = job.models.iter().map(|model| Subject::open(model, job));
+    let Some(reference) = job.reference else {
+        let data = job.data.display();
+        let message = format!(
+            "'{data}' has no labels: name a reference, the model that gives the expected outputs"
+        );
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    };
+    let reference = Subject::open(reference, job, monitor)?;
+    let models = job
+        .models
+        .iter()
+        .map(|model| Subject::open(model, job, monitor));
     let models: Vec<Subject> = models.collect::<Result<_, _>>()?;
     let all = reference.batches.len() * (1 + models.len());
     let mut done = 0;
@@ -104,12 +121,23 @@ struct Subject {
 }
 
 impl Subject {
-    fn open(model: &Path, job: &OutputsJob<'_>) -> Result<Self, Error> {
+    fn open(model: &Path, job: &OutputsJob<'_>, monitor: &dyn Monitor) -> Result<Self, Error> {
         let name = model.display().to_string();
         open_input(model).context(|| format!("cannot read '{name}'"))?;
         let graph = format::load(model).context(|| format!("cannot read '{name}'"))?;
-        let count = job.limit.unwrap_or(usize::MAX);
-        let samples: Samples = sample_arrays(&graph.inputs, job.data, count)?;
+        let all = if is_arrays(job.data) {
+            usize::MAX
+        } else {
+            IMAGES
+        };
+        let samples: Samples = sample_inputs(
+            (model, job.reference),
+            &graph.inputs,
+            job.data,
+            job.limit.unwrap_or(all),
+            job.threads,
+            monitor,
+        )?;
         let batches = Batches::of_length(&graph.inputs, &samples, 1)
             .context(|| format!("cannot run '{name}' on '{}'", job.data.display()))?;
         let mut options = PlanOptions::default();

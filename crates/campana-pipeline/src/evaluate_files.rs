@@ -3,15 +3,41 @@
 use std::path::{Path, PathBuf};
 
 use campana_eval::{
-    BatchOptions, Candidate, Comparison, Dataset, DatasetOptions, Evaluation, Network, Sidecar,
-    evaluate,
+    BatchOptions, Candidate, Comparison, Dataset, DatasetOptions, Evaluation, MaskedImages,
+    Network, Sidecar, evaluate,
 };
 use serde::Serialize;
 
 use crate::error::Context;
-use crate::{Error, ErrorKind, sidecar_or};
+use crate::{Error, ErrorKind, is_arrays, sidecar_or};
 
-/// Models and the labelled images that they answer.
+/// What an evaluation measures, as its data allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Images with a class each: [`evaluate_files`].
+    Accuracy,
+    /// Images with a mask of classes each: [`evaluate_masks`](crate::evaluate_masks).
+    MeanIou,
+    /// Images without labels, or arrays, beside a reference:
+    /// [`compare_outputs`](crate::compare_outputs).
+    Outputs,
+}
+
+impl Measure {
+    /// What to measure on these data.
+    pub fn on(data: &Path) -> Self {
+        let is_unlabelled = || Dataset::open(data).is_ok_and(|dataset| !dataset.has_labels());
+        if MaskedImages::is_at(data) {
+            Self::MeanIou
+        } else if is_arrays(data) || is_unlabelled() {
+            Self::Outputs
+        } else {
+            Self::Accuracy
+        }
+    }
+}
+
+/// Models and the labelled images, by classes or masks, that they answer.
 #[derive(Clone, Copy, Debug)]
 pub struct EvaluateJob<'a> {
     /// The models, at least one; each with its sidecar beside it or, where the
@@ -78,36 +104,12 @@ pub fn evaluate_files(
     job: &EvaluateJob<'_>,
     progress: &mut dyn FnMut(&[Evaluation], u64) -> bool,
 ) -> Result<EvaluateOutcome, Error> {
-    let open = |model: &Path| Network::open(model, job.threads);
-    let networks: Vec<Network> = job
-        .models
-        .iter()
-        .map(|model| open(model))
-        .collect::<Result<_, _>>()?;
-    let reference = job.reference.map(open).transpose()?;
-    let sidecars: Vec<Sidecar> = job
-        .models
-        .iter()
-        .map(|model| sidecar_or(model, job.reference))
-        .collect::<Result<_, _>>()?;
-    let Some(Sidecar { labels, .. }) = sidecars.first() else {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "no model to evaluate",
-        ));
-    };
-    let candidates: Vec<Candidate<'_>> = networks
-        .iter()
-        .zip(&sidecars)
-        .map(|(network, sidecar)| Candidate {
-            network,
-            settings: &sidecar.preprocessing,
-        })
-        .collect();
+    let subjects = Subjects::open(job)?;
+    let candidates = subjects.candidates();
     let dataset = Dataset::open_with(
         job.data,
         &DatasetOptions {
-            class_names: labels,
+            class_names: &subjects.sidecars[0].labels,
             ..DatasetOptions::default()
         },
     )?;
@@ -120,19 +122,58 @@ pub fn evaluate_files(
     let images = job.limit.unwrap_or(usize::MAX).min(dataset.len()) as u64;
     let comparison = evaluate(
         &candidates,
-        reference.as_ref(),
+        subjects.reference.as_ref(),
         &dataset,
         &options,
         &mut |evaluations| progress(evaluations, images),
     )
     .context(|| format!("cannot evaluate on '{}'", job.data.display()))?;
     Ok(EvaluateOutcome {
-        names: networks
-            .iter()
-            .map(|network| network.name().to_owned())
-            .collect(),
+        names: subjects.names(),
         comparison,
     })
+}
+
+/// The networks of a job, and what their images go through.
+pub(crate) struct Subjects {
+    networks: Vec<Network>,
+    pub(crate) reference: Option<Network>,
+    /// As many as networks, at least one.
+    sidecars: Vec<Sidecar>,
+}
+
+impl Subjects {
+    pub(crate) fn open(job: &EvaluateJob<'_>) -> Result<Self, Error> {
+        if job.models.is_empty() {
+            let message = "no model to evaluate";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let open = |model: &Path| Network::open(model, job.threads);
+        let networks = job.models.iter().map(|model| open(model));
+        let sidecars = job.models.iter();
+        Ok(Self {
+            networks: networks.collect::<Result<_, _>>()?,
+            reference: job.reference.map(open).transpose()?,
+            sidecars: sidecars
+                .map(|model| sidecar_or(model, job.reference))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn candidates(&self) -> Vec<Candidate<'_>> {
+        let pairs = self.networks.iter().zip(&self.sidecars);
+        pairs
+            .map(|(network, sidecar)| Candidate {
+                network,
+                settings: &sidecar.preprocessing,
+            })
+            .collect()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.networks.iter().map(Network::name);
+        names.map(str::to_owned).collect()
+    }
 }
 
 impl EvaluateOutcome {

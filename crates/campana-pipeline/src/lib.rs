@@ -27,6 +27,7 @@ mod data_files;
 mod destination;
 mod error;
 mod evaluate_files;
+mod evaluate_masks;
 mod file_system;
 mod inspect_file;
 mod job;
@@ -54,8 +55,9 @@ pub use correction::{check_images, model_inputs, sample_images, sample_inputs};
 pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
-    EvaluateJob, EvaluateOutcome, EvaluateReport, ModelReport, evaluate_files,
+    EvaluateJob, EvaluateOutcome, EvaluateReport, Measure, ModelReport, evaluate_files,
 };
+pub use evaluate_masks::{MasksOfModel, MasksReport, evaluate_masks};
 pub use file_system::{FileSystem, SystemFiles};
 pub use inspect_file::inspect_file;
 pub use job::{Bound, Measure, QuantizeJob, SampleChoice};

@@ -3,7 +3,11 @@
 
 use std::path::PathBuf;
 
-use campana_pipeline::{CommandFiles, EvaluateJob, Overwrite, write_file};
+use campana_eval::ImageFailure;
+use campana_pipeline::{
+    CommandFiles, EvaluateJob, Measure, OutputsJob, Overwrite, compare_outputs, evaluate_masks,
+    write_file,
+};
 use campana_quantize::Progress;
 use campana_report::inspect_page;
 use pyo3::prelude::*;
@@ -11,7 +15,7 @@ use pyo3::types::PyDict;
 
 use crate::data::{Judge, Metric};
 use crate::error::{argument, exception};
-use crate::job;
+use crate::job::{self, Events};
 use crate::options::{Keywords, Shapes, stated, width};
 use crate::session::{Types, types, values};
 
@@ -147,16 +151,54 @@ pub(crate) fn evaluate_files(
             batch,
             threads,
         };
-        let outcome = campana_pipeline::evaluate_files(&job, &mut |evaluations, images| {
-            events.set(evaluations[0].tally.images(), images);
-            !events.is_cancelled()
-        })?;
-        for failure in &outcome.comparison.failures {
-            events.say(format!("skipped {}: {}", failure.name, failure.error));
+        match Measure::on(&data) {
+            Measure::Accuracy => accuracy(&job, events),
+            Measure::MeanIou => mean_iou(&job, events),
+            Measure::Outputs => likeness(&job, events),
         }
-        Ok::<_, campana_pipeline::Error>(outcome.report())
     })?;
     json(&report.map_err(exception)?)
+}
+
+type Evaluated = Result<serde_json::Value, campana_pipeline::Error>;
+
+fn accuracy(job: &EvaluateJob<'_>, events: &Events) -> Evaluated {
+    let outcome = campana_pipeline::evaluate_files(job, &mut |evaluations, images| {
+        events.set(evaluations[0].tally.images(), images);
+        !events.is_cancelled()
+    })?;
+    say_skipped(&outcome.comparison.failures, events);
+    Ok(serde_json::json!(outcome.report()))
+}
+
+fn mean_iou(job: &EvaluateJob<'_>, events: &Events) -> Evaluated {
+    let report = evaluate_masks(job, &mut |done, all| {
+        events.set(done, all);
+        !events.is_cancelled()
+    })?;
+    say_skipped(&report.skipped, events);
+    Ok(serde_json::json!(report))
+}
+
+fn likeness(job: &EvaluateJob<'_>, events: &Events) -> Evaluated {
+    let job = OutputsJob {
+        models: job.models,
+        reference: job.reference,
+        data: job.data,
+        limit: job.limit,
+        threads: job.threads,
+    };
+    let report = compare_outputs(&job, events, &mut |done, all| {
+        events.set(done as u64, all as u64);
+        !events.is_cancelled()
+    })?;
+    Ok(serde_json::json!(report))
+}
+
+fn say_skipped(failures: &[ImageFailure], events: &Events) {
+    for failure in failures {
+        events.say(format!("skipped {}: {}", failure.name, failure.error));
+    }
 }
 
 /// A report as JSON text.

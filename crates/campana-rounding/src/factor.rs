@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::moment::SecondMoment;
+use crate::hessian::LayerHessian;
 use crate::product::{LeftRows, PackedTiles, Sums, Update};
 use crate::vector::subtract_scaled;
 
@@ -11,7 +11,7 @@ use crate::vector::subtract_scaled;
 const PANEL: usize = 128;
 
 /// Columns of a panel's rows that one thread brings up to date: with the
-/// panel's rows they stay in the second-level cache.
+/// panel's rows they stay in the L2 cache.
 const PANEL_COLUMNS: usize = 256;
 
 /// Share of the smallest diagonal value that a pivot is raised to.
@@ -24,14 +24,14 @@ const MIN_PIVOT: f64 = 1e-6;
 /// precision, all else in single. The damping makes `H` positive definite by
 /// much more than single precision loses; a pivot that rounding made too small
 /// all the same is raised.
-pub(crate) fn upper_factor(moment: &SecondMoment, order: &[usize], damping: f32) -> Vec<f32> {
+pub(crate) fn upper_factor(hessian: &LayerHessian, order: &[usize], damping: f32) -> Vec<f32> {
     let n = order.len();
     let mut factor = vec![0f32; n * n];
     factor
         .par_chunks_exact_mut(n.max(1))
         .enumerate()
         .for_each(|(i, row)| {
-            let moments = moment.row(order[i]);
+            let moments = hessian.row(order[i]);
             for (value, &j) in row[i..].iter_mut().zip(&order[i..]) {
                 *value = moments[j];
             }
@@ -156,17 +156,17 @@ mod tests {
                     values[i * n + j] = (0..n).map(|k| inputs[k * n + i] * inputs[k * n + j]).sum();
                 }
             }
-            let moment = SecondMoment::new(n, values);
+            let hessian = LayerHessian::new(n, values);
             let order: Vec<usize> = (0..n).map(|i| (i * 37) % n).collect();
             let damping = 0.01;
-            let factor = upper_factor(&moment, &order, damping);
-            let largest = (0..n).map(|i| moment.variance(i)).fold(0.0, f32::max);
+            let factor = upper_factor(&hessian, &order, damping);
+            let largest = (0..n).map(|i| hessian.variance(i)).fold(0.0, f32::max);
             for i in 0..n {
                 assert!(factor[i * n..][..i].iter().all(|&value| value == 0.0));
                 for j in 0..n {
                     let product: f32 = (0..n).map(|k| factor[k * n + i] * factor[k * n + j]).sum();
                     let added = if i == j { damping } else { 0.0 };
-                    let expected = moment.row(order[i])[order[j]] + added;
+                    let expected = hessian.row(order[i])[order[j]] + added;
                     assert!(
                         (product - expected).abs() <= MAX_FACTOR_ERROR * largest,
                         "{n}: {i} {j}: {product}, not {expected}"

@@ -2,11 +2,11 @@
 //! rows: results do not depend on the number of threads.
 
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
-use campana_kernels::{Level, ThreadPool};
+use campana_kernels::{Isa, ThreadPool};
 use rayon::prelude::*;
 
 /// Columns and rows of a tile of the right-hand matrix: 256 KB, a part of the
-/// second-level cache.
+/// L2 cache.
 const TILE_COLUMNS: usize = 256;
 const TILE_DEPTH: usize = 256;
 
@@ -177,7 +177,7 @@ impl PackedTiles {
             };
             let multiply = |output: &mut [f32], grid: Grid| {
                 gemm(
-                    Level::detect(),
+                    Isa::detect(),
                     &ThreadPool::serial(),
                     left.values,
                     input,

@@ -2,7 +2,7 @@
 
 use campana_codebook::Codebook;
 
-use crate::Compensation;
+use crate::GptqSolver;
 use crate::vector::{add_scaled, dot};
 
 /// How far from the nearest code towards the cheapest one is looked.
@@ -52,7 +52,7 @@ impl Rate<'_> {
     }
 }
 
-impl Compensation {
+impl GptqSolver {
     /// As [`round`](Self::round) with one codebook, for the least sum of error
     /// and cost.
     ///
@@ -72,9 +72,9 @@ impl Compensation {
         for position in (0..n).rev() {
             let input = self.order[position];
             let row = &self.factor[position * n..][..n];
-            let owed = dot(&row[position + 1..], &errors[position + 1..]) / row[position];
+            let feedback = dot(&row[position + 1..], &errors[position + 1..]) / row[position];
             let weight = row[position] * row[position];
-            let code = rate.best(codebook, weights[input] + owed, weight);
+            let code = rate.best(codebook, weights[input] + feedback, weight);
             codes[input] = code;
             errors[position] = weights[input] - codebook.levels()[usize::from(code)];
         }
@@ -102,16 +102,16 @@ impl Compensation {
             .zip(weights)
             .map(|(&code, weight)| levels[usize::from(code)] - weight)
             .collect();
-        let mut slope = self.moment.times(&errors);
+        let mut slope = self.hessian.times(&errors);
         for _ in 0..sweeps {
             let mut changed = false;
             for input in (0..n).rev().map(|position| self.order[position]) {
-                let variance = self.moment.variance(input);
+                let variance = self.hessian.variance(input);
                 let level = levels[usize::from(codes[input])];
                 let code = rate.best(codebook, level - slope[input] / variance, variance);
                 if code != codes[input] {
                     let change = levels[usize::from(code)] - level;
-                    add_scaled(&mut slope, self.moment.row(input), change);
+                    add_scaled(&mut slope, self.hessian.row(input), change);
                     codes[input] = code;
                     changed = true;
                 }
@@ -126,7 +126,7 @@ impl Compensation {
     /// not explain: what the squared error of a weight costs once all others
     /// have made up for it.
     pub fn unexplained_variance(&self) -> f64 {
-        let n = self.moment.inputs();
+        let n = self.hessian.inputs();
         let logs: f64 = (0..n)
             .map(|i| f64::from(self.factor[i * (n + 1)]).ln())
             .sum();
@@ -137,18 +137,18 @@ impl Compensation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecondMoment;
+    use crate::LayerHessian;
 
-    fn correlated(n: usize) -> Compensation {
+    fn correlated(n: usize) -> GptqSolver {
         let values = (0..n * n)
             .map(|i| 0.7f64.powi((i / n).abs_diff(i % n) as i32))
             .collect();
-        Compensation::new(SecondMoment::new(n, values))
+        GptqSolver::new(LayerHessian::new(n, values))
     }
 
     #[test]
     fn bits_for_nothing_are_the_nearest_plane() {
-        let compensation = correlated(20);
+        let solver = correlated(20);
         let weights: Vec<f32> = (0..20).map(|i| (i as f32 * 1.7).sin() * 2.0).collect();
         let codebook = Codebook::new((-3..=3).map(|k| k as f32).collect()).unwrap();
         let rate = Rate {
@@ -157,14 +157,14 @@ mod tests {
             zero: 3,
         };
         let (mut codes, mut expected) = ([0; 20], [0; 20]);
-        compensation.round_at_rate(&weights, &codebook, &rate, &mut codes);
-        compensation.round(&weights, &[&codebook], &mut expected);
+        solver.round_at_rate(&weights, &codebook, &rate, &mut codes);
+        solver.round(&weights, &[&codebook], &mut expected);
         assert_eq!(codes, expected);
     }
 
     #[test]
     fn the_sum_of_error_and_cost_falls_with_each_step() {
-        let compensation = correlated(30);
+        let solver = correlated(30);
         let weights: Vec<f32> = (0..30).map(|i| (i as f32 * 2.3).sin() * 1.5).collect();
         let codebook = Codebook::new((-3..=3).map(|k| k as f32).collect()).unwrap();
         let bits = [5.0, 4.0, 3.0, 1.0, 3.0, 4.0, 5.0];
@@ -175,14 +175,14 @@ mod tests {
         };
         let total = |codes: &[u8]| {
             let bits: f32 = codes.iter().map(|&code| bits[usize::from(code)]).sum();
-            compensation.error(&weights, &[&codebook], codes) + f64::from(0.1 * bits)
+            solver.error(&weights, &[&codebook], codes) + f64::from(0.1 * bits)
         };
         let (mut plain, mut codes) = ([0; 30], [0; 30]);
-        compensation.round(&weights, &[&codebook], &mut plain);
-        compensation.round_at_rate(&weights, &codebook, &rate, &mut codes);
+        solver.round(&weights, &[&codebook], &mut plain);
+        solver.round_at_rate(&weights, &codebook, &rate, &mut codes);
         let rounded = total(&codes);
         assert!(rounded < total(&plain));
-        compensation.descend_at_rate(&weights, &codebook, &rate, &mut codes, 5);
+        solver.descend_at_rate(&weights, &codebook, &rate, &mut codes, 5);
         assert!(total(&codes) <= rounded + 1e-4);
     }
 

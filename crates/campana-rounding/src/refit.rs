@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::moment::SecondMoment;
+use crate::hessian::LayerHessian;
 use crate::vector::add;
 
 /// Weight of staying where a level is, as a share of the mean diagonal: keeps
@@ -56,12 +56,12 @@ impl LevelSystem {
     ///
     /// Where the levels are not as many as the system's, codes or gradients not
     /// as many as the moment's inputs, or a code has no level.
-    pub fn add_rows(&mut self, moment: &SecondMoment, rows: &[CodedRow<'_>], levels: &[f64]) {
+    pub fn add_rows(&mut self, hessian: &LayerHessian, rows: &[CodedRow<'_>], levels: &[f64]) {
         let k = self.levels;
         assert_eq!(levels.len(), k, "as many levels as the system");
         let sums: Vec<Vec<f64>> = rows
             .par_chunks(ROWS_AT_ONCE)
-            .map(|rows| self.pair_sums(moment, rows))
+            .map(|rows| self.pair_sums(hessian, rows))
             .collect();
         for sums in sums {
             for (value, sum) in self.matrix.iter_mut().zip(&sums) {
@@ -83,8 +83,8 @@ impl LevelSystem {
 
     /// For each pair of levels the sum of the moments of their inputs, over a
     /// few rows: tiles of the moments are read once for all of these.
-    fn pair_sums(&self, moment: &SecondMoment, rows: &[CodedRow<'_>]) -> Vec<f64> {
-        let (k, n) = (self.levels, moment.inputs());
+    fn pair_sums(&self, hessian: &LayerHessian, rows: &[CodedRow<'_>]) -> Vec<f64> {
+        let (k, n) = (self.levels, hessian.inputs());
         let mut matrix = vec![0f64; k * k];
         let mut sums = vec![0f32; rows.len() * k * MOMENT_COLUMNS];
         for column in (0..n).step_by(MOMENT_COLUMNS) {
@@ -96,7 +96,7 @@ impl LevelSystem {
                     let codes = &row.codes[inputs.clone()];
                     for (input, &code) in inputs.zip(codes) {
                         let sums = &mut sums[usize::from(code) * MOMENT_COLUMNS..][..width];
-                        add(sums, &moment.row(input)[column..][..width]);
+                        add(sums, &hessian.row(input)[column..][..width]);
                     }
                 }
             }
@@ -208,8 +208,8 @@ mod tests {
 
     const MAX_LEVEL_ERROR: f64 = 1e-3;
 
-    fn correlated() -> SecondMoment {
-        SecondMoment::new(
+    fn correlated() -> LayerHessian {
+        LayerHessian::new(
             4,
             vec![
                 2.0, 0.5, 0.1, 0.3, 0.5, 1.0, 0.2, 0.1, 0.1, 0.2, 3.0, 0.4, 0.3, 0.1, 0.4, 1.5,
@@ -234,10 +234,10 @@ mod tests {
             .iter()
             .map(|&code| ((levels[usize::from(code)] - exact[usize::from(code)]) * 2.0) as f32)
             .collect();
-        let moment = correlated();
-        let gradient = moment.times(&errors);
+        let hessian = correlated();
+        let gradient = hessian.times(&errors);
         let mut system = LevelSystem::new(4);
-        system.add_rows(&moment, &[coded(&codes, &gradient, 2.0)], &levels);
+        system.add_rows(&hessian, &[coded(&codes, &gradient, 2.0)], &levels);
         let solved = system.solve(&levels);
         for (found, expected) in solved.iter().zip(exact.iter().chain(&[7.0])) {
             assert!((found - expected).abs() < MAX_LEVEL_ERROR, "{solved:?}");
@@ -252,11 +252,11 @@ mod tests {
             .zip(weights)
             .map(|(q, w)| q - w)
             .collect();
-        let moment = correlated();
-        let gradient = moment.times(&errors);
+        let hessian = correlated();
+        let gradient = hessian.times(&errors);
         let mut system = LevelSystem::new(3);
         let levels = [-1.0, 0.0, 1.0];
-        system.add_rows(&moment, &[coded(&[0, 1, 2, 1], &gradient, 1.0)], &levels);
+        system.add_rows(&hessian, &[coded(&[0, 1, 2, 1], &gradient, 1.0)], &levels);
         let solved = system.solve_around_zero(&levels, 1);
         assert_eq!(solved[1], 0.0);
         assert!(solved[0] < -1.0 && solved[2] < 1.0, "{solved:?}");
@@ -266,7 +266,7 @@ mod tests {
     fn tiles_of_moments_sum_up_as_all_pairs_do() {
         let n: usize = 300;
         let values = (0..n * n).map(|at| 0.9f64.powi((at / n).abs_diff(at % n) as i32));
-        let moment = SecondMoment::new(n, values.collect());
+        let hessian = LayerHessian::new(n, values.collect());
         let codes: Vec<u8> = (0..n * 20).map(|i| (i * 7 % 5) as u8).collect();
         let gradient = vec![0.0; n * 20];
         let rows: Vec<CodedRow<'_>> = codes
@@ -275,13 +275,13 @@ mod tests {
             .map(|(codes, gradient)| coded(codes, gradient, 0.5))
             .collect();
         let mut system = LevelSystem::new(5);
-        system.add_rows(&moment, &rows, &[0.0; 5]);
+        system.add_rows(&hessian, &rows, &[0.0; 5]);
         let mut expected = vec![0f64; 25];
         for codes in codes.chunks(n) {
             for (i, &a) in codes.iter().enumerate() {
                 for (j, &b) in codes.iter().enumerate() {
                     expected[usize::from(a) * 5 + usize::from(b)] +=
-                        0.25 * f64::from(moment.row(i)[j]);
+                        0.25 * f64::from(hessian.row(i)[j]);
                 }
             }
         }

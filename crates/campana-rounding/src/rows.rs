@@ -4,8 +4,8 @@
 use campana_codebook::{Codebook, vectorized};
 use rayon::prelude::*;
 
-use crate::compensate::Compensation;
-use crate::moment::SecondMoment;
+use crate::gptq::GptqSolver;
+use crate::hessian::LayerHessian;
 use crate::product::{LeftRows, PackedTiles};
 use crate::vector::{add_scaled, dot};
 
@@ -76,9 +76,9 @@ impl RoundedRows {
     }
 
     /// The same, for few rows, by the moments as they are.
-    pub fn set_gradient_by_rows(&mut self, moment: &SecondMoment) {
+    pub fn set_gradient_by_rows(&mut self, hessian: &LayerHessian) {
         let rows = self.errors.chunks(self.row_len.max(1));
-        self.gradient = rows.flat_map(|errors| moment.times(errors)).collect();
+        self.gradient = rows.flat_map(|errors| hessian.times(errors)).collect();
     }
 
     /// Mean squared change of each row's output; the gradient is set.
@@ -90,7 +90,7 @@ impl RoundedRows {
     }
 }
 
-impl Compensation {
+impl GptqSolver {
     /// Codes of rows of weights, one after another: each weight makes up for
     /// the errors of those of its row before it. A row falls into as many
     /// equal blocks as it has codebooks.
@@ -111,16 +111,16 @@ impl Compensation {
         for start in (0..n).step_by(BLOCK).rev() {
             let end = (start + BLOCK).min(n);
             let size = end - start;
-            let owed = self.later_times_factor(&errors, start, end);
+            let feedback = self.later_times_factor(&errors, start, end);
             let block = DiagonalBlock::new(self, start, end);
             errors
                 .par_chunks_mut(LANES * n)
                 .zip(codes.par_chunks_mut(LANES * n))
                 .zip(weights.par_chunks(LANES * n))
-                .zip(owed.par_chunks(LANES * size))
+                .zip(feedback.par_chunks(LANES * size))
                 .zip(&mut tables)
-                .for_each(|((((errors, codes), weights), owed), tables)| {
-                    let mut lanes = Lanes::gather(weights, owed, &block, n);
+                .for_each(|((((errors, codes), weights), feedback), tables)| {
+                    let mut lanes = Lanes::gather(weights, feedback, &block, n);
                     lanes.round(&block, tables);
                     lanes.scatter(errors, codes, &block, n);
                 });
@@ -310,7 +310,7 @@ impl Compensation {
             let codebook = codebooks[input * codebooks.len() / n];
             let level = codebook.levels()[usize::from(code)];
             let change = level - row.decoded[input];
-            add_scaled(row.gradient, self.moment.row(input), change);
+            add_scaled(row.gradient, self.hessian.row(input), change);
             row.decoded[input] = level;
             row.errors[input] += change;
             row.codes[input] = code;
@@ -429,18 +429,18 @@ struct DiagonalBlock<'a> {
 }
 
 impl<'a> DiagonalBlock<'a> {
-    fn new(compensation: &'a Compensation, start: usize, end: usize) -> Self {
-        let n = compensation.order.len();
+    fn new(solver: &'a GptqSolver, start: usize, end: usize) -> Self {
+        let n = solver.order.len();
         let size = end - start;
         let mut columns = vec![0f32; size * size];
         for (column, values) in columns.chunks_exact_mut(size).enumerate() {
             for (row, value) in values[..=column].iter_mut().enumerate() {
-                *value = compensation.factor[(start + row) * n + start + column];
+                *value = solver.factor[(start + row) * n + start + column];
             }
         }
         Self {
             start,
-            inputs: &compensation.order[start..end],
+            inputs: &solver.order[start..end],
             all_inputs: n,
             inverse_pivots: (0..size).map(|i| columns[i * (size + 1)].recip()).collect(),
             columns,
@@ -452,23 +452,23 @@ impl<'a> DiagonalBlock<'a> {
 struct Lanes {
     /// Before rounding the weights, after it their errors.
     weights: Vec<[f32; LANES]>,
-    owed: Vec<[f32; LANES]>,
+    feedback: Vec<[f32; LANES]>,
     codes: Vec<[u8; LANES]>,
 }
 
 impl Lanes {
-    fn gather(weights: &[f32], owed: &[f32], block: &DiagonalBlock<'_>, n: usize) -> Self {
+    fn gather(weights: &[f32], feedback: &[f32], block: &DiagonalBlock<'_>, n: usize) -> Self {
         let size = block.inputs.len();
         let mut lanes = Self {
             weights: vec![[0.0; LANES]; size],
-            owed: vec![[0.0; LANES]; size],
+            feedback: vec![[0.0; LANES]; size],
             codes: vec![[0; LANES]; size],
         };
-        let rows = weights.chunks_exact(n).zip(owed.chunks_exact(size));
-        for (lane, (weights, owed)) in rows.enumerate() {
+        let rows = weights.chunks_exact(n).zip(feedback.chunks_exact(size));
+        for (lane, (weights, feedback)) in rows.enumerate() {
             for (at, &input) in block.inputs.iter().enumerate() {
                 lanes.weights[at][lane] = weights[input];
-                lanes.owed[at][lane] = owed[at];
+                lanes.feedback[at][lane] = feedback[at];
             }
         }
         lanes
@@ -486,9 +486,9 @@ impl Lanes {
                     let levels = &tables.levels[group * (thresholds_len + 1)..];
                     let inverse = block.inverse_pivots[at];
                     let (mut value, mut count) = ([0f32; LANES], [0f32; LANES]);
-                    let owed = self.weights[at].iter().zip(&self.owed[at]);
-                    for (value, (weight, owed)) in value.iter_mut().zip(owed) {
-                        *value = weight + owed * inverse;
+                    let feedback = self.weights[at].iter().zip(&self.feedback[at]);
+                    for (value, (weight, feedback)) in value.iter_mut().zip(feedback) {
+                        *value = weight + feedback * inverse;
                     }
                     let mut level = levels[0];
                     for (threshold, above) in thresholds.iter().zip(&levels[1..]) {
@@ -505,9 +505,9 @@ impl Lanes {
                     }
                     self.weights[at] = error;
                     let column = &block.columns[at * size..][..at];
-                    for (owed, factor) in self.owed.iter_mut().zip(column) {
+                    for (feedback, factor) in self.feedback.iter_mut().zip(column) {
                         for lane in 0..LANES {
-                            owed[lane] += factor * error[lane];
+                            feedback[lane] += factor * error[lane];
                         }
                     }
                 }
@@ -542,28 +542,24 @@ mod tests {
             .collect()
     }
 
-    fn correlated(n: usize) -> Compensation {
+    fn correlated(n: usize) -> GptqSolver {
         let values = (0..n * n).map(|at| {
             let (i, j) = (at / n, at % n);
             let size = |i: usize| 1.0 + (i * 37 % 11) as f64 / 10.0;
             0.8f64.powi(i.abs_diff(j) as i32) * size(i) * size(j)
         });
-        Compensation::new(SecondMoment::new(n, values.collect()))
+        GptqSolver::new(LayerHessian::new(n, values.collect()))
     }
 
     /// One row, one weight after another.
-    fn reference_round(
-        compensation: &Compensation,
-        weights: &[f32],
-        codebooks: &[&Codebook],
-    ) -> Vec<u8> {
+    fn reference_round(solver: &GptqSolver, weights: &[f32], codebooks: &[&Codebook]) -> Vec<u8> {
         let n = weights.len();
         let (mut errors, mut codes) = (vec![0.0; n], vec![0; n]);
         for position in (0..n).rev() {
-            let input = compensation.order[position];
-            let row = &compensation.factor[position * n..][..n];
-            let owed: f32 = (position + 1..n).map(|k| row[k] * errors[k]).sum();
-            let value = weights[input] + owed / row[position];
+            let input = solver.order[position];
+            let row = &solver.factor[position * n..][..n];
+            let feedback: f32 = (position + 1..n).map(|k| row[k] * errors[k]).sum();
+            let value = weights[input] + feedback / row[position];
             let codebook = codebooks[input * codebooks.len() / n];
             let code = codebook.thresholds().partition_point(|&t| t < value);
             errors[position] = weights[input] - codebook.levels()[code];
@@ -582,17 +578,17 @@ mod tests {
             })
             .collect();
         for (n, rows, groups) in [(1, 3, 1), (96, 40, 2), (300, 70, 1), (384, 5, 3)] {
-            let compensation = correlated(n);
+            let solver = correlated(n);
             let weights = noise(n * rows, n);
             let codebooks: Vec<Vec<&Codebook>> = (0..rows)
                 .map(|row| (0..groups).map(|group| &books[(row + group) % 3]).collect())
                 .collect();
             let mut codes = vec![0; n * rows];
-            compensation.round_rows(&weights, &codebooks, &mut codes);
+            solver.round_rows(&weights, &codebooks, &mut codes);
             let expected: Vec<u8> = weights
                 .chunks(n)
                 .zip(&codebooks)
-                .flat_map(|(weights, books)| reference_round(&compensation, weights, books))
+                .flat_map(|(weights, books)| reference_round(&solver, weights, books))
                 .collect();
             let others = codes.iter().zip(&expected).filter(|(a, b)| a != b).count();
             assert!(others * MAX_OTHER_CODES <= codes.len(), "{n}: {others}");
@@ -602,20 +598,20 @@ mod tests {
     #[test]
     fn solving_undoes_the_moments() {
         for n in [6, 300] {
-            let compensation = correlated(n);
+            let solver = correlated(n);
             let expected = noise(n * 5, 1);
-            let moments = compensation.moment().packed();
+            let moments = solver.hessian().packed();
             let product = moments.multiply(LeftRows::contiguous(&expected, n));
-            let solved = compensation.solve_rows(&product);
+            let solved = solver.solve_rows(&product);
             let pairs = solved.iter().zip(&expected);
             assert!(
                 pairs
                     .clone()
                     .all(|(a, b)| (a - b).abs() < MAX_SOLUTION_ERROR)
             );
-            let energies = compensation.energies(&expected);
+            let energies = solver.energies(&expected);
             for (energy, row) in energies.iter().zip(expected.chunks(n)) {
-                let exact = compensation.moment().quadratic(row);
+                let exact = solver.hessian().quadratic(row);
                 assert!((energy / exact - 1.0).abs() < 1e-4, "{energy}, not {exact}");
             }
         }
@@ -624,17 +620,17 @@ mod tests {
     #[test]
     fn descent_keeps_the_gradient_and_lowers_every_row() {
         let (n, rows) = (150, 20);
-        let compensation = correlated(n);
+        let solver = correlated(n);
         let weights = noise(n * rows, 7);
         let codebook = Codebook::new(vec![-0.8, -0.2, 0.3, 0.9]).unwrap();
         let codebooks = vec![vec![&codebook]; rows];
         let mut codes = vec![0; n * rows];
         codebook.assign(&weights, &mut codes);
         let mut found = RoundedRows::new(&weights, &codebooks, codes);
-        let moments = compensation.moment().packed();
+        let moments = solver.hessian().packed();
         found.set_gradient(&moments);
         let before = found.row_errors();
-        compensation.descend_rows(&codebooks, &mut found, 10);
+        solver.descend_rows(&codebooks, &mut found, 10);
         let mut again = RoundedRows::new(&weights, &codebooks, found.codes.clone());
         assert_eq!(again.decoded, found.decoded);
         again.set_gradient(&moments);
@@ -651,7 +647,7 @@ mod tests {
     #[test]
     fn several_codebooks_descend_as_one_that_is_repeated() {
         let (n, rows) = (64, 6);
-        let compensation = correlated(n);
+        let solver = correlated(n);
         let weights = noise(n * rows, 3);
         let codebook = Codebook::new(vec![-0.8, -0.2, 0.3, 0.9]).unwrap();
         let mut codes = vec![0; n * rows];
@@ -659,8 +655,8 @@ mod tests {
         let descend = |groups: usize| {
             let codebooks = vec![vec![&codebook; groups]; rows];
             let mut found = RoundedRows::new(&weights, &codebooks, codes.clone());
-            found.set_gradient(&compensation.moment().packed());
-            compensation.descend_rows(&codebooks, &mut found, 4);
+            found.set_gradient(&solver.hessian().packed());
+            solver.descend_rows(&codebooks, &mut found, 4);
             found.codes
         };
         assert_eq!(descend(1), descend(4));

@@ -1,4 +1,4 @@
-//! Every operator in its plain form: whole tensors in, whole tensors out,
+//! Every operator by its reference fallback: whole tensors in, whole tensors out,
 //! channels first, as ONNX defines it.
 //!
 //! Constants are folded with these, shapes are found with them, and whatever
@@ -79,7 +79,7 @@ pub(crate) fn operator(domain: &str, op_type: &str) -> Option<Operator> {
         .or_else(|| loss::operator(op_type))
 }
 
-/// Runs an operator in its plain form. Where it knows float32 alone, floats of
+/// Runs an operator by its reference fallback. Where it knows float32 alone, floats of
 /// other widths are converted on the way in and out.
 pub(crate) fn run(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let run = operator(&call.node.domain, &call.node.op_type)

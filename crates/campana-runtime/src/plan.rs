@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use campana_codebook::QuantizedTensor;
 use campana_ir::graph::{Graph, Node, Value};
-use campana_kernels::int8::Affine;
-use campana_kernels::{Level, ThreadPool};
+use campana_kernels::int8::QuantParams;
+use campana_kernels::{Isa, ThreadPool};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::PlanError;
@@ -26,7 +26,7 @@ use crate::ops::{
 use crate::program::StageCache;
 
 pub(crate) use bodies::Body;
-pub(crate) use int8::{Int8Layer, Int8Weights, affine_of};
+pub(crate) use int8::{Int8Layer, Int8Weights, quant_params_of};
 pub(crate) use pack::Packed;
 
 /// How a graph is planned.
@@ -42,7 +42,7 @@ pub struct PlanOptions {
     pub limits: Limits,
     /// Stops planning once it is set. Default: none.
     pub interrupt: Option<Interrupt>,
-    /// Whether weights are also kept as they were, which only the plain form of
+    /// Whether weights are also kept as they were, which only the reference fallback of
     /// operators needs.
     pub(crate) keep_weights: bool,
 }
@@ -85,7 +85,7 @@ pub(crate) struct PlannedNode {
     /// Bounds that the result is held to after that.
     pub(crate) bounds: [f32; 2],
     /// What the result is rounded to after that.
-    pub(crate) quantize: Option<Affine>,
+    pub(crate) quantize: Option<QuantParams>,
     /// Graphs that it runs.
     pub(crate) bodies: Vec<Body>,
 }
@@ -154,7 +154,7 @@ impl Plan {
         let nodes = fold::fold(&given, &mut constants, &outputs, &options, opset)?;
         drop(given);
         check_names(graph, &nodes, &constants, &quantized)?;
-        // The plain form needs the weights as they are.
+        // The reference fallback needs the weights as they are.
         let plain = options.keep_weights;
         if plain {
             for (name, tensor) in quantized.drain() {
@@ -216,7 +216,7 @@ impl Plan {
                     continue;
                 }
             }
-            // The plain form reads weights as floats, with their factors.
+            // The reference fallback reads weights as floats, with their factors.
             expand_weights(planned, &mut constants, weights.as_deref())?;
         }
         let needed: HashSet<&str> = nodes
@@ -479,7 +479,7 @@ pub(crate) fn constant_call<'a>(
             })
             .collect(),
         opset,
-        level: Level::detect(),
+        isa: Isa::detect(),
         pool: SERIAL,
         max_bytes: None,
         interrupt: None,

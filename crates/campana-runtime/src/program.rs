@@ -22,7 +22,7 @@ pub(crate) use stages::{StageCache, run_in_stages};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use campana_kernels::int8::Affine;
+use campana_kernels::int8::QuantParams;
 use campana_tensor::Tensor;
 use step::Step;
 
@@ -35,7 +35,7 @@ pub(crate) enum Place {
     Input(usize),
     /// Floats in a buffer of the frame.
     Buffer(usize),
-    /// A tensor that an operator in its plain form made.
+    /// A tensor that an operator by its reference fallback made.
     Slot(usize),
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Val {
     /// Whether the elements are float32.
     pub(crate) is_float: bool,
     /// What they stand for, where a buffer holds codes instead.
-    pub(crate) codes: Option<Affine>,
+    pub(crate) codes: Option<QuantParams>,
 }
 
 /// A plan for inputs of given shapes.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use campana_ir::graph::Dim;
-use campana_kernels::{Level, Peak, ThreadPool};
+use campana_kernels::{Isa, Peak, ThreadPool};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::error::RunError;
@@ -92,7 +92,7 @@ pub struct NodeTime {
 pub struct Session {
     plan: Arc<Plan>,
     pool: ThreadPool,
-    level: Level,
+    isa: Isa,
     programs: Mutex<HashMap<Vec<InputShape>, Arc<Prepared>>>,
     frames: Mutex<Vec<Frame>>,
     interrupt: Option<Interrupt>,
@@ -118,7 +118,7 @@ impl Session {
         Self {
             plan: plan.into(),
             pool: ThreadPool::new(threads),
-            level: Level::detect(),
+            isa: Isa::detect(),
             programs: Mutex::default(),
             frames: Mutex::default(),
             interrupt: None,
@@ -145,7 +145,7 @@ impl Session {
     /// Measures what the session's threads reach at most on this machine, in
     /// less than half a second; no run may go on meanwhile.
     pub fn measure_peak(&self) -> Peak {
-        Peak::measure(self.level, &self.pool)
+        Peak::measure(self.isa, &self.pool)
     }
 
     /// Bytes of weights and other constants in memory.
@@ -286,7 +286,7 @@ impl Session {
     fn machine<'a>(&'a self, pool: &'a ThreadPool) -> Machine<'a> {
         Machine {
             plan: &self.plan,
-            level: self.level,
+            isa: self.isa,
             pool,
             frames: &self.frames,
             interrupt: self.interrupt.as_ref(),
@@ -297,7 +297,7 @@ impl Session {
         run_in_stages(&self.machine(&self.pool), self.named(inputs)?)
     }
 
-    /// Runs every node in its plain form, on its own.
+    /// Runs every node by its reference fallback, on its own.
     #[cfg(test)]
     fn run_plain(&self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, RunError> {
         crate::program::run_plainly(&self.machine(&self.pool), self.named(inputs)?)

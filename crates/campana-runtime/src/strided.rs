@@ -1,6 +1,6 @@
 //! Moving and combining elements of tensors of any rank.
 
-use campana_kernels::Level;
+use campana_kernels::Isa;
 use campana_kernels::elementwise::{Binary, zip, zip_scalar};
 
 /// Elements from one index to the next on each axis of a dense tensor.
@@ -122,7 +122,7 @@ impl BroadcastPlan {
     /// Computes the output.
     pub(crate) fn run(
         &self,
-        level: Level,
+        isa: Isa,
         op: Binary,
         left: &[f32],
         right: &[f32],
@@ -138,10 +138,10 @@ impl BroadcastPlan {
         let (mut l, mut r) = (0, 0);
         for output in output.chunks_exact_mut(inner) {
             match (l_step, r_step) {
-                (1, 1) => zip(level, op, &left[l..l + inner], &right[r..r + inner], output),
-                (1, 0) => zip_scalar(level, op, &left[l..l + inner], right[r], output),
+                (1, 1) => zip(isa, op, &left[l..l + inner], &right[r..r + inner], output),
+                (1, 0) => zip_scalar(isa, op, &left[l..l + inner], right[r], output),
                 (0, 1) if matches!(op, Binary::Add | Binary::Mul) => {
-                    zip_scalar(level, op, &right[r..r + inner], left[l], output);
+                    zip_scalar(isa, op, &right[r..r + inner], left[l], output);
                 }
                 _ => {
                     for (i, output) in output.iter_mut().enumerate() {
@@ -214,7 +214,7 @@ mod tests {
                 } else {
                     (&left, &right)
                 };
-                plan.run(Level::detect(), Binary::Sub, x, y, &mut output);
+                plan.run(Isa::detect(), Binary::Sub, x, y, &mut output);
                 for i in 0..24 {
                     let expected = left[i] - right[at(i)];
                     assert_eq!(output[i], if swap { -expected } else { expected });

@@ -212,8 +212,9 @@ pub(crate) struct Evaluate {
     /// ONNX models; all see the same data
     #[arg(required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv; or, with
-    /// --reference, arrays without labels (.npy, .npz with one for each input): each output is compared
+    /// CIFAR-10 or CIFAR-100 binary, folder of class folders, or folder with a labels.tsv: top-1, top-5;
+    /// folder with images/ and masks/ (PNG of class numbers): mean IoU; with --reference, images or arrays
+    /// (.npy, .npz with one for each input) without labels: each output is compared
     #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
     /// Model whose answers the others are compared with (agreement); its sidecar serves those without

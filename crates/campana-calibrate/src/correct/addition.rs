@@ -70,7 +70,7 @@ impl Correction<'_, '_, '_> {
             // The normalization will be by what these images show.
             let output = &normalization.inputs[0];
             let mut statistics = ChannelStatistics::default();
-            self.fronts[0].visit(&self.graph, output, self.threads, |batch| {
+            self.caches[0].visit(&self.graph, output, self.threads, |batch| {
                 statistics.add(batch, 1)
             })?;
             seen = statistics.variances();

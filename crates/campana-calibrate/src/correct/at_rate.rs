@@ -2,7 +2,7 @@
 
 use campana_codebook::{Codebook, LevelTables, Packing, QuantizedTensor, Storage};
 use campana_design::code_bits;
-use campana_rounding::{CodedRow, Compensation, LevelSystem, Rate, RoundedRows};
+use campana_rounding::{CodedRow, GptqSolver, LevelSystem, Rate, RoundedRows};
 use rayon::prelude::*;
 
 use crate::correct::layer::Rows;
@@ -27,7 +27,7 @@ const LEVEL_PARTS: f64 = 64.0;
 pub(crate) fn solve(
     rows: &Rows,
     tensor: &QuantizedTensor,
-    compensations: &[Compensation],
+    solvers: &[GptqSolver],
 ) -> QuantizedTensor {
     let mut levels = tensor.tables.values().to_vec();
     let Some(zero) = levels.iter().position(|&level| level == 0.0) else {
@@ -41,11 +41,11 @@ pub(crate) fn solve(
     {
         return tensor.clone();
     }
-    let of_row = |row: usize| &compensations[row * compensations.len() / rows.count().max(1)];
+    let of_row = |row: usize| &solvers[row * solvers.len() / rows.count().max(1)];
     let step = f64::from(levels[levels.len() - 1] - levels[0]) / (levels.len() - 1) as f64;
-    let slopes: Vec<f32> = compensations
+    let slopes: Vec<f32> = solvers
         .iter()
-        .map(|compensation| (SLOPE * step * step * compensation.unexplained_variance()) as f32)
+        .map(|solver| (SLOPE * step * step * solver.unexplained_variance()) as f32)
         .collect();
     let slope_of = |row: usize| slopes[row * slopes.len() / rows.count().max(1)];
     let normal: Vec<Vec<f32>> = rows
@@ -85,11 +85,11 @@ pub(crate) fn solve(
                 slope: slope_of(row),
                 zero: zero as u8,
             };
-            let (weights, compensation) = (&normal[row], of_row(row));
+            let (weights, solver) = (&normal[row], of_row(row));
             if round < 2 {
-                compensation.round_at_rate(weights, &codebook, &rate, codes);
+                solver.round_at_rate(weights, &codebook, &rate, codes);
             }
-            compensation.descend_at_rate(weights, &codebook, &rate, codes, SWEEPS);
+            solver.descend_at_rate(weights, &codebook, &rate, codes, SWEEPS);
         });
         if round > 0
             && let Some(system) = system(&normal, &codes, &codebook, &of_row)
@@ -121,17 +121,17 @@ fn system<'c>(
     rows: &[Vec<f32>],
     codes: &[Vec<u8>],
     codebook: &Codebook,
-    of_row: &(impl Fn(usize) -> &'c Compensation + Sync),
+    of_row: &(impl Fn(usize) -> &'c GptqSolver + Sync),
 ) -> Option<LevelSystem> {
-    let wanted = WEIGHTS_FOR_TABLE.div_ceil(rows.first()?.len().max(1));
-    let step = (rows.len() / wanted.max(1)).max(1);
+    let target = WEIGHTS_FOR_TABLE.div_ceil(rows.first()?.len().max(1));
+    let step = (rows.len() / target.max(1)).max(1);
     let levels: Vec<f64> = codebook.levels().iter().map(|&v| f64::from(v)).collect();
     let codebooks = [vec![codebook]];
     let systems: Vec<LevelSystem> = (0..rows.len())
         .into_par_iter()
         .step_by(step)
         .map(|row| {
-            let moment = of_row(row).moment();
+            let moment = of_row(row).hessian();
             let mut rounded = RoundedRows::new(&rows[row], &codebooks, codes[row].clone());
             rounded.set_gradient_by_rows(moment);
             let coded = CodedRow {

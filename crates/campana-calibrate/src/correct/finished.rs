@@ -40,8 +40,8 @@ pub struct FinishedLayer {
     scale: Option<Values>,
     scale_unit: Option<u32>,
     shift: Option<Values>,
-    /// Share of the covariances that was believed.
-    believed: u64,
+    /// share of the covariances that counts.
+    covariance_share: u64,
 }
 
 /// Floats, and the bytes that each is stored in.
@@ -71,7 +71,7 @@ impl Values {
 impl FinishedLayer {
     /// What became of a tensor: its groups are those from before, and codes are
     /// packed as densely as its levels allow.
-    pub(super) fn new(key: u64, tensor: &QuantizedTensor, believed: f64) -> Self {
+    pub(super) fn new(key: u64, tensor: &QuantizedTensor, covariance_share: f64) -> Self {
         let of_groups = |values: &Option<(Vec<f32>, Storage)>| {
             let (values, storage) = values.as_ref()?;
             Some(Values::new(values, *storage))
@@ -85,11 +85,11 @@ impl FinishedLayer {
             scale: of_groups(&tensor.scale),
             scale_unit: tensor.scale_unit.map(f32::to_bits),
             shift: of_groups(&tensor.shift),
-            believed: believed.to_bits(),
+            covariance_share: covariance_share.to_bits(),
         }
     }
 
-    /// The corrected tensor, and the share that was believed; `None` where this
+    /// The corrected tensor, and the share of the covariances; `None` where this
     /// does not fit the tensor before.
     pub(super) fn restore(&self, before: &QuantizedTensor) -> Option<(QuantizedTensor, f64)> {
         let of_groups = |values: &Option<Values>| match values {
@@ -112,7 +112,7 @@ impl FinishedLayer {
             shift: of_groups(&self.shift)?,
         };
         tensor.check().ok()?;
-        Some((tensor, f64::from_bits(self.believed)))
+        Some((tensor, f64::from_bits(self.covariance_share)))
     }
 }
 

@@ -9,8 +9,8 @@ use campana_quantize::graph::unsupported;
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
+use crate::correct::activation_cache::floats;
 use crate::correct::images::Random;
-use crate::correct::walk::floats;
 
 /// Windows that are looked at, over all images: this many, or this many times
 /// the weights of a row.
@@ -164,8 +164,8 @@ impl Gatherer {
         };
         let all = values.len() / len;
         let images = shape[0].max(1);
-        let wanted = (windows_wanted(len) * images).div_ceil(self.images);
-        let count = wanted.min(all);
+        let target = (windows_wanted(len) * images).div_ceil(self.images);
+        let count = target.min(all);
         let rows: Vec<usize> = (0..count)
             .map(|part| self.random.one_of_part(part, count, all))
             .collect();
@@ -281,7 +281,7 @@ fn windows_wanted(row_len: usize) -> usize {
 /// What the second of two values lacks to the first at the places of outputs,
 /// about the mean of each channel; shape `[channels, places]`. `None` where
 /// the values are not one for each output.
-pub(super) fn lack_at(
+pub(super) fn addend_error_at(
     gathered: &Gathered,
     [float, quantized]: [&Tensor; 2],
 ) -> Result<Option<Vec<f32>>, Error> {
@@ -299,16 +299,21 @@ pub(super) fn lack_at(
         return Ok(None);
     }
     let (float, quantized) = (floats(float)?, floats(quantized)?);
-    let mut lack = vec![0f32; channels * places.len()];
-    for (channel, lack) in lack.chunks_exact_mut(places.len().max(1)).enumerate() {
-        for (lack, place) in lack.iter_mut().zip(places.iter()) {
+    let mut addend_error = vec![0f32; channels * places.len()];
+    for (channel, addend_error) in addend_error
+        .chunks_exact_mut(places.len().max(1))
+        .enumerate()
+    {
+        for (addend_error, place) in addend_error.iter_mut().zip(places.iter()) {
             let at = ravel(place.image * channels + channel, place.at, gathered.extent);
-            *lack = float[at] - quantized[at];
+            *addend_error = float[at] - quantized[at];
         }
-        let mean = lack.iter().sum::<f32>() / lack.len() as f32;
-        lack.iter_mut().for_each(|lack| *lack -= mean);
+        let mean = addend_error.iter().sum::<f32>() / addend_error.len() as f32;
+        addend_error
+            .iter_mut()
+            .for_each(|addend_error| *addend_error -= mean);
     }
-    Ok(Some(lack))
+    Ok(Some(addend_error))
 }
 
 /// Inputs of one group: for each weight of a row the values that it meets,
@@ -408,10 +413,13 @@ mod tests {
         let float = tensor(vec![5.0, 1.0, 2.0, 4.0, 4.0, 4.0]);
         let quantized = tensor(vec![1.0, 1.0, 0.0, 3.0, 3.0, 3.0]);
         let at = gathered([1, 1, 3], vec![[0, 0, 0], [0, 0, 2]]);
-        let lack = lack_at(&at, [&float, &quantized]).unwrap();
+        let addend_error = addend_error_at(&at, [&float, &quantized]).unwrap();
         // Channel 0 lacks 4 and 2, about their mean; channel 1 lacks 1 always.
-        assert_eq!(lack, Some(vec![1.0, -1.0, 0.0, 0.0]));
+        assert_eq!(addend_error, Some(vec![1.0, -1.0, 0.0, 0.0]));
         let elsewhere = gathered([1, 2, 3], vec![[0, 1, 0]]);
-        assert_eq!(lack_at(&elsewhere, [&float, &quantized]).unwrap(), None);
+        assert_eq!(
+            addend_error_at(&elsewhere, [&float, &quantized]).unwrap(),
+            None
+        );
     }
 }

@@ -4,7 +4,7 @@ use campana_codebook::{Codebook, QuantizedTensor};
 use campana_design::{Levels, UnitTable};
 use campana_quantize::store::{GroupLevels, Precision};
 use campana_rounding::{
-    CodedRow, Compensation, LeftRows, LevelSystem, PackedTiles, RoundedRows, SecondMoment,
+    CodedRow, GptqSolver, LayerHessian, LeftRows, LevelSystem, PackedTiles, RoundedRows,
 };
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
@@ -85,24 +85,18 @@ impl Rows {
     /// rows do on those of the float network: `wanted` are the moments of the
     /// outputs that the rows are to have with these inputs. No row moves
     /// further than its length, so that one of zeros stays.
-    pub(crate) fn aim(
-        &mut self,
-        block: usize,
-        blocks: usize,
-        compensation: &Compensation,
-        wanted: &[f32],
-    ) {
+    pub(crate) fn aim(&mut self, block: usize, blocks: usize, solver: &GptqSolver, target: &[f32]) {
         let n = self.row_len();
         let rows = self.rows_of(block, blocks);
         let weights = &mut self.weights[rows.start * n..rows.end * n];
         // The damping of the moments must not draw weights to zero.
-        let damping = compensation.factor_damping() as f32;
-        let damped: Vec<f32> = wanted
+        let damping = solver.factor_damping() as f32;
+        let damped: Vec<f32> = target
             .iter()
             .zip(&*weights)
-            .map(|(wanted, weight)| wanted + damping * weight)
+            .map(|(target, weight)| target + damping * weight)
             .collect();
-        let aimed = compensation.solve_rows(&damped);
+        let aimed = solver.solve_rows(&damped);
         let energy = |values: &mut dyn Iterator<Item = f32>| -> f64 {
             values.map(|value| f64::from(value).powi(2)).sum()
         };
@@ -180,8 +174,8 @@ fn power_of_two_near(weights: &[f32]) -> f32 {
 /// Rows that see the same inputs.
 struct Block<'a> {
     weights: &'a [f32],
-    compensation: &'a Compensation,
-    /// The moments of the compensation.
+    solver: &'a GptqSolver,
+    /// The Hessian of the solver, packed.
     packed: &'a PackedTiles,
 }
 
@@ -189,8 +183,7 @@ impl Block<'_> {
     /// Rows rounded one weight after another, then descended.
     fn rounded(&self, codebooks: &[Vec<&Codebook>]) -> RoundedRows {
         let mut codes = vec![0; self.weights.len()];
-        self.compensation
-            .round_rows(self.weights, codebooks, &mut codes);
+        self.solver.round_rows(self.weights, codebooks, &mut codes);
         self.descended(codebooks, codes)
     }
 
@@ -198,8 +191,7 @@ impl Block<'_> {
     fn descended(&self, codebooks: &[Vec<&Codebook>], codes: Vec<u8>) -> RoundedRows {
         let mut found = RoundedRows::new(self.weights, codebooks, codes);
         found.set_gradient(self.packed);
-        self.compensation
-            .descend_rows(codebooks, &mut found, SWEEPS);
+        self.solver.descend_rows(codebooks, &mut found, SWEEPS);
         found
     }
 }
@@ -209,14 +201,14 @@ impl Block<'_> {
 pub(crate) fn solve(
     rows: &Rows,
     tensor: &QuantizedTensor,
-    compensations: &[Compensation],
+    solvers: &[GptqSolver],
     precision: Precision,
     fits: usize,
 ) -> QuantizedTensor {
-    let blocks = compensations.len();
-    let packed: Vec<PackedTiles> = compensations
+    let blocks = solvers.len();
+    let packed: Vec<PackedTiles> = solvers
         .par_iter()
-        .map(|compensation| compensation.moment().packed())
+        .map(|solver| solver.hessian().packed())
         .collect();
     let mut designs = designs_of(tensor);
     let mut levels = GroupLevels::new(&designs, precision);
@@ -226,7 +218,7 @@ pub(crate) fn solve(
     };
     let block_of = |block: usize| Block {
         weights: rows.weights_of(block, blocks),
-        compensation: &compensations[block],
+        solver: &solvers[block],
         packed: &packed[block],
     };
     let mut rounded = each_block(&|block| {
@@ -243,7 +235,7 @@ pub(crate) fn solve(
             rows,
             count: tensor.tables.levels(),
             rounded: &rounded,
-            compensations,
+            solvers,
             packed: &packed,
         };
         let Some((fitted, order)) = fit.levels(tensor, &designs) else {
@@ -277,9 +269,9 @@ pub(crate) fn solve(
 pub(crate) fn solve_codes(
     rows: &Rows,
     tensor: &QuantizedTensor,
-    compensations: &[Compensation],
+    solvers: &[GptqSolver],
 ) -> Option<QuantizedTensor> {
-    let blocks = compensations.len();
+    let blocks = solvers.len();
     let groups = 0..tensor.partition.group_count();
     let codebooks: Vec<Codebook> = groups
         .map(|group| {
@@ -296,8 +288,8 @@ pub(crate) fn solve_codes(
             let codebooks = row_codebooks(rows, &codebooks, rows.rows_of(block, blocks));
             let block = Block {
                 weights: rows.weights_of(block, blocks),
-                compensation: &compensations[block],
-                packed: &compensations[block].moment().packed(),
+                solver: &solvers[block],
+                packed: &solvers[block].hessian().packed(),
             };
             block.rounded(&codebooks).codes
         })
@@ -318,7 +310,7 @@ pub(crate) fn solve_codes(
 pub(crate) fn losses<const N: usize>(
     rows: &Rows,
     tensors: [&QuantizedTensor; N],
-    moments: &[(&SecondMoment, &[f32])],
+    moments: &[(&LayerHessian, &[f32])],
 ) -> [f64; N] {
     let (n, blocks) = (rows.row_len().max(1), moments.len());
     let step = rows.count().div_ceil(MEASURED_ROWS).max(1);
@@ -327,7 +319,7 @@ pub(crate) fn losses<const N: usize>(
         let losses: Vec<f64> = moments
             .par_iter()
             .enumerate()
-            .map(|(block, (moment, wanted))| {
+            .map(|(block, (moment, target))| {
                 let range = rows.rows_of(block, blocks);
                 let measured: Vec<usize> = range.clone().step_by(step).collect();
                 let values: Vec<f32> = measured
@@ -339,12 +331,12 @@ pub(crate) fn losses<const N: usize>(
                 let damping = moment.damping();
                 let of_row = |at: usize| -> f64 {
                     let (values, products) = (&values[at * n..], &products[at * n..]);
-                    let wanted = &wanted[(measured[at] - range.start) * n..];
-                    let terms = values.iter().zip(products).zip(wanted).take(n);
+                    let target = &target[(measured[at] - range.start) * n..];
+                    let terms = values.iter().zip(products).zip(target).take(n);
                     terms
-                        .map(|((&value, &product), &wanted)| {
-                            let [value, product, wanted] = [value, product, wanted].map(f64::from);
-                            value * (product - damping * value - 2.0 * wanted)
+                        .map(|((&value, &product), &target)| {
+                            let [value, product, target] = [value, product, target].map(f64::from);
+                            value * (product - damping * value - 2.0 * target)
                         })
                         .sum()
                 };
@@ -403,8 +395,8 @@ struct Fit<'a> {
     /// Levels of a table.
     count: usize,
     rounded: &'a [RoundedRows],
-    compensations: &'a [Compensation],
-    /// The moments of each compensation.
+    solvers: &'a [GptqSolver],
+    /// The Hessian of each solver, packed.
     packed: &'a [PackedTiles],
 }
 
@@ -427,13 +419,13 @@ impl Fit<'_> {
     }
 
     fn block_of(&self, row: usize) -> usize {
-        row * self.compensations.len() / self.rows.count().max(1)
+        row * self.solvers.len() / self.rows.count().max(1)
     }
 
     /// One row's part of a value of all rows of its block.
     fn part<T>(&self, row: usize, values: impl Fn(&RoundedRows) -> &Vec<T>) -> &[T] {
         let block = self.block_of(row);
-        let first = self.rows.rows_of(block, self.compensations.len()).start;
+        let first = self.rows.rows_of(block, self.solvers.len()).start;
         let n = self.rows.row_len();
         &values(&self.rounded[block])[(row - first) * n..][..n]
     }
@@ -451,7 +443,7 @@ impl Fit<'_> {
             .into_par_iter()
             .map(|row| {
                 let before = self.in_units(&designs[self.rows.groups[row][0]].values());
-                let moment = self.compensations[self.block_of(row)].moment();
+                let moment = self.solvers[self.block_of(row)].hessian();
                 let mut system = LevelSystem::new(self.count);
                 let coded = CodedRow {
                     codes: self.part(row, |rounded| &rounded.codes),
@@ -513,9 +505,9 @@ impl Fit<'_> {
     /// the rows as they are rounded times a factor: of as many rows as it takes.
     fn table_system(&self, scales: &[f64], factors: &[f64], before: &[f64]) -> LevelSystem {
         let (rows, n) = (self.rows, self.rows.row_len().max(1));
-        let wanted = WEIGHTS_FOR_TABLE.div_ceil(n);
-        let step = (rows.count() / wanted.max(1)).max(1);
-        let blocks = self.compensations.len();
+        let target = WEIGHTS_FOR_TABLE.div_ceil(n);
+        let step = (rows.count() / target.max(1)).max(1);
+        let blocks = self.solvers.len();
         let systems: Vec<LevelSystem> = (0..blocks)
             .into_par_iter()
             .map(|block| {
@@ -545,7 +537,7 @@ impl Fit<'_> {
                     })
                     .collect();
                 let mut system = LevelSystem::new(self.count);
-                system.add_rows(self.compensations[block].moment(), &coded, before);
+                system.add_rows(self.solvers[block].hessian(), &coded, before);
                 system
             })
             .collect();
@@ -561,9 +553,9 @@ impl Fit<'_> {
         let factors: Vec<Vec<f64>> = self
             .rounded
             .par_iter()
-            .zip(self.compensations)
-            .map(|(rounded, compensation)| {
-                let energies = compensation.energies(&rounded.decoded);
+            .zip(self.solvers)
+            .map(|(rounded, solver)| {
+                let energies = solver.energies(&rounded.decoded);
                 let rows = rounded.decoded.chunks_exact(n);
                 rows.zip(rounded.gradient.chunks_exact(n))
                     .zip(energies)

@@ -2,11 +2,11 @@
 
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
-use campana_rounding::{LeftRows, PackedTiles, SecondMoment, Sums};
+use campana_rounding::{LayerHessian, LeftRows, PackedTiles, Sums};
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::correct::inputs::{Gathered, Gatherer, Windows, lack_at};
+use crate::correct::inputs::{Gathered, Gatherer, Windows, addend_error_at};
 
 /// What moments are taken about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum About {
 /// Rows of weights that are to give with the quantized inputs what they give
 /// with the float ones.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WantedRows<'w> {
+pub(crate) struct TargetRows<'w> {
     /// Row by row; those of a group of channels are neighbours.
     pub(crate) weights: &'w [f32],
     /// Weights in a row.
@@ -29,7 +29,7 @@ pub(crate) struct WantedRows<'w> {
     pub(crate) block: usize,
 }
 
-impl<'w> WantedRows<'w> {
+impl<'w> TargetRows<'w> {
     /// The rows of one of several groups.
     fn of_group(self, group: usize, groups: usize) -> Self {
         let rows = self.weights.len() / self.row_len.max(1);
@@ -55,26 +55,26 @@ impl<'w> WantedRows<'w> {
 /// by batch.
 pub(crate) struct InputMoments<'w> {
     gatherer: Gatherer,
-    wanted: Option<WantedRows<'w>>,
+    target: Option<TargetRows<'w>>,
     count: usize,
     groups: Vec<GroupMoments<'w>>,
     /// Sums of the products of what the other side of an addition lacks, at
     /// the same places, with the inputs; shape `[outputs, weights]`.
-    lack: Vec<f32>,
+    addend_error: Vec<f32>,
 }
 
 /// The moments of one group. Inputs are in units of a power of two of their
 /// own, so that no square is too large or too small for single precision.
 pub(crate) struct Moments {
     /// Of the inputs in the quantized network.
-    pub(crate) own: SecondMoment,
+    pub(crate) own: LayerHessian,
     /// `E[(w x_float) x_quantized^T]` for each row `w`; empty without rows.
-    pub(crate) wanted: Vec<f32>,
+    pub(crate) target: Vec<f32>,
     /// The same where no channel varies with another.
-    wanted_within: Vec<f32>,
+    target_within: Vec<f32>,
     /// `E[(s_float - s_quantized) x_quantized^T]` where the layer's outputs are
     /// added to `s`, shape `[outputs, weights]`; else empty.
-    pub(crate) lack: Vec<f32>,
+    pub(crate) addend_error: Vec<f32>,
     /// What an input of 1 stands for.
     pub(crate) unit: f64,
 }
@@ -83,10 +83,12 @@ impl Moments {
     /// The same with this share of the moments of different channels, which
     /// `block` weights each meet, and of those with what another value lacks.
     #[must_use]
-    pub(crate) fn believed(mut self, share: f64, block: usize) -> Self {
-        let pairs = self.wanted.iter_mut().zip(&self.wanted_within);
-        pairs.for_each(|(wanted, within)| *wanted = within + share as f32 * (*wanted - within));
-        self.lack.iter_mut().for_each(|lack| *lack *= share as f32);
+    pub(crate) fn shrunk_to(mut self, share: f64, block: usize) -> Self {
+        let pairs = self.target.iter_mut().zip(&self.target_within);
+        pairs.for_each(|(target, within)| *target = within + share as f32 * (*target - within));
+        self.addend_error
+            .iter_mut()
+            .for_each(|addend_error| *addend_error *= share as f32);
         Self {
             own: self.own.with_share_between(block, share),
             ..self
@@ -98,19 +100,21 @@ impl Moments {
     /// Lets the rows' outputs make up for what the value lacks that they are
     /// added to: of that, `units` are one of each row's output. The rows are in
     /// units of `row_unit`.
-    pub(crate) fn add_lack(&mut self, units: &[f64], row_unit: f32) {
+    pub(crate) fn add_addend_error(&mut self, units: &[f64], row_unit: f32) {
         let n = self.own.inputs().max(1);
-        if self.lack.len() != self.wanted.len() || units.len() * n != self.lack.len() {
+        if self.addend_error.len() != self.target.len()
+            || units.len() * n != self.addend_error.len()
+        {
             return;
         }
         let rows = self
-            .wanted
+            .target
             .chunks_exact_mut(n)
-            .zip(self.lack.chunks_exact(n));
-        for ((wanted, lack), unit) in rows.zip(units) {
+            .zip(self.addend_error.chunks_exact(n));
+        for ((target, addend_error), unit) in rows.zip(units) {
             let factor = unit / f64::from(row_unit);
-            for (wanted, lack) in wanted.iter_mut().zip(lack) {
-                *wanted += (f64::from(*lack) * factor) as f32;
+            for (target, addend_error) in target.iter_mut().zip(addend_error) {
+                *target += (f64::from(*addend_error) * factor) as f32;
             }
         }
     }
@@ -121,18 +125,18 @@ impl<'w> InputMoments<'w> {
     pub(crate) fn new(windows: Windows, images: usize) -> Self {
         Self {
             gatherer: Gatherer::new(windows, images),
-            wanted: None,
+            target: None,
             count: 0,
             groups: Vec::new(),
-            lack: Vec::new(),
+            addend_error: Vec::new(),
         }
     }
 
     /// The same for what these rows give, too.
     #[must_use]
-    pub(crate) fn with_wanted(self, wanted: WantedRows<'w>) -> Self {
+    pub(crate) fn with_targets(self, target: TargetRows<'w>) -> Self {
         Self {
-            wanted: Some(wanted),
+            target: Some(target),
             ..self
         }
     }
@@ -148,18 +152,18 @@ impl<'w> InputMoments<'w> {
         let Some(first) = quantized.first().filter(|first| first.count > 0) else {
             return Ok(());
         };
-        let lack = match others {
-            Some(others) => lack_at(first, others)?,
+        let addend_error = match others {
+            Some(others) => addend_error_at(first, others)?,
             None => None,
         };
         self.count += first.count;
         if self.groups.is_empty() {
-            let (wanted, groups) = (self.wanted, quantized.len());
+            let (target, groups) = (self.target, quantized.len());
             let pairs = float.par_iter().zip(&quantized).enumerate();
             self.groups = pairs
                 .map(|(group, pair)| {
-                    let wanted = wanted.map(|wanted| wanted.of_group(group, groups));
-                    GroupMoments::new(pair.0, pair.1, wanted)
+                    let target = target.map(|target| target.of_group(group, groups));
+                    GroupMoments::new(pair.0, pair.1, target)
                 })
                 .collect();
         }
@@ -179,13 +183,17 @@ impl<'w> InputMoments<'w> {
             .for_each(|(group, pair)| {
                 group.add(pair.0, pair.1);
             });
-        if let (Some(mut lack), [group], [gathered]) = (lack, &*self.groups, &*quantized) {
-            lack.iter_mut().for_each(|value| *value /= group.unit);
-            let rows = LeftRows::contiguous(&lack, gathered.count);
+        if let (Some(mut addend_error), [group], [gathered]) =
+            (addend_error, &*self.groups, &*quantized)
+        {
+            addend_error
+                .iter_mut()
+                .for_each(|value| *value /= group.unit);
+            let rows = LeftRows::contiguous(&addend_error, gathered.count);
             let n = group.quantized.origin.len();
-            self.lack.resize(rows.count * n, 0.0);
+            self.addend_error.resize(rows.count * n, 0.0);
             let sums = Sums {
-                values: &mut self.lack,
+                values: &mut self.addend_error,
                 stride: n,
                 offset: 0,
             };
@@ -199,16 +207,17 @@ impl<'w> InputMoments<'w> {
     /// of weights.
     pub(crate) fn finish(self, about: About) -> Vec<Moments> {
         let count = self.count.max(1) as f64;
-        let mut lack = Some(self.lack);
+        let mut addend_error = Some(self.addend_error);
         let groups = self.groups.into_par_iter();
         let mut finished: Vec<Moments> = groups.map(|group| group.finish(count, about)).collect();
-        if let ([moments], Some(mut lack)) = (&mut *finished, lack.take()) {
+        if let ([moments], Some(mut addend_error)) = (&mut *finished, addend_error.take()) {
             // Relative to the first batch's means: what lacks on average is no
             // affair of the weights.
             let kept = kept(count, moments.own.inputs());
-            lack.iter_mut()
+            addend_error
+                .iter_mut()
                 .for_each(|sum| *sum = (f64::from(*sum) / count * kept) as f32);
-            moments.lack = lack;
+            moments.addend_error = addend_error;
         }
         finished
     }
@@ -236,7 +245,7 @@ struct GroupMoments<'w> {
     unit: f32,
     /// The upper triangle of `[weights, weights]`, quantized with quantized.
     own: Vec<f32>,
-    wanted: Option<WantedRows<'w>>,
+    target: Option<TargetRows<'w>>,
     /// What the rows give with the quantized inputs: shape `[rows, weights]`.
     sums: Vec<f32>,
     /// Float with quantized inputs, shape `[weights, weights]`, where these are
@@ -255,16 +264,16 @@ struct Beyond {
 }
 
 impl<'w> GroupMoments<'w> {
-    fn new(float: &Gathered, quantized: &Gathered, wanted: Option<WantedRows<'w>>) -> Self {
+    fn new(float: &Gathered, quantized: &Gathered, target: Option<TargetRows<'w>>) -> Self {
         let n = quantized.columns.len() / quantized.count.max(1);
-        let (rows, block) = wanted.map_or((0, 0), |wanted| (wanted.count(), wanted.block));
+        let (rows, block) = target.map_or((0, 0), |target| (target.count(), target.block));
         let unit = unit_of(&quantized.columns);
         Self {
             quantized: Beyond::new(quantized, unit),
             float: Beyond::new(float, unit),
             unit,
             own: vec![0.0; n * n],
-            wanted: wanted.filter(|wanted| wanted.row_len == n),
+            target: target.filter(|target| target.row_len == n),
             sums: vec![0.0; rows * n],
             cross: vec![0.0; if n <= 2 * rows { n * n } else { 0 }],
             within: vec![0.0; n * block],
@@ -284,20 +293,20 @@ impl<'w> GroupMoments<'w> {
         };
         let rows = LeftRows::contiguous(&quantized.columns, count);
         right.multiply_add_upper(rows, sums(&mut self.own));
-        let Some(wanted) = self.wanted else {
+        let Some(target) = self.target else {
             return;
         };
         if self.cross.is_empty() {
             let inputs =
                 PackedTiles::pack(n, count, |row, column| float.columns[row * count + column]);
-            let outputs = inputs.multiply(wanted.rows());
+            let outputs = inputs.multiply(target.rows());
             let rows = LeftRows::contiguous(&outputs, count);
             right.multiply_add(rows, sums(&mut self.sums));
         } else {
             let rows = LeftRows::contiguous(&float.columns, count);
             right.multiply_add(rows, sums(&mut self.cross));
         }
-        let block = wanted.block;
+        let block = target.block;
         self.within
             .par_chunks_exact_mut(block)
             .enumerate()
@@ -339,14 +348,14 @@ impl<'w> GroupMoments<'w> {
             }
         });
         let mut within_all = vec![0f32; self.sums.len()];
-        if let Some(wanted) = self.wanted {
+        if let Some(target) = self.target {
             if !self.cross.is_empty() {
                 let cross = &self.cross;
                 let packed = PackedTiles::pack(n, n, |row, column| cross[row * n + column]);
-                self.sums = packed.multiply(wanted.rows());
+                self.sums = packed.multiply(target.rows());
             }
-            let block = wanted.block;
-            let weights = wanted.weights.par_chunks_exact(n);
+            let block = target.block;
+            let weights = target.weights.par_chunks_exact(n);
             self.sums
                 .par_chunks_exact_mut(n)
                 .zip(within_all.par_chunks_exact_mut(n))
@@ -378,10 +387,10 @@ impl<'w> GroupMoments<'w> {
                 });
         }
         Moments {
-            own: SecondMoment::from_upper(n, self.own),
-            wanted: self.sums,
-            wanted_within: within_all,
-            lack: Vec::new(),
+            own: LayerHessian::from_upper(n, self.own),
+            target: self.sums,
+            target_within: within_all,
+            addend_error: Vec::new(),
             unit: f64::from(self.unit),
         }
     }
@@ -479,12 +488,12 @@ mod tests {
         ] {
             let [float, quantized] = [1, 2].map(|seed| batch(count, n, factor, seed));
             let weights: Vec<f32> = (0..rows * n).map(|i| (i % 5) as f32 - 1.5).collect();
-            let wanted = WantedRows {
+            let target = TargetRows {
                 weights: &weights,
                 row_len: n,
                 block: 2,
             };
-            let mut moments = InputMoments::new(Windows::Rows, count).with_wanted(wanted);
+            let mut moments = InputMoments::new(Windows::Rows, count).with_targets(target);
             moments.add([&float, &quantized], None).unwrap();
             let [moments] = <[Moments; 1]>::try_from(moments.finish(about))
                 .ok()
@@ -522,9 +531,9 @@ mod tests {
                         });
                         terms.sum()
                     };
-                    near(moments.wanted[row * n + j], expected(&|_| true));
+                    near(moments.target[row * n + j], expected(&|_| true));
                     let within = expected(&|i| i / 2 == j / 2);
-                    near(moments.wanted_within[row * n + j], within);
+                    near(moments.target_within[row * n + j], within);
                 }
             }
         }

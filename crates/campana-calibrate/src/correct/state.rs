@@ -7,11 +7,11 @@ use campana_quantize::graph::replace;
 use campana_quantize::{Error, QuantizedModel, TensorOutcome};
 use campana_tensor::TensorData;
 
+use crate::correct::activation_cache::ActivationCache;
 use crate::correct::epilogue::Epilogue;
 use crate::correct::finished::FinishedLayers;
 use crate::correct::rounding::Rounding;
 use crate::correct::statistics::ChannelStatistics;
-use crate::correct::walk::Frontier;
 
 /// Operators with weights.
 pub(super) const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
@@ -51,7 +51,7 @@ pub(super) struct Correction<'q, 'm, 'f> {
     /// The same with what has been quantized and corrected so far.
     pub(super) quantized_graph: Graph,
     /// Where both networks are.
-    pub(super) fronts: [Frontier; 2],
+    pub(super) caches: [ActivationCache; 2],
     /// What follows each layer, by its output.
     pub(super) epilogues: HashMap<String, Epilogue>,
     /// How many nodes read each value.
@@ -63,8 +63,8 @@ pub(super) struct Correction<'q, 'm, 'f> {
     pub(super) unrounded: BTreeSet<usize>,
     pub(super) rounding: Rounding,
     pub(super) align: bool,
-    /// Share of the last layer's covariances that was believed.
-    pub(super) believed: f64,
+    /// Share of the last layer's covariances that counts.
+    pub(super) covariance_share: f64,
     pub(super) images: usize,
     pub(super) threads: usize,
     /// Layers of the same correction, and its key.
@@ -110,8 +110,8 @@ impl Correction<'_, '_, '_> {
     ) -> Result<[ChannelStatistics; 2], Error> {
         let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
         let graphs = [&self.graph, &self.quantized_graph];
-        for ((front, graph), statistics) in self.fronts.iter().zip(graphs).zip(&mut statistics) {
-            front.visit(graph, name, self.threads, |batch| {
+        for ((cache, graph), statistics) in self.caches.iter().zip(graphs).zip(&mut statistics) {
+            cache.visit(graph, name, self.threads, |batch| {
                 let last = batch.shape().len().saturating_sub(1);
                 statistics.add(batch, axis.unwrap_or(last))
             })?;

@@ -5,7 +5,7 @@ use campana_quantize::graph::unsupported;
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::correct::walk::floats;
+use crate::correct::activation_cache::floats;
 
 /// Channels of which the images show less than this share of the variance
 /// that a normalization knows are left alone: too little was seen of them.

@@ -156,11 +156,11 @@ pub(super) fn spread(
     count: usize,
 ) -> Result<Vec<(String, Tensor)>, Error> {
     let layout = Layout::of(inputs, &arrays_of(inputs, &arrays)?, 1)?;
-    let wanted = count.div_ceil(layout.batch).max(1);
-    if layout.runs <= wanted {
+    let target = count.div_ceil(layout.batch).max(1);
+    if layout.runs <= target {
         return Ok(arrays);
     }
-    let runs: Vec<usize> = (0..wanted).map(|i| i * layout.runs / wanted).collect();
+    let runs: Vec<usize> = (0..target).map(|i| i * layout.runs / target).collect();
     let selected = inputs.iter().zip(layout.cuts).map(|(input, cut)| {
         let array = arrays.iter().find(|(name, _)| *name == input.name);
         let array = array.map(|(_, array)| array.clone());

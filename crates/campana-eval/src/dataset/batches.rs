@@ -54,12 +54,12 @@ pub struct ImageFailure {
 }
 
 /// What is wrong with a dataset of which every picture was left out.
-pub(crate) fn nothing_readable(dataset: &Dataset, failures: &[ImageFailure]) -> Error {
+pub(crate) fn nothing_readable(dataset: &str, failures: &[ImageFailure]) -> Error {
     let first = failures.first().map_or_else(String::new, |failure| {
         format!("; the first, {}: {}", failure.name, failure.error)
     });
     Error::Dataset {
-        dataset: dataset.name().to_owned(),
+        dataset: dataset.to_owned(),
         problem: format!(
             "none of its images could be read ({} failed{first})",
             failures.len()
@@ -74,7 +74,7 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// The class of each picture, `None` in an unlabelled dataset.
     pub labels: Vec<Option<usize>>,
-    /// `[len, 3, H, W]` or `[len, H, W, 3]` by the layout.
+    /// `[len, C, H, W]` or `[len, H, W, C]` by the layout.
     pub input: Vec<f32>,
     /// Those of this batch that could not be decoded and are not in the above.
     pub failures: Vec<ImageFailure>,

@@ -119,6 +119,11 @@ fn list(folder: &Path) -> Result<Listing, Error> {
     Ok(listing)
 }
 
+/// Names of the pictures directly in a folder, sorted.
+pub(crate) fn list_images(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    Ok(list(folder)?.images)
+}
+
 fn is_image(name: &Path) -> bool {
     name.extension().is_some_and(|extension| {
         ["jpg", "jpeg", "png"]

@@ -5,7 +5,7 @@ use super::resize::resize_region;
 use super::settings::{ChannelOrder, Layout, Preprocessing};
 use crate::error::Error;
 
-/// Resizes, crops and normalizes a picture: `[3, H, W]` or `[H, W, 3]` by the layout.
+/// Resizes, crops and normalizes a picture: `[C, H, W]` or `[H, W, C]` by the layout.
 ///
 /// A sample x becomes `(x / 255 - mean) / std` in `f32`, as torchvision computes it. `name` stands
 /// in the errors.
@@ -63,6 +63,12 @@ fn normalize(pixels: &[u8], settings: &Preprocessing, input: &mut [f32]) {
     let [first, second, third] = match settings.channels {
         ChannelOrder::Rgb => [0, 1, 2],
         ChannelOrder::Bgr => [2, 1, 0],
+        ChannelOrder::Grey => {
+            for (slot, pixel) in input.iter_mut().zip(pixels.chunks_exact(3)) {
+                *slot = tables[0][usize::from(luma(pixel))];
+            }
+            return;
+        }
     };
     let values = pixels.chunks_exact(3).map(|pixel| {
         [
@@ -86,6 +92,16 @@ fn normalize(pixels: &[u8], settings: &Preprocessing, input: &mut [f32]) {
             }
         }
     }
+}
+
+/// The luma of ITU-R BT.601 of a red, green and blue pixel, in the fixed-point arithmetic of PIL's
+/// conversion to mode `L`; that of a grey pixel is its value.
+fn luma(pixel: &[u8]) -> u8 {
+    let parts = pixel.iter().zip([19_595u32, 38_470, 7471]);
+    let sum: u32 = parts
+        .map(|(&sample, weight)| u32::from(sample) * weight)
+        .sum();
+    ((sum + 0x8000) >> 16) as u8
 }
 
 #[cfg(test)]
@@ -130,6 +146,19 @@ mod tests {
         assert_eq!(input[1], (30.0 / 255.0 - 1.0) / 0.5);
         assert_eq!(input[2], 51.0 / 255.0 - 0.2);
         assert_eq!(input[4], 0.0);
+    }
+
+    #[test]
+    fn grey_is_the_luma_of_pil() {
+        let settings = Preprocessing {
+            channels: ChannelOrder::Grey,
+            ..plain()
+        };
+        let input = preprocess(&two_pixels(), &settings, "x").unwrap();
+        let rounded: Vec<f32> = input.iter().map(|value| value.round()).collect();
+        // Image.fromarray([[[0, 51, 255], [10, 20, 30]]]).convert("L")
+        assert_eq!(rounded, [59.0, 18.0]);
+        assert!((0..=255u8).all(|value| luma(&[value; 3]) == value));
     }
 
     #[test]

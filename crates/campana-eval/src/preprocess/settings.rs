@@ -13,34 +13,49 @@ pub enum ChannelOrder {
     Rgb,
     /// Blue, green, red.
     Bgr,
+    /// One channel: the luma of ITU-R BT.601, as PIL's mode `L`.
+    Grey,
+}
+
+/// To what a picture is resized before it is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Resize {
+    /// It stays as it is.
+    #[default]
+    None,
+    /// The shorter side to so many pixels, the longer in proportion, rounded down as torchvision
+    /// does.
+    Short(usize),
+    /// To so many rows and columns, whatever the proportions.
+    Exact([usize; 2]),
 }
 
 /// The order of the axes in the input of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Layout {
-    /// `[N, 3, H, W]`.
+    /// `[N, C, H, W]`.
     #[default]
     Nchw,
-    /// `[N, H, W, 3]`.
+    /// `[N, H, W, C]`.
     Nhwc,
 }
 
 /// How a picture becomes the input of a model: resize, crop at the centre, normalize.
 ///
-/// With `resize_short` the shorter side is resized to it, the longer in proportion, rounded down as
-/// torchvision does; then `crop`, or `size` where `crop` is `None`, is cut from the centre. With
-/// `crop` alone the picture is only cut. With neither it must have `size` already.
+/// After a resize, `crop`, or `size` where `crop` is `None`, is cut from the centre. With `crop`
+/// alone the picture is only cut. With neither it must have `size` already.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocessing {
     /// Rows and columns of the model's input.
     pub size: [usize; 2],
-    /// What the shorter side is resized to, in pixels.
-    pub resize_short: Option<usize>,
+    /// The resize before the cut.
+    pub resize: Resize,
     /// Rows and columns cut from the centre; equal to `size`.
     pub crop: Option<[usize; 2]>,
-    /// Subtracted from each channel, on the 0-1 scale, in the order of `channels`.
+    /// Subtracted from each channel, on the 0-1 scale, in the order of `channels`; of one channel
+    /// the first counts.
     pub mean: [f32; 3],
-    /// What each channel is then divided by, on the 0-1 scale, in the order of `channels`.
+    /// What each channel is then divided by, as `mean`.
     pub std: [f32; 3],
     /// The order of the colour channels.
     pub channels: ChannelOrder,
@@ -57,7 +72,7 @@ impl Preprocessing {
     pub fn new(size: [usize; 2], mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             size,
-            resize_short: None,
+            resize: Resize::None,
             crop: None,
             mean,
             std,
@@ -67,10 +82,19 @@ impl Preprocessing {
         }
     }
 
-    /// How many floats one picture becomes: `3 * H * W`.
+    /// Channels of the input, C: 3, or 1 where it is grey.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        match self.channels {
+            ChannelOrder::Rgb | ChannelOrder::Bgr => 3,
+            ChannelOrder::Grey => 1,
+        }
+    }
+
+    /// How many floats one picture becomes: `C * H * W`.
     #[must_use]
     pub fn input_len(&self) -> usize {
-        3 * self.size[0] * self.size[1]
+        self.channel_count() * self.size[0] * self.size[1]
     }
 
     /// The shape of the input for `batch` pictures, by the layout.
@@ -78,8 +102,8 @@ impl Preprocessing {
     pub fn input_shape(&self, batch: usize) -> [usize; 4] {
         let [height, width] = self.size;
         match self.layout {
-            Layout::Nchw => [batch, 3, height, width],
-            Layout::Nhwc => [batch, height, width, 3],
+            Layout::Nchw => [batch, self.channel_count(), height, width],
+            Layout::Nhwc => [batch, height, width, self.channel_count()],
         }
     }
 
@@ -89,8 +113,7 @@ impl Preprocessing {
     ///
     /// [`Error::Argument`] if a size is zero, above 65,535 or of more pixels than the limits of the
     /// process allow, a deviation is not above zero, a mean
-    /// is not finite, `crop` differs from `size`, or `resize_short` is below the shorter side of
-    /// `size`.
+    /// is not finite, `crop` differs from `size`, or the picture is resized to less than `size`.
     pub fn check(&self) -> Result<(), Error> {
         let [height, width] = self.size;
         let side = 1..=usize::from(u16::MAX);
@@ -123,36 +146,49 @@ impl Preprocessing {
                 crop,
             ));
         }
-        if let Some(short) = self.resize_short
-            && !(height.min(width)..=usize::from(u16::MAX)).contains(&short)
-        {
-            return Err(argument(
-                "resize_short",
-                &format!(
-                    "{} (the shorter side of the input) to 65535",
-                    height.min(width)
-                ),
-                short,
-            ));
+        match self.resize {
+            Resize::Short(short)
+                if !(height.min(width)..=usize::from(u16::MAX)).contains(&short) =>
+            {
+                Err(argument(
+                    "resize_short",
+                    &format!(
+                        "{} (the shorter side of the input) to 65535",
+                        height.min(width)
+                    ),
+                    short,
+                ))
+            }
+            Resize::Exact([rows, columns])
+                if !(height..=usize::from(u16::MAX)).contains(&rows)
+                    || !(width..=usize::from(u16::MAX)).contains(&columns) =>
+            {
+                Err(argument(
+                    "resize",
+                    &format!("at least the size of the input, {height} x {width}, at most 65535"),
+                    [rows, columns],
+                ))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The size to which a picture of `width x height` is resized, and the part of it that is kept.
-    pub(super) fn geometry(
+    pub(crate) fn geometry(
         &self,
         width: usize,
         height: usize,
         name: &str,
     ) -> Result<([usize; 2], Region), Error> {
         let [keep_height, keep_width] = self.size;
-        let [resized_width, resized_height] = match self.resize_short {
-            None => [width, height],
+        let [resized_width, resized_height] = match self.resize {
+            Resize::None => [width, height],
             // torchvision: int(size * long / short)
-            Some(short) if width <= height => [short, short * height / width],
-            Some(short) => [short * width / height, short],
+            Resize::Short(short) if width <= height => [short, short * height / width],
+            Resize::Short(short) => [short * width / height, short],
+            Resize::Exact([rows, columns]) => [columns, rows],
         };
-        let exact = self.resize_short.is_none() && self.crop.is_none();
+        let exact = self.resize == Resize::None && self.crop.is_none();
         let fits = if exact {
             resized_width == keep_width && resized_height == keep_height
         } else {
@@ -162,7 +198,7 @@ impl Preprocessing {
             let problem = if exact {
                 format!(
                     "expected {keep_width} x {keep_height} pixels, the model's input, found \
-                     {width} x {height}, and no resize_short or crop is set"
+                     {width} x {height}, and no resize or crop is set"
                 )
             } else {
                 format!(
@@ -199,78 +235,13 @@ fn argument(name: &'static str, expected: &str, found: impl std::fmt::Debug) -> 
     }
 }
 
-/// Values given by hand, which replace those of a sidecar. `None` keeps the sidecar's.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PreprocessingOverrides {
-    /// See [`Preprocessing::size`].
-    pub size: Option<[usize; 2]>,
-    /// See [`Preprocessing::resize_short`]; 0 turns the resize off.
-    pub resize_short: Option<usize>,
-    /// See [`Preprocessing::crop`].
-    pub crop: Option<[usize; 2]>,
-    /// See [`Preprocessing::mean`].
-    pub mean: Option<[f32; 3]>,
-    /// See [`Preprocessing::std`].
-    pub std: Option<[f32; 3]>,
-    /// See [`Preprocessing::channels`].
-    pub channels: Option<ChannelOrder>,
-    /// See [`Preprocessing::layout`].
-    pub layout: Option<Layout>,
-    /// See [`Preprocessing::interpolation`].
-    pub interpolation: Option<Interpolation>,
-}
-
-impl PreprocessingOverrides {
-    /// The sidecar's values with these in their place.
-    ///
-    /// Without a sidecar, `size`, `mean` and `std` must be given: a guess would cost accuracy
-    /// silently. A new `size` without a new `crop` drops the sidecar's crop, so that `size` is cut.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Argument`] if a value that is needed is missing, or as [`Preprocessing::check`].
-    pub fn apply(&self, sidecar: Option<&Preprocessing>) -> Result<Preprocessing, Error> {
-        let needed = |name| Error::Argument {
-            name,
-            expected: "a value, from a sidecar beside the model or by hand".to_owned(),
-            found: "none".to_owned(),
-        };
-        let mut settings = match sidecar {
-            Some(sidecar) => sidecar.clone(),
-            None => Preprocessing::new(
-                self.size.ok_or_else(|| needed("size"))?,
-                self.mean.ok_or_else(|| needed("mean"))?,
-                self.std.ok_or_else(|| needed("std"))?,
-            ),
-        };
-        if let Some(size) = self.size {
-            settings.size = size;
-            // Kept as "crop to whatever the size is".
-            settings.crop = settings.crop.map(|_| size);
-        }
-        match self.resize_short {
-            None => {}
-            Some(0) => settings.resize_short = None,
-            Some(short) => settings.resize_short = Some(short),
-        }
-        settings.crop = self.crop.or(settings.crop);
-        settings.mean = self.mean.unwrap_or(settings.mean);
-        settings.std = self.std.unwrap_or(settings.std);
-        settings.channels = self.channels.unwrap_or(settings.channels);
-        settings.layout = self.layout.unwrap_or(settings.layout);
-        settings.interpolation = self.interpolation.unwrap_or(settings.interpolation);
-        settings.check()?;
-        Ok(settings)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn imagenet() -> Preprocessing {
         Preprocessing {
-            resize_short: Some(256),
+            resize: Resize::Short(256),
             ..Preprocessing::new([224, 224], [0.5; 3], [0.5; 3])
         }
     }
@@ -333,6 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_resize_ignores_proportions() {
+        let settings = Preprocessing {
+            resize: Resize::Exact([240, 230]),
+            ..imagenet()
+        };
+        let (resized, region) = settings.geometry(17, 500, "x").unwrap();
+        assert_eq!(resized, [230, 240]);
+        assert_eq!([region.left, region.top], [3, 8]);
+    }
+
+    #[test]
     fn a_crop_larger_than_the_picture_is_an_error() {
         let crop = Preprocessing {
             crop: Some([32, 32]),
@@ -346,13 +328,14 @@ mod tests {
     #[test]
     fn values_out_of_their_domain_are_named() {
         type Spoil = fn(&mut Preprocessing);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 7] = [
             ("size", |p| p.size = [0, 4]),
             ("size", |p| p.size = [4, 70_000]),
             ("std", |p| p.std[1] = 0.0),
             ("mean", |p| p.mean[2] = f32::NAN),
             ("crop", |p| p.crop = Some([100, 100])),
-            ("resize_short", |p| p.resize_short = Some(200)),
+            ("resize_short", |p| p.resize = Resize::Short(200)),
+            ("resize", |p| p.resize = Resize::Exact([224, 223])),
         ];
         for (name, spoil) in cases {
             let mut settings = imagenet();
@@ -360,35 +343,5 @@ mod tests {
             let error = settings.check().unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}: expected ")), "{error}");
         }
-    }
-
-    #[test]
-    fn overrides_replace_single_values() {
-        let overrides = PreprocessingOverrides {
-            size: Some([160, 160]),
-            resize_short: Some(180),
-            channels: Some(ChannelOrder::Bgr),
-            ..Default::default()
-        };
-        let base = Preprocessing {
-            crop: Some([224, 224]),
-            ..imagenet()
-        };
-        let settings = overrides.apply(Some(&base)).unwrap();
-        assert_eq!(settings.size, [160, 160]);
-        assert_eq!(settings.crop, Some([160, 160]));
-        assert_eq!(settings.resize_short, Some(180));
-        assert_eq!(settings.channels, ChannelOrder::Bgr);
-        assert_eq!(settings.mean, base.mean);
-    }
-
-    #[test]
-    fn without_a_sidecar_the_mean_is_not_guessed() {
-        let overrides = PreprocessingOverrides {
-            size: Some([32, 32]),
-            ..Default::default()
-        };
-        let error = overrides.apply(None).unwrap_err().to_string();
-        assert!(error.starts_with("mean: expected a value"), "{error}");
     }
 }

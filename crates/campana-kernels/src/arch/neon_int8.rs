@@ -1,4 +1,4 @@
-//! Bytes and sums in NEON registers: what all levels of AArch64 share.
+//! Bytes and sums in NEON registers: what all ISAs of AArch64 share.
 //!
 //! They differ in their dot products ([`Dot`]), and in the order of weights and
 //! inputs that these want.
@@ -29,7 +29,7 @@ macro_rules! instruction {
 }
 pub(super) use instruction;
 
-/// The dot products of a level. Methods run only below [`run`](Self::run),
+/// The dot products of an ISA. Methods run only below [`run`](Self::run),
 /// whose caller promised the instructions.
 pub(crate) trait Dot: Copy {
     /// As [`Int8::TILE_ROWS`].
@@ -47,7 +47,7 @@ pub(crate) trait Dot: Copy {
     /// As [`Quads::Inputs`].
     type Inputs: Copy;
 
-    /// Compiles a kernel with the level's instructions, and runs it.
+    /// Compiles a kernel with the ISA's instructions, and runs it.
     ///
     /// # Safety
     ///
@@ -57,7 +57,7 @@ pub(crate) trait Dot: Copy {
     /// As [`Int8::dot1`].
     fn dot1(sums: int32x4_t, product: [uint8x16_t; 2]) -> int32x4_t;
 
-    /// As [`Quads::inputs`], for codes less 128 where the level is
+    /// As [`Quads::inputs`], for codes less 128 where the ISA is
     /// [`SIGNED`](Self::SIGNED).
     fn inputs<const MR: usize>(codes: [uint8x16_t; MR]) -> [Self::Inputs; MR];
 

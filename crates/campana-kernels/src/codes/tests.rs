@@ -131,15 +131,15 @@ fn codes_of_every_width_decode_exactly_at_every_level() {
         for sample in samples(rows, columns) {
             let matrix = sample.pack();
             let padded = columns.next_multiple_of(MIN_LANES);
-            for level in Level::available() {
+            for isa in Isa::available() {
                 let mut values = vec![f32::NAN; rows * padded];
-                matrix.decode_rows(level, &mut values);
+                matrix.decode_rows(isa, &mut values);
                 for row in 0..rows {
                     assert_eq!(
                         values[row * padded..][..columns],
                         sample.values[row * columns..][..columns],
                         "{} {rows}x{columns}, {} levels",
-                        level.name(),
+                        isa.name(),
                         sample.decoding.levels
                     );
                 }
@@ -186,11 +186,11 @@ fn products_with_codes_equal_those_with_what_they_stand_for() {
             let codes = PackedMatrix::pack_codes(depth, columns, sample.decoding.clone(), code)
                 .with_bias(&bias)
                 .with_column_scale(&factors);
-            for level in Level::available() {
+            for isa in Isa::available() {
                 let product = |weights: &PackedMatrix, pool: &ThreadPool| {
                     let mut output = vec![f32::NAN; input_rows * columns];
                     gemm(
-                        level,
+                        isa,
                         pool,
                         &input,
                         Grid::rows(input_rows, depth),
@@ -234,24 +234,15 @@ fn depthwise_filters_of_codes_equal_what_they_stand_for() {
         let codes = PackedFilters::pack_codes([3, 3], channels, decoding, &factors, code, bias);
         let mut number = numbers(4);
         let image: Vec<f32> = (0..6 * 7 * channels).map(|_| number(7) as f32).collect();
-        for level in Level::available() {
+        for isa in Isa::available() {
             let convolve = |filters: &PackedFilters| {
                 let mut output = vec![f32::NAN; image.len()];
                 let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
                 let pool = ThreadPool::serial();
-                depthwise(
-                    level,
-                    &pool,
-                    &image,
-                    filters,
-                    sliding,
-                    low,
-                    high,
-                    &mut output,
-                );
+                depthwise(isa, &pool, &image, filters, sliding, low, high, &mut output);
                 output
             };
-            assert_close(&convolve(&codes), &convolve(&floats), level.name());
+            assert_close(&convolve(&codes), &convolve(&floats), isa.name());
         }
     }
 }

@@ -24,7 +24,7 @@ fn assert_close(actual: &[f32], expected: &[f32], depth: usize, what: &str) {
 #[test]
 fn products_of_every_size_equal_the_reference_at_every_level() {
     let pools = [ThreadPool::serial(), ThreadPool::new(3)];
-    for level in Level::available() {
+    for isa in Isa::available() {
         for rows in [0, 1, 2, 3, 5, 6, 7, 13, 25, 160] {
             for depth in [0, 1, 3, 4, 9, 50] {
                 for columns in [0, 1, 7, 8, 9, 16, 17, 24, 31, 40, 48, 100] {
@@ -36,7 +36,7 @@ fn products_of_every_size_equal_the_reference_at_every_level() {
                     for pool in &pools {
                         let mut output = vec![f32::NAN; 1 + rows * columns];
                         gemm(
-                            level,
+                            isa,
                             pool,
                             &a[1..],
                             Grid::rows(rows, depth),
@@ -46,7 +46,7 @@ fn products_of_every_size_equal_the_reference_at_every_level() {
                             &mut output[1..],
                             Grid::rows(rows, columns),
                         );
-                        let what = format!("{} {rows}x{depth}x{columns}", level.name());
+                        let what = format!("{} {rows}x{depth}x{columns}", isa.name());
                         assert_close(&output[1..], &expected, depth, &what);
                     }
                 }
@@ -57,7 +57,7 @@ fn products_of_every_size_equal_the_reference_at_every_level() {
 
 #[test]
 fn bias_residual_and_bounds_are_applied_in_this_order() {
-    for level in Level::available() {
+    for isa in Isa::available() {
         for columns in [3, 8, 16, 21, 56, 90] {
             let bias: Vec<f32> = (0..columns).map(|c| c as f32).collect();
             let packed = PackedMatrix::pack(1, columns, |_, c| c as f32).with_bias(&bias);
@@ -69,7 +69,7 @@ fn bias_residual_and_bounds_are_applied_in_this_order() {
             };
             let mut output = vec![0.0; 2 * columns];
             gemm(
-                level,
+                isa,
                 &ThreadPool::serial(),
                 &[1.0, f32::NAN],
                 Grid::rows(2, 1),
@@ -110,10 +110,10 @@ fn rows_are_gathered_from_runs_and_scattered_to_the_output_grid() {
         row_stride: 50,
         pixel_stride: 7,
     };
-    for level in Level::available() {
+    for isa in Isa::available() {
         let mut output = vec![f32::NAN; 100];
         gemm(
-            level,
+            isa,
             &ThreadPool::new(2),
             &image,
             Grid {
@@ -131,7 +131,7 @@ fn rows_are_gathered_from_runs_and_scattered_to_the_output_grid() {
         );
         for (i, expected) in expected.chunks(columns).enumerate() {
             let at = 2 + i / 3 * 50 + i % 3 * 7;
-            assert_close(&output[at..at + columns], expected, depth, level.name());
+            assert_close(&output[at..at + columns], expected, depth, isa.name());
         }
         assert_eq!(output.iter().filter(|v| !v.is_nan()).count(), 30);
     }
@@ -142,7 +142,7 @@ fn rows_are_gathered_from_runs_and_scattered_to_the_output_grid() {
 fn an_input_that_ends_early_is_refused() {
     let packed = PackedMatrix::pack(4, 1, |_, _| 0.0);
     gemm(
-        Level::detect(),
+        Isa::detect(),
         &ThreadPool::serial(),
         &[0.0; 7],
         Grid::rows(2, 4),
@@ -159,7 +159,7 @@ fn an_input_that_ends_early_is_refused() {
 fn overlapping_output_rows_are_refused() {
     let packed = PackedMatrix::pack(1, 4, |_, _| 0.0);
     gemm(
-        Level::detect(),
+        Isa::detect(),
         &ThreadPool::serial(),
         &[0.0; 8],
         Grid::rows(2, 1),
@@ -200,7 +200,7 @@ fn grids_whose_extent_overflows_are_refused() {
 #[test]
 fn sums_do_not_depend_on_the_number_of_threads() {
     let depth = 150;
-    for level in Level::available() {
+    for isa in Isa::available() {
         for rows in [1, 7, 25, 49, 97] {
             for columns in [8, 24, 100] {
                 let a = noise(rows * depth, 1);
@@ -209,7 +209,7 @@ fn sums_do_not_depend_on_the_number_of_threads() {
                 let product = |threads: usize| {
                     let mut output = vec![f32::NAN; rows * columns];
                     gemm(
-                        level,
+                        isa,
                         &ThreadPool::new(threads),
                         &a,
                         Grid::rows(rows, depth),
@@ -223,7 +223,7 @@ fn sums_do_not_depend_on_the_number_of_threads() {
                 };
                 let one = product(1);
                 for threads in [2, 3, 7, 13] {
-                    let name = level.name();
+                    let name = isa.name();
                     assert!(
                         product(threads) == one,
                         "{name} {rows}x{columns}, {threads} threads"

@@ -1,4 +1,4 @@
-//! The order of weights in the vectors of a level.
+//! The order of weights in the vectors of an ISA.
 
 use super::vector::QUARTER;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::vector::{Int8, MAX_BYTES};
-use crate::level::{Int8Kernel, Level};
+use crate::isa::{Int8Kernel, Isa};
 
 /// Input values that one 32-bit sum takes at once.
 pub(crate) const GROUP: usize = 4;
@@ -53,13 +53,13 @@ impl<'a> Columns<'a> {
     }
 
     /// The sums of a column's numbers below, and above, zero.
-    pub(super) fn sums(&self, level: Level, column: usize) -> [i32; 2] {
+    pub(super) fn sums(&self, isa: Isa, column: usize) -> [i32; 2] {
         let sums = Sums {
             encoding: self.encoding,
             column: self.bytes(column, 0..self.rows),
         };
         // SAFETY: the kernel reads what it is given.
-        unsafe { level.run_int8(sums) }
+        unsafe { isa.run_int8(sums) }
     }
 
     /// Up to four weights, and zeros behind them.

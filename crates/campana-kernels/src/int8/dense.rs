@@ -11,7 +11,7 @@ use super::tile::{Codes, Finish, Results, Target, Tile};
 use super::vector::{Int8, MAX_PANEL_VECTORS, MAX_SUMS};
 use crate::aligned::AlignedBuffer;
 use crate::gemm::{Grid, GridCursor};
-use crate::level::{Int8Kernel, Level};
+use crate::isa::{Int8Kernel, Isa};
 use crate::pool::{SendPtr, ThreadPool};
 
 /// Where results go.
@@ -41,7 +41,7 @@ const ROW_BLOCK_BYTES: usize = 192 << 10;
 /// Rows that the work is cut into multiples of.
 const ROW_MULTIPLE: usize = 4;
 
-/// Most vectors of sums of a tile, at any level.
+/// Most vectors of sums of a tile, at any ISA.
 const MAX_TILE_VECTORS: usize = 24;
 
 /// Bytes of a panel's weights that stay in the nearest cache while all rows
@@ -63,7 +63,7 @@ const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
 ///
 /// # Panics
 ///
-/// Where the weights are laid out for another level, the grids differ in
+/// Where the weights are laid out for another ISA, the grids differ in
 /// length, a row reaches beyond its slice, output rows overlap or lie on more
 /// than one line, or `requantize` is for another number of channels.
 #[expect(
@@ -71,7 +71,7 @@ const MAX_ROWS_DECODED_IN_PLACE: usize = 2;
     reason = "a matrix product and where its parts lie"
 )]
 pub fn multiply(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[u8],
     input_grid: Grid,
@@ -85,7 +85,7 @@ pub fn multiply(
     let columns = weights.columns();
     let rows = input_grid.len();
     let groups = weights.group_count();
-    assert_eq!(weights.level(), level, "weights laid out for this level");
+    assert_eq!(weights.isa(), isa, "weights laid out for this isa");
     assert_eq!(offsets.offsets.len(), groups, "offsets of these weights");
     assert_eq!(rows, output_grid.len(), "as many output as input rows");
     assert_eq!(requantize.channels(), columns, "parameters of each column");
@@ -112,7 +112,7 @@ pub fn multiply(
         .max(1);
     let panels = weights.panels().len();
     let (row_jobs, panel_jobs) = split(threads, rows, panels, weights, input_grid.pixel_stride);
-    let initial = initial_sums(level, weights, requantize);
+    let initial = initial_sums(isa, weights, requantize);
     let finish = Finish {
         requantize,
         initial: &initial,
@@ -134,7 +134,7 @@ pub fn multiply(
         // residual to their grids; jobs are disjoint in rows or columns of an
         // output whose rows do not overlap.
         unsafe {
-            level.run_int8(Product {
+            isa.run_int8(Product {
                 input: input.as_ptr(),
                 input_grid,
                 weights,
@@ -147,13 +147,13 @@ pub fn multiply(
     });
 }
 
-/// What sums start with: the requantization's, and what a level's inputs are less by.
+/// What sums start with: the requantization's, and what an ISA's inputs are less by.
 fn initial_sums<'a>(
-    level: Level,
+    isa: Isa,
     weights: &PackedWeights,
     requantize: &'a Requantize,
 ) -> Cow<'a, [i32]> {
-    let excess = VectorShape::of(level).excess;
+    let excess = VectorShape::of(isa).excess;
     if excess == 0 {
         return Cow::Borrowed(requantize.initial());
     }
@@ -249,7 +249,7 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn block<V: Int8, const NV: usize>(&self, panel: Panel, begin: usize, end: usize) {
         if const { V::TILE_ROWS[NV - 1] == 0 } {
-            unreachable!("packing makes no panels that the level has no tiles for");
+            unreachable!("packing makes no panels that the ISA has no tiles for");
         }
         let stored = self.weights.bytes()[panel.start..].as_ptr();
         let bits = self.weights.bits();
@@ -260,7 +260,7 @@ impl Product<'_> {
             true => 1,
             false => (steps * step_bytes).div_ceil(PART_BYTES).max(1),
         };
-        // Taken out, because a closure would be compiled without the level's instructions.
+        // Taken out, because a closure would be compiled without the ISA's instructions.
         let [mut decoded, mut sums] = SCRATCH.take();
         // One tile's sums, or those of all rows until the last part is added.
         let vectors = if parts == 1 {
@@ -458,7 +458,7 @@ impl Product<'_> {
                         $(if const { is_tile::<V>(NV, BITS, $rows) } && height == $rows {
                             V::run(Tile::<$rows, NV, BITS> { groups, from, from_stride, to });
                         } else)* {
-                            unreachable!("tiles no higher than the level's");
+                            unreachable!("tiles no higher than the ISA's");
                         }
                     };
                 }

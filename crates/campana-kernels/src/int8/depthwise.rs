@@ -19,7 +19,7 @@ use super::shape::{VectorShape, excess};
 use super::vector::{Int8, MAX_BYTES, MAX_PAIR_SUM, QUARTER};
 use crate::aligned::AlignedBuffer;
 use crate::depthwise::Sliding;
-use crate::level::{Int8Kernel, Level};
+use crate::isa::{Int8Kernel, Isa};
 use crate::pool::{SendPtr, ThreadPool};
 use crate::vector::Vector;
 
@@ -36,7 +36,7 @@ fn rows_at_once(window: [usize; 2], sliding: &Sliding) -> usize {
 /// what is done with the sums.
 #[derive(Clone, Debug)]
 pub struct PackedTaps {
-    level: Level,
+    isa: Isa,
     window: [usize; 2],
     sliding: Sliding,
     channels: usize,
@@ -102,7 +102,7 @@ impl PackedTaps {
     /// Where `requantize` is for another number of channels, its bounds are
     /// not codes, or a stride, a dilation or the window is zero.
     pub fn pack(
-        level: Level,
+        isa: Isa,
         window: [usize; 2],
         sliding: Sliding,
         channels: usize,
@@ -123,7 +123,7 @@ impl PackedTaps {
             geometry.iter().flatten().all(|&n| n > 0) && sliding.is_sound(window, channels),
             "strides, dilations and window"
         );
-        let shape = VectorShape::of(level);
+        let shape = VectorShape::of(isa);
         let [height, width] = window;
         let (order, unit, lanes) = if channels >= shape.bytes {
             let lanes = channels.next_multiple_of(shape.bytes);
@@ -212,7 +212,7 @@ impl PackedTaps {
             .iter()
             .map(|&(group, column, _)| [group, column * sliding.dilations[1]]);
         Self {
-            level,
+            isa,
             window,
             sliding,
             channels,
@@ -272,9 +272,9 @@ const MIN_PRODUCTS_PER_THREAD: usize = 60_000;
 ///
 /// # Panics
 ///
-/// Where the filters are laid out for another level, or a slice is not as long as its shape.
+/// Where the filters are laid out for another ISA, or a slice is not as long as its shape.
 pub fn depthwise(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[u8],
     fill: u8,
@@ -283,7 +283,7 @@ pub fn depthwise(
 ) {
     let len = |[height, width]: [usize; 2]| height * width * filters.channels;
     let sliding = &filters.sliding;
-    assert_eq!(filters.level, level, "filters laid out for this level");
+    assert_eq!(filters.isa, isa, "filters laid out for this isa");
     assert_eq!(input.len(), len(sliding.input), "input's length");
     assert_eq!(output.len(), len(sliding.output), "output's length");
     if output.is_empty() {
@@ -299,7 +299,7 @@ pub fn depthwise(
     pool.run(jobs, |job| {
         // SAFETY: the lengths are checked above; jobs write different rows.
         unsafe {
-            level.run_int8(Strips {
+            isa.run_int8(Strips {
                 input: input.as_ptr(),
                 fill,
                 filters,
@@ -351,7 +351,7 @@ impl Int8Kernel for Strips<'_> {
         let columns = filters.columns(tile);
         // Vectors of lanes that are not stored reach over the end.
         let group_len = columns * pixel + (filters.unit + V::BYTES) * GROUP;
-        // Taken out, because a closure would be compiled without the level's instructions.
+        // Taken out, because a closure would be compiled without the ISA's instructions.
         let mut interleaved = INTERLEAVED.take();
         let len = groups * group_len + MAX_BYTES + columns * channels;
         if interleaved.as_bytes().len() < len {

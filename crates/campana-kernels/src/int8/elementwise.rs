@@ -1,9 +1,9 @@
 //! Operations on codes that keep channels apart: conversions, sums, borders.
 
 use super::dense::Output;
-use super::requantize::Affine;
+use super::requantize::QuantParams;
 use super::vector::{Int8, MAX_BYTES};
-use crate::level::{Int8Kernel, Level};
+use crate::isa::{Int8Kernel, Isa};
 use crate::pool::ThreadPool;
 use crate::vector::Vector;
 
@@ -98,13 +98,13 @@ impl Combine<'_> {
 /// # Panics
 ///
 /// Where the slices differ in length.
-pub fn quantize(level: Level, pool: &ThreadPool, input: &[f32], to: Affine, output: &mut [u8]) {
+pub fn quantize(isa: Isa, pool: &ThreadPool, input: &[f32], to: QuantParams, output: &mut [u8]) {
     assert_eq!(input.len(), output.len(), "as many codes as floats");
     let chunk = chunk_len(input.len(), pool);
     pool.for_chunks(output, chunk, |i, output| {
         // SAFETY: both have the same length.
         unsafe {
-            level.run_int8(Combine {
+            isa.run_int8(Combine {
                 a: Source::Floats(&input[i * chunk..][..output.len()]),
                 b: None,
                 factor: 1.0 / to.scale,
@@ -125,11 +125,11 @@ const TURNED: usize = 256;
 ///
 /// Where the slices differ in length or are no multiple of `channels`.
 pub fn quantize_channels_last(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[f32],
     channels: usize,
-    to: Affine,
+    to: QuantParams,
     output: &mut [u8],
 ) {
     assert_eq!(input.len(), output.len(), "as many codes as floats");
@@ -144,7 +144,7 @@ pub fn quantize_channels_last(
             let plane = |channel: usize| &input[channel * pixels + first..][..count];
             // SAFETY: a byte of output for each float.
             unsafe {
-                level.run_int8(QuantizePictures {
+                isa.run_int8(QuantizePictures {
                     planes: [plane(0), plane(1), plane(2)],
                     to,
                     output,
@@ -160,7 +160,7 @@ pub fn quantize_channels_last(
             let start = channel * pixels + i * TURNED;
             let (floats, mut codes) = (&input[start..start + count], [0; TURNED]);
             let codes = &mut codes[..count];
-            quantize(level, &ThreadPool::serial(), floats, to, codes);
+            quantize(isa, &ThreadPool::serial(), floats, to, codes);
             let places = output[channel..].iter_mut().step_by(channels);
             for (place, code) in places.zip(codes) {
                 *place = *code;
@@ -172,7 +172,7 @@ pub fn quantize_channels_last(
 /// The codes of three planes, a pixel's after those of the pixel before.
 struct QuantizePictures<'a> {
     planes: [&'a [f32]; 3],
-    to: Affine,
+    to: QuantParams,
     output: &'a mut [u8],
 }
 
@@ -215,13 +215,19 @@ impl Int8Kernel for QuantizePictures<'_> {
 /// # Panics
 ///
 /// Where the slices differ in length.
-pub fn dequantize(level: Level, pool: &ThreadPool, input: &[u8], from: Affine, output: &mut [f32]) {
+pub fn dequantize(
+    isa: Isa,
+    pool: &ThreadPool,
+    input: &[u8],
+    from: QuantParams,
+    output: &mut [f32],
+) {
     assert_eq!(input.len(), output.len(), "as many floats as codes");
     let chunk = chunk_len(input.len(), pool);
     pool.for_chunks(output, chunk, |i, output| {
         // SAFETY: both have the same length.
         unsafe {
-            level.run_int8(Combine {
+            isa.run_int8(Combine {
                 a: Source::Codes(&input[i * chunk..][..output.len()]),
                 b: None,
                 factor: from.scale,
@@ -239,17 +245,17 @@ pub fn dequantize(level: Level, pool: &ThreadPool, input: &[u8], from: Affine, o
 ///
 /// Where the slices differ in length.
 pub fn requantize(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[u8],
-    from: Affine,
-    to: Affine,
+    from: QuantParams,
+    to: QuantParams,
     bounds: [u8; 2],
     output: &mut [u8],
 ) {
     let factor = from.scale / to.scale;
     let offset = f32::from(to.zero_point) - factor * f32::from(from.zero_point);
-    combine(level, pool, (input, factor), None, offset, bounds, output);
+    combine(isa, pool, (input, factor), None, offset, bounds, output);
 }
 
 /// The codes of the sum of two tensors of codes, held to `bounds`.
@@ -258,20 +264,20 @@ pub fn requantize(
 ///
 /// Where the slices differ in length.
 pub fn add(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
-    (a, a_scale): (&[u8], Affine),
-    (b, b_scale): (&[u8], Affine),
-    to: Affine,
+    (a, a_scale): (&[u8], QuantParams),
+    (b, b_scale): (&[u8], QuantParams),
+    to: QuantParams,
     bounds: [u8; 2],
     output: &mut [u8],
 ) {
-    let factors = [a_scale, b_scale].map(|affine| affine.scale / to.scale);
+    let factors = [a_scale, b_scale].map(|params| params.scale / to.scale);
     let offset = f32::from(to.zero_point)
         - factors[0] * f32::from(a_scale.zero_point)
         - factors[1] * f32::from(b_scale.zero_point);
     combine(
-        level,
+        isa,
         pool,
         (a, factors[0]),
         Some((b, factors[1])),
@@ -282,7 +288,7 @@ pub fn add(
 }
 
 fn combine(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     (a, factor): (&[u8], f32),
     b: Option<(&[u8], f32)>,
@@ -300,7 +306,7 @@ fn combine(
         let range = i * chunk..i * chunk + output.len();
         // SAFETY: all have the same length.
         unsafe {
-            level.run_int8(Combine {
+            isa.run_int8(Combine {
                 a: Source::Codes(&a[range.clone()]),
                 b: b.map(|(b, factor)| (&b[range], factor)),
                 factor,

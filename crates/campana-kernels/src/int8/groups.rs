@@ -1,6 +1,6 @@
 //! What the kernels of a tile read.
 
-/// Most rows that a panel takes at once, at any level.
+/// Most rows that a panel takes at once, at any ISA.
 pub(crate) const MAX_ROWS: usize = 14;
 
 /// Where the groups of a tile's rows are, and the weights that they are multiplied with.

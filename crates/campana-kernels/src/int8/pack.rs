@@ -8,7 +8,7 @@ use super::columns::{Columns, Encoding, GROUP, Reader, largest_of};
 use super::shape::VectorShape;
 use super::vector::{IN_ORDER, MAX_PAIR_SUM};
 use crate::aligned::AlignedBuffer;
-use crate::level::Level;
+use crate::isa::Isa;
 
 /// Groups that a group is tried with before it stays alone.
 const MAX_TRIES: usize = 64;
@@ -16,24 +16,24 @@ const MAX_TRIES: usize = 64;
 /// Bytes of a panel's group where groups are paired.
 const PAIRED_BYTES: usize = 64;
 
-/// A right-hand matrix `[rows, columns]` of whole numbers, laid out for a level.
+/// A right-hand matrix `[rows, columns]` of whole numbers, laid out for an ISA.
 ///
 /// The left-hand rows lie in memory as runs (see [`gemm`](crate::gemm)); four
 /// consecutive values of a run are a *group*, one step of a 32-bit sum. Columns
-/// are cut into panels of as many vectors as the level's kernels take at once.
+/// are cut into panels of as many vectors as the ISA's kernels take at once.
 ///
 /// A step holds two groups, for each vector of columns its bytes each; with
 /// 4-bit codes the two share the halves of bytes, with 2-bit codes two steps
 /// share bytes.
 ///
-/// Where a level sums four products in 32 bits, groups are in their order, or
+/// Where an ISA sums four products in 32 bits, groups are in their order, or
 /// those first of which four lie side by side in a run. Elsewhere they are put together two by two, in each panel, such that no
 /// input can overflow the sum of both in 16 bits; those that fit nowhere stay
 /// apart, and those too large by themselves are split into two halves of each
 /// weight.
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
-    level: Level,
+    isa: Isa,
     rows: usize,
     columns: usize,
     bits: u8,
@@ -160,7 +160,7 @@ impl PackedWeights {
     ///
     /// Where there are 2^32 rows or more.
     pub fn pack(
-        level: Level,
+        isa: Isa,
         runs: usize,
         run_len: usize,
         columns: usize,
@@ -172,7 +172,7 @@ impl PackedWeights {
             "rows that can be numbered"
         );
         let rows = runs * run_len;
-        let shape = VectorShape::of(level);
+        let shape = VectorShape::of(isa);
         let groups = Groups::new(runs, run_len);
         let panels = panels(columns, shape);
         let columns_of = |&(column, vectors): &(usize, usize)| {
@@ -195,7 +195,7 @@ impl PackedWeights {
             _ => (8, [0; 16]),
         };
         let mut result = Self {
-            level,
+            isa,
             rows,
             columns,
             bits,
@@ -228,7 +228,7 @@ impl PackedWeights {
             let order = order_of(p);
             let columns = reader.columns(columns_of(panel));
             for column in 0..columns.count() {
-                let sums = columns.sums(level, column);
+                let sums = columns.sums(isa, column);
                 result.sums.push(sums[0] + sums[1]);
                 result.largest_sum = result.largest_sum.max(largest_of(sums));
             }
@@ -262,10 +262,10 @@ impl PackedWeights {
         result
     }
 
-    /// The level that it is laid out for.
+    /// The ISA that it is laid out for.
     #[inline]
-    pub fn level(&self) -> Level {
-        self.level
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 
     /// Number of rows.

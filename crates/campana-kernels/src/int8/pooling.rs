@@ -1,10 +1,10 @@
 //! Pools over images of codes.
 
 use super::dense::Output;
-use super::requantize::Affine;
+use super::requantize::QuantParams;
 use super::vector::Int8;
 use crate::depthwise::Sliding;
-use crate::level::{Int8Kernel, Level};
+use crate::isa::{Int8Kernel, Isa};
 use crate::pool::ThreadPool;
 use crate::pooling::Pooling;
 use crate::vector::Vector;
@@ -137,7 +137,7 @@ impl Int8Kernel for MaxPool<'_> {
 ///
 /// Where a slice is not as long as its shape, or a stride, a dilation or the window is zero.
 pub fn max_pool(
-    level: Level,
+    isa: Isa,
     pool: &ThreadPool,
     input: &[u8],
     channels: usize,
@@ -154,7 +154,7 @@ pub fn max_pool(
     pool.for_chunks(output, rows * row, |i, output| {
         // SAFETY: checked.
         unsafe {
-            level.run_int8(MaxPool {
+            isa.run_int8(MaxPool {
                 windows: &windows,
                 first: i * rows,
                 output,
@@ -166,8 +166,8 @@ pub fn max_pool(
 struct AveragePool<'a> {
     windows: Windows<'a>,
     pooling: Pooling,
-    from: Affine,
-    to: Option<Affine>,
+    from: QuantParams,
+    to: Option<QuantParams>,
     output: Output<'a>,
 }
 
@@ -240,14 +240,14 @@ impl Int8Kernel for AveragePool<'_> {
     reason = "a pool and the scales on both sides"
 )]
 pub fn average_pool(
-    level: Level,
+    isa: Isa,
     pooling: Pooling,
     input: &[u8],
-    from: Affine,
+    from: QuantParams,
     channels: usize,
     window: [usize; 2],
     sliding: Sliding,
-    to: Option<Affine>,
+    to: Option<QuantParams>,
     output: Output<'_>,
 ) {
     assert_eq!(
@@ -258,7 +258,7 @@ pub fn average_pool(
     let windows = Windows::new(input, channels, window, sliding, output.len());
     // SAFETY: checked.
     unsafe {
-        level.run_int8(AveragePool {
+        isa.run_int8(AveragePool {
             windows,
             pooling,
             from,

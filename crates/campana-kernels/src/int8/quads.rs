@@ -21,7 +21,7 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// A level whose dot products take their inputs out of vectors of a row's bytes.
+/// An ISA whose dot products take their inputs out of vectors of a row's bytes.
 pub(crate) trait Quads: Int8 {
     /// Sums of a row, or of two, and of a vector of columns while they are added to.
     type Kept: Copy;
@@ -47,7 +47,7 @@ pub(crate) trait Quads: Int8 {
     fn inputs<const MR: usize>(codes: [Self::Bytes; MR]) -> [Self::Inputs; MR];
 
     /// Adds the products of a step with the low half of the rows' bytes or,
-    /// where `HIGH`, the high one; the weights are in the level's order.
+    /// where `HIGH`, the high one; the weights are in the ISA's order.
     fn step<const MR: usize, const NV: usize, const HIGH: bool>(
         kept: [[Self::Kept; NV]; MR],
         inputs: [Self::Inputs; MR],

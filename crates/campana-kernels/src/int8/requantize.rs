@@ -6,14 +6,14 @@ use crate::vector::Vector;
 
 /// How codes stand for values: `value = scale (code - zero point)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affine {
+pub struct QuantParams {
     /// Distance of the values of neighbouring codes.
     pub scale: f32,
     /// The code of zero.
     pub zero_point: u8,
 }
 
-impl Affine {
+impl QuantParams {
     /// The value of a code.
     pub fn value(self, code: u8) -> f32 {
         self.scale * (i32::from(code) - i32::from(self.zero_point)) as f32

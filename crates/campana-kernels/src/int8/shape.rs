@@ -1,9 +1,9 @@
-//! How a level's vectors decide the layout of weights.
+//! How an ISA's vectors decide the layout of weights.
 
 use super::vector::{Int8, Int8Kernel, QUARTER};
-use crate::level::Level;
+use crate::isa::Isa;
 
-/// What of a level's vectors decides how weights are laid out for it.
+/// What of an ISA's vectors decides how weights are laid out for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VectorShape {
     /// As [`Int8::BYTES`].
@@ -23,8 +23,8 @@ pub(crate) struct VectorShape {
 }
 
 impl VectorShape {
-    /// The shape of a level's vectors.
-    pub(crate) fn of(level: Level) -> Self {
+    /// The shape of an ISA's vectors.
+    pub(crate) fn of(isa: Isa) -> Self {
         struct Ask;
         impl Int8Kernel for Ask {
             type Output = VectorShape;
@@ -43,11 +43,11 @@ impl VectorShape {
             }
         }
         // SAFETY: the kernel reads constants.
-        unsafe { level.run_int8(Ask) }
+        unsafe { isa.run_int8(Ask) }
     }
 }
 
-/// How much less than codes the inputs of a level's dot products are.
+/// How much less than codes the inputs of an ISA's dot products are.
 pub(crate) const fn excess<V: Int8>() -> i32 {
     if V::SIGNED { 128 } else { 0 }
 }

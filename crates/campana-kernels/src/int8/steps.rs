@@ -16,7 +16,7 @@ pub(crate) unsafe fn add_steps<V: Int8, const MR: usize, const NV: usize, const 
 ) -> [[V::Sums; NV]; MR] {
     let inputs = groups.inputs;
     // Loops rather than `array::from_fn`, here and below: closures are
-    // compiled without the level's instructions unless they are inlined,
+    // compiled without the ISA's instructions unless they are inlined,
     // and the larger ones were not.
     // SAFETY: the caller's promise.
     unsafe {
@@ -49,7 +49,7 @@ pub(crate) unsafe fn add_steps<V: Int8, const MR: usize, const NV: usize, const 
                 }
             };
         }
-        // One step of all rows. A level that need not sum both groups
+        // One step of all rows. An ISA that need not sum both groups
         // together takes one after the other: fewer registers.
         macro_rules! step {
             ($together:literal, $s:literal, $t:literal, $mask:literal) => {

@@ -6,7 +6,7 @@ use crate::depthwise::Sliding;
 use crate::gemm::Grid;
 use crate::pooling::Pooling;
 use crate::reference::ConvShape;
-use crate::{Level, ThreadPool};
+use crate::{Isa, ThreadPool};
 
 /// Bytes behind a row that kernels may read.
 const SLACK: usize = 64;
@@ -58,21 +58,21 @@ fn bytes_of(numbers: &[i8]) -> Vec<u8> {
 
 /// A matrix `[columns, runs, run length]`, packed.
 fn packed(
-    level: Level,
+    isa: Isa,
     [runs, run_len]: [usize; 2],
     columns: usize,
     encoding: Encoding,
     bytes: &[u8],
 ) -> PackedWeights {
     let len = runs * run_len;
-    PackedWeights::pack(level, runs, run_len, columns, encoding, |column, to| {
+    PackedWeights::pack(isa, runs, run_len, columns, encoding, |column, to| {
         to.copy_from_slice(&bytes[column * len..][..len]);
     })
 }
 
-fn everywhere() -> impl Iterator<Item = (Level, ThreadPool)> {
-    let levels = Level::available().into_iter();
-    levels.flat_map(|level| [1, 2].map(|threads| (level, ThreadPool::new(threads))))
+fn everywhere() -> impl Iterator<Item = (Isa, ThreadPool)> {
+    let levels = Isa::available().into_iter();
+    levels.flat_map(|isa| [1, 2].map(|threads| (isa, ThreadPool::new(threads))))
 }
 
 /// A matrix product against the plain loops, with weights in this many bits.
@@ -129,11 +129,11 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
         .flat_map(|r| residuals.map(|codes| (r, codes)))
     {
         let expected = reference_codes(&sums, requantize, residual);
-        for (level, pool) in everywhere() {
-            let packed = packed(level, [1, depth], columns, encoding, &bytes);
+        for (isa, pool) in everywhere() {
+            let packed = packed(isa, [1, depth], columns, encoding, &bytes);
             let mut output = vec![0; expected.len()];
             multiply(
-                level,
+                isa,
                 &pool,
                 &input,
                 Grid::rows(rows, stride),
@@ -146,11 +146,11 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
             );
             assert_eq!(
                 output, expected,
-                "{level:?} {rows}x{depth}x{columns}, {bits} bits"
+                "{isa:?} {rows}x{depth}x{columns}, {bits} bits"
             );
             let mut floats = vec![0.0; expected.len()];
             multiply(
-                level,
+                isa,
                 &pool,
                 &input,
                 Grid::rows(rows, stride),
@@ -162,7 +162,7 @@ fn check_product(rows: usize, depth: usize, columns: usize, bits: u8, largest: i
                 Grid::rows(rows, columns),
             );
             let rounded: Vec<u8> = floats.iter().map(|v| v.round_ties_even() as u8).collect();
-            assert_eq!(rounded, expected, "{level:?} floats");
+            assert_eq!(rounded, expected, "{isa:?} floats");
         }
     }
 }
@@ -213,8 +213,8 @@ fn codes_stay_packed() {
     for bits in [2, 4] {
         let codes: Vec<u8> = (0..512 * 64).map(|i| (i * 7 % (1 << bits)) as u8).collect();
         let encoding = Encoding::Codes { bits, table };
-        for level in Level::available() {
-            let packed = packed(level, [1, 512], 64, encoding, &codes);
+        for isa in Isa::available() {
+            let packed = packed(isa, [1, 512], 64, encoding, &codes);
             let bytes = 512 * 64 * usize::from(bits) / 8;
             assert_eq!((packed.bits(), packed.bytes().len()), (bits, bytes));
         }
@@ -250,12 +250,12 @@ proptest! {
             start: 0, height: out_height, width: out_width,
             row_stride: stride * width * channels, pixel_stride: stride * channels,
         };
-        for (level, pool) in everywhere() {
+        for (isa, pool) in everywhere() {
             let bytes = bytes_of(&turned);
             let runs_of = [window, window * channels];
-            let packed = packed(level, runs_of, filters, Encoding::Int8, &bytes);
+            let packed = packed(isa, runs_of, filters, Encoding::Int8, &bytes);
             let mut output = vec![0; expected.len()];
-            multiply(level, &pool, &input, grid, &packed, &packed.offsets(&runs), &requantize, None,
+            multiply(isa, &pool, &input, grid, &packed, &packed.offsets(&runs), &requantize, None,
                 Output::Codes(&mut output), Grid::image(out_height, out_width, filters));
             prop_assert_eq!(&output, &expected);
         }
@@ -296,15 +296,15 @@ fn check_depthwise(
         dilations: shape.dilations,
         pads_begin: pads,
     };
-    for (requantize, (level, pool)) in [&plain, &biased]
+    for (requantize, (isa, pool)) in [&plain, &biased]
         .into_iter()
         .flat_map(|r| everywhere().map(move |place| (r, place)))
     {
         let expected = reference_codes(&sums, requantize, None);
-        let filters = PackedTaps::pack(level, [window; 2], sliding, channels, weight, requantize);
+        let filters = PackedTaps::pack(isa, [window; 2], sliding, channels, weight, requantize);
         let mut output = vec![0; expected.len()];
-        depthwise(level, &pool, &image, 77, &filters, &mut output);
-        assert_eq!(output, expected, "{level:?} {shape:?}");
+        depthwise(isa, &pool, &image, 77, &filters, &mut output);
+        assert_eq!(output, expected, "{isa:?} {shape:?}");
     }
 }
 
@@ -329,7 +329,7 @@ fn depthwise_equals_the_reference_at_every_level() {
 
 #[test]
 fn depthwise_of_wide_images_equals_the_reference() {
-    // Rows that are cut into several tiles of columns at every level.
+    // Rows that are cut into several tiles of columns at every isa.
     for geometry in [[3, 1, 1], [3, 2, 1], [5, 1, 1], [5, 2, 1], [3, 1, 2]] {
         check_depthwise([6, 75], geometry, 320, 64, [1, 1]);
         check_depthwise([6, 75], geometry, 100, 127, [2, 20]);
@@ -338,32 +338,32 @@ fn depthwise_of_wide_images_equals_the_reference() {
 
 #[test]
 fn conversions_round_to_the_nearest_code_and_back() {
-    let affine = Affine {
+    let params = QuantParams {
         scale: 0.1,
         zero_point: 20,
     };
-    for (level, pool) in everywhere() {
+    for (isa, pool) in everywhere() {
         for len in [0, 1, 7, 8, 9, 33, 70_000] {
             let floats: Vec<f32> = (0..len).map(|i| (i % 400) as f32 * 0.07 - 3.0).collect();
-            let expected: Vec<u8> = floats.iter().map(|&v| affine.code(v)).collect();
+            let expected: Vec<u8> = floats.iter().map(|&v| params.code(v)).collect();
             let mut codes = vec![0; len];
-            quantize(level, &pool, &floats, affine, &mut codes);
+            quantize(isa, &pool, &floats, affine, &mut codes);
             assert_eq!(codes, expected);
             let mut back = vec![0.0; len];
-            dequantize(level, &pool, &codes, affine, &mut back);
-            let close = |(a, &code): (&f32, &u8)| (a - affine.value(code)).abs() < 1e-5;
+            dequantize(isa, &pool, &codes, affine, &mut back);
+            let close = |(a, &code): (&f32, &u8)| (a - params.value(code)).abs() < 1e-5;
             assert!(back.iter().zip(&codes).all(close));
         }
         for channels in [2, 3] {
             let floats = (0..channels * 700).map(|i| (i % 300) as f32 * 0.1 - 2.0);
             let floats: Vec<f32> = floats.collect();
             let mut codes = vec![0; floats.len()];
-            quantize_channels_last(level, &pool, &floats, channels, affine, &mut codes);
+            quantize_channels_last(isa, &pool, &floats, channels, affine, &mut codes);
             for (i, float) in floats.iter().enumerate() {
-                let value = affine.value(codes[i % 700 * channels + i / 700]);
-                let clamped = float.clamp(affine.value(0), affine.value(255));
+                let value = params.value(codes[i % 700 * channels + i / 700]);
+                let clamped = float.clamp(params.value(0), params.value(255));
                 let error = (value - clamped).abs();
-                assert!(error <= affine.scale * 0.5 + 1e-5, "{value} for {float}");
+                assert!(error <= params.scale * 0.5 + 1e-5, "{value} for {float}");
             }
         }
     }
@@ -372,13 +372,13 @@ fn conversions_round_to_the_nearest_code_and_back() {
 #[test]
 fn sums_and_pools_equal_their_definitions_at_every_level() {
     let mut noise = Noise(3);
-    let [a_scale, b_scale, to] =
-        [(0.1, 3), (0.07, 100), (0.2, 60)].map(|(scale, zero_point)| Affine { scale, zero_point });
+    let [a_scale, b_scale, to] = [(0.1, 3), (0.07, 100), (0.2, 60)]
+        .map(|(scale, zero_point)| QuantParams { scale, zero_point });
     let (a, b) = (noise.codes(1003), noise.codes(1003));
     let portable = {
         let mut sum = vec![0; a.len()];
         add(
-            Level::PORTABLE,
+            Isa::PORTABLE,
             &ThreadPool::serial(),
             (&a, a_scale),
             (&b, b_scale),
@@ -410,10 +410,10 @@ fn sums_and_pools_equal_their_definitions_at_every_level() {
             .map(|(row, column)| image[(row * 9 + column) * channels + c])
             .collect()
     };
-    for (level, pool) in everywhere() {
+    for (isa, pool) in everywhere() {
         let mut sum = vec![0; a.len()];
         add(
-            level,
+            isa,
             &pool,
             (&a, a_scale),
             (&b, b_scale),
@@ -423,10 +423,10 @@ fn sums_and_pools_equal_their_definitions_at_every_level() {
         );
         assert_eq!(sum, portable);
         let mut max = vec![0; 4 * 5 * channels];
-        max_pool(level, &pool, &image, channels, [3, 3], sliding, &mut max);
+        max_pool(isa, &pool, &image, channels, [3, 3], sliding, &mut max);
         let mut mean = vec![0.0; max.len()];
         average_pool(
-            level,
+            isa,
             Pooling::Average,
             &image,
             a_scale,

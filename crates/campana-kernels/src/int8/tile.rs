@@ -3,7 +3,7 @@
 use super::groups::Groups;
 use super::requantize::{Requantize, scaled};
 use super::vector::Int8;
-use crate::level::Int8Kernel;
+use crate::isa::Int8Kernel;
 use crate::pool::SendPtr;
 use crate::vector::Vector;
 

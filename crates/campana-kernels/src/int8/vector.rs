@@ -3,13 +3,13 @@
 use super::groups::Groups;
 use crate::vector::Vector;
 
-/// Bytes in the longest vector of any level.
+/// Bytes in the longest vector of any ISA.
 pub(crate) const MAX_BYTES: usize = 64;
 
-/// 32-bit sums in the longest vector of any level: one for four bytes.
+/// 32-bit sums in the longest vector of any ISA: one for four bytes.
 pub(crate) const MAX_SUMS: usize = MAX_BYTES / 4;
 
-/// Vectors of columns in the widest panel of any level.
+/// Vectors of columns in the widest panel of any ISA.
 pub(crate) const MAX_PANEL_VECTORS: usize = 4;
 
 /// The greatest sum of weights of one sign that may meet in a 16-bit sum:
@@ -194,7 +194,7 @@ pub(crate) trait Int8: Copy {
     /// `sums[i] + Σ a[4 i + b] w[4 i + b] + Σ a'[..] w'[..]` with unsigned `a`
     /// (or [`SIGNED`](Self::SIGNED)) and signed `w`.
     ///
-    /// Unless the level is [`EXACT`](Self::EXACT), the weights of both products
+    /// Unless the ISA is [`EXACT`](Self::EXACT), the weights of both products
     /// that meet in the first, and in the last, two of four bytes sum up to at
     /// most [`MAX_PAIR_SUM`] for each sign.
     #[inline(always)]
@@ -304,7 +304,7 @@ pub(crate) trait Int8: Copy {
     }
 }
 
-/// A computation written once over the integer vectors of any level.
+/// A computation written once over the integer vectors of any ISA.
 ///
 /// Implementations mark `run` as `#[inline(always)]`, as those of [`Kernel`](crate::vector::Kernel).
 pub(crate) trait Int8Kernel {

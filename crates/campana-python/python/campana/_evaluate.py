@@ -24,8 +24,9 @@ def evaluate(
 
     ``models`` is a path or ``onnx.ModelProto``, or several. ``data`` is
 
-    - a path of labelled images, as ``campana evaluate --data`` takes it; each model has its sidecar ``MODEL.json``
-      beside it (the reference's serves those without), or ``sidecar``, a dict of its form, serves ModelProtos;
+    - a path of images, labelled by classes or masks or, with ``reference``, not at all, or of arrays, as ``campana
+      evaluate --data`` takes it; each model has its sidecar ``MODEL.json`` beside it (the reference's serves those
+      without), or ``sidecar``, a dict of its form, serves ModelProtos;
     - or in memory, in the forms of :func:`quantize`'s ``calibrate``: ``(images, labels)``, or a DataLoader or other
       iterable of such batches. ``transform`` is called with each batch and returns what is taken in its place.
 
@@ -35,7 +36,8 @@ def evaluate(
     labels, None where there are none.
 
     Returns a :class:`Report` with the keys of ``campana evaluate --json``: ``n``, and for each of ``models`` ``top1``,
-    ``top5`` and ``agreement``, fractions of 1, ``images_per_s``, and ``metric`` where one is given. Images that cannot
+    ``top5`` and ``agreement``, fractions of 1, ``images_per_s``, and ``metric`` where one is given; on masks ``mean_iou``,
+    ``class_iou``, ``pixel_accuracy`` in place of the first two; without labels a list of ``outputs``. Images that cannot
     be read are skipped with a warning.
     """
     single = is_path(models) or hasattr(models, "SerializeToString")

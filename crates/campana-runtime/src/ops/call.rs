@@ -3,7 +3,7 @@
 use std::fmt;
 
 use campana_ir::graph::{Attribute, Node};
-use campana_kernels::{Level, ThreadPool};
+use campana_kernels::{Isa, ThreadPool};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use crate::Interrupt;
@@ -47,7 +47,7 @@ pub(crate) struct Call<'a> {
     pub(crate) node: &'a Node,
     pub(crate) inputs: Vec<Option<&'a Tensor>>,
     pub(crate) opset: i64,
-    pub(crate) level: Level,
+    pub(crate) isa: Isa,
     pub(crate) pool: &'a ThreadPool,
     /// Bytes that one output may take, where values come from constants alone.
     pub(crate) max_bytes: Option<u64>,

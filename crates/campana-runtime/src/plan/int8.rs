@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use campana_ir::graph::{Attribute, Node};
 use campana_ir::op::Op;
 use campana_kernels::elementwise::Unary;
-use campana_kernels::int8::{Affine, PackedWeights};
+use campana_kernels::int8::{PackedWeights, QuantParams};
 
 use super::{Constants, PlannedNode, UNBOUNDED, constant_call};
 use crate::ops::{OWN_DOMAIN, elementwise_unary};
@@ -20,7 +20,7 @@ pub(super) use weights::pack;
 #[derive(Debug)]
 pub(crate) struct Int8Layer {
     /// What the inputs stand for.
-    pub(crate) input: Affine,
+    pub(crate) input: QuantParams,
     pub(crate) weights: Int8Weights,
     /// Extents of the weights as ONNX has them.
     pub(crate) shape: Vec<usize>,
@@ -52,7 +52,7 @@ impl Int8Layer {
 }
 
 /// What the codes of a quantization stand for, where they are bytes.
-pub(crate) fn affine_of(node: &Node) -> Option<Affine> {
+pub(crate) fn quant_params_of(node: &Node) -> Option<QuantParams> {
     if node.op_type != "QuantizeDequantize" || node.domain != OWN_DOMAIN {
         return None;
     }
@@ -69,7 +69,7 @@ pub(crate) fn affine_of(node: &Node) -> Option<Affine> {
     let scale = number("scale")?;
     let zero_point = number("zero_point")? + shift;
     let sound = scale.is_normal() && scale > 0.0 && (0.0..=255.0).contains(&zero_point);
-    sound.then_some(Affine {
+    sound.then_some(QuantParams {
         scale,
         zero_point: zero_point as u8,
     })
@@ -85,7 +85,7 @@ pub(super) fn fuse(
 ) {
     if !nodes
         .iter()
-        .any(|planned| affine_of(&planned.node).is_some())
+        .any(|planned| quant_params_of(&planned.node).is_some())
     {
         return;
     }
@@ -98,10 +98,10 @@ pub(super) fn fuse(
     let only_use = |name: &str| uses.get(name) == Some(&1) && !graph_outputs.contains(name);
     let mut done: Vec<PlannedNode> = Vec::with_capacity(nodes.len());
     let mut makers: HashMap<String, usize> = HashMap::new();
-    let mut codes: HashMap<String, Affine> = HashMap::new();
+    let mut codes: HashMap<String, QuantParams> = HashMap::new();
     for mut planned in nodes.drain(..) {
         // What was rounded like this and only moved about since is as it was.
-        if let Some(affine) = affine_of(&planned.node)
+        if let Some(affine) = quant_params_of(&planned.node)
             && codes.get(&planned.node.inputs[0]) == Some(&affine)
         {
             planned.node.op_type = "Identity".to_owned();
@@ -142,8 +142,8 @@ fn takes(
     constants: &Constants<'_>,
     opset: i64,
 ) -> bool {
-    if let Some(affine) = affine_of(&next.node) {
-        let own = affine_of(&maker.node).is_some();
+    if let Some(affine) = quant_params_of(&next.node) {
+        let own = quant_params_of(&maker.node).is_some();
         if !own {
             maker.quantize = Some(affine);
         }
@@ -168,8 +168,8 @@ fn takes(
 }
 
 /// What the values that are codes stand for, by name.
-pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, Affine> {
-    let mut codes: HashMap<String, Affine> = HashMap::new();
+pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, QuantParams> {
+    let mut codes: HashMap<String, QuantParams> = HashMap::new();
     for planned in nodes {
         if let Some(affine) = codes_of(planned, &codes, opset) {
             codes.insert(planned.node.outputs[0].clone(), affine);
@@ -179,11 +179,15 @@ pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, Affine
 }
 
 /// What a node's first output stands for, where it is codes.
-fn codes_of(planned: &PlannedNode, codes: &HashMap<String, Affine>, opset: i64) -> Option<Affine> {
+fn codes_of(
+    planned: &PlannedNode,
+    codes: &HashMap<String, QuantParams>,
+    opset: i64,
+) -> Option<QuantParams> {
     let node = &planned.node;
     let kept = || {
         let moves = Op::parse(node, opset).is_ok_and(|op| op.moves_elements());
         codes.get(node.inputs.first()?).copied().filter(|_| moves)
     };
-    planned.quantize.or(affine_of(node)).or_else(kept)
+    planned.quantize.or(quant_params_of(node)).or_else(kept)
 }

@@ -254,7 +254,7 @@ impl<'p> Compiler<'p> {
         }
     }
 
-    /// A step that runs the operator in its plain form. The shapes of its outputs
+    /// A step that runs the operator by its reference fallback. The shapes of its outputs
     /// are those it has on zeros, or on ones where zeros cannot be (divisors).
     fn plain_step(&mut self, planned: &PlannedNode) -> Result<(), Fault> {
         let node = &planned.node;

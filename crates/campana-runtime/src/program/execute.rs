@@ -8,7 +8,7 @@ use campana_kernels::elementwise::map;
 use campana_kernels::gemm::{Epilogue, Grid, RowRuns, gemm};
 use campana_kernels::layout::{pad, transpose};
 use campana_kernels::pooling::{Pooling, global_average, pool as pool_image};
-use campana_kernels::{AlignedBuffer, Level, ThreadPool};
+use campana_kernels::{AlignedBuffer, Isa, ThreadPool};
 use campana_tensor::{Tensor, TensorData};
 
 use super::step::{Action, Border, ConvStep, Step};
@@ -60,7 +60,7 @@ impl Frame {
 #[derive(Clone, Copy)]
 pub(crate) struct Machine<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) level: Level,
+    pub(crate) isa: Isa,
     pub(crate) pool: &'a ThreadPool,
     /// Memory that no run uses.
     pub(crate) frames: &'a Mutex<Vec<Frame>>,
@@ -183,7 +183,7 @@ fn act<'a>(
     scratch: &mut [f32],
     machine: &Machine<'_>,
 ) -> Result<(), Fault> {
-    let (level, pool) = (machine.level, machine.pool);
+    let (isa, pool) = (machine.isa, machine.pool);
     match &step.action {
         Action::Conv(conv) => {
             let residual = if conv.has_residual {
@@ -206,7 +206,7 @@ fn act<'a>(
                 let image = &input[n * input_len..(n + 1) * input_len];
                 let output = &mut output[n * output_len..(n + 1) * output_len];
                 depthwise(
-                    level, pool, image, filters, *sliding, *at_least, *at_most, output,
+                    isa, pool, image, filters, *sliding, *at_least, *at_most, output,
                 );
             }
         }
@@ -215,7 +215,7 @@ fn act<'a>(
             matrix,
             bounds: [at_least, at_most],
         } => gemm(
-            level,
+            isa,
             pool,
             operand(0)?,
             Grid::rows(*rows, matrix.rows()),
@@ -248,7 +248,7 @@ fn act<'a>(
         Action::GlobalAverage { channels, pixels } => {
             let (input, len) = (operand(0)?, channels * pixels);
             for (n, output) in output.chunks_exact_mut(*channels).enumerate() {
-                global_average(level, &input[n * len..(n + 1) * len], output);
+                global_average(isa, &input[n * len..(n + 1) * len], output);
             }
         }
         Action::Unary(_) | Action::Function(_) => {
@@ -263,7 +263,7 @@ fn act<'a>(
                     output.copy_from_slice(&input[i * chunk..][..output.len()]);
                 }
                 match &step.action {
-                    Action::Unary(op) => map(level, *op, output),
+                    Action::Unary(op) => map(isa, *op, output),
                     Action::Function(function) => {
                         output
                             .iter_mut()
@@ -273,7 +273,7 @@ fn act<'a>(
                 }
             });
         }
-        Action::Binary { op, plan } => plan.run(level, *op, operand(0)?, operand(1)?, output),
+        Action::Binary { op, plan } => plan.run(isa, *op, operand(0)?, operand(1)?, output),
         Action::Copy { fill, regions } => {
             if let Some(fill) = fill {
                 output.fill(*fill);
@@ -342,7 +342,7 @@ impl PoolWindows {
             };
             let image = &image[first * sliding.input[1] * self.channels..];
             pool_image(
-                machine.level,
+                machine.isa,
                 self.pooling,
                 image,
                 self.channels,
@@ -407,7 +407,7 @@ fn run_conv(
         let output = &mut output[range];
         for (g, weights) in conv.groups.iter().enumerate() {
             gemm(
-                machine.level,
+                machine.isa,
                 machine.pool,
                 image,
                 Grid {
@@ -431,7 +431,7 @@ fn run_conv(
     }
 }
 
-/// Runs a node in its plain form, with what was fused into it.
+/// Runs a node by its reference fallback, with what was fused into it.
 pub(super) fn plain_node(
     planned: &PlannedNode,
     call: &Call<'_>,
@@ -456,7 +456,7 @@ pub(super) fn plain_node(
         let [at_least, at_most] = planned.bounds;
         let mut values = floats(first)?.to_vec();
         let op = campana_kernels::elementwise::Unary::Clamp { at_least, at_most };
-        map(call.level, op, &mut values);
+        map(call.isa, op, &mut values);
         *first = crate::ops::tensor(first.shape().to_vec(), TensorData::F32(values))?;
     }
     Ok(results)
@@ -502,7 +502,7 @@ fn plain_step(
         node: &planned.node,
         inputs: tensors.iter().take(count).map(Option::as_deref).collect(),
         opset: machine.plan.opset,
-        level: machine.level,
+        isa: machine.isa,
         pool: machine.pool,
         max_bytes: None,
         interrupt: machine.interrupt,

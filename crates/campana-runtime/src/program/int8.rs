@@ -5,10 +5,10 @@ mod action;
 
 use std::sync::Arc;
 
-use campana_kernels::Level;
+use campana_kernels::Isa;
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::Grid;
-use campana_kernels::int8::{Affine, PackedTaps, Requantize, largest_sum};
+use campana_kernels::int8::{PackedTaps, QuantParams, Requantize, largest_sum};
 use campana_kernels::pooling::Pooling;
 
 pub(crate) use action::{Int8Action, Int8Conv, Int8Depthwise, PoolExtents};
@@ -18,7 +18,7 @@ use super::lower::{pad_region, slice_region};
 use super::step::{Action, Border};
 use super::{Layout, Place, Val};
 use crate::ops::{Fault, conv_geometry, count_of, reshaped, window_geometry};
-use crate::plan::{Int8Layer, Int8Weights, Packed, PlannedNode, UNBOUNDED, affine_of};
+use crate::plan::{Int8Layer, Int8Weights, Packed, PlannedNode, UNBOUNDED, quant_params_of};
 use crate::strided::Region;
 
 /// Bytes behind codes that kernels may read.
@@ -35,7 +35,7 @@ pub(super) fn lower(
     planned: &PlannedNode,
 ) -> Result<Option<Vec<Val>>, Fault> {
     let node = &planned.node;
-    if let Some(affine) = affine_of(node) {
+    if let Some(affine) = quant_params_of(node) {
         let input = c.any_operand(planned, 0)?;
         return Ok(Some(vec![quantized(c, &input, affine)]));
     }
@@ -76,7 +76,7 @@ pub(super) fn lower(
 }
 
 /// The value as codes that stand for this.
-pub(super) fn quantized(c: &mut Compiler<'_>, val: &Val, to: Affine) -> Val {
+pub(super) fn quantized(c: &mut Compiler<'_>, val: &Val, to: QuantParams) -> Val {
     let count: usize = val.shape.iter().product();
     match val.codes {
         Some(from) if from == to => val.clone(),
@@ -121,7 +121,7 @@ pub(super) fn quantized(c: &mut Compiler<'_>, val: &Val, to: Affine) -> Val {
 }
 
 /// The value as floats.
-pub(super) fn floats(c: &mut Compiler<'_>, val: &Val, from: Affine) -> Val {
+pub(super) fn floats(c: &mut Compiler<'_>, val: &Val, from: QuantParams) -> Val {
     let (output, write) = c.new_value(val.shape.clone(), val.layout);
     let action = Action::Int8(Int8Action::Dequantize(from));
     c.push(vec![val.place.clone()], Some(write), None, false, action);
@@ -134,7 +134,7 @@ fn push(
     reads: Vec<Place>,
     shape: Vec<usize>,
     layout: Layout,
-    codes: Affine,
+    codes: QuantParams,
     action: Int8Action,
 ) -> Val {
     let (val, write) = new_codes(c, shape, layout, codes);
@@ -146,7 +146,7 @@ fn new_codes(
     c: &mut Compiler<'_>,
     shape: Vec<usize>,
     layout: Layout,
-    codes: Affine,
+    codes: QuantParams,
 ) -> (Val, (usize, usize)) {
     let buffer = c.buffer(buffer_len(shape.iter().product()));
     let val = Val {
@@ -160,8 +160,8 @@ fn new_codes(
 }
 
 /// Bounds of values as codes.
-fn code_bounds([at_least, at_most]: [f32; 2], affine: Affine) -> [u8; 2] {
-    [affine.code(at_least), affine.code(at_most)]
+fn code_bounds([at_least, at_most]: [f32; 2], params: QuantParams) -> [u8; 2] {
+    [params.code(at_least), params.code(at_most)]
 }
 
 /// A residual as codes in the output's shape, where it is that.
@@ -169,7 +169,7 @@ fn residual_codes(
     c: &Compiler<'_>,
     planned: &PlannedNode,
     shape: &[usize],
-) -> Option<(Place, Affine)> {
+) -> Option<(Place, QuantParams)> {
     let val = c.value(planned.residual.as_ref()?)?;
     let fits = val.shape == shape && val.layout == Layout::Last;
     Some((val.place, val.codes.filter(|_| fits)?))
@@ -182,9 +182,9 @@ fn requantize(
     first: usize,
     column_sums: &[i32],
     largest: u64,
-    residual: Option<Affine>,
+    residual: Option<QuantParams>,
     bounds: [f32; 2],
-    to: Option<Affine>,
+    to: Option<QuantParams>,
 ) -> Requantize {
     let zero = i32::from(layer.input.zero_point);
     let initial: Vec<i32> = column_sums.iter().map(|sum| -zero * sum).collect();
@@ -264,10 +264,10 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
             let largest = largest.max().unwrap_or(0);
             let requantize = requantize(layer, 0, &sums, largest, None, bounds, to);
             let number = |tap: usize, channel: usize| numbers[channel * kh * kw + tap];
-            let level = Level::detect();
+            let isa = Isa::detect();
             Int8Action::Depthwise(Box::new(Int8Depthwise {
                 batch: geometry.batch,
-                filters: PackedTaps::pack(level, [kh, kw], sliding, channels, number, &requantize),
+                filters: PackedTaps::pack(isa, [kh, kw], sliding, channels, number, &requantize),
                 taps: kh * kw,
                 fill: layer.input.zero_point,
                 input_len,
@@ -281,7 +281,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                 taps
             };
             let per_group = geometry.filters / groups.len();
-            let scale = |affine: Affine| affine.scale / to.map_or(1.0, |to| to.scale);
+            let scale = |params: QuantParams| params.scale / to.map_or(1.0, |to| to.scale);
             let affine = residual.as_ref().map(|(_, affine)| *affine);
             let requantizes = groups.iter().enumerate().map(|(g, weights)| {
                 requantize(
@@ -307,7 +307,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                 input_grid,
                 group_stride: channels / groups.len(),
                 output,
-                residual: affine.map(scale),
+                residual: params.map(scale),
                 gives_codes: to.is_some(),
             }))
         }
@@ -465,7 +465,7 @@ fn add(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,
     left: &Val,
-    left_scale: Affine,
+    left_scale: QuantParams,
 ) -> Result<Option<Val>, Fault> {
     let right = c.any_operand(planned, 1)?;
     let (Some(to), Some(right_scale)) = (planned.quantize, right.codes) else {
@@ -532,7 +532,7 @@ fn average_pool(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,
     input: &Val,
-    from: Affine,
+    from: QuantParams,
 ) -> Result<Option<Val>, Fault> {
     if input.layout != Layout::Last || c.call(planned).int("ceil_mode", 0)? != 0 {
         return Ok(None);
@@ -547,7 +547,7 @@ fn global_average(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,
     input: &Val,
-    from: Affine,
+    from: QuantParams,
 ) -> Option<Val> {
     if input.shape.len() != 4 || input.shape.contains(&0) || input.layout != Layout::Last {
         return None;
@@ -584,7 +584,7 @@ fn average(
     shape: Vec<usize>,
     extents: PoolExtents,
     pooling: Pooling,
-    from: Affine,
+    from: QuantParams,
 ) -> Val {
     let to = planned.quantize;
     let action = Action::Int8(Int8Action::AveragePool {
@@ -608,7 +608,7 @@ fn copy(
     fill: Option<u8>,
     region: Region,
 ) -> Val {
-    let codes = input.codes.unwrap_or(Affine {
+    let codes = input.codes.unwrap_or(QuantParams {
         scale: 1.0,
         zero_point: 0,
     });

@@ -1,4 +1,4 @@
-//! Which steps a node becomes; operators not named here run in their plain form.
+//! Which steps a node becomes; operators not named here run by their reference fallback.
 
 use campana_kernels::elementwise::{Binary, Unary};
 use campana_kernels::gemm::Grid;
@@ -15,7 +15,7 @@ use crate::ops::{
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
 use crate::strided::{BroadcastPlan, Region};
 
-/// The outputs of a node for which there are steps; `None` where it must run in its plain form.
+/// The outputs of a node for which there are steps; `None` where it must run by its reference fallback.
 pub(super) fn lower(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,

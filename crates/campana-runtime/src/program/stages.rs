@@ -118,7 +118,7 @@ pub(crate) fn run_in_stages(
 }
 
 #[cfg(test)]
-/// Runs every node of a plan in its plain form: what the steps of programs are
+/// Runs every node of a plan by its reference fallback: what the steps of programs are
 /// compared with.
 pub(crate) fn run_plainly(
     machine: &Machine<'_>,
@@ -167,7 +167,7 @@ fn value_of<'a>(
     values.get(name).or_else(constant)
 }
 
-/// Runs one node in its plain form and keeps its outputs.
+/// Runs one node by its reference fallback and keeps its outputs.
 fn run_node(
     machine: &Machine<'_>,
     planned: &PlannedNode,

@@ -76,7 +76,7 @@ pub(crate) enum Action {
     },
     /// On codes.
     Int8(Int8Action),
-    /// An operator in its plain form; outputs go to slots.
+    /// An operator by its reference fallback; outputs go to slots.
     Plain {
         /// The shape and place of each input; `None` where left out.
         inputs: Vec<Option<(Vec<usize>, Place)>>,

@@ -87,7 +87,7 @@ impl Builder {
         self.graph.outputs.push(value(name));
     }
 
-    /// Checks that the session gives what every operator in its plain form gives.
+    /// Checks that the session gives what every operator by its reference fallback gives.
     fn check(&self, inputs: &[(&str, Tensor)]) {
         let options = PlanOptions {
             fuse: false,

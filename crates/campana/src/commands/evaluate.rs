@@ -1,10 +1,10 @@
 //! `campana evaluate`: how often models are right.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use campana_eval::Proportion;
 use campana_pipeline::{
-    EvaluateJob, EvaluateOutcome, OutputsJob, OutputsReport, compare_outputs, evaluate_files,
-    is_arrays,
+    EvaluateJob, EvaluateOutcome, MasksReport, Measure, OutputsJob, OutputsReport, compare_outputs,
+    evaluate_files, evaluate_masks,
 };
 use campana_report::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,22 +12,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
 use crate::printer::{self, decibels, note, percent, say};
+use crate::progress::Bar;
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
-    if is_arrays(&args.data) {
-        return run_on_arrays(args, global);
+    match Measure::on(&args.data) {
+        Measure::Accuracy => run_on_classes(args, global),
+        Measure::MeanIou => run_on_masks(args, global),
+        Measure::Outputs => run_without_labels(args, global),
     }
-    let job = EvaluateJob {
+}
+
+fn job<'a>(args: &'a Evaluate, global: &Global) -> EvaluateJob<'a> {
+    EvaluateJob {
         models: &args.models,
         reference: args.reference.as_deref(),
         data: &args.data,
         limit: args.limit,
         batch: args.batch.get(),
         threads: global.thread_count(),
-    };
+    }
+}
+
+fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
-    let outcome = evaluate_files(&job, &mut |evaluations, images| {
+    let outcome = evaluate_files(&job(args, global), &mut |evaluations, images| {
         let first = &evaluations[0];
         bar.set_length(images);
         bar.set_position(first.tally.images());
@@ -50,24 +59,65 @@ pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// Compares outputs with those of the reference: arrays have no labels.
-fn run_on_arrays(args: &Evaluate, global: &Global) -> Result<()> {
-    let Some(reference) = &args.reference else {
-        bail!(
-            "'{}' has no labels: name the model that gives the expected outputs with --reference",
-            args.data.display()
+fn run_on_masks(args: &Evaluate, global: &Global) -> Result<()> {
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images")?);
+    let report = evaluate_masks(&job(args, global), &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+        !interrupt::is_requested()
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    for failure in &report.skipped {
+        note!("skipped {}: {}", failure.name, failure.error);
+    }
+    if global.json {
+        return printer::print_json(&report);
+    }
+    print_masks(&report);
+    Ok(())
+}
+
+fn print_masks(report: &MasksReport) {
+    let mut table = printer::new_table(
+        &["model"],
+        &["mean IoU", "pixels right", "agreement", "images/s"],
+    );
+    for model in &report.models {
+        let shares = [model.mean_iou, model.pixel_accuracy, model.agreement];
+        let [iou, right, agreement] = shares.map(|share| share.map(percent).unwrap_or_default());
+        let speed = format!("{:.0}", model.images_per_s);
+        printer::add_row(
+            &mut table,
+            [model.model.clone(), iou, right, agreement, speed],
         );
-    };
+    }
+    say!("{table}");
+    let classes = report
+        .models
+        .iter()
+        .map(|model| model.class_iou.iter().flatten().count());
+    say!(
+        "{} images, {} skipped; mean over the {} classes that occur, at the resolution of the output",
+        thousands(report.n),
+        report.skipped.len(),
+        classes.max().unwrap_or_default(),
+    );
+}
+
+/// Compares outputs with those of the reference.
+fn run_without_labels(args: &Evaluate, global: &Global) -> Result<()> {
     let job = OutputsJob {
         models: &args.models,
-        reference,
+        reference: args.reference.as_deref(),
         data: &args.data,
         limit: args.limit,
         threads: global.thread_count(),
     };
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} runs")?);
-    let report = compare_outputs(&job, &mut |done, all| {
+    let report = compare_outputs(&job, &Bar::new(), &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         !interrupt::is_requested()

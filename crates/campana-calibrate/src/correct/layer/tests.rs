@@ -13,17 +13,17 @@ fn rows_move_towards_what_their_sum_lacks() {
     let designs = [Levels::Free(kmeans_levels(&weights, 4))];
     let tensor = store(&weights, &shape, &whole, &designs, Precision::Fine).tensor;
     // Inputs of variances 2 and 1 that are the same in both networks.
-    let compensation = Compensation::new(SecondMoment::new(2, vec![2.0, 0.0, 0.0, 1.0]));
-    let aimed = |lack: [f32; 4]| {
+    let solver = GptqSolver::new(LayerHessian::new(2, vec![2.0, 0.0, 0.0, 1.0]));
+    let aimed = |addend_error: [f32; 4]| {
         let mut rows = Rows::new(&weights, &tensor, 0).unwrap();
         let unit = rows.unit;
-        let wanted: Vec<f32> = weights
+        let target: Vec<f32> = weights
             .iter()
             .zip([2.0, 1.0, 2.0, 1.0])
-            .zip(lack)
-            .map(|((weight, variance), lack)| (weight * variance + lack) / unit)
+            .zip(addend_error)
+            .map(|((weight, variance), addend_error)| (weight * variance + addend_error) / unit)
             .collect();
-        rows.aim(0, 1, &compensation, &wanted);
+        rows.aim(0, 1, &solver, &target);
         let aimed = rows.weights.iter().map(|weight| weight * unit);
         aimed.collect::<Vec<f32>>()
     };
@@ -54,18 +54,18 @@ fn stored(factor: f32) -> (Vec<f32>, QuantizedTensor) {
     (weights, tensor)
 }
 
-fn correlated() -> SecondMoment {
+fn correlated() -> LayerHessian {
     let values = (0..144usize).map(|at| 0.8f64.powi((at / 12).abs_diff(at % 12) as i32));
-    SecondMoment::new(12, values.collect())
+    LayerHessian::new(12, values.collect())
 }
 
 #[test]
 fn weights_of_every_scale_get_the_same_codes() {
-    let compensation = [Compensation::new(correlated())];
+    let solver = [GptqSolver::new(correlated())];
     let codes = |exponent: i32| {
         let (weights, tensor) = stored(2f32.powi(exponent));
         let rows = Rows::new(&weights, &tensor, 0).unwrap();
-        solve(&rows, &tensor, &compensation, Precision::Coarse, FITS).packed
+        solve(&rows, &tensor, &solver, Precision::Coarse, FITS).packed
     };
     let ordinary = codes(0);
     assert_eq!(codes(-83), ordinary);
@@ -77,8 +77,8 @@ fn a_row_of_zeros_stays_whatever_its_sum_lacks() {
     let (mut weights, tensor) = stored(1.0);
     weights[12..24].fill(0.0);
     let mut rows = Rows::new(&weights, &tensor, 0).unwrap();
-    let wanted = vec![1e3; 96];
-    rows.aim(0, 1, &Compensation::new(correlated()), &wanted);
+    let target = vec![1e3; 96];
+    rows.aim(0, 1, &GptqSolver::new(correlated()), &target);
     assert_eq!(rows.row(1), [0.0; 12]);
     let length = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
     let before = Rows::new(&weights, &tensor, 0).unwrap();
@@ -89,16 +89,16 @@ fn a_row_of_zeros_stays_whatever_its_sum_lacks() {
 fn the_loss_of_chosen_codes_is_less_than_that_of_nearest_ones() {
     let (weights, tensor) = stored(1.0);
     let rows = Rows::new(&weights, &tensor, 0).unwrap();
-    let compensation = [Compensation::new(correlated())];
-    let solved = solve(&rows, &tensor, &compensation, Precision::Coarse, FITS);
-    let moment = compensation[0].moment();
+    let solver = [GptqSolver::new(correlated())];
+    let solved = solve(&rows, &tensor, &solver, Precision::Coarse, FITS);
+    let moment = solver[0].hessian();
     // What the float weights give with the same inputs, without damping.
-    let mut wanted = moment
+    let mut target = moment
         .packed()
         .multiply(LeftRows::contiguous(rows.weights(), 12));
-    for (wanted, weight) in wanted.iter_mut().zip(rows.weights()) {
-        *wanted -= moment.damping() as f32 * weight;
+    for (target, weight) in target.iter_mut().zip(rows.weights()) {
+        *target -= moment.damping() as f32 * weight;
     }
-    let [before, after] = losses(&rows, [&tensor, &solved], &[(moment, &wanted)]);
+    let [before, after] = losses(&rows, [&tensor, &solved], &[(moment, &target)]);
     assert!(after < before, "{after}, not below {before}");
 }

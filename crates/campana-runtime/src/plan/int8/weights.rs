@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use campana_codebook::{QuantizedTensor, Unpacker};
-use campana_kernels::Level;
-use campana_kernels::int8::{Affine, Encoding, PackedWeights};
+use campana_kernels::Isa;
+use campana_kernels::int8::{Encoding, PackedWeights, QuantParams};
 use campana_kernels::layout::transpose;
 use campana_tensor::{Tensor, TensorData};
 
@@ -27,7 +27,7 @@ pub(in crate::plan) fn pack(
     planned: &PlannedNode,
     constants: &Constants<'_>,
     coded: Option<&QuantizedTensor>,
-    codes: &std::collections::HashMap<String, Affine>,
+    codes: &std::collections::HashMap<String, QuantParams>,
     opset: i64,
 ) -> Option<(Packed, Vec<usize>)> {
     let node = &planned.node;
@@ -207,9 +207,9 @@ fn pack_matrix(
         encoding = Encoding::Codes { bits, table };
     }
     let (first, columns) = (rows.start, rows.len());
-    let level = Level::detect();
+    let isa = Isa::detect();
     let mut stored = vec![0; runs * run_len];
-    PackedWeights::pack(level, runs, run_len, columns, encoding, |column, to| {
+    PackedWeights::pack(isa, runs, run_len, columns, encoding, |column, to| {
         let byte_of = numbers.read(first + column, &byte_of, &mut stored);
         // Channels last, as the inputs lie.
         match taps {

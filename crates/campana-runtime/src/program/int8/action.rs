@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::Grid;
-use campana_kernels::int8::{Affine, GroupOffsets, PackedTaps, Requantize};
+use campana_kernels::int8::{GroupOffsets, PackedTaps, QuantParams, Requantize};
 use campana_kernels::pooling::Pooling;
 
 use crate::plan::{Int8Layer, Int8Weights};
@@ -16,20 +16,20 @@ use crate::strided::Region;
 pub(crate) enum Int8Action {
     /// Floats to codes; with `[batch, channels, pixels]` where channels come first.
     Quantize {
-        to: Affine,
+        to: QuantParams,
         turn: Option<[usize; 3]>,
         len: usize,
     },
-    Dequantize(Affine),
+    Dequantize(QuantParams),
     Requantize {
-        from: Affine,
-        to: Affine,
+        from: QuantParams,
+        to: QuantParams,
         bounds: [u8; 2],
         len: usize,
     },
     Add {
-        scales: [Affine; 2],
-        to: Affine,
+        scales: [QuantParams; 2],
+        to: QuantParams,
         bounds: [u8; 2],
         len: usize,
     },
@@ -39,8 +39,8 @@ pub(crate) enum Int8Action {
     AveragePool {
         extents: PoolExtents,
         pooling: Pooling,
-        from: Affine,
-        to: Option<Affine>,
+        from: QuantParams,
+        to: Option<QuantParams>,
     },
     /// As [`Action::Copy`], on `len` codes.
     Copy {

@@ -10,11 +10,11 @@ pub(crate) use crate::vector::Kernel;
 /// An instruction set that this machine was found to have.
 ///
 /// Only detection constructs one, so holding it proves that kernels of that
-/// level may run. The environment variable `CAMPANA_CPU` (`portable`; `avx2`
-/// or `avx512`; `neon`, `dotprod` or `i8mm`) lowers what [`detect`](Self::detect) gives; a level that
+/// ISA may run. The environment variable `CAMPANA_CPU` (`portable`; `avx2`
+/// or `avx512`; `neon`, `dotprod` or `i8mm`) lowers what [`detect`](Self::detect) gives; an ISA that
 /// the machine lacks is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level(Kind);
+pub struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -35,24 +35,24 @@ enum Kind {
     I8mm,
 }
 
-impl Level {
+impl Isa {
     /// Plain Rust, on every machine.
     pub const PORTABLE: Self = Self(Kind::Portable);
 
-    /// The best level of this machine, or the one that `CAMPANA_CPU` names.
+    /// The best ISA of this machine, or the one that `CAMPANA_CPU` names.
     pub fn detect() -> Self {
-        static DETECTED: OnceLock<Level> = OnceLock::new();
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let available = Self::available();
             let wanted = std::env::var("CAMPANA_CPU").ok();
             *available
                 .iter()
-                .find(|level| wanted.as_deref() == Some(level.name()))
+                .find(|isa| wanted.as_deref() == Some(isa.name()))
                 .unwrap_or(&available[available.len() - 1])
         })
     }
 
-    /// Every level of this machine, the plainest first.
+    /// Every ISA of this machine, the plainest first.
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -79,7 +79,7 @@ impl Level {
         levels
     }
 
-    /// The level's name, as `CAMPANA_CPU` takes it.
+    /// The ISA's name, as `CAMPANA_CPU` takes it.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -96,7 +96,7 @@ impl Level {
         }
     }
 
-    /// Runs a kernel with this level's instructions.
+    /// Runs a kernel with this ISA's instructions.
     ///
     /// # Safety
     ///
@@ -118,7 +118,7 @@ impl Level {
         }
     }
 
-    /// Runs an integer kernel with this level's instructions.
+    /// Runs an integer kernel with this ISA's instructions.
     ///
     /// # Safety
     ///
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_detected_level_is_available() {
-        assert!(Level::available().contains(&Level::detect()));
-        assert_eq!(Level::available()[0], Level::PORTABLE);
+        assert!(Isa::available().contains(&Isa::detect()));
+        assert_eq!(Isa::available()[0], Isa::PORTABLE);
     }
 }

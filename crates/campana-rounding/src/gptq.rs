@@ -1,11 +1,11 @@
-//! Rounding that makes up for its own errors.
+//! GPTQ: rounding with error feedback by the layer Hessian.
 
 use campana_codebook::Codebook;
 
 use crate::factor::upper_factor;
-use crate::moment::SecondMoment;
+use crate::hessian::LayerHessian;
 
-/// Second moments prepared for rounding the rows of weights that see these
+/// A layer Hessian factored for rounding the rows of weights that see these
 /// inputs.
 ///
 /// # References
@@ -17,8 +17,8 @@ use crate::moment::SecondMoment;
 /// of their inverse: Babai, "On Lovász' lattice reduction and the nearest
 /// lattice point problem", Combinatorica 6, 1986, doi 10.1007/BF02579403.
 #[derive(Clone, Debug)]
-pub struct Compensation {
-    pub(crate) moment: SecondMoment,
+pub struct GptqSolver {
+    pub(crate) hessian: LayerHessian,
     /// Input at each position; rounding goes from the last position to the
     /// first.
     pub(crate) order: Vec<usize>,
@@ -30,40 +30,40 @@ pub struct Compensation {
     factor_damping: f64,
 }
 
-impl Compensation {
-    /// Prepares second moments: inputs of the largest variance will be rounded
-    /// first, when all others can still make up for them.
-    pub fn new(moment: SecondMoment) -> Self {
-        Self::with_damped_factor(moment, 0.0)
+impl GptqSolver {
+    /// Factors a Hessian. Inputs of the largest variance are rounded first, when
+    /// all others can still compensate for them (GPTQ's `act_order`).
+    pub fn new(hessian: LayerHessian) -> Self {
+        Self::with_damped_factor(hessian, 0.0)
     }
 
-    /// The same where rounding one weight after another, and solving, believe
-    /// the moments less: this share of the mean diagonal is added to the
-    /// diagonal for them. Descent and errors are by the moments as they are.
-    pub fn with_damped_factor(moment: SecondMoment, share: f64) -> Self {
-        let mut order: Vec<usize> = (0..moment.inputs()).collect();
-        order.sort_by(|&a, &b| moment.variance(a).total_cmp(&moment.variance(b)));
-        let damping = moment.share_of_diagonal(share);
+    /// The same with damping for rounding and solving alone: this share of the
+    /// mean diagonal is added to the diagonal of the factor. Coordinate descent
+    /// and errors use the Hessian as it is.
+    pub fn with_damped_factor(hessian: LayerHessian, share: f64) -> Self {
+        let mut order: Vec<usize> = (0..hessian.inputs()).collect();
+        order.sort_by(|&a, &b| hessian.variance(a).total_cmp(&hessian.variance(b)));
+        let damping = hessian.share_of_diagonal(share);
         Self {
-            factor: upper_factor(&moment, &order, damping as f32),
+            factor: upper_factor(&hessian, &order, damping as f32),
             inverse_variances: order
                 .iter()
-                .map(|&input| moment.variance(input).recip())
+                .map(|&input| hessian.variance(input).recip())
                 .collect(),
-            factor_damping: moment.damping() + damping,
+            factor_damping: hessian.damping() + damping,
             order,
-            moment,
+            hessian,
         }
     }
 
-    /// The moments.
-    pub fn moment(&self) -> &SecondMoment {
-        &self.moment
+    /// The Hessian, without the factor's damping.
+    pub fn hessian(&self) -> &LayerHessian {
+        &self.hessian
     }
 
     /// The moments, by value.
-    pub fn into_moment(self) -> SecondMoment {
-        self.moment
+    pub fn into_moment(self) -> LayerHessian {
+        self.hessian
     }
 
     /// What the factor that rows are solved with has on its diagonal beyond
@@ -92,11 +92,11 @@ impl Compensation {
         self.check(weights, codebooks, codes);
         let decoded = decode(codebooks, codes);
         let errors: Vec<f32> = decoded.iter().zip(weights).map(|(q, w)| q - w).collect();
-        self.moment.quadratic(&errors)
+        self.hessian.quadratic(&errors)
     }
 
     pub(crate) fn check(&self, weights: &[f32], codebooks: &[&Codebook], codes: &[u8]) -> usize {
-        let n = self.moment.inputs();
+        let n = self.hessian.inputs();
         assert_eq!(weights.len(), n, "one weight an input");
         assert_eq!(codes.len(), n, "one code an input");
         assert!(
@@ -121,7 +121,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Moments of a few correlated inputs, made from random samples.
-    fn moments(inputs: usize, samples: &[f64]) -> SecondMoment {
+    fn moments(inputs: usize, samples: &[f64]) -> LayerHessian {
         let mut values = vec![0.0; inputs * inputs];
         for sample in samples.chunks_exact(inputs) {
             for i in 0..inputs {
@@ -130,11 +130,11 @@ mod tests {
                 }
             }
         }
-        SecondMoment::new(inputs, values)
+        LayerHessian::new(inputs, values)
     }
 
     fn descend(
-        compensation: &Compensation,
+        solver: &GptqSolver,
         weights: &[f32],
         codebooks: &[&Codebook],
         codes: &mut [u8],
@@ -142,13 +142,13 @@ mod tests {
     ) {
         let codebooks = [codebooks.to_vec()];
         let mut rows = crate::RoundedRows::new(weights, &codebooks, codes.to_vec());
-        rows.set_gradient(&compensation.moment().packed());
-        compensation.descend_rows(&codebooks, &mut rows, sweeps);
+        rows.set_gradient(&solver.hessian().packed());
+        solver.descend_rows(&codebooks, &mut rows, sweeps);
         codes.copy_from_slice(&rows.codes);
     }
 
     /// The least error over all codes.
-    fn reference_best(moment: &SecondMoment, weights: &[f32], codebook: &Codebook) -> f64 {
+    fn reference_best(hessian: &LayerHessian, weights: &[f32], codebook: &Codebook) -> f64 {
         let levels = codebook.levels();
         let combinations = levels.len().pow(weights.len() as u32);
         (0..combinations)
@@ -161,7 +161,7 @@ mod tests {
                         level - weight
                     })
                     .collect();
-                moment.quadratic(&errors)
+                hessian.quadratic(&errors)
             })
             .fold(f64::INFINITY, f64::min)
     }
@@ -172,15 +172,15 @@ mod tests {
             samples in proptest::collection::vec(-1.0f64..1.0, 5 * 7),
             weights in proptest::collection::vec(-1.0f32..1.0, 5),
         ) {
-            let moment = moments(5, &samples);
-            let compensation = Compensation::new(moment.clone());
+            let hessian = moments(5, &samples);
+            let solver = GptqSolver::new(hessian.clone());
             let codebook = Codebook::new(vec![-0.9, -0.1, 0.6]).unwrap();
             let mut codes = [0; 5];
-            compensation.round(&weights, &[&codebook], &mut codes);
-            let rounded = compensation.error(&weights, &[&codebook], &codes);
-            descend(&compensation, &weights, &[&codebook], &mut codes, 10);
-            let descended = compensation.error(&weights, &[&codebook], &codes);
-            let best = reference_best(&moment, &weights, &codebook);
+            solver.round(&weights, &[&codebook], &mut codes);
+            let rounded = solver.error(&weights, &[&codebook], &codes);
+            descend(&solver, &weights, &[&codebook], &mut codes, 10);
+            let descended = solver.error(&weights, &[&codebook], &codes);
+            let best = reference_best(&hessian, &weights, &codebook);
             let slack = 1e-4 * (1.0 + rounded);
             prop_assert!(descended <= rounded + slack);
             prop_assert!(best <= descended + slack);
@@ -192,22 +192,22 @@ mod tests {
         ) {
             let mut values = vec![0.0; 36];
             (0..6).for_each(|i| values[i * 7] = (i + 1) as f64);
-            let compensation = Compensation::new(SecondMoment::new(6, values));
+            let solver = GptqSolver::new(LayerHessian::new(6, values));
             let low = Codebook::new(vec![-0.5, 0.5]).unwrap();
             let high = Codebook::new(vec![-0.2, 0.0, 0.7]).unwrap();
             let mut codes = [0; 6];
-            compensation.round(&weights, &[&low, &high], &mut codes);
+            solver.round(&weights, &[&low, &high], &mut codes);
             let mut expected = [0; 6];
             low.assign(&weights[..3], &mut expected[..3]);
             high.assign(&weights[3..], &mut expected[3..]);
             prop_assert_eq!(codes, expected);
-            descend(&compensation, &weights, &[&low, &high], &mut codes, 3);
+            descend(&solver, &weights, &[&low, &high], &mut codes, 3);
             prop_assert_eq!(codes, expected);
         }
     }
 
     #[test]
-    fn compensation_beats_nearest_levels_on_correlated_inputs() {
+    fn feedback_beats_nearest_levels_on_correlated_inputs() {
         let n = 24;
         let samples: Vec<f64> = (0..n * 64)
             .map(|i| {
@@ -215,16 +215,16 @@ mod tests {
                 ((sample * 31 % 17) as f64 - 8.0) + ((sample * 13 + input * 7) % 11) as f64 * 0.2
             })
             .collect();
-        let moment = moments(n, &samples);
-        let compensation = Compensation::new(moment);
+        let hessian = moments(n, &samples);
+        let solver = GptqSolver::new(hessian);
         // All nearest levels are too low.
         let weights: Vec<f32> = (0..n).map(|i| 0.35 + 0.01 * i as f32).collect();
         let codebook = Codebook::new(vec![-0.9, -0.3, 0.3, 0.9]).unwrap();
         let mut nearest = vec![0; n];
         codebook.assign(&weights, &mut nearest);
         let mut codes = vec![0; n];
-        compensation.round(&weights, &[&codebook], &mut codes);
-        let error = |codes: &[u8]| compensation.error(&weights, &[&codebook], codes);
+        solver.round(&weights, &[&codebook], &mut codes);
+        let error = |codes: &[u8]| solver.error(&weights, &[&codebook], codes);
         assert!(error(&codes) < 0.5 * error(&nearest));
     }
 }

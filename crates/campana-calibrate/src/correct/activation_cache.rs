@@ -24,7 +24,7 @@ const MAX_KEPT_BYTES: usize = 512 << 20;
 
 /// Values of one network for all images.
 #[derive(Clone, Debug)]
-pub struct Frontier {
+pub struct ActivationCache {
     /// Batches of each kept value.
     values: HashMap<String, Arc<Vec<Tensor>>>,
     batches: usize,
@@ -39,7 +39,7 @@ pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
     later.chain(outputs).collect()
 }
 
-impl Frontier {
+impl ActivationCache {
     /// The network's inputs.
     pub fn at_inputs(batches: Batches) -> Self {
         let count = batches.len();
@@ -71,7 +71,7 @@ impl Frontier {
 
     /// Shows values of both networks for each batch.
     pub(crate) fn visit_both(
-        fronts: [&Self; 2],
+        caches: [&Self; 2],
         graphs: [&Graph; 2],
         names: &[&str],
         threads: usize,
@@ -81,12 +81,12 @@ impl Frontier {
             .iter()
             .map(|name| {
                 Ok([
-                    fronts[0].reader(graphs[0], name, threads)?,
-                    fronts[1].reader(graphs[1], name, threads)?,
+                    caches[0].reader(graphs[0], name, threads)?,
+                    caches[1].reader(graphs[1], name, threads)?,
                 ])
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        for batch in 0..fronts[0].batches {
+        for batch in 0..caches[0].batches {
             let values = readers
                 .iter()
                 .map(|[first, second]| Ok([first.read(batch)?, second.read(batch)?]))
@@ -114,7 +114,7 @@ impl Frontier {
             Some(Session::new(plan, threads))
         };
         Ok(Reader {
-            front: self,
+            cache: self,
             name,
             session,
         })
@@ -245,7 +245,7 @@ impl Frontier {
     }
 }
 
-impl Frontier {
+impl ActivationCache {
     fn element_type(&self, name: &str) -> Option<ElementType> {
         let first = self.values.get(name)?.first()?;
         Some(first.data().element_type())
@@ -258,7 +258,7 @@ fn len_bytes(tensor: &Tensor) -> usize {
 
 /// Reads one value batch by batch.
 struct Reader<'f> {
-    front: &'f Frontier,
+    cache: &'f ActivationCache,
     name: &'f str,
     /// `None` where the value is kept.
     session: Option<Session>,
@@ -266,7 +266,7 @@ struct Reader<'f> {
 
 impl Reader<'_> {
     fn read(&self, batch: usize) -> Result<Cow<'_, Tensor>, Error> {
-        let values = &self.front.values;
+        let values = &self.cache.values;
         let Some(session) = &self.session else {
             return Ok(Cow::Borrowed(&values[self.name][batch]));
         };
@@ -335,7 +335,7 @@ mod tests {
         }
     }
 
-    fn at_input(batches: Vec<Tensor>) -> Frontier {
+    fn at_input(batches: Vec<Tensor>) -> ActivationCache {
         let shape = vec![batches.len(), batches[0].len()];
         let values = batches.iter().flat_map(|batch| floats(batch).unwrap());
         let data = TensorData::F32(values.copied().collect());
@@ -346,7 +346,7 @@ mod tests {
             shape: Some(vec![Dim::Fixed(1), Dim::Fixed(2)]),
         };
         let samples = Samples::Arrays(vec![("x".into(), array)]);
-        Frontier::at_inputs(Batches::new(&[input], &samples).unwrap())
+        ActivationCache::at_inputs(Batches::new(&[input], &samples).unwrap())
     }
 
     /// x -> relu -> a; if true: neg of a -> y
@@ -383,20 +383,20 @@ mod tests {
         let array = Tensor::new(vec![1, 2], TensorData::F32(vec![2.0, -3.0])).unwrap();
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         let batches = Batches::new(&graph.inputs, &samples).unwrap();
-        let mut front = Frontier::at_inputs(batches);
-        let seen = |front: &Frontier| {
+        let mut cache = ActivationCache::at_inputs(batches);
+        let seen = |cache: &ActivationCache| {
             let mut seen = Vec::new();
             let visit = |tensor: &Tensor| {
                 seen.extend_from_slice(floats(tensor)?);
                 Ok(())
             };
-            front.visit(&graph, "y", 1, visit).unwrap();
+            cache.visit(&graph, "y", 1, visit).unwrap();
             seen
         };
-        assert_eq!(seen(&front), [-2.0, 0.0]);
-        assert!(front.keep(&graph, "a", 1).unwrap());
-        front.forget(&graph, 1);
-        assert_eq!(seen(&front), [-2.0, 0.0]);
+        assert_eq!(seen(&cache), [-2.0, 0.0]);
+        assert!(cache.keep(&graph, "a", 1).unwrap());
+        cache.forget(&graph, 1);
+        assert_eq!(seen(&cache), [-2.0, 0.0]);
     }
 
     #[test]
@@ -404,39 +404,39 @@ mod tests {
         let graph = residual();
         let batch = |values: [f32; 2]| Tensor::new(vec![2], TensorData::F32(values.to_vec()));
         let batches = vec![batch([-1.0, 2.0]).unwrap(), batch([3.0, -4.0]).unwrap()];
-        let mut frontier = at_input(batches);
-        let values = |frontier: &Frontier, name: &str| {
+        let mut cache = at_input(batches);
+        let values = |cache: &ActivationCache, name: &str| {
             let mut seen = Vec::new();
-            let visited = frontier.visit(&graph, name, 1, |tensor| {
+            let visited = cache.visit(&graph, name, 1, |tensor| {
                 seen.extend_from_slice(floats(tensor)?);
                 Ok(())
             });
             visited.unwrap();
             seen
         };
-        assert_eq!(values(&frontier, "x"), [-1.0, 2.0, 3.0, -4.0]);
-        let expected = values(&frontier, "b");
+        assert_eq!(values(&cache, "x"), [-1.0, 2.0, 3.0, -4.0]);
+        let expected = values(&cache, "b");
         assert_eq!(expected, [0.0, -2.0, -3.0, 0.0]);
-        assert!(frontier.keep(&graph, "a", 1).unwrap());
-        frontier.forget(&graph, 1);
-        assert_eq!(frontier.values.len(), 1, "the input is no longer needed");
-        assert_eq!(values(&frontier, "b"), expected);
-        assert!(frontier.keep(&graph, "b", 1).unwrap());
-        frontier.forget(&graph, 2);
-        assert_eq!(frontier.values.len(), 2, "the sum reads both");
-        assert_eq!(values(&frontier, "y"), [0.0; 4]);
+        assert!(cache.keep(&graph, "a", 1).unwrap());
+        cache.forget(&graph, 1);
+        assert_eq!(cache.values.len(), 1, "the input is no longer needed");
+        assert_eq!(values(&cache, "b"), expected);
+        assert!(cache.keep(&graph, "b", 1).unwrap());
+        cache.forget(&graph, 2);
+        assert_eq!(cache.values.len(), 2, "the sum reads both");
+        assert_eq!(values(&cache, "y"), [0.0; 4]);
     }
 
     #[test]
     fn what_is_too_large_is_computed_again() {
         let graph = residual();
         let batch = Tensor::new(vec![2], TensorData::F32(vec![-1.0, 2.0])).unwrap();
-        let mut frontier = at_input(vec![batch]);
-        frontier.max_bytes = 12;
-        assert!(!frontier.keep(&graph, "a", 1).unwrap());
-        frontier.forget(&graph, 1);
+        let mut cache = at_input(vec![batch]);
+        cache.max_bytes = 12;
+        assert!(!cache.keep(&graph, "a", 1).unwrap());
+        cache.forget(&graph, 1);
         let mut seen = Vec::new();
-        let visited = frontier.visit(&graph, "b", 1, |tensor| {
+        let visited = cache.visit(&graph, "b", 1, |tensor| {
             seen.extend_from_slice(floats(tensor)?);
             Ok(())
         });

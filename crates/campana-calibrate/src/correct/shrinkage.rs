@@ -1,4 +1,4 @@
-//! How far the covariances of a layer's inputs are to be believed.
+//! How far the covariances of a layer's inputs count (covariance shrinkage).
 //!
 //! Images that are few, or synthetic, show true variances sooner than true
 //! covariances of different channels. A batch normalization behind the layer
@@ -30,7 +30,7 @@ const STEPS: usize = 20;
 /// Laplace density about a median of their own. `None` where no row tells.
 ///
 /// `block` weights of a row meet the same channel.
-pub(crate) fn believable_share(
+pub(crate) fn covariance_share(
     rows: &Rows,
     moments: &[Moments],
     variances: &[f32],

@@ -1,4 +1,4 @@
-//! Second moments of a layer's inputs.
+//! The layer Hessian: the Gram matrix of the inputs of a row of weights.
 
 use rayon::prelude::*;
 
@@ -13,13 +13,13 @@ const MIRROR_BLOCK: usize = 64;
 
 /// `E[x x^T]` of the inputs of one row of weights, or their covariance.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SecondMoment {
+pub struct LayerHessian {
     inputs: usize,
     values: Vec<f32>,
     damping: f64,
 }
 
-impl SecondMoment {
+impl LayerHessian {
     /// Moments of `inputs` inputs, shape `[inputs, inputs]`, row-major and
     /// symmetric; only the upper triangle is read. A hundredth of the mean
     /// diagonal is added to the diagonal.
@@ -39,7 +39,7 @@ impl SecondMoment {
     /// As [`new`](Self::new).
     pub fn from_upper(inputs: usize, mut values: Vec<f32>) -> Self {
         assert_eq!(values.len(), inputs * inputs, "a square of moments");
-        let mut moment = Self {
+        let mut hessian = Self {
             inputs,
             damping: 0.0,
             values: Vec::new(),
@@ -54,16 +54,16 @@ impl SecondMoment {
                 }
             }
         }
-        moment.values = values;
-        moment.damping = moment.share_of_diagonal(DAMPING);
-        if !(moment.damping as f32).is_normal() {
+        hessian.values = values;
+        hessian.damping = hessian.share_of_diagonal(DAMPING);
+        if !(hessian.damping as f32).is_normal() {
             // No input ever varied: all errors weigh the same.
-            moment.damping = 1.0;
+            hessian.damping = 1.0;
         }
         for input in 0..inputs {
-            moment.values[input * (inputs + 1)] += moment.damping as f32;
+            hessian.values[input * (inputs + 1)] += hessian.damping as f32;
         }
-        moment
+        hessian
     }
 
     /// This share of the mean diagonal.
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn a_share_leaves_what_lies_within_blocks() {
         let values = (0..16).map(|i| if i % 5 == 0 { 4.0 } else { 1.0 });
-        let moment = SecondMoment::new(4, values.collect());
-        let own = moment.variance(0);
-        let half = moment.with_share_between(2, 0.5);
+        let hessian = LayerHessian::new(4, values.collect());
+        let own = hessian.variance(0);
+        let half = hessian.with_share_between(2, 0.5);
         assert_eq!(half.row(0), [own, 1.0, 0.5, 0.5]);
         assert_eq!(half.row(3), [0.5, 0.5, 1.0, own]);
     }
