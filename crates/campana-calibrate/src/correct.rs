@@ -470,7 +470,7 @@ impl Correction<'_, '_, '_> {
             let mut solved = solve(&rows, tensor, &solvers, Precision::Coarse, FITS);
             let moments: Vec<(&LayerHessian, &[f32])> = solvers
                 .iter()
-                .map(GptqSolver::moment)
+                .map(GptqSolver::hessian)
                 .zip(target.iter().map(Vec::as_slice))
                 .collect();
             let [before, after] = losses(&rows, [tensor, &solved], &moments);
@@ -565,7 +565,7 @@ fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<GptqSolver>, Vec<Vec<f3
     // ResNet-20 at two bits was 0.143 instead of 0.138.
     let exact = solvers
         .into_par_iter()
-        .map(|careful| GptqSolver::new(careful.into_moment()))
+        .map(|careful| GptqSolver::new(careful.into_hessian()))
         .collect();
     (exact, target)
 }

@@ -189,7 +189,7 @@ impl<'a> Experiment<'a> {
         let failures = images.decode(go_on)?;
         let (reference, answers) = images.ask(&network, None, go_on)?;
         if reference.images() == 0 {
-            return Err(nothing_readable(dataset, &failures));
+            return Err(nothing_readable(dataset.name(), &failures));
         }
         let mut hash = Fingerprint::default();
         hash.bytes(format!("{:?}", graph.nodes).as_bytes());

@@ -21,7 +21,7 @@ const LINE: usize = 2 * MIN_LANES;
 /// Bits of codes that the shorter vector lookup takes.
 const SHORT_BITS: usize = 4;
 
-/// Level tables, one after another.
+/// Isa tables, one after another.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tables {
     /// As floats.

@@ -184,7 +184,7 @@ fn sigmoid<V: Vector>(x: V) -> V {
 /// # Panics
 ///
 /// Where the lengths differ.
-pub fn zip(isa: Level, op: Binary, left: &[f32], right: &[f32], output: &mut [f32]) {
+pub fn zip(isa: Isa, op: Binary, left: &[f32], right: &[f32], output: &mut [f32]) {
     assert_eq!(left.len(), right.len(), "operands' lengths");
     assert_eq!(left.len(), output.len(), "output's length");
     // SAFETY: the lengths are equal.
@@ -203,7 +203,7 @@ pub fn zip(isa: Level, op: Binary, left: &[f32], right: &[f32], output: &mut [f3
 /// # Panics
 ///
 /// Where the lengths differ.
-pub fn zip_scalar(isa: Level, op: Binary, left: &[f32], right: f32, output: &mut [f32]) {
+pub fn zip_scalar(isa: Isa, op: Binary, left: &[f32], right: f32, output: &mut [f32]) {
     assert_eq!(left.len(), output.len(), "output's length");
     // SAFETY: the lengths are equal.
     unsafe {

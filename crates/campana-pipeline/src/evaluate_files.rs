@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::error::Context;
 use crate::{Error, ErrorKind, is_arrays, sidecar_or};
 
-/// What an evaluation measures, as its data allow.
+/// What an evaluation is of, as its data allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
+pub enum EvaluationKind {
     /// Images with a class each: [`evaluate_files`].
     Accuracy,
     /// Images with a mask of classes each: [`evaluate_masks`](crate::evaluate_masks).
@@ -23,8 +23,8 @@ pub enum Measure {
     Outputs,
 }
 
-impl Measure {
-    /// What to measure on these data.
+impl EvaluationKind {
+    /// The evaluation on these data.
     pub fn on(data: &Path) -> Self {
         let is_unlabelled = || Dataset::open(data).is_ok_and(|dataset| !dataset.has_labels());
         if MaskedImages::is_at(data) {

@@ -55,7 +55,7 @@ pub use correction::{check_images, model_inputs, sample_images, sample_inputs};
 pub use destination::is_stdout;
 pub use error::{Error, ErrorKind};
 pub use evaluate_files::{
-    EvaluateJob, EvaluateOutcome, EvaluateReport, Measure, ModelReport, evaluate_files,
+    EvaluateJob, EvaluateOutcome, EvaluateReport, EvaluationKind, ModelReport, evaluate_files,
 };
 pub use evaluate_masks::{MasksOfModel, MasksReport, evaluate_masks};
 pub use file_system::{FileSystem, SystemFiles};

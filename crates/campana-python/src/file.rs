@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use campana_eval::ImageFailure;
 use campana_pipeline::{
-    CommandFiles, EvaluateJob, Measure, OutputsJob, Overwrite, compare_outputs, evaluate_masks,
-    write_file,
+    CommandFiles, EvaluateJob, EvaluationKind, OutputsJob, Overwrite, compare_outputs,
+    evaluate_masks, write_file,
 };
 use campana_quantize::Progress;
 use campana_report::inspect_page;
@@ -151,10 +151,10 @@ pub(crate) fn evaluate_files(
             batch,
             threads,
         };
-        match Measure::on(&data) {
-            Measure::Accuracy => accuracy(&job, events),
-            Measure::MeanIou => mean_iou(&job, events),
-            Measure::Outputs => likeness(&job, events),
+        match EvaluationKind::on(&data) {
+            EvaluationKind::Accuracy => accuracy(&job, events),
+            EvaluationKind::MeanIou => mean_iou(&job, events),
+            EvaluationKind::Outputs => likeness(&job, events),
         }
     })?;
     json(&report.map_err(exception)?)

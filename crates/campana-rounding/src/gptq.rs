@@ -62,7 +62,7 @@ impl GptqSolver {
     }
 
     /// The moments, by value.
-    pub fn into_moment(self) -> LayerHessian {
+    pub fn into_hessian(self) -> LayerHessian {
         self.hessian
     }
 

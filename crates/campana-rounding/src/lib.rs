@@ -48,4 +48,4 @@ pub use product::{LeftRows, PackedTiles, Sums};
 pub use rate::Rate;
 pub use refit::{CodedRow, LevelSystem};
 pub use rows::RoundedRows;
-pub use vector::dot;
+pub use vector::{dot, scale_and_center, sum, sum_and_squares};

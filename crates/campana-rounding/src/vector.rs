@@ -26,6 +26,48 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     )
 }
 
+/// Sum of values in double precision.
+pub fn sum(values: &[f32]) -> f64 {
+    sum_and_squares(values)[0]
+}
+
+/// Sums of values and of their squares in double precision, in an order that
+/// does not depend on the processor.
+pub fn sum_and_squares(values: &[f32]) -> [f64; 2] {
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [[0f64; LANES]; 2];
+            let (blocks, rest) = values.as_chunks::<LANES>();
+            for block in blocks {
+                for lane in 0..LANES {
+                    let value = f64::from(block[lane]);
+                    sums[0][lane] += value;
+                    sums[1][lane] += value * value;
+                }
+            }
+            for &value in rest {
+                let value = f64::from(value);
+                sums[0][0] += value;
+                sums[1][0] += value * value;
+            }
+            sums.map(|lanes| lanes.iter().sum())
+        },
+    )
+}
+
+/// Makes values relative to an origin, in units of which one is `1 / scale`.
+pub fn scale_and_center(values: &mut [f32], scale: f32, origin: f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for value in values.iter_mut() {
+                *value = *value * scale - origin;
+            }
+        },
+    );
+}
+
 /// `target += source`.
 pub(crate) fn add(target: &mut [f32], source: &[f32]) {
     vectorized(

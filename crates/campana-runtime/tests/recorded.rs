@@ -1,5 +1,5 @@
 //! Whole networks on integers give the recorded bits, on every processor and at
-//! every level (`CAMPANA_CPU`).
+//! every ISA (`CAMPANA_CPU`).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

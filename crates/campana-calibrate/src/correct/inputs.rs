@@ -228,6 +228,20 @@ impl Gatherer {
             })
             .collect();
         let count = places.len();
+        let corners: Vec<Corner> = places
+            .iter()
+            .map(|place| {
+                let corner = std::array::from_fn(|axis| {
+                    (place.at[axis] * strides[axis]).wrapping_sub(before[axis])
+                });
+                Corner {
+                    corner,
+                    position: ravel(place.image * channels, corner, size),
+                }
+            })
+            .collect();
+        // The only element of a window without padding lies in its plane.
+        let are_inside = taps == 1 && before == [0; AXES];
         let gather = |group: usize| {
             let mut columns = vec![0f32; row_len * count];
             let parts = columns.par_chunks_exact_mut(count.max(1)).enumerate();
@@ -235,12 +249,12 @@ impl Gatherer {
                 let channel = group * own + at / taps;
                 let tap = unravel(at % taps, kernel);
                 let offset: [usize; AXES] = std::array::from_fn(|axis| tap[axis] * dilations[axis]);
-                for (value, place) in column.iter_mut().zip(&*places) {
-                    let input: [usize; AXES] = std::array::from_fn(|axis| {
-                        (place.at[axis] * strides[axis] + offset[axis]).wrapping_sub(before[axis])
-                    });
-                    if (0..AXES).all(|axis| input[axis] < size[axis]) {
-                        *value = values[ravel(place.image * channels + channel, input, size)];
+                let ahead = ravel(channel, offset, size);
+                for (value, corner) in column.iter_mut().zip(&corners) {
+                    let is_inside =
+                        |axis: usize| corner.corner[axis].wrapping_add(offset[axis]) < size[axis];
+                    if are_inside || (0..AXES).all(is_inside) {
+                        *value = values[corner.position.wrapping_add(ahead)];
                     }
                 }
             });
@@ -264,9 +278,22 @@ fn unravel(place: usize, [_, height, width]: [usize; AXES]) -> [usize; AXES] {
     ]
 }
 
-/// Where the element at these coordinates of a plane of this size lies.
+/// Where the element at these coordinates of a plane of this size lies, modulo
+/// 2^64: coordinates before the plane, in the padding, may be added up with
+/// others that lead back into it.
 fn ravel(plane: usize, [z, y, x]: [usize; AXES], [depth, height, width]: [usize; AXES]) -> usize {
-    ((plane * depth + z) * height + y) * width + x
+    let row = (plane * depth)
+        .wrapping_add(z)
+        .wrapping_mul(height)
+        .wrapping_add(y);
+    row.wrapping_mul(width).wrapping_add(x)
+}
+
+/// Where a window begins, which is before the image where padding is.
+struct Corner {
+    corner: [usize; AXES],
+    /// In the values, of the first channel.
+    position: usize,
 }
 
 /// Places that are looked at over all images, for rows of so many weights.

@@ -2,7 +2,9 @@
 
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
-use campana_rounding::{LayerHessian, LeftRows, PackedTiles, Sums};
+use campana_rounding::{
+    LayerHessian, LeftRows, PackedTiles, Sums, scale_and_center, sum, sum_and_squares,
+};
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
@@ -399,7 +401,7 @@ impl<'w> GroupMoments<'w> {
 /// The power of two next to the root mean square of values; 1 where there is
 /// none.
 fn unit_of(values: &[f32]) -> f32 {
-    let energy: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+    let energy = sum_and_squares(values)[1];
     let exponent = (energy / values.len().max(1) as f64).sqrt().log2().round();
     if exponent.is_finite() {
         exponent.clamp(-126.0, 126.0).exp2() as f32
@@ -414,7 +416,7 @@ impl Beyond {
         let count = first.count.max(1);
         let columns = first.columns.chunks_exact(count);
         let origin: Vec<f32> = columns
-            .map(|column| column.iter().map(|value| value / unit).sum::<f32>() / count as f32)
+            .map(|column| (sum(column) / f64::from(unit) / count as f64) as f32)
             .collect();
         Self {
             sums: vec![0.0; origin.len()],
@@ -426,11 +428,10 @@ impl Beyond {
     fn take(&mut self, gathered: &mut Gathered, unit: f32) {
         let columns = gathered.columns.par_chunks_exact_mut(gathered.count);
         let origins = self.origin.par_iter().zip(&mut self.sums);
-        columns.zip(origins).for_each(|(column, (origin, sum))| {
-            for value in column.iter_mut() {
-                *value = *value / unit - origin;
-            }
-            *sum += column.iter().map(|&value| f64::from(value)).sum::<f64>();
+        columns.zip(origins).for_each(|(column, (origin, total))| {
+            // A power of two, so that its inverse is exact.
+            scale_and_center(column, unit.recip(), *origin);
+            *total += sum(column);
         });
     }
 }

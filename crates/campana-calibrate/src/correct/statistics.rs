@@ -2,6 +2,7 @@
 
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
+use campana_rounding::sum_and_squares;
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
@@ -39,11 +40,8 @@ impl ChannelStatistics {
         let sums = self.sums.par_iter_mut().zip(&mut self.squares);
         sums.enumerate().for_each(|(channel, (sums, squares))| {
             for start in (channel * inner..values.len()).step_by(channels * inner) {
-                let run = values[start..].iter().take(inner);
-                let [sum, square] = run.fold([0.0; 2], |[sum, square], &value| {
-                    let value = f64::from(value);
-                    [sum + value, square + value * value]
-                });
+                let run = &values[start..(start + inner).min(values.len())];
+                let [sum, square] = sum_and_squares(run);
                 *sums += sum;
                 *squares += square;
             }

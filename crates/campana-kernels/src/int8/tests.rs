@@ -347,10 +347,10 @@ fn conversions_round_to_the_nearest_code_and_back() {
             let floats: Vec<f32> = (0..len).map(|i| (i % 400) as f32 * 0.07 - 3.0).collect();
             let expected: Vec<u8> = floats.iter().map(|&v| params.code(v)).collect();
             let mut codes = vec![0; len];
-            quantize(isa, &pool, &floats, affine, &mut codes);
+            quantize(isa, &pool, &floats, params, &mut codes);
             assert_eq!(codes, expected);
             let mut back = vec![0.0; len];
-            dequantize(isa, &pool, &codes, affine, &mut back);
+            dequantize(isa, &pool, &codes, params, &mut back);
             let close = |(a, &code): (&f32, &u8)| (a - params.value(code)).abs() < 1e-5;
             assert!(back.iter().zip(&codes).all(close));
         }
@@ -358,7 +358,7 @@ fn conversions_round_to_the_nearest_code_and_back() {
             let floats = (0..channels * 700).map(|i| (i % 300) as f32 * 0.1 - 2.0);
             let floats: Vec<f32> = floats.collect();
             let mut codes = vec![0; floats.len()];
-            quantize_channels_last(isa, &pool, &floats, channels, affine, &mut codes);
+            quantize_channels_last(isa, &pool, &floats, channels, params, &mut codes);
             for (i, float) in floats.iter().enumerate() {
                 let value = params.value(codes[i % 700 * channels + i / 700]);
                 let clamped = float.clamp(params.value(0), params.value(255));

@@ -326,7 +326,7 @@ fn product_of_columns(
     output: &mut [f32],
 ) {
     gemm(
-        call.level,
+        call.isa,
         call.pool,
         columns,
         Grid::rows(rows, stride),

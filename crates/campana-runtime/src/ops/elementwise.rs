@@ -165,7 +165,7 @@ fn vectorized(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         return clip_integers(call, input);
     };
     let mut values = values.clone();
-    map(call.level, unary_of(call)?, &mut values);
+    map(call.isa, unary_of(call)?, &mut values);
     one(input.shape(), values)
 }
 
@@ -373,7 +373,7 @@ fn combine_floats(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Option<Result<Tens
             wide
         };
         let mut output = vec![0.0; call.count(&shape, ElementType::F32)?];
-        BroadcastPlan::new(&wide(a), &wide(b), &shape).run(call.level, op, x, y, &mut output);
+        BroadcastPlan::new(&wide(a), &wide(b), &shape).run(call.isa, op, x, y, &mut output);
         tensor(shape, TensorData::F32(output))
     };
     Some(run())

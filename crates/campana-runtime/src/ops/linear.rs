@@ -24,7 +24,7 @@ pub(super) fn product(
     output: &mut [f32],
 ) {
     gemm(
-        call.level,
+        call.isa,
         call.pool,
         a,
         Grid::rows(rows, b.rows()),

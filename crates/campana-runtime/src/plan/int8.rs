@@ -101,8 +101,8 @@ pub(super) fn fuse(
     let mut codes: HashMap<String, QuantParams> = HashMap::new();
     for mut planned in nodes.drain(..) {
         // What was rounded like this and only moved about since is as it was.
-        if let Some(affine) = quant_params_of(&planned.node)
-            && codes.get(&planned.node.inputs[0]) == Some(&affine)
+        if let Some(params) = quant_params_of(&planned.node)
+            && codes.get(&planned.node.inputs[0]) == Some(&params)
         {
             planned.node.op_type = "Identity".to_owned();
             planned.node.domain = String::new();
@@ -128,8 +128,8 @@ pub(super) fn fuse(
         for name in &done[at].node.outputs {
             makers.insert(name.clone(), at);
         }
-        if let Some(affine) = codes_of(&done[at], &codes, opset) {
-            codes.insert(done[at].node.outputs[0].clone(), affine);
+        if let Some(params) = codes_of(&done[at], &codes, opset) {
+            codes.insert(done[at].node.outputs[0].clone(), params);
         }
     }
     *nodes = done;
@@ -142,10 +142,10 @@ fn takes(
     constants: &Constants<'_>,
     opset: i64,
 ) -> bool {
-    if let Some(affine) = quant_params_of(&next.node) {
+    if let Some(params) = quant_params_of(&next.node) {
         let own = quant_params_of(&maker.node).is_some();
         if !own {
-            maker.quantize = Some(affine);
+            maker.quantize = Some(params);
         }
         return !own;
     }
@@ -171,8 +171,8 @@ fn takes(
 pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, QuantParams> {
     let mut codes: HashMap<String, QuantParams> = HashMap::new();
     for planned in nodes {
-        if let Some(affine) = codes_of(planned, &codes, opset) {
-            codes.insert(planned.node.outputs[0].clone(), affine);
+        if let Some(params) = codes_of(planned, &codes, opset) {
+            codes.insert(planned.node.outputs[0].clone(), params);
         }
     }
     codes

@@ -239,10 +239,10 @@ impl<'p> Compiler<'p> {
             }
             None => self.plain_step(planned).map_err(at)?,
         }
-        if let Some(affine) = planned.quantize
+        if let Some(params) = planned.quantize
             && let Some(val) = self.value(&node.outputs[0]).filter(|val| val.is_float)
         {
-            let val = int8::quantized(self, &val, affine);
+            let val = int8::quantized(self, &val, params);
             self.define(&node.outputs[0], val);
         }
         Ok(())

@@ -35,9 +35,9 @@ pub(super) fn lower(
     planned: &PlannedNode,
 ) -> Result<Option<Vec<Val>>, Fault> {
     let node = &planned.node;
-    if let Some(affine) = quant_params_of(node) {
+    if let Some(params) = quant_params_of(node) {
         let input = c.any_operand(planned, 0)?;
-        return Ok(Some(vec![quantized(c, &input, affine)]));
+        return Ok(Some(vec![quantized(c, &input, params)]));
     }
     if let Some(Packed::Int8(layer)) = &planned.packed {
         let layer = Arc::clone(layer);
@@ -282,14 +282,14 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
             };
             let per_group = geometry.filters / groups.len();
             let scale = |params: QuantParams| params.scale / to.map_or(1.0, |to| to.scale);
-            let affine = residual.as_ref().map(|(_, affine)| *affine);
+            let params = residual.as_ref().map(|(_, params)| *params);
             let requantizes = groups.iter().enumerate().map(|(g, weights)| {
                 requantize(
                     layer,
                     g * per_group,
                     weights.column_sums(),
                     weights.largest_sum(),
-                    affine,
+                    params,
                     bounds,
                     to,
                 )

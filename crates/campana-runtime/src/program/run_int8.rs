@@ -18,27 +18,27 @@ pub(super) fn act<'a>(
     scratch: &mut [f32],
     machine: &Machine<'_>,
 ) -> Result<(), Fault> {
-    let (level, pool) = (machine.level, machine.pool);
+    let (isa, pool) = (machine.isa, machine.pool);
     match action {
         Int8Action::Quantize { to, turn, len } => {
             let input = &operand(0)?[..*len];
             let output = &mut bytes_of_mut(output)[..*len];
             match turn {
-                None => int8::quantize(level, pool, input, *to, output),
+                None => int8::quantize(isa, pool, input, *to, output),
                 Some([batch, channels, pixels]) => {
                     let image = (channels * pixels).max(1);
                     let images = input
                         .chunks_exact(image)
                         .zip(output.chunks_exact_mut(image));
                     for (input, output) in images.take(*batch) {
-                        int8::quantize_channels_last(level, pool, input, *channels, *to, output);
+                        int8::quantize_channels_last(isa, pool, input, *channels, *to, output);
                     }
                 }
             }
         }
         Int8Action::Dequantize(from) => {
             let codes = &bytes_of(operand(0)?)[..output.len()];
-            int8::dequantize(level, pool, codes, *from, output);
+            int8::dequantize(isa, pool, codes, *from, output);
         }
         Int8Action::Requantize {
             from,
@@ -48,7 +48,7 @@ pub(super) fn act<'a>(
         } => {
             let codes = &bytes_of(operand(0)?)[..*len];
             let output = &mut bytes_of_mut(output)[..*len];
-            int8::requantize(level, pool, codes, *from, *to, *bounds, output);
+            int8::requantize(isa, pool, codes, *from, *to, *bounds, output);
         }
         Int8Action::Add {
             scales: [left, right],
@@ -61,7 +61,7 @@ pub(super) fn act<'a>(
                 &bytes_of(operand(1)?)[..*len],
             );
             let output = &mut bytes_of_mut(output)[..*len];
-            int8::add(level, pool, (a, *left), (b, *right), *to, *bounds, output);
+            int8::add(isa, pool, (a, *left), (b, *right), *to, *bounds, output);
         }
         Int8Action::Conv(conv) => {
             let residual = match conv.residual {
@@ -89,7 +89,7 @@ pub(super) fn act<'a>(
             for (n, output) in output.chunks_exact_mut(output_len.max(1)).enumerate() {
                 let image = &input[n * input_len..(n + 1) * input_len];
                 int8::max_pool(
-                    level,
+                    isa,
                     pool,
                     image,
                     extents.channels,
@@ -114,7 +114,7 @@ pub(super) fn act<'a>(
                     None => Output::Floats(&mut output[range]),
                 };
                 int8::average_pool(
-                    level,
+                    isa,
                     *pooling,
                     &input[n * input_len..(n + 1) * input_len],
                     *from,
@@ -199,7 +199,7 @@ fn run_conv(
                 Output::Floats(&mut output[range.clone()])
             };
             int8::multiply(
-                machine.level,
+                machine.isa,
                 machine.pool,
                 image,
                 Grid {
@@ -221,10 +221,10 @@ fn run_conv(
 }
 
 fn run_depthwise(conv: &Int8Depthwise, input: &[u8], output: &mut [u8], machine: &Machine<'_>) {
-    let (level, pool) = (machine.level, machine.pool);
+    let (isa, pool) = (machine.isa, machine.pool);
     for n in 0..conv.batch {
         let image = &input[n * conv.input_len..(n + 1) * conv.input_len];
         let output = &mut output[n * conv.output_len..(n + 1) * conv.output_len];
-        int8::depthwise(level, pool, image, conv.fill, &conv.filters, output);
+        int8::depthwise(isa, pool, image, conv.fill, &conv.filters, output);
     }
 }

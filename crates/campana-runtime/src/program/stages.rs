@@ -185,7 +185,7 @@ fn run_node(
             node,
             inputs: operands,
             opset: plan.opset,
-            level: machine.level,
+            isa: machine.isa,
             pool: machine.pool,
             max_bytes: None,
             interrupt: machine.interrupt,

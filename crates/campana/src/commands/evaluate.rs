@@ -3,8 +3,8 @@
 use anyhow::Result;
 use campana_eval::Proportion;
 use campana_pipeline::{
-    EvaluateJob, EvaluateOutcome, MasksReport, Measure, OutputsJob, OutputsReport, compare_outputs,
-    evaluate_files, evaluate_masks,
+    EvaluateJob, EvaluateOutcome, EvaluationKind, MasksReport, OutputsJob, OutputsReport,
+    compare_outputs, evaluate_files, evaluate_masks,
 };
 use campana_report::thousands;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,10 +15,10 @@ use crate::printer::{self, decibels, note, percent, say};
 use crate::progress::Bar;
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
-    match Measure::on(&args.data) {
-        Measure::Accuracy => run_on_classes(args, global),
-        Measure::MeanIou => run_on_masks(args, global),
-        Measure::Outputs => run_without_labels(args, global),
+    match EvaluationKind::on(&args.data) {
+        EvaluationKind::Accuracy => run_on_classes(args, global),
+        EvaluationKind::MeanIou => run_on_masks(args, global),
+        EvaluationKind::Outputs => run_without_labels(args, global),
     }
 }
 
