@@ -355,6 +355,38 @@ mod tests {
     }
 
     #[test]
+    fn grey_inputs_have_one_mean() {
+        let text = |mean: &str| {
+            format!(
+                r#"{{"input": {{"size": 28, "resize": [30, 28], "mean": {mean}, "std": [0.3], "channels": "grey"}}}}"#
+            )
+        };
+        let settings = Sidecar::parse(&text("0.1"), "m.json")
+            .unwrap()
+            .preprocessing;
+        assert_eq!(settings.input_shape(2), [2, 1, 28, 28]);
+        assert_eq!(settings.resize, Resize::Exact([30, 28]));
+        assert_eq!((settings.mean[0], settings.std[0]), (0.1, 0.3));
+        let error = Sidecar::parse(&text("[1, 2, 3]"), "m.json").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("expected a number on the 0-1 scale"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn one_resize_is_enough() {
+        let text = r#"{"input": {"size": 8, "resize": 9, "resize_short": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}}"#;
+        let error = Sidecar::parse(text, "m.json").unwrap_err().to_string();
+        assert!(
+            error.contains("input.resize") && error.contains("found both"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn optional_keys_have_their_defaults() {
         let text = r#"{"input": {"size": 32, "mean": [0, 0, 0], "std": [1, 1, 1], "crop": null}}"#;
         let sidecar = Sidecar::parse(text, "m.json").unwrap();
@@ -412,7 +444,7 @@ mod tests {
                 "\"BGR\"",
                 "\"GBR\"",
                 "input.channels",
-                "expected \"RGB\" or \"BGR\"",
+                "expected \"RGB\", \"BGR\" or \"grey\"",
             ),
             case(
                 "\"NHWC\"",

@@ -212,35 +212,6 @@ fn check_rounding(
         ))
     };
     let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
-    if let Some(nested) = tensors
-        .iter()
-        .filter(is_weight)
-        .find(|tensor| tensor.is_nested(model))
-    {
-        return refused(format!(
-            "the weights '{}' are in a graph inside of a node, where none are rounded",
-            nested.name
-        ));
-    }
-    let outer: HashSet<&str> = tensors
-        .iter()
-        .filter(is_weight)
-        .map(|tensor| tensor.name)
-        .collect();
-    let inner = opset::graphs(model)
-        .into_iter()
-        .skip(1)
-        .flat_map(|graph| &graph.nodes);
-    if let Some(node) = inner.into_iter().find(|node| {
-        node.inputs
-            .iter()
-            .any(|input| outer.contains(input.as_str()))
-    }) {
-        return refused(format!(
-            "{} reads weights inside of another node, where none are rounded",
-            named(node)
-        ));
-    }
     let other = tensors
         .iter()
         .filter(is_weight)

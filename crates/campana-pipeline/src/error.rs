@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A file asks for more than is reasonable.
     LimitExceeded,
+    /// A size or a loss that was asked for cannot be had.
+    BoundMissed,
     /// The user stopped it.
     Interrupted,
 }

@@ -8,8 +8,8 @@ use campana_ir::graph::Graph;
 use campana_quantize::Options;
 use campana_tensor::Tensor;
 
-use crate::Error;
 use crate::output_file::Overwrite;
+use crate::{Error, ErrorKind};
 
 /// The images that a correction looks at.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +73,27 @@ pub enum Bound<'a> {
         /// What is measured.
         measure: &'a dyn Measure,
     },
+}
+
+impl Bound<'_> {
+    /// Whether the bound is in its range.
+    ///
+    /// # Errors
+    ///
+    /// Where an average is not above 0 and at most 8 bits, or a share of right
+    /// answers not from 0 to below 1.
+    pub fn check(&self) -> Result<(), Error> {
+        let message = match *self {
+            Self::BitsPerWeight(bits) if !(bits > 0.0 && bits <= 8.0) => {
+                format!("an average must be above 0 and at most 8 bits, not {bits}")
+            }
+            Self::Drop { most, .. } if !(0.0..1.0).contains(&most) => {
+                format!("a loss is a share of right answers from 0 to below 1, not {most}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidArgument, message))
+    }
 }
 
 /// A model to be made smaller.

@@ -62,6 +62,9 @@ pub fn quantize_file(
         options,
         ..
     } = job;
+    if let Some(bound) = &job.bound {
+        bound.check()?;
+    }
     let files = command_files(job);
     files.check()?;
     if Format::of(input).is_some() {

@@ -1,6 +1,7 @@
 //! What can be chosen for a tensor and for a model's form.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use campana_design::Method;
@@ -117,6 +118,16 @@ impl Target {
 }
 
 impl Target {
+    /// The form that an output's name asks for: the container for `.campana`,
+    /// else [`Lut`](Self::Lut).
+    pub fn of_output(output: &Path) -> Self {
+        let extension = output.extension().unwrap_or_default();
+        match extension.eq_ignore_ascii_case("campana") {
+            true => Self::Campana,
+            false => Self::Lut,
+        }
+    }
+
     /// Bits of a code where none are asked for.
     pub fn default_bits(self) -> u8 {
         match self {

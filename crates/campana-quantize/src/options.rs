@@ -62,7 +62,8 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// Where a bit width is not 1 to 8, or a group is empty.
+    /// Where a bit width is not 1 to 8, a group is empty, or there is a rate for
+    /// another form than the container.
     pub fn check(&self) -> Result<(), Error> {
         let widths = self.bits_for.iter().map(|(_, bits)| *bits);
         for bits in widths.chain([self.bits]) {
@@ -72,6 +73,15 @@ impl Options {
                     format!("bits must be a whole number from 1 to 8, not {bits}"),
                 ));
             }
+        }
+        if self.rate.is_some() && self.target != Target::Campana {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a rate is for the entropy coder of the container, not for the form {}",
+                    self.target
+                ),
+            ));
         }
         if self.granularity == Granularity::PerGroup(0) {
             return Err(Error::new(

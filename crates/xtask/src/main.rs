@@ -16,7 +16,9 @@ const USAGE: &str = "usage: cargo xtask TASK
   test [ARGS]  set up what the tests need (runtimes of other projects in virtual environments), run
                cargo test --workspace ARGS, the Python package's and the browser page's tests, and
                end with a table of what passed, failed and was skipped
-  check        test, then format, lints, documentation and what packages hold: what CI runs
+  check        test, then a few shipped networks (tools/zoo), format, lints, documentation and what
+               packages hold: what CI runs
+  zoo          all shipped networks through every form and runtime; writes docs/zoo.md (hours)
   aarch64      the kernels' tests and recorded networks on emulated ARM processors
   snapshots    write the snapshots of the command line's tests again
   results      make docs/results again (hours)
@@ -63,6 +65,7 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
         Step::script("browser page", "tools/web/test.sh"),
     ];
     let checks = [
+        Step::script("shipped networks", "tools/zoo/test.sh"),
         Step::new("format", "cargo", ["fmt", "--all", "--check"]),
         Step::new(
             "lints",
@@ -87,6 +90,15 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
     Some(match task {
         "test" => tests.into(),
         "check" => tests.into_iter().chain(checks).collect(),
+        "zoo" => vec![
+            Step::script("networks", "tools/zoo/setup.sh").with(&["--torch".to_owned()]),
+            Step::new(
+                "release build",
+                "cargo",
+                ["build", "--release", "--package", "campana"],
+            ),
+            Step::new("zoo", ".venv-zoo/bin/python", ["tools/zoo/run.py"]),
+        ],
         "aarch64" => vec![Step::script("AArch64", "tools/aarch64/test.sh")],
         "snapshots" => {
             let snapshots = ["test", "--package", "campana", "--test", "cli", "contract"];

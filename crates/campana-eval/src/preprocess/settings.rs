@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "image cat.png: expected 32 x 32 pixels, the model's input, found 40 x 32, and no \
-             resize_short or crop is set"
+             resize or crop is set"
         );
         assert!(!error.is_skippable());
     }

@@ -245,29 +245,31 @@ fn weights_of_branches_are_decoded_inside_of_them() {
         .node(node)
         .output("y", &[1, 32, 6, 6])
         .into_model();
-    let written = written(&model, Target::Lut, &[]);
-    let node = maker(&written, "y");
-    for attribute in &node.attributes {
-        let AttributeValue::Graph(graph) = &attribute.value else {
-            panic!("a graph");
-        };
-        assert!(graph.initializers.is_empty(), "no weights stay float");
-        let place = |name: &str| {
-            let makes = |node: &Node| node.outputs.iter().any(|output| output == name);
-            graph.nodes.iter().position(makes)
-        };
-        assert!(place("w").expect("a decoder") < graph.nodes.len() - 1);
-        assert_eq!(graph.nodes.last().expect("the layer").op_type, "Conv");
+    for target in [Target::Lut, Target::W4a8, Target::Int8] {
+        let written = written(&model, target, &[]);
+        let node = maker(&written, "y");
+        for attribute in &node.attributes {
+            let AttributeValue::Graph(graph) = &attribute.value else {
+                panic!("a graph");
+            };
+            assert!(graph.initializers.is_empty(), "no weights stay float");
+            let place = |name: &str| {
+                let makes = |node: &Node| node.outputs.iter().any(|output| output == name);
+                graph.nodes.iter().position(makes)
+            };
+            assert!(place("w").expect("a decoder") < graph.nodes.len() - 1);
+            assert_eq!(graph.nodes.last().expect("the layer").op_type, "Conv");
+        }
+        // What both branches need stands before them.
+        let made: Vec<_> = written
+            .graph
+            .nodes
+            .iter()
+            .map(|node| node.op_type.as_str())
+            .collect();
+        assert_eq!(made.last(), Some(&"If"));
+        assert!(made.contains(&"Cast"));
     }
-    // What both branches need stands before them.
-    let made: Vec<_> = written
-        .graph
-        .nodes
-        .iter()
-        .map(|node| node.op_type.as_str())
-        .collect();
-    assert_eq!(made.last(), Some(&"If"));
-    assert!(made.contains(&"Cast"));
 }
 
 #[test]

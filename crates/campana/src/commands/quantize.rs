@@ -1,6 +1,6 @@
 //! `campana quantize`: a smaller model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use campana_calibrate::IntegerLayers;
@@ -40,7 +40,9 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
     };
     let zeros = args.sparsity.map(RateGoal::Zeros);
     let goal = args.rate.map(RateGoal::Bits).or(zeros);
-    let target = args.target.unwrap_or_else(|| target_of(&args.output));
+    let target = args
+        .target
+        .unwrap_or_else(|| Target::of_output(&args.output));
     if goal.is_some() && target != Target::Campana {
         let option = if zeros.is_some() {
             "--sparsity"
@@ -119,15 +121,6 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
     }
     say!("{}", advice(&report, target, args.calibrate.is_some()));
     Ok(status)
-}
-
-/// The form that an output's name asks for.
-fn target_of(output: &Path) -> Target {
-    let extension = output.extension().unwrap_or_default();
-    match extension.eq_ignore_ascii_case("campana") {
-        true => Target::Campana,
-        false => Target::Lut,
-    }
 }
 
 /// What the model that was written is good for.
