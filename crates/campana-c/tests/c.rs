@@ -8,27 +8,19 @@ mod types_model;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use campana_testing::{fixture, root, skipped};
 use tempfile::TempDir;
 
 fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn root() -> PathBuf {
-    crate_folder().join("../..")
-}
-
 fn model() -> PathBuf {
-    root().join("fixtures/cifar10_resnet8.onnx")
-}
-
-fn skipped(what: &str) {
-    _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+    fixture("cifar10_resnet8.onnx")
 }
 
 /// Whether the machine has a program; says so where it has not.

@@ -8,16 +8,10 @@ use std::path::PathBuf;
 use campana_eval::{
     BatchOptions, Dataset, Interpolation, Preprocessing, Region, Resize, RgbImage, resize_region,
 };
+use campana_testing::shared;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PHOTOGRAPHS: usize = 64;
-
-fn shared() -> PathBuf {
-    std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    )
-}
 
 fn resize(criterion: &mut Criterion) {
     let pixels = (0..500 * 375 * 3)
@@ -40,7 +34,7 @@ fn resize(criterion: &mut Criterion) {
 }
 
 fn decode(criterion: &mut Criterion) {
-    let folder = shared().join("data/imagenet_sample1000");
+    let folder = shared("data/imagenet_sample1000").expect("photographs");
     let Ok(dataset) = Dataset::open(&folder) else {
         eprintln!("SKIPPED: no photographs in {}", folder.display());
         return;

@@ -1,27 +1,9 @@
 //! The sidecars and datasets that `CAMPANA_SHARED` names (default: `shared` beside the repository).
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use campana_eval::{BatchOptions, Dataset, DatasetFormat, DatasetOptions, Selection, Sidecar};
-
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
-    if folder.join("data").is_dir() {
-        Some(folder)
-    } else {
-        // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no data in {}",
-            folder.display()
-        );
-        None
-    }
-}
+use campana_testing::shared;
 
 fn sidecar(shared: &Path, model: &str) -> Sidecar {
     let model = shared.join("models").join(model);
@@ -38,7 +20,7 @@ fn open(shared: &Path, name: &str, class_names: &[String]) -> Dataset {
 
 #[test]
 fn every_cifar_file_is_recognized() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("") else { return };
     let cases = [
         (
             "cifar10_test.bin",
@@ -81,7 +63,7 @@ fn every_cifar_file_is_recognized() {
 
 #[test]
 fn folders_with_labels_become_inputs_of_the_model() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("") else { return };
     let sidecar = sidecar(&shared, "imagenet_efficientnet_lite0_bn.onnx");
     for (name, len) in [
         ("imagenet_sample1000", 1000),
@@ -112,7 +94,7 @@ fn folders_with_labels_become_inputs_of_the_model() {
 
 #[test]
 fn the_thousand_class_folders_are_in_the_order_of_their_classes() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("") else { return };
     let labelled = open(&shared, "imagenet_sample1000", &[]);
     let options = DatasetOptions {
         format: Some(DatasetFormat::ClassFolders),
@@ -133,7 +115,7 @@ fn the_thousand_class_folders_are_in_the_order_of_their_classes() {
 
 #[test]
 fn every_sidecar_is_understood() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = shared("") else { return };
     let mut count = 0;
     for entry in std::fs::read_dir(shared.join("models")).unwrap() {
         let path = entry.unwrap().path();

@@ -1,6 +1,6 @@
 //! What a network must be for a target, asked before any work is done for it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use campana_ir::decoder::encode::Decoder;
 use campana_ir::format::onnx;
@@ -27,7 +27,7 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     check_weights(&model, &tensors)?;
     let target = options.target;
     if target.rounds_activations() {
-        check_rounding(&model, &tensors, options)?;
+        check_rounding(&tensors, options.target)?;
     } else if target != Target::Float {
         opset::at_least(&model, Decoder::MIN_OPSET)?;
     }
@@ -198,32 +198,21 @@ fn quantized_weights(graph: &Graph) -> Vec<(&TensorProto, &'static str)> {
 }
 
 /// Refuses what a target that rounds activations cannot be written with.
-fn check_rounding(
-    model: &Model,
-    tensors: &[ModelTensor<'_>],
-    options: &Options,
-) -> Result<(), Error> {
-    let target = options.target;
-    let refused = |reason: String| {
-        let advice = "use --target lut";
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("--target {target} rounds activations, and {reason}; {advice}"),
-        ))
+fn check_rounding(tensors: &[ModelTensor<'_>], target: Target) -> Result<(), Error> {
+    let other = tensors.iter().find(|tensor| {
+        matches!(tensor.role, Role::Weight { .. }) && tensor.proto.element_type != ElementType::F32
+    });
+    let Some(tensor) = other else {
+        return Ok(());
     };
-    let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
-    let other = tensors
-        .iter()
-        .filter(is_weight)
-        .find(|tensor| tensor.proto.element_type != ElementType::F32);
-    if let Some(tensor) = other {
-        let kind = tensor.proto.element_type;
-        return refused(format!(
-            "the weights '{}' are {kind}, not float32",
+    let kind = tensor.proto.element_type;
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "--target {target} rounds activations, and the weights '{}' are {kind}, not float32; use --target lut",
             tensor.name
-        ));
-    }
-    Ok(())
+        ),
+    ))
 }
 
 #[cfg(test)]

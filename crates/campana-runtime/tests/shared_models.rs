@@ -1,12 +1,10 @@
 //! The real networks of the shared folder: agreement of folded and unfolded
 //! models, and top-1 on real images.
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
 use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
+use campana_testing::shared;
 
 /// Batch normalization folded by whoever exported the model, and by the plan:
 /// the models' README gives 3e-5 for logits of size 10.
@@ -14,23 +12,6 @@ const MAX_FOLDING_ERROR: f32 = 1e-4;
 
 /// Images of a CIFAR-10 file: one byte of label, then 3072 of pixels.
 const RECORD_LEN: usize = 3073;
-
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
-    let found = folder.join("models").is_dir();
-    if !found {
-        // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no shared models in {}",
-            folder.display()
-        );
-    }
-    found.then_some(folder)
-}
 
 fn session(folder: &std::path::Path, model: &str, threads: usize) -> Session {
     let graph = format::load(folder.join("models").join(format!("{model}.onnx"))).unwrap();
@@ -48,7 +29,7 @@ fn logits(session: &Session, shape: &[usize], data: &[f32]) -> Vec<f32> {
 
 #[test]
 fn folded_and_unfolded_models_agree() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("") else { return };
     for (model, size) in [
         ("cifar10_resnet20", 32),
         ("cifar10_resnet8_mlperf", 32),
@@ -74,7 +55,7 @@ fn folded_and_unfolded_models_agree() {
 fn resnet20_recognizes_nine_of_ten_images() {
     const IMAGES: usize = 300;
     const MIN_TOP1: f64 = 0.88;
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("") else { return };
     let file = std::fs::read(folder.join("data/cifar10_test.bin")).unwrap();
     let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let mut data = Vec::new();

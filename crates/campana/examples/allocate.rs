@@ -8,7 +8,7 @@ use std::path::Path;
 
 use campana::{Error, Goal, Quantizer};
 
-pub fn allocate(model: &Path, small: &Path, most_bytes: u64) -> Result<u64, Error> {
+pub(crate) fn allocate(model: &Path, small: &Path, most_bytes: u64) -> Result<u64, Error> {
     let report = Quantizer::open(model)?
         .goal(Goal::MaxSize(most_bytes))
         .overwrite()

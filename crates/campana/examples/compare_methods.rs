@@ -10,7 +10,7 @@ use campana::{Correction, Error, EvaluateReport, Quantizer, evaluate};
 
 /// The accuracy of the network with uniform levels and with those of `auto`, 2
 /// bits each, without a correction.
-pub fn compare(model: &Path, data: &Path, folder: &Path) -> Result<EvaluateReport, Error> {
+pub(crate) fn compare(model: &Path, data: &Path, folder: &Path) -> Result<EvaluateReport, Error> {
     let mut models = Vec::new();
     for method in ["minmax", "auto"] {
         let output = folder.join(format!("{method}.onnx"));

@@ -8,7 +8,7 @@ use campana::{Codebook, kmeans_levels};
 
 /// Signal to quantization noise ratio, in dB, of the optimal codebook of so
 /// many levels for these values.
-pub fn sqnr_db(values: &[f32], levels: usize) -> f64 {
+pub(crate) fn sqnr_db(values: &[f32], levels: usize) -> f64 {
     let levels = kmeans_levels(values, levels);
     let levels = levels.into_iter().map(|level| level as f32).collect();
     let codebook = Codebook::new(levels).expect("levels that ascend");

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use campana::{Error, Quantizer};
 
-pub fn quantize(model: &Path, small: &Path) -> Result<(), Error> {
+pub(crate) fn quantize(model: &Path, small: &Path) -> Result<(), Error> {
     let report = Quantizer::open(model)?.bits(4).overwrite().save(small)?;
     println!(
         "{} weights, {:.2} bits each: {} bytes of {}",

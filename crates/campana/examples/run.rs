@@ -10,7 +10,7 @@ use std::path::Path;
 use campana::{Input, TensorData, open_session};
 
 /// The position of the largest value of the first output.
-pub fn run(model: &Path) -> Result<Option<usize>, Box<dyn Error>> {
+pub(crate) fn run(model: &Path) -> Result<Option<usize>, Box<dyn Error>> {
     let session = open_session(model)?;
     let input = &session.plan().inputs()[0];
     // Extents that are open, such as the batch, become 1.

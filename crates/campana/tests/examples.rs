@@ -1,9 +1,10 @@
 //! The programs of `examples/`, run on the repository's network, and what the
 //! front door refuses.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use campana::{Correction, ErrorKind, Goal, Quantizer, RateGoal, inspect};
+use campana_testing::fixture;
 
 #[path = "../examples/allocate.rs"]
 mod allocate;
@@ -15,11 +16,6 @@ mod own_codebook;
 mod quantize;
 #[path = "../examples/run.rs"]
 mod run;
-
-fn fixture(name: &str) -> PathBuf {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    fixtures.join(name)
-}
 
 /// A folder with the network and its sidecar in it.
 fn folder() -> (tempfile::TempDir, PathBuf) {

@@ -261,9 +261,7 @@ fn forms_run_in_stock_runtimes_at_every_opset() {
 #[test]
 fn networks_that_went_wrong_are_as_they_should_be() {
     let Some(python) = python() else { return };
-    let shared = std::env::var_os("CAMPANA_SHARED").map_or(root().join("../shared"), PathBuf::from);
-    if !shared.join("cases/files").is_dir() {
-        skipped("no shared cases; CAMPANA_SHARED names their folder");
+    if campana_testing::shared("cases/files").is_none() {
         return;
     }
     check(&python, "check_cases.py", &[CAMPANA]);

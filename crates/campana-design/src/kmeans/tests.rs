@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::samples::{SHAPES, Shape, draw};
-use crate::shared::shared_file;
 
 /// Rounding of the sums, relative to the sum of squares about the mean.
 const MAX_ROUNDING: f64 = 1e-12;
@@ -230,7 +229,7 @@ fn few_distinct_weights_are_met_exactly() {
 /// On tensors of a real network, against the plain recurrence.
 #[test]
 fn real_tensors_are_solved_exactly() {
-    let Some(file) = shared_file("data/cifar10_calib.bin") else {
+    let Some(file) = campana_testing::shared("data/cifar10_calib.bin") else {
         return;
     };
     // Pixels have heavy ties, unlike weights: another kind of real data.

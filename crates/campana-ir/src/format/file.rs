@@ -42,7 +42,7 @@ mod tests {
     use crate::format::ErrorKind;
 
     fn fixture() -> std::path::PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/cifar10_resnet8.onnx")
+        campana_testing::fixture("cifar10_resnet8.onnx")
     }
 
     #[test]

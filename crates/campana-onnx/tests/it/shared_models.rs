@@ -1,34 +1,12 @@
 //! The real models of the shared folder, read and written.
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
 use campana_onnx::{DataLocation, Edits, Model};
 use campana_tensor::ElementType;
-
-fn models() -> Vec<PathBuf> {
-    let shared = std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
-    let Ok(entries) = std::fs::read_dir(shared.join("models")) else {
-        // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no models in {}",
-            shared.display()
-        );
-        return Vec::new();
-    };
-    let paths = entries.map(|entry| entry.expect("a readable folder").path());
-    paths
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
-        .collect()
-}
+use campana_testing::shared_models;
 
 #[test]
 fn without_edits_output_and_input_are_the_same_bytes() {
-    for path in models() {
+    for path in shared_models() {
         let model = Model::open(&path).expect("a valid model");
         let mut out = Vec::new();
         let len = Edits::new(&model).write(&mut out).expect("written");
@@ -39,7 +17,7 @@ fn without_edits_output_and_input_are_the_same_bytes() {
 
 #[test]
 fn every_part_lies_inside_its_parent_and_every_weight_can_be_read() {
-    for path in models() {
+    for path in shared_models() {
         let model = Model::open(&path).expect("a valid model");
         assert!(!model.graph.nodes.is_empty() && !model.opset_imports.is_empty());
         for node in &model.graph.nodes {

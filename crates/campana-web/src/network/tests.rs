@@ -7,7 +7,7 @@ use campana_quantize::Silent;
 use super::*;
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/cifar10_resnet8.onnx")
+    campana_testing::fixture("cifar10_resnet8.onnx")
 }
 
 fn network(bytes: Vec<u8>) -> Network {

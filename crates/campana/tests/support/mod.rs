@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test program uses a part of it"
 )]
 
@@ -10,28 +11,17 @@ pub mod models;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+pub use campana_testing::{root, skipped};
 
 /// The built command.
 pub const CAMPANA: &str = env!("CARGO_BIN_EXE_campana");
 
 /// A network of the repository: ResNet-8 for CIFAR-10.
 pub fn fixture() -> PathBuf {
-    root().join("fixtures/cifar10_resnet8.onnx")
-}
-
-/// The repository's root.
-pub fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize().expect("the crate lies in a repository")
-}
-
-/// Says that something is not tested here, past the test harness, which keeps
-/// what passing tests print to itself.
-pub fn skipped(what: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+    campana_testing::fixture("cifar10_resnet8.onnx")
 }
 
 /// A temporary folder in which the command runs.

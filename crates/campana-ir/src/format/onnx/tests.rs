@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::io::Write as _;
 
 use campana_onnx::{
     Content, Model, NewNode, NewTensor, NewValueInfo, Source, opset_import, schema,
@@ -296,32 +295,14 @@ fn functions_that_call_themselves_or_multiply_end_in_an_error() {
 
 #[test]
 fn the_shared_models_become_graphs() {
-    let shared = std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into(),
-        std::path::PathBuf::from,
-    );
-    let Ok(entries) = std::fs::read_dir(shared.join("models")) else {
-        // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no models in {}",
-            shared.display()
+    for path in campana_testing::shared_models() {
+        let graph = crate::format::load(&path).expect("a graph");
+        assert_eq!(
+            (graph.inputs.len(), graph.outputs.len()),
+            (1, 1),
+            "{path:?}"
         );
-        return;
-    };
-    for path in entries.map(|entry| entry.expect("a readable folder").path()) {
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "onnx")
-        {
-            let graph = crate::format::load(&path).expect("a graph");
-            assert_eq!(
-                (graph.inputs.len(), graph.outputs.len()),
-                (1, 1),
-                "{path:?}"
-            );
-            assert!(!graph.constants.is_empty());
-        }
+        assert!(!graph.constants.is_empty());
     }
 }
 

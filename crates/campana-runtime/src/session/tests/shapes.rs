@@ -1,9 +1,6 @@
 //! Values that no image makes, shapes that are computed, and outputs without a
 //! batch.
 
-use std::io::Write as _;
-use std::path::PathBuf;
-
 use super::*;
 
 fn tensor(shape: &[usize], values: &[f32]) -> Tensor {
@@ -200,28 +197,11 @@ fn a_mean_over_pixels_is_a_global_pool() {
     }
 }
 
-/// The shared folder (`CAMPANA_SHARED`, or `../shared` beside the repository);
-/// `None`, said loudly, where it has not both cases and models.
-fn shared() -> Option<PathBuf> {
-    let folder = std::env::var_os("CAMPANA_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-        PathBuf::from,
-    );
-    let found = folder.join("cases/files").is_dir() && folder.join("models").is_dir();
-    if !found {
-        // Not eprintln, which the test harness keeps to itself.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no shared cases and models in {}",
-            folder.display()
-        );
-    }
-    found.then_some(folder)
-}
-
 #[test]
 fn shapes_that_exporters_compute_need_no_stages() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = campana_testing::shared("cases/files") else {
+        return;
+    };
     for name in [
         "flatten_by_shape",
         "torch_chunk",
@@ -236,8 +216,7 @@ fn shapes_that_exporters_compute_need_no_stages() {
         "torch_shuffle_dynamo",
         "parameter_unsqueeze",
     ] {
-        let graph =
-            campana_ir::format::load(folder.join(format!("cases/files/{name}.onnx"))).unwrap();
+        let graph = campana_ir::format::load(folder.join(format!("{name}.onnx"))).unwrap();
         let shape: Vec<usize> = graph.inputs[0]
             .shape
             .iter()
@@ -259,14 +238,16 @@ fn shapes_that_exporters_compute_need_no_stages() {
 
 #[test]
 fn image_networks_run_image_by_image() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = campana_testing::shared("models") else {
+        return;
+    };
     for (name, size) in [
         ("cifar10_resnet20", 32),
         ("cifar10_resnet8_mlperf", 32),
         ("imagenet_mobilenetv1_025", 224),
         ("imagenet_efficientnet_lite0_bn", 224),
     ] {
-        let path = folder.join(format!("models/{name}.onnx"));
+        let path = folder.join(format!("{name}.onnx"));
         let graph = campana_ir::format::load(path).unwrap();
         let builder = Builder { graph, seed: 0 };
         let input = noise(&[2, 3, size, size], 1);
