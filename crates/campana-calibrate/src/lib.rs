@@ -26,6 +26,7 @@
 mod activations;
 mod correct;
 mod divergence;
+mod indices;
 mod integer_layers;
 mod open_size;
 mod samples;

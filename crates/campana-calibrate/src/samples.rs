@@ -5,7 +5,7 @@
 //! samples; equal symbols get equal extents. Synthetic float inputs are
 //! [dead leaves](dead_leaves) over the last axes (images, spectrograms, one-
 //! dimensional signals alike); integers are 0 and booleans true, which are
-//! valid as indices, lengths and masks.
+//! valid as indices, lengths and masks, unless the network tells their range.
 
 use campana_ir::graph::{Dim, Value};
 use campana_quantize::Error;
@@ -14,7 +14,7 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 
 use self::given::{InputBatches, floats_as, given, spread};
 use self::shapes::Shapes;
-use crate::correct::images::dead_leaves;
+use crate::correct::images::{Random, dead_leaves};
 
 mod given;
 mod shapes;
@@ -234,6 +234,24 @@ impl Batches {
             let values = values.iter().map(|value| factor * value + offset).collect();
             if let Some(rescaled) = Tensor::new(tensor.shape().to_vec(), TensorData::F32(values)) {
                 *tensor = rescaled;
+            }
+        }
+    }
+
+    /// Makes an integer input indices below `rows`, all alike likely.
+    pub(crate) fn draw_indices(&mut self, input: &str, rows: usize) {
+        let mut random = Random(rows as u64);
+        let own = self.inputs.iter_mut().filter(|(name, _)| name == input);
+        for tensor in own.flat_map(|(_, batches)| batches) {
+            let len = tensor.len();
+            let drawn = (0..len).map(|_| ((random.uniform() * rows as f64) as usize).min(rows - 1));
+            let data = match tensor.data() {
+                TensorData::I64(_) => TensorData::I64(drawn.map(|index| index as i64).collect()),
+                TensorData::I32(_) => TensorData::I32(drawn.map(|index| index as i32).collect()),
+                _ => continue,
+            };
+            if let Some(indices) = Tensor::new(tensor.shape().to_vec(), data) {
+                *tensor = indices;
             }
         }
     }

@@ -20,10 +20,12 @@ use campana_tensor::ElementType;
 
 use crate::correct::activation_cache::ActivationCache;
 use crate::correct::statistics::ChannelStatistics;
+use crate::indices::index_inputs;
 use crate::samples::{Batches, InputScale, Samples};
 
 /// The samples of a network; synthetic ones of unknown scale are brought to
-/// that of the first normalizations, where these reveal it.
+/// that of the first normalizations, where these reveal it, and indices into
+/// tables are drawn from their rows.
 ///
 /// # Errors
 ///
@@ -33,12 +35,18 @@ pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Resu
         Some(len) => Batches::of_length(&graph.inputs, samples, len)?,
         None => Batches::new(&graph.inputs, samples)?,
     };
-    if !is_open(samples) {
+    if !matches!(samples, Samples::Synthetic { .. }) {
         return Ok(batches);
     }
     let Ok(network) = Network::new(graph) else {
         return Ok(batches);
     };
+    for (input, rows) in index_inputs(graph, &network) {
+        batches.draw_indices(input, rows);
+    }
+    if !is_open(samples) {
+        return Ok(batches);
+    }
     for input in float_inputs(graph) {
         if let Some(normalized) = normalized_inputs(&network, input) {
             if let Some(scale) = normalized.revealed(graph, &batches) {
@@ -73,7 +81,7 @@ impl UnknownScale {
 }
 
 /// Float inputs of which neither the samples nor a normalization tell the
-/// scale; all inputs of a network that has no float ones.
+/// scale; of a network that has no float ones, all that are no indices.
 pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownScale> {
     let Ok(network) = Network::new(graph) else {
         return Vec::new();
@@ -88,8 +96,12 @@ pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownS
     };
     let mut floats = float_inputs(graph).peekable();
     if floats.peek().is_none() {
-        let inputs = graph.inputs.iter();
-        return inputs.map(|input| unknown(&input.name, None)).collect();
+        let indices: Vec<&str> = index_inputs(graph, &network)
+            .map(|(name, _)| name)
+            .collect();
+        let inputs = graph.inputs.iter().map(|input| input.name.as_str());
+        let others = inputs.filter(|name| !indices.contains(name));
+        return others.map(|name| unknown(name, None)).collect();
     }
     floats
         .filter(|input| normalized_inputs(&network, input).is_none())

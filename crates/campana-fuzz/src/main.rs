@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 nothing was found, 1 something was, 3 an execution hung.
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a program that lists its targets")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,7 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let all = targets();
     if args.target == "list" {
-        all.iter().for_each(|target| eprintln!("{}", target.name));
+        all.iter().for_each(|target| println!("{}", target.name));
         return Ok(ExitCode::SUCCESS);
     }
     let chosen: Vec<Target> = all

@@ -1,6 +1,6 @@
 //! `campana evaluate`: how often models are right.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use campana_eval::Proportion;
 use campana_pipeline::{
     EvaluateJob, EvaluateOutcome, EvaluationKind, MasksReport, OutputsJob, OutputsReport,
@@ -86,6 +86,7 @@ fn print_masks(report: &MasksReport) {
     );
     for model in &report.models {
         let shares = [model.mean_iou, model.pixel_accuracy, model.agreement];
+        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         let [iou, right, agreement] = shares.map(|share| share.map(percent).unwrap_or_default());
         let speed = format!("{:.0}", model.images_per_s);
         printer::add_row(
@@ -108,6 +109,12 @@ fn print_masks(report: &MasksReport) {
 
 /// Compares outputs with those of the reference.
 fn run_without_labels(args: &Evaluate, global: &Global) -> Result<()> {
+    if args.reference.is_none() {
+        bail!(
+            "'{}' has no labels: name the model that gives the expected outputs with --reference",
+            args.data.display()
+        );
+    }
     let job = OutputsJob {
         models: &args.models,
         reference: args.reference.as_deref(),

@@ -102,7 +102,7 @@ fn a_mask_of_another_size_is_left_out() {
 fn images_without_labels_are_compared_with_a_reference() {
     let folder = folder();
     let evaluate = ["evaluate", "model.onnx", "--data", "data/images"];
-    folder.refuses(&evaluate, &["data/images", "no labels", "name a reference"]);
+    folder.refuses(&evaluate, &["data/images", "no labels", "--reference"]);
     let with_reference = [&evaluate[..], &["--reference", "model.onnx", "--json"]].concat();
     let report = folder.run(&with_reference).json();
     assert_eq!(report["n"], 1);
