@@ -42,6 +42,7 @@ mod rounding;
 mod shrinkage;
 mod state;
 pub(crate) mod statistics;
+mod verdict;
 
 use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
@@ -52,8 +53,8 @@ use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, round_tensor,
-    sqnr_db,
+    Effort, Error, ErrorKind, Progress, QuantizedModel, TensorOutcome, causes, round_outcome,
+    round_tensor, sqnr_db,
 };
 use campana_rounding::{GptqSolver, LayerHessian};
 use campana_tensor::{Tensor, TensorData};
@@ -70,11 +71,14 @@ pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
 use crate::correct::state::{Correction, LAYERS, uses};
 pub use crate::correct::state::{CorrectionReport, Skipped};
-use crate::samples::Samples;
+use crate::samples::{Batches, Samples};
 use crate::scale::{batches_for, inputs_of_unknown_scale};
 
 /// Of so many batches one is looked at where the effort is to be quick.
 const QUICK_SHARE: usize = 8;
+
+/// Of so many batches one is looked at to judge the correction.
+const JUDGED_SHARE: usize = 4;
 
 /// A correction, and the network after it.
 #[derive(Debug)]
@@ -94,7 +98,9 @@ pub struct Corrected {
 /// # Errors
 ///
 /// Of kind `Unsupported` where the network has not one image input, cannot be
-/// run, or computes in other than float32; of kind `Interrupted` where
+/// run, or computes in other than float32; of kind `NoGain` where outputs on the
+/// samples are further from the float network's with the correction than
+/// without, and the model is left as it was; of kind `Interrupted` where
 /// `progress` says so; those of `finished`.
 pub fn correct(
     model: &Model,
@@ -109,21 +115,7 @@ pub fn correct(
     let inputs = onnx::inputs(model);
     samples.check(&inputs)?;
     let graph = float_graph(model)?;
-    let unknown = inputs_of_unknown_scale(&graph, samples);
-    if let Some(input) = unknown.iter().find(|input| !input.is_image) {
-        return Err(unsupported(format!(
-            "synthetic samples say too little of the input '{}', which is no image and of unknown scale",
-            input.input
-        )));
-    }
-    let mut batches = batches_for(&graph, samples, None)?;
-    let mut rounding = rounding;
-    if quantized.effort == Effort::Quick {
-        batches = batches.step_by(QUICK_SHARE);
-        if rounding == Rounding::Compensate {
-            rounding = Rounding::Keep;
-        }
-    }
+    let (batches, rounding) = shown(&graph, samples, quantized.effort, rounding)?;
     let epilogues = epilogues(&graph)?;
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
@@ -134,6 +126,8 @@ pub fn correct(
         .map(|outcome| outcome.report.shape.iter().product::<usize>())
         .sum();
     progress.start(weights as u64);
+    let judged = batches.clone().step_by(JUDGED_SHARE);
+    let uncorrected = quantized.tensors.clone();
     let start = ActivationCache::at_inputs(batches);
     let finished = finished.map(|layers| {
         (
@@ -172,6 +166,12 @@ pub fn correct(
     correction.put_codes_into_graph()?;
     correction.walk(progress)?;
     correction.round_others()?;
+    if rounding != Rounding::AtRate
+        && let Err(error) = correction.judge(&uncorrected, &judged)
+    {
+        correction.quantized.tensors = uncorrected;
+        return Err(error);
+    }
     correction.merge_normalizations();
     correction.round_parameters();
     Ok(Corrected {
@@ -180,7 +180,61 @@ pub fn correct(
     })
 }
 
+/// What the network is shown, and how its weights are rounded, in the time that
+/// the effort allows.
+fn shown(
+    graph: &Graph,
+    samples: &Samples,
+    effort: Effort,
+    rounding: Rounding,
+) -> Result<(Batches, Rounding), Error> {
+    let unknown = inputs_of_unknown_scale(graph, samples);
+    if let Some(input) = unknown.iter().find(|input| !input.is_image) {
+        return Err(unsupported(format!(
+            "synthetic samples say too little of the input '{}', which is no image and of unknown scale",
+            input.input
+        )));
+    }
+    let batches = batches_for(graph, samples, None)?;
+    Ok(match (effort, rounding) {
+        (Effort::Full, rounding) => (batches, rounding),
+        (Effort::Quick, Rounding::AtRate) => (batches.step_by(QUICK_SHARE), Rounding::AtRate),
+        (Effort::Quick, _) => (batches.step_by(QUICK_SHARE), Rounding::Keep),
+    })
+}
+
 impl Correction<'_, '_, '_> {
+    /// Compares the error of the outputs without the correction and with it, in
+    /// the network as the walk left it. One that cannot be run whole is not
+    /// judged.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `NoGain` where it is larger with the correction.
+    fn judge(&self, uncorrected: &[TensorOutcome<'_>], samples: &Batches) -> Result<(), Error> {
+        let mut without = self.graph.clone();
+        for outcome in uncorrected {
+            if let Some(tensor) = &outcome.quantized {
+                replace(&mut without, outcome.tensor.name, tensor.dequantize())?;
+            }
+        }
+        let found = [&without, &self.quantized_graph];
+        match verdict::output_errors(&self.graph, found, samples, self.threads) {
+            Ok([without, with]) if with > without => {
+                let [without, with] = [without, with].map(|error| -10.0 * error.log10());
+                Err(Error::new(
+                    ErrorKind::NoGain,
+                    format!(
+                        "on the samples the outputs would keep {with:.1} dB with the correction, and keep \
+                         {without:.1} dB without"
+                    ),
+                ))
+            }
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Weights as they are decoded, in the quantized network.
     fn put_codes_into_graph(&mut self) -> Result<(), Error> {
         for outcome in &self.quantized.tensors {

@@ -291,7 +291,7 @@ impl<'a> Experiment<'a> {
         };
         if let Some(samples) = samples {
             let stop = Stop(go_on);
-            correct(
+            let corrected = correct(
                 self.model,
                 &mut quantized,
                 samples,
@@ -299,8 +299,14 @@ impl<'a> Experiment<'a> {
                 self.threads,
                 None,
                 &stop,
-            )
-            .map_err(|error| failed("cannot be corrected", error))?;
+            );
+            match corrected {
+                // The model is as `quantize` writes it then: not corrected.
+                Err(error) if error.kind() == campana_quantize::ErrorKind::NoGain => {}
+                other => {
+                    other.map_err(|error| failed("cannot be corrected", error))?;
+                }
+            }
         }
         let output_bytes = self.output_bytes(&quantized)?;
         let graph = self.decoded_graph(&quantized)?;

@@ -171,6 +171,9 @@ pub(crate) fn correct_model(
         monitor,
     ) {
         Ok(corrected) => Ok(Ok(corrected)),
+        Err(error) if error.kind() == campana_quantize::ErrorKind::NoGain => {
+            Ok(Err(causes(&error)))
+        }
         Err(error)
             if error.kind() == campana_quantize::ErrorKind::Unsupported
                 && matches!(samples, Samples::Synthetic { .. }) =>

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     InvalidModel,
     /// The model needs something that campana does not support.
     Unsupported,
+    /// What was tried is no better than what was there before.
+    NoGain,
     /// Reading or writing failed.
     Io,
     /// The user stopped it.

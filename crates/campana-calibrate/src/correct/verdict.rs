@@ -1,0 +1,127 @@
+//! Whether a correction was worth it: the error of the outputs with and without.
+
+use campana_ir::graph::Graph;
+use campana_quantize::Error;
+use campana_quantize::graph::unsupported;
+use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::{Tensor, TensorData};
+
+use crate::samples::Batches;
+
+/// Squared errors of a network's float outputs, each relative to the energy of
+/// the expected output, added up.
+#[derive(Clone, Debug, Default)]
+struct OutputErrors {
+    /// For each output the energy of the error, and that of what was expected.
+    outputs: Vec<[f64; 2]>,
+}
+
+impl OutputErrors {
+    fn add(&mut self, expected: &[Tensor], found: &[Tensor]) {
+        self.outputs.resize(expected.len(), [0.0; 2]);
+        let pairs = expected.iter().zip(found);
+        for ([error, energy], (expected, found)) in self.outputs.iter_mut().zip(pairs) {
+            let (TensorData::F32(expected), TensorData::F32(found)) =
+                (expected.data(), found.data())
+            else {
+                continue;
+            };
+            for (&expected, &found) in expected.iter().zip(found) {
+                *error += (f64::from(found) - f64::from(expected)).powi(2);
+                *energy += f64::from(expected).powi(2);
+            }
+        }
+    }
+
+    fn total(&self) -> f64 {
+        let relative = self.outputs.iter().filter(|[_, energy]| *energy > 0.0);
+        relative.map(|[error, energy]| error / energy).sum()
+    }
+}
+
+/// The relative squared error of each network's outputs on the samples, beside
+/// those of `expected`.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where a network cannot be run.
+pub(super) fn output_errors<const N: usize>(
+    expected: &Graph,
+    found: [&Graph; N],
+    samples: &Batches,
+    threads: usize,
+) -> Result<[f64; N], Error> {
+    let session = |graph: &Graph| {
+        let plan = Plan::new(graph, PlanOptions::default())
+            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        Ok(Session::new(plan, threads))
+    };
+    let expected = session(expected)?;
+    let found: Vec<Session> = found
+        .into_iter()
+        .map(session)
+        .collect::<Result<_, Error>>()?;
+    let mut errors = [const { None }; N].map(|_: Option<()>| OutputErrors::default());
+    for batch in 0..samples.len() {
+        let run = |session: &Session| {
+            let inputs: Vec<(&str, Input<'_>)> = samples
+                .batch(batch)
+                .map(|(name, tensor)| (name, Input::from(tensor)))
+                .collect();
+            session
+                .run(&inputs)
+                .map_err(|error| unsupported("cannot run the network").with_source(error))
+        };
+        let outputs = run(&expected)?;
+        for (errors, session) in errors.iter_mut().zip(&found) {
+            errors.add(&outputs, &run(session)?);
+        }
+    }
+    Ok(errors.map(|errors| errors.total()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_ir::graph::{Dim, Node, Value};
+
+    use crate::samples::Samples;
+
+    /// `y = factor * x`
+    fn scaled(factor: f32) -> Graph {
+        let value = |name: &str, shape| Value {
+            name: name.into(),
+            element_type: None,
+            shape,
+        };
+        let factor = Tensor::new(vec![1], TensorData::F32(vec![factor])).unwrap();
+        Graph {
+            nodes: vec![Node {
+                op_type: "Mul".into(),
+                inputs: vec!["x".into(), "factor".into()],
+                outputs: vec!["y".into()],
+                ..Node::default()
+            }],
+            inputs: vec![value("x", Some(vec![Dim::Fixed(1), Dim::Fixed(2)]))],
+            outputs: vec![value("y", None)],
+            constants: [("factor".to_owned(), factor)].into(),
+            opsets: [(String::new(), 17)].into(),
+            ..Graph::default()
+        }
+    }
+
+    #[test]
+    fn errors_are_relative_to_what_is_expected() {
+        let expected = scaled(2.0);
+        let array = Tensor::new(
+            vec![3, 2],
+            TensorData::F32(vec![1.0, -2.0, 0.5, 3.0, 0.0, 1.0]),
+        );
+        let samples = Samples::Arrays(vec![("x".into(), array.unwrap())]);
+        let samples = Batches::new(&expected.inputs, &samples).unwrap();
+        let found = [&scaled(2.0), &scaled(3.0)];
+        let [none, half] = output_errors(&expected, found, &samples, 1).unwrap();
+        assert_eq!(none, 0.0);
+        assert!((half - 0.25).abs() < 1e-6, "{half}");
+    }
+}
