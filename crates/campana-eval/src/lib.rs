@@ -42,8 +42,8 @@ mod preprocess;
 mod sidecar;
 
 pub use compare::{
-    CompareJournal, CompareRow, Correction, Design, Experiment, TensorSqnr, compare_csv,
-    compare_markdown, pareto_front,
+    CompareCell, CompareJournal, CompareRow, CompareTable, Correction, Design, Experiment,
+    ExperimentKey, Shard, TensorSqnr, compare_csv, compare_markdown, merge_journals, pareto_front,
 };
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,

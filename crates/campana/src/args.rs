@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use campana_design::Method;
-use campana_eval::Correction;
+use campana_eval::{Correction, Shard};
 use campana_ir::format::onnx::InputShape;
 use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
 use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Measure every method at every width on labelled images, without writing models
     Compare(Compare),
+    /// Make one table of the rows that several compare commands measured, each a share of them
+    Merge(Merge),
     /// Name what pictures show: the five likeliest labels
     Run(Run),
     /// Measure latency and memory on this machine, models in turn
@@ -266,8 +268,12 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
     /// Journal of finished rows: kept as they finish, and taken from it when the command is run again
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "out", value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
+    /// Measure one of N shares of the rows only, into the journal; campana merge makes one table of
+    /// the journals of all
+    #[arg(long, value_name = "I/N", requires = "resume", conflicts_with_all = ["csv", "html", "markdown"])]
+    pub(crate) shard: Option<Shard>,
     /// Overwrite the CSV file, the page and the tables where they exist
     #[arg(long)]
     pub(crate) force: bool,
@@ -276,7 +282,7 @@ pub(crate) struct Compare {
 /// One method, or every one that there is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Methods {
-    /// Every fixed method, then auto.
+    /// Every fixed method, then auto and, as quantize writes it, auto+free.
     All,
     /// This one.
     One(MethodChoice, Correction),
@@ -289,12 +295,31 @@ impl Methods {
             Self::All => Method::ALL
                 .into_iter()
                 .map(MethodChoice::Fixed)
-                .chain([MethodChoice::Auto])
                 .map(|method| (method, Correction::None))
+                .chain([Correction::None, Correction::Free].map(|c| (MethodChoice::Auto, c)))
                 .collect(),
             Self::One(method, correction) => vec![(*method, *correction)],
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Merge {
+    /// Journals that campana compare left, of all shares of one table
+    #[arg(required = true)]
+    pub(crate) rows: Vec<PathBuf>,
+    /// Also write the rows as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write tables for a document
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Overwrite the CSV file, the page and the tables where they exist
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -66,6 +66,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),
         Command::Compare(compare) => commands::compare::run(&compare, &args.global),
+        Command::Merge(merge) => commands::merge::run(&merge, &args.global),
         Command::Run(run) => commands::run::run(&run, &args.global),
         Command::Bench(bench) => commands::bench::run(&bench, &args.global),
         Command::Verify(verify) => commands::verify::run(&verify, &args.global),
