@@ -88,11 +88,7 @@ impl Design {
 
     /// `tensor`, `channel` or `group=N`, as on the command line.
     pub fn granularity_name(&self) -> String {
-        match self.granularity {
-            Granularity::PerTensor => "tensor".to_owned(),
-            Granularity::PerChannel => "channel".to_owned(),
-            Granularity::PerGroup(len) => format!("group={len}"),
-        }
+        self.granularity.to_string()
     }
 
     /// The cell of a comparison's table that it fills.

@@ -47,7 +47,7 @@ mod unfinished;
 pub use arrays::{NamedArray, inspect_arrays, quantize_arrays};
 pub use bound::SYNTHETIC_IMAGES;
 pub use campana_quantize::causes;
-pub use command_files::CommandFiles;
+pub use command_files::{CommandFiles, data_files};
 pub use compare_outputs::{OutputsJob, OutputsOfModel, OutputsReport, compare_outputs};
 pub use container::{PackReport, pack_file, unpack_file};
 pub use correction::{check_images, model_inputs, sample_images, sample_inputs};
