@@ -52,7 +52,9 @@ pub use error::{Error, ErrorKind};
 pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
 pub use input_file::{open_input, read_input};
 pub use input_scale::input_scale;
-pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
+pub use metric::{
+    AccuracyTally, Distortion, Interval, Latency, Proportion, argmax, in_top, softmax, top,
+};
 pub use network::Network;
 pub use outputs::{Likeness, Output, OutputSet, likeness};
 pub use preprocess::{

@@ -9,10 +9,13 @@
 
 mod args;
 mod commands;
+mod examples;
 mod interrupt;
 mod main_from;
+mod named;
 mod printer;
 mod program;
 mod progress;
+mod table;
 
 pub use main_from::main_from;

@@ -15,7 +15,7 @@ use super::compared::{self, JOURNAL, Outputs};
 use crate::args::{Compare, Global, Methods};
 use crate::interrupt;
 use crate::printer::{note, say};
-use crate::progress::Bar;
+use crate::progress::{self, Bar};
 
 pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let designs = designs(args);
@@ -130,7 +130,7 @@ fn measure(
     designs: &[Design],
     finished: &mut Finished,
 ) -> Result<Vec<CompareRow>> {
-    let bar = ProgressBar::new(designs.len() as u64);
+    let bar = progress::shown(ProgressBar::new(designs.len() as u64));
     bar.set_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} {msg}, {eta} left",
     )?);

@@ -26,12 +26,15 @@ struct Report<'a> {
 }
 
 /// The files that are asked for: CSV, page and tables.
-pub(crate) struct Outputs<'a>([Option<OutputFile<'a>>; 3]);
+pub(crate) struct Outputs<'a> {
+    files: [Option<OutputFile<'a>>; 3],
+    paths: [Option<&'a Path>; 3],
+}
 
 impl<'a> Outputs<'a> {
     /// Refuses what cannot be written, before there is work for it.
     pub(crate) fn create(
-        paths: [Option<&Path>; 3],
+        paths: [Option<&'a Path>; 3],
         force: bool,
         global: &Global,
         monitor: &'a Bar,
@@ -44,7 +47,7 @@ impl<'a> Outputs<'a> {
                 *file = Some(OutputFile::create(path, overwrite, monitor)?);
             }
         }
-        Ok(Self(files))
+        Ok(Self { files, paths })
     }
 
     fn write(self, report: &CompareReport) -> Result<()> {
@@ -53,7 +56,7 @@ impl<'a> Outputs<'a> {
             compare_page(report),
             compare_markdown(&report.rows),
         ];
-        for (file, content) in self.0.into_iter().zip(contents) {
+        for (file, content) in self.files.into_iter().zip(contents) {
             if let Some(mut file) = file {
                 file.write_all(content.as_bytes())?;
                 file.finish()?;
@@ -77,6 +80,7 @@ pub(crate) fn show(
         reference_top1: table.reference_top1,
         rows,
     };
+    let [csv, html, markdown] = outputs.paths;
     outputs.write(&report)?;
     if global.json {
         return printer::print_json(&Report {
@@ -88,6 +92,7 @@ pub(crate) fn show(
         });
     }
     print(&report);
+    printer::say_written(&[("CSV", csv), ("Page", html), ("Tables", markdown)]);
     Ok(())
 }
 
@@ -103,7 +108,8 @@ fn print(report: &CompareReport) {
             "agreement",
             "front",
         ],
-    );
+    )
+    .dispensable(&["MSE", "bits/weight", "SQNR dB"]);
     let share = |value: Option<f64>| {
         value
             .map(|share| format!("{:.2} %", 100.0 * share))

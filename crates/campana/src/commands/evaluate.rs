@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
 use crate::printer::{self, decibels, note, percent, say};
+use crate::progress;
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     if is_arrays(&args.data) {
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
         batch: args.batch.get(),
         threads: global.thread_count(),
     };
-    let bar = ProgressBar::no_length();
+    let bar = progress::shown(ProgressBar::no_length());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
     let outcome = evaluate_files(&job, &mut |evaluations, images| {
         let first = &evaluations[0];
@@ -65,7 +66,7 @@ fn run_on_arrays(args: &Evaluate, global: &Global) -> Result<()> {
         limit: args.limit,
         threads: global.thread_count(),
     };
-    let bar = ProgressBar::no_length();
+    let bar = progress::shown(ProgressBar::no_length());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} runs")?);
     let report = compare_outputs(&job, &mut |done, all| {
         bar.set_length(all as u64);
@@ -85,7 +86,8 @@ fn print_outputs(report: &OutputsReport) {
     let mut table = printer::new_table(
         &["model", "output"],
         &["SQNR dB", "cosine", "difference", "agreement"],
-    );
+    )
+    .dispensable(&["difference", "cosine"]);
     for model in &report.models {
         for output in &model.outputs {
             let row = [
@@ -113,7 +115,8 @@ fn print(outcome: &EvaluateOutcome) {
     let mut table = printer::new_table(
         &["model"],
         &["top-1", "95 % interval", "top-5", "agreement", "images/s"],
-    );
+    )
+    .dispensable(&["images/s", "top-5"]);
     for (name, evaluation) in outcome.names.iter().zip(&comparison.evaluations) {
         let interval = evaluation.tally.top1().wilson_95();
         let bounds = if evaluation.tally.top1().total == 0 {
