@@ -40,6 +40,7 @@ mod quantity;
 mod quantize_file;
 mod sample_arrays;
 mod sidecar;
+mod stated_options;
 mod tensor_file;
 mod threads;
 mod unfinished;
