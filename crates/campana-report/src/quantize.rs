@@ -4,7 +4,7 @@
 mod advice;
 
 use crate::QuantizeReport;
-use campana_quantize::{StoredTensor, TensorReport};
+use campana_quantize::{StoredTensor, Target, TensorReport};
 
 use crate::distribution::thumbnail;
 use crate::page::{
@@ -139,13 +139,15 @@ fn part_bytes(report: &QuantizeReport, quantized: bool, len: fn(&TensorReport) -
 /// Where the bytes went, before and after.
 fn sizes(report: &QuantizeReport) -> String {
     let largest = report.input_bytes.max(report.output_bytes).max(1);
-    let bar = |name: &str, total: u64, len: fn(&TensorReport) -> u64| {
+    // The container codes all tensors together: none takes bytes of its own.
+    let is_coded = report.target == Target::Campana.as_str();
+    let bar = |name: &str, total: u64, is_coded: bool, len: fn(&TensorReport) -> u64| {
         let (weights, kept) = (
             part_bytes(report, true, len),
             part_bytes(report, false, len),
         );
-        let Some(rest) = total.checked_sub(weights + kept) else {
-            // Coded together, a part takes no bytes of its own.
+        let rest = total.checked_sub(weights + kept).filter(|_| !is_coded);
+        let Some(rest) = rest else {
             let width = 100.0 * total as f64 / largest as f64;
             return format!(
                 "<li><span>{name}</span><span class=\"bar\"><i class=\"small\" style=\"width:{width:.2}%\"></i></span>\
@@ -187,8 +189,9 @@ fn sizes(report: &QuantizeReport) -> String {
          <ul class=\"legend\"><li><i class=\"key small\"></i>weights that were quantized</li>\
          <li><i class=\"key kept\"></i>tensors kept as floats</li>\
          <li><i class=\"key bins\"></i>the rest: operators, names</li></ul>\n<p>{}</p></div>\n</section>\n",
-        bar("before", report.input_bytes, |tensor| tensor.input_bytes),
-        bar("after", report.output_bytes, after),
+        bar("before", report.input_bytes, false, |tensor| tensor
+            .input_bytes),
+        bar("after", report.output_bytes, is_coded, after),
         form(&report.target),
     )
 }

@@ -297,7 +297,7 @@ fn parts_of_a_file_add_up_or_are_not_told() {
         "{page}"
     );
     assert!(!page.contains("the rest 0"));
-    // An entropy coder takes fewer bytes than all codes.
-    report.output_bytes = 700;
+    // An entropy coder takes fewer bytes than all codes, or by chance as many.
+    report.target = "campana".to_owned();
     assert!(page_of_report(&report).contains("all parts coded together"));
 }
