@@ -8,7 +8,8 @@
 # compiled once more. `tools/python/wheel.sh` builds what is installed.
 #
 # PYTHON names the interpreter that makes the environment (default: python3),
-# VENV another environment, which must have numpy, pytest, onnx, pandas and pillow. Exits with 3
+# VENV another environment, which must have numpy, pytest, onnx, pandas and pillow (ray, pyarrow,
+# nbclient and ipykernel are needed by some tests, which skip without). Exits with 3
 # where no environment can be made.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -19,6 +20,10 @@ if [ ! -x "$venv/bin/python" ]; then
         rm -rf "$venv"
         exit 3
     fi
+    # Not there for every interpreter and machine; what needs them is skipped then.
+    for package in ray pyarrow nbclient ipykernel; do
+        "$venv/bin/pip" install --quiet "$package" || echo "SKIPPED: tests that need $package"
+    done
 fi
 target=${CARGO_TARGET_DIR:-$root/target}
 package=$target/python

@@ -27,10 +27,18 @@ use crate::{
 };
 
 mod journal;
+mod key;
 mod markdown;
+mod merge;
+mod shard;
+mod table;
 
 pub use journal::CompareJournal;
+pub use key::ExperimentKey;
 pub use markdown::compare_markdown;
+pub use merge::merge_journals;
+pub use shard::Shard;
+pub use table::{CompareCell, CompareTable};
 
 /// Decoded images are kept in memory up to this many bytes, and decoded again
 /// for each design beyond.
@@ -80,18 +88,22 @@ impl Design {
 
     /// `tensor`, `channel` or `group=N`, as on the command line.
     pub fn granularity_name(&self) -> String {
-        match self.granularity {
-            Granularity::PerTensor => "tensor".to_owned(),
-            Granularity::PerChannel => "channel".to_owned(),
-            Granularity::PerGroup(len) => format!("group={len}"),
+        self.granularity.to_string()
+    }
+
+    /// The cell of a comparison's table that it fills.
+    pub fn cell(&self) -> CompareCell {
+        CompareCell {
+            method: self.method_name(),
+            bits: self.bits,
+            granularity: self.granularity_name(),
         }
     }
 }
 
 impl fmt::Display for Design {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (method, bits) = (self.method_name(), self.bits);
-        write!(f, "{method}, {bits} bits, per {}", self.granularity_name())
+        self.cell().fmt(f)
     }
 }
 
@@ -122,11 +134,13 @@ pub struct CompareRow {
 }
 
 impl CompareRow {
-    /// Whether the row is that of a design.
-    pub fn is_of(&self, design: &Design) -> bool {
-        self.bits == design.bits
-            && self.method == design.method_name()
-            && self.granularity == design.granularity_name()
+    /// The cell of the table that it fills.
+    pub fn cell(&self) -> CompareCell {
+        CompareCell {
+            method: self.method.clone(),
+            bits: self.bits,
+            granularity: self.granularity.clone(),
+        }
     }
 }
 
@@ -152,7 +166,7 @@ pub struct Experiment<'a> {
     answers: Vec<Option<usize>>,
     reference: AccuracyTally,
     failures: Vec<ImageFailure>,
-    fingerprint: u64,
+    key: ExperimentKey,
     /// Results by the decoded weights that gave them.
     known: HashMap<u64, AccuracyTally>,
     calibration: Option<Samples>,
@@ -185,23 +199,18 @@ impl<'a> Experiment<'a> {
             settings,
             options,
             decoded: None,
+            fingerprint: 0,
         };
         let failures = images.decode(go_on)?;
         let (reference, answers) = images.ask(&network, None, go_on)?;
         if reference.images() == 0 {
             return Err(nothing_readable(dataset.name(), &failures));
         }
-        let mut hash = Fingerprint::default();
-        hash.bytes(format!("{:?}", graph.nodes).as_bytes());
-        for (tensor_name, tensor) in &graph.constants {
-            hash.bytes(tensor_name.as_bytes());
-            hash.tensor(tensor.data());
-        }
-        for answer in &answers {
-            hash.word(answer.map_or(u64::MAX, |class| class as u64));
-        }
-        hash.word(reference.images());
-        hash.word(reference.top1().right);
+        let key = ExperimentKey::new(
+            model_fingerprint(&graph),
+            images.fingerprint,
+            answers_fingerprint(&answers, &reference),
+        );
         Ok(Self {
             model,
             placement: Placement::of(path, &path.with_extension("campana-compare.onnx")),
@@ -212,7 +221,7 @@ impl<'a> Experiment<'a> {
             answers,
             reference,
             failures,
-            fingerprint: hash.value(),
+            key,
             known: HashMap::new(),
             calibration: None,
         })
@@ -222,9 +231,9 @@ impl<'a> Experiment<'a> {
     /// designs are measured on.
     pub fn calibrate(&mut self, samples: Samples) {
         if let Samples::Images { data, .. } = &samples {
-            let mut hash = Fingerprint::from_value(self.fingerprint);
+            let mut hash = Fingerprint::default();
             hash.floats(data);
-            self.fingerprint = hash.value();
+            self.key.set_calibration(hash.value());
         }
         self.calibration = Some(samples);
     }
@@ -244,9 +253,23 @@ impl<'a> Experiment<'a> {
         &self.failures
     }
 
-    /// A number that other weights, images or limits would change.
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+    /// What rows are measured on; that of other weights, images or limits is
+    /// another.
+    pub fn key(&self) -> &ExperimentKey {
+        &self.key
+    }
+
+    /// The table that designs are to fill, of a model and images that go by
+    /// these names.
+    pub fn table(&self, model: String, data: String, designs: &[Design]) -> CompareTable {
+        CompareTable {
+            model,
+            data,
+            images: self.image_count(),
+            skipped: self.failures.iter().map(|f| f.name.clone()).collect(),
+            reference_top1: self.reference_top1().fraction(),
+            cells: designs.iter().map(Design::cell).collect(),
+        }
     }
 
     /// Quantizes, measures and asks about all images; a design whose decoded
@@ -363,6 +386,26 @@ impl<'a> Experiment<'a> {
     }
 }
 
+fn model_fingerprint(graph: &Graph) -> u64 {
+    let mut hash = Fingerprint::default();
+    hash.bytes(format!("{:?}", graph.nodes).as_bytes());
+    for (name, tensor) in &graph.constants {
+        hash.bytes(name.as_bytes());
+        hash.tensor(tensor.data());
+    }
+    hash.value()
+}
+
+fn answers_fingerprint(answers: &[Option<usize>], reference: &AccuracyTally) -> u64 {
+    let mut hash = Fingerprint::default();
+    for answer in answers {
+        hash.word(answer.map_or(u64::MAX, |class| class as u64));
+    }
+    hash.word(reference.images());
+    hash.word(reference.top1().right);
+    hash.value()
+}
+
 fn row(
     design: &Design,
     quantized: &QuantizedModel<'_>,
@@ -466,6 +509,8 @@ struct Images<'a> {
     settings: &'a Preprocessing,
     options: BatchOptions,
     decoded: Option<Vec<Batch>>,
+    /// Of all that was decoded, and its labels.
+    fingerprint: u64,
 }
 
 impl Images<'_> {
@@ -477,9 +522,17 @@ impl Images<'_> {
             .saturating_mul(size_of::<f32>() * self.settings.input_len());
         let fits = bytes <= MAX_DECODED_BYTES;
         let (mut batches, mut failures) = (Vec::new(), Vec::new());
+        let mut hash = Fingerprint::default();
         for batch in self.dataset.batches(self.settings, &self.options)? {
             let mut batch = batch?;
             failures.append(&mut batch.failures);
+            batch
+                .input
+                .iter()
+                .for_each(|v| hash.word(v.to_bits().into()));
+            for label in &batch.labels {
+                hash.word(label.map_or(u64::MAX, |class| class as u64));
+            }
             if fits && !batch.is_empty() {
                 batches.push(batch);
             }
@@ -488,6 +541,7 @@ impl Images<'_> {
             }
         }
         self.decoded = fits.then_some(batches);
+        self.fingerprint = hash.value();
         Ok(failures)
     }
 

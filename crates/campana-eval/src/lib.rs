@@ -43,8 +43,8 @@ mod segmentation;
 mod sidecar;
 
 pub use compare::{
-    CompareJournal, CompareRow, Correction, Design, Experiment, TensorSqnr, compare_csv,
-    compare_markdown, pareto_front,
+    CompareCell, CompareJournal, CompareRow, CompareTable, Correction, Design, Experiment,
+    ExperimentKey, Shard, TensorSqnr, compare_csv, compare_markdown, merge_journals, pareto_front,
 };
 pub use dataset::{
     Batch, BatchOptions, Batches, Dataset, DatasetFormat, DatasetOptions, ImageFailure, Selection,
@@ -53,7 +53,9 @@ pub use error::{Error, ErrorKind};
 pub use evaluate::{Candidate, Comparison, Evaluation, evaluate};
 pub use input_file::{open_input, read_input};
 pub use input_scale::input_scale;
-pub use metric::{AccuracyTally, Distortion, Interval, Proportion, argmax, in_top, softmax, top};
+pub use metric::{
+    AccuracyTally, Distortion, Interval, Latency, Proportion, argmax, in_top, softmax, top,
+};
 pub use network::Network;
 pub use outputs::{Likeness, Output, OutputSet, likeness};
 pub use preprocess::{

@@ -3,7 +3,9 @@
 mod accuracy;
 mod answer;
 mod distortion;
+mod latency;
 
 pub use accuracy::{AccuracyTally, Interval, Proportion};
 pub use answer::{argmax, in_top, softmax, top};
 pub use distortion::Distortion;
+pub use latency::Latency;

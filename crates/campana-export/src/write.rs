@@ -42,6 +42,9 @@ pub struct OutputModel<'a> {
     edits: Edits<'a>,
     /// The files beside the model.
     pub data_files: Vec<DataFile<'a>>,
+    /// Names of the corrected tensors that are stored in 16 bits, for they lose
+    /// nothing there.
+    pub halved: Vec<&'a str>,
 }
 
 impl<'a> OutputModel<'a> {
@@ -151,6 +154,10 @@ impl<'a> OutputModel<'a> {
         Ok(Self {
             edits,
             data_files: external.into_files(),
+            halved: parameters
+                .iter()
+                .map(|(outcome, _)| outcome.tensor.name)
+                .collect(),
         })
     }
 

@@ -238,9 +238,10 @@ pub fn sidecar() -> Vec<u8> {
 
 /// The records of a journal, without rows but one that is cut off.
 pub fn journal() -> Vec<u8> {
-    let journal = campana_eval::CompareJournal::new(7);
+    let key = campana_eval::ExperimentKey::new(7, 8, 9);
+    let journal = campana_eval::CompareJournal::new(key);
     format!(
-        "{}\n{{\"method\":\"ks\",\"bits\":2\n",
+        "{}\n{{\"row\":{{\"method\":\"ks\",\"bits\":2\n",
         journal.first_record()
     )
     .into_bytes()

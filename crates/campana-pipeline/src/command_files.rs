@@ -209,8 +209,9 @@ fn file_id(path: &Path) -> io::Result<FileId> {
     id_of(path, &fs::metadata(path)?)
 }
 
-/// The files beside a model, or of a file without a graph, that hold its data.
-fn data_files(path: &Path) -> Vec<PathBuf> {
+/// The files beside a model, or of a file without a graph, that hold its data;
+/// none of one that cannot be read.
+pub fn data_files(path: &Path) -> Vec<PathBuf> {
     if Format::of(path).is_some() {
         return TensorFile::open(path).map_or_else(
             |_| Vec::new(),

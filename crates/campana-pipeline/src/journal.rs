@@ -1,10 +1,10 @@
 //! Files of lines that grow while a long job runs, so that an interrupted one
 //! can go on.
-
-//! Each line is a record, a line of JSON, behind a checksum of its bytes
-//! (CRC-32, eight hexadecimal digits) and a space. A last line without an end
-//! was interrupted and does not count; anything else that does not fit its
-//! checksum was changed, and is refused.
+//!
+//! Each line is JSON: `{"crc32":"…","record":…}`, a record beside the checksum of
+//! its bytes (CRC-32, eight hexadecimal digits). A last line without an end was
+//! interrupted and does not count; anything else that does not fit its checksum
+//! was changed, and is refused.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -18,8 +18,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::Context;
 use crate::{Error, ErrorKind};
 
-/// Digits of a checksum.
-const CHECKSUM_DIGITS: usize = 8;
+/// What a line begins with, before the checksum.
+const BEFORE_CHECKSUM: &str = "{\"crc32\":\"";
+
+/// What stands between checksum and record.
+const BEFORE_RECORD: &str = "\",\"record\":";
+
+/// What a line ends with.
+const BEHIND_RECORD: &str = "}";
 
 /// A file to which records are appended.
 #[derive(Debug)]
@@ -48,7 +54,7 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read.context(|| format!("cannot use the journal '{name}'"))?,
         };
-        let is_ours = bytes.is_empty() || bytes.get(CHECKSUM_DIGITS) == Some(&b' ');
+        let is_ours = bytes.is_empty() || bytes.starts_with(BEFORE_CHECKSUM.as_bytes());
         let complete = bytes.iter().rposition(|&byte| byte == b'\n');
         let complete = complete.map_or(0, |end| end + 1);
         let text = std::str::from_utf8(&bytes[..complete]).ok();
@@ -102,7 +108,9 @@ impl Journal {
             Some(file) => file,
             None => open().context(context)?,
         };
-        let line = format!("{:08x} {record}\n", crc32fast::hash(record.as_bytes()));
+        let checksum = crc32fast::hash(record.as_bytes());
+        let line =
+            format!("{BEFORE_CHECKSUM}{checksum:08x}{BEFORE_RECORD}{record}{BEHIND_RECORD}\n");
         file.write_all(line.as_bytes()).context(context)?;
         self.file = Some(file);
         Ok(())
@@ -116,9 +124,11 @@ impl Journal {
 
 /// The record of a line; `None` where it does not fit its checksum.
 fn record(line: &str) -> Option<String> {
-    let (checksum, record) = line.split_once(' ')?;
-    let fits = checksum.len() == CHECKSUM_DIGITS
-        && u32::from_str_radix(checksum, 16) == Ok(crc32fast::hash(record.as_bytes()));
+    let (checksum, record) = line
+        .strip_prefix(BEFORE_CHECKSUM)?
+        .strip_suffix(BEHIND_RECORD)?
+        .split_once(BEFORE_RECORD)?;
+    let fits = checksum == format!("{:08x}", crc32fast::hash(record.as_bytes()));
     fits.then(|| record.to_owned())
 }
 
@@ -229,7 +239,7 @@ mod tests {
         let path = folder.path().join("journal");
         let whole = written(&path);
         let first = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
-        for cut in first + 9..whole.len() {
+        for cut in first + BEFORE_CHECKSUM.len()..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let mut journal = Journal::read(&path, "journal").unwrap();
             assert_eq!(journal.records().len(), 1, "{cut} bytes");
@@ -256,6 +266,16 @@ mod tests {
             message.contains("line 2 does not fit its checksum"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn lines_are_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = String::from_utf8(written(&folder.path().join("journal"))).unwrap();
+        for (line, top1) in text.lines().zip([0.5, 0.75]) {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(value["record"]["top1"], top1);
+        }
     }
 
     #[test]

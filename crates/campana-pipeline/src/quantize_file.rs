@@ -39,6 +39,7 @@ use crate::output_len::{output_len, packed};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
 use crate::sample_arrays::is_arrays;
+use crate::stated_options::stated_options;
 use crate::{Error, ErrorKind, Monitor, sidecar, tensor_file};
 
 /// Reads, quantizes, corrects and writes one model.
@@ -134,27 +135,37 @@ pub fn quantize_file(
         activations: &activations,
     };
     let is_written = allocation.as_ref().is_none_or(|found| found.written);
-    let report = |output_bytes| QuantizeReport {
-        rounded_activations: activations.len(),
-        integer_layers,
-        warnings,
-        ..QuantizeReport::of(
-            &quantized,
-            [(input, input_bytes), (output, output_bytes)],
-            options,
-            correction,
-            allocation,
-            start.elapsed(),
-        )
+    let report = |output_bytes, halved: &[String]| {
+        let mut report = QuantizeReport {
+            rounded_activations: activations.len(),
+            integer_layers,
+            warnings,
+            stated_options: stated_options(job),
+            ..QuantizeReport::of(
+                &quantized,
+                [(input, input_bytes), (output, output_bytes)],
+                options,
+                correction,
+                allocation,
+                start.elapsed(),
+            )
+        };
+        report.set_halved(halved);
+        report
     };
     if !is_written {
         let written = result.output_model(&Placement::of(input, output))?;
+        let halved = owned(&written.halved);
         let output_bytes = output_len(written, options.target);
         let output_bytes = output_bytes.context(|| result.writing())?;
-        return Ok(report(output_bytes));
+        return Ok(report(output_bytes, &halved));
     }
-    let (mut finished, output_bytes) = result.write(&mut outputs.model, &files, monitor)?;
-    let report = report(output_bytes);
+    let Written {
+        files: mut finished,
+        len_bytes,
+        halved,
+    } = result.write(&mut outputs.model, &files, monitor)?;
+    let report = report(len_bytes, &halved);
     finished.extend(result.write_plan(outputs.plan)?);
     finished.extend(result.write_page(outputs.page, &report)?);
     finished.extend(outputs.sidecar);
@@ -164,6 +175,20 @@ pub fn quantize_file(
     finish_all(finished)?;
     old_data.remove_unused(monitor);
     Ok(report)
+}
+
+/// What was written of a model.
+struct Written<'o> {
+    /// The files beside it.
+    files: Vec<OutputFile<'o>>,
+    /// Bytes of all.
+    len_bytes: u64,
+    /// Tensors that are stored in 16 bits.
+    halved: Vec<String>,
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What came of a job, and is written to its outputs.
@@ -191,14 +216,13 @@ impl<'a> QuantizedResult<'a> {
         .context(|| self.writing())
     }
 
-    /// Writes the model and the files beside it; returns the latter, and the
-    /// bytes of all.
+    /// Writes the model and the files beside it.
     fn write<'o>(
         &self,
         out: &mut OutputFile<'_>,
         files: &CommandFiles,
         monitor: &'o dyn Monitor,
-    ) -> Result<(Vec<OutputFile<'o>>, u64), Error> {
+    ) -> Result<Written<'o>, Error> {
         let &QuantizeJob {
             input,
             output,
@@ -218,6 +242,7 @@ impl<'a> QuantizedResult<'a> {
                 ),
             ));
         }
+        let halved = owned(&written.halved);
         let mut data = DataFiles::write(&mut written, output, overwrite, files, monitor)?;
         if !data.digests.is_empty() {
             // With the names of its data files, which are known now.
@@ -233,7 +258,11 @@ impl<'a> QuantizedResult<'a> {
         for file in &mut data.files {
             len_bytes += file.complete()?;
         }
-        Ok((data.files, len_bytes))
+        Ok(Written {
+            files: data.files,
+            len_bytes,
+            halved,
+        })
     }
 
     fn write_plan<'o>(

@@ -49,6 +49,12 @@ pub(crate) fn quantize_file(
     }
 }
 
+/// The files beside a model that hold its data.
+#[pyfunction]
+pub(crate) fn data_files(py: Python<'_>, path: PathBuf) -> Vec<PathBuf> {
+    py.detach(|| campana_pipeline::data_files(&path))
+}
+
 /// What an ONNX model declares of its inputs: NumPy's names of their types,
 /// and their shapes.
 #[pyfunction]

@@ -33,6 +33,7 @@ fn _campana(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(file::inspect_file, module)?)?;
     module.add_function(wrap_pyfunction!(file::evaluate_files, module)?)?;
     module.add_function(wrap_pyfunction!(file::model_inputs, module)?)?;
+    module.add_function(wrap_pyfunction!(file::data_files, module)?)?;
     module.add_function(wrap_pyfunction!(file::pack_file, module)?)?;
     module.add_function(wrap_pyfunction!(file::unpack_file, module)?)?;
     Ok(())

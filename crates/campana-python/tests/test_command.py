@@ -98,6 +98,18 @@ def test_a_comparison_has_the_commands_rows(tmp_path):
         campana.compare(MODEL, IMAGES, limit="x")
 
 
+def test_shares_of_a_comparison_are_merged(tmp_path):
+    table = dict(bits=[3, 8], methods=["ks", "kmeans"], granularity="tensor", limit=20)
+    rows = [tmp_path / f"{index}.jsonl" for index in (1, 2)]
+    for index, path in enumerate(rows):
+        campana.compare(MODEL, IMAGES, resume=path, shard=f"{index + 1}/2", **table)
+    assert campana.merge(rows) == campana.compare(MODEL, IMAGES, **table)
+    with pytest.raises(campana.CommandError, match="none for 2"):
+        campana.merge(rows[0])
+    with pytest.raises(campana.ArgumentError, match="I/N"):
+        campana.compare(MODEL, IMAGES, resume=rows[0], shard="3/2", **table)
+
+
 def test_models_are_timed_in_turn(tmp_path):
     onnx = pytest.importorskip("onnx")
     report = campana.bench(MODEL, reference=onnx.load(MODEL), runs=3, threads=1, shape=(1, 3, 32, 32), layers=True)

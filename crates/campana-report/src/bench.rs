@@ -7,6 +7,7 @@ use crate::chart;
 use crate::page::{
     self, bytes, escape, file_name, fixed, percent, plural, significant, thousands, tile,
 };
+use campana_eval::Latency;
 use campana_runtime::Peak;
 
 /// What `campana bench` measured.
@@ -25,17 +26,66 @@ pub struct BenchReport {
     pub peak: Option<BenchPeak>,
 }
 
+impl BenchReport {
+    /// Of a model and its reference, how they compare, as a sentence; `None` of
+    /// one model alone.
+    pub fn verdict(&self) -> Option<String> {
+        let [model, reference, ..] = self.models.as_slice() else {
+            return None;
+        };
+        let name = |model: &BenchModel| file_name(&model.model).to_owned();
+        let (latency, other) = (model.latency, reference.latency);
+        let ratio = other.median_ms / latency.median_ms;
+        Some(if latency.is_about(&other) {
+            format!(
+                "{} takes about the same time as {}: the middle halves of their runs overlap",
+                name(model),
+                name(reference)
+            )
+        } else if ratio > 1.0 {
+            let times = fixed(ratio, 2);
+            format!(
+                "{} is {times} times as fast as {}",
+                name(model),
+                name(reference)
+            )
+        } else {
+            let times = fixed(1.0 / ratio, 2);
+            format!(
+                "{} takes {times} times as long as {}",
+                name(model),
+                name(reference)
+            )
+        })
+    }
+
+    /// What is to be known of times that vary, a sentence for each model.
+    pub fn warnings(&self) -> Vec<String> {
+        let unsteady = self
+            .models
+            .iter()
+            .filter(|model| model.latency.is_unsteady());
+        let sentence = |model: &BenchModel| {
+            format!(
+                "the times of {} vary: 95 % of the runs are within {} ms, the fastest took {}; something else may run on \
+                 this machine",
+                file_name(&model.model),
+                milliseconds(model.latency.p95_ms),
+                milliseconds(model.latency.min_ms),
+            )
+        };
+        unsteady.map(sentence).collect()
+    }
+}
+
 /// One model of a [`BenchReport`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchModel {
     /// Its file.
     pub model: String,
-    /// Median time of a run.
-    pub median_ms: f64,
-    /// Time that 95 % of the runs stay within.
-    pub p95_ms: f64,
-    /// Time of the fastest run.
-    pub min_ms: f64,
+    /// Times of its runs.
+    #[serde(flatten)]
+    pub latency: Latency,
     /// Reading and planning the model.
     pub load_ms: f64,
     /// The first run, which lays out memory for the shape of its input.
@@ -121,7 +171,7 @@ pub fn bench_page(report: &BenchReport) -> String {
         page::header("bench", title, &lead),
         "<main>\n".to_owned(),
         tiles(report),
-        table(&report.models),
+        table(report),
         charts(report),
         "</main>".to_owned(),
     ];
@@ -151,13 +201,21 @@ fn tiles(report: &BenchReport) -> String {
         format!("{}, then {}", name(reference), name(model))
     });
     let mut tiles = tile(
-        &format!("{}\u{a0}ms", beside(&|model| milliseconds(model.median_ms))),
+        &format!(
+            "{}\u{a0}ms",
+            beside(&|model| milliseconds(model.latency.median_ms))
+        ),
         "Median latency",
         &note,
     );
     if let Some(reference) = reference {
         tiles.push_str(&tile(
-            &format!("{} ×", fixed(reference.median_ms / model.median_ms, 2)),
+            &if model.latency.is_about(&reference.latency) {
+                "about the same".to_owned()
+            } else {
+                let ratio = reference.latency.median_ms / model.latency.median_ms;
+                format!("{} ×", fixed(ratio, 2))
+            },
             "Speed",
             &format!("runs in the time that {} takes for one", name(reference)),
         ));
@@ -184,9 +242,11 @@ fn tiles(report: &BenchReport) -> String {
     format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
 }
 
-fn table(models: &[BenchModel]) -> String {
+fn table(report: &BenchReport) -> String {
+    let models = &report.models;
     let columns = [
         "Median ms",
+        "Middle half ms",
         "p95 ms",
         "Min ms",
         "Load ms",
@@ -195,14 +255,16 @@ fn table(models: &[BenchModel]) -> String {
         "Weights in memory",
     ];
     let cells = |model: &BenchModel| {
+        let latency = &model.latency;
         let times = [
-            model.median_ms,
-            model.p95_ms,
-            model.min_ms,
+            latency.median_ms,
+            latency.p95_ms,
+            latency.min_ms,
             model.load_ms,
             model.first_ms,
         ];
         let mut cells: Vec<String> = times.map(milliseconds).to_vec();
+        cells.insert(1, latency.quartiles_ms.map(milliseconds).join("–"));
         let peak = model.peak_rss_bytes.map(thousands);
         cells.push(peak.unwrap_or_else(|| "–".to_owned()));
         cells.push(thousands(model.weight_bytes as u64));
@@ -212,8 +274,13 @@ fn table(models: &[BenchModel]) -> String {
         .iter()
         .map(|model| (file_name(&model.model), cells(model)))
         .collect();
+    let notes: String = report
+        .warnings()
+        .iter()
+        .map(|warning| format!("<p class=\"note\">Note: {}.</p>\n", escape(warning)))
+        .collect();
     format!(
-        "<section>\n<h2>Models <small>memory in bytes</small></h2>\n{}</section>\n",
+        "<section>\n<h2>Models <small>memory in bytes</small></h2>\n{}{notes}</section>\n",
         page::models_table(&columns, &rows)
     )
 }

@@ -1,11 +1,13 @@
 //! The page of `campana compare`: accuracy, error and size of every design.
 
-use crate::chart::{Path, Scale, picture, ticks};
-use crate::page::{self, decibels, escape, file_name, fixed, percent, plural, thousands, tile};
-use campana_eval::{CompareRow, pareto_front};
+mod plot;
+mod series;
 
-/// Units of a plot's canvas.
-const CANVAS: (i32, i32) = (1000, 500);
+use crate::page::{self, decibels, escape, file_name, fixed, percent, plural, thousands, tile};
+use campana_eval::{CompareRow, Proportion, pareto_front};
+
+use plot::Plot;
+use series::Series;
 
 /// How far below the float model the plot of size and accuracy reaches, as a
 /// share of all images: what loses more is no candidate, and would squeeze the
@@ -44,16 +46,18 @@ pub fn compare_page(report: &CompareReport) -> String {
         escape(file_name(&report.data)),
     );
     let front = pareto_front(&report.rows);
+    let series = Series::of(&report.rows, &front);
     let body = [
         page::header("compare", title, &lead),
         "<main>\n".to_owned(),
         tiles(report),
         "<section>\n<h2>Plots <small>full lines: a scale or codebook per channel; broken lines: one per tensor; \
-         point at a dot for its numbers</small></h2>\n"
+         point at a dot, or touch it, for its numbers</small></h2>\n"
             .to_owned(),
-        accuracy_by_bits(report),
-        error_by_bits(report),
-        accuracy_by_size(report, &front),
+        series.choice(),
+        accuracy_by_bits(report, &series),
+        error_by_bits(report, &series),
+        accuracy_by_size(report, &series, &front),
         "</section>\n".to_owned(),
         table(report, &front),
         heat(report),
@@ -62,265 +66,46 @@ pub fn compare_page(report: &CompareReport) -> String {
     page::document(title, &body.concat())
 }
 
-/// The best design of each of the widths that people ask for first.
+/// What reaches most of each of the widths that people ask for first, and how
+/// sure that is.
 fn tiles(report: &CompareReport) -> String {
     let mut tiles = report.reference_top1.map_or_else(String::new, |top1| {
         tile(&percent(top1), "Float model", "right answers (top-1)")
     });
     for bits in [2, 3, 4, 8] {
         let rows = report.rows.iter().filter(|row| row.bits == bits);
-        let best = rows
-            .filter(|row| row.top1.is_some())
-            .max_by(|a, b| a.top1.partial_cmp(&b.top1).expect("shares are numbers"));
-        if let Some(row) = best {
-            tiles.push_str(&tile(
-                &percent(row.top1.unwrap_or_default()),
-                &format!("Best at {}", plural(bits.into(), "bit")),
-                &format!(
-                    "{} per {}, {} bytes",
-                    escape(&row.method),
-                    escape(&row.granularity),
-                    thousands(row.output_bytes)
-                ),
-            ));
+        let shares = rows.filter_map(|row| Some((row, row.top1?)));
+        let Some((row, top1)) = shares.clone().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            continue;
+        };
+        let interval = Proportion {
+            right: (top1 * report.images as f64).round() as u64,
+            total: report.images,
         }
+        .wilson_95();
+        let others = shares.filter(|(_, share)| *share >= interval.low).count() - 1;
+        let others = match others {
+            0 => "no other of this width is".to_owned(),
+            1 => "1 other of this width is".to_owned(),
+            more => format!("{more} others of this width are"),
+        };
+        tiles.push_str(&tile(
+            &percent(top1),
+            &format!("Most at {}", plural(bits.into(), "bit")),
+            &format!(
+                "{} per {}, {} bytes; 95\u{a0}% interval {} to {}: {others} in it",
+                escape(&row.method),
+                escape(&row.granularity),
+                thousands(row.output_bytes),
+                percent(interval.low),
+                percent(interval.high),
+            ),
+        ));
     }
     format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
 }
 
-/// The methods in the order in which they first appear.
-fn methods(rows: &[CompareRow]) -> Vec<&str> {
-    let mut methods = Vec::new();
-    for row in rows {
-        if !methods.contains(&row.method.as_str()) {
-            methods.push(row.method.as_str());
-        }
-    }
-    methods
-}
-
-/// A colour for each method, spread around the wheel; the next in lightness
-/// too, so that neighbours differ. Readable on light and dark cards.
-fn colour(index: usize, count: usize) -> String {
-    let hue = 360 * index / count.max(1);
-    let lightness = if index.is_multiple_of(2) { 42 } else { 58 };
-    format!("hsl({hue},75%,{lightness}%)")
-}
-
-/// One point of a plot with what is said when it is pointed at.
-struct Point {
-    x: f64,
-    y: f64,
-    said: String,
-}
-
-/// A plot with a line for each method and granularity.
-struct Plot<'a> {
-    id: &'a str,
-    title: &'a str,
-    note: &'a str,
-    x_name: &'a str,
-    /// Labels of the vertical axis.
-    y_label: fn(f64) -> String,
-    /// Values of a row; `None` leaves it out.
-    value: &'a dyn Fn(&CompareRow) -> Option<(f64, f64)>,
-    /// Joins the dots of a method and granularity.
-    joined: bool,
-    /// Rows on the Pareto front, where it is drawn.
-    front: Option<&'a [bool]>,
-    /// Horizontal line of the float model.
-    reference: Option<f64>,
-}
-
-impl Plot<'_> {
-    fn draw(&self, rows: &[CompareRow]) -> String {
-        let points: Vec<Option<Point>> = rows
-            .iter()
-            .map(|row| {
-                let (x, y) = (self.value)(row)?;
-                (x.is_finite() && y.is_finite()).then(|| Point {
-                    x,
-                    y,
-                    said: said(row),
-                })
-            })
-            .collect();
-        let known = || points.iter().flatten();
-        if known().next().is_none() {
-            return String::new();
-        }
-        let range = |values: &mut dyn Iterator<Item = f64>| {
-            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-                (low.min(v), high.max(v))
-            });
-            let margin = if high > low { 0.03 * (high - low) } else { 0.5 };
-            (low - margin, high + margin)
-        };
-        let (x_low, x_high) = range(&mut known().map(|point| point.x));
-        let (y_low, y_high) = range(&mut known().map(|point| point.y).chain(self.reference));
-        let x = Scale::new(x_low, x_high, 0.0, f64::from(CANVAS.0));
-        let y = Scale::new(y_low, y_high, f64::from(CANVAS.1), 0.0);
-
-        let x_ticks = ticks(x_low, x_high, 8);
-        let y_ticks = ticks(y_low, y_high, 6);
-        let mut body = String::new();
-        let mut grid = Path::default();
-        for (value, _) in &y_ticks {
-            grid.move_to(0, y.place(*value));
-            grid.line_to(CANVAS.0, y.place(*value));
-        }
-        body.push_str(&styled(&grid, "stroke:var(--line);fill:none"));
-        if let Some(reference) = self.reference {
-            let at = y.place(reference);
-            let line = Path::polyline([(0, at), (CANVAS.0, at)]);
-            body.push_str(&styled(&line, "stroke:var(--muted);fill:none"));
-        }
-        body.push_str(&self.lines(rows, &points, x, y));
-        if let Some(front) = self.front {
-            body.push_str(&front_line(front, &points, x, y));
-        }
-        let share = |place: i32, whole: i32| 100.0 * f64::from(place) / f64::from(whole);
-        let marks: String = y_ticks
-            .iter()
-            .map(|(value, _)| {
-                format!(
-                    "<span class=\"mark\" style=\"top:{:.1}%\">{}</span>",
-                    share(y.place(*value), CANVAS.1),
-                    (self.y_label)(*value)
-                )
-            })
-            .collect();
-        let axis: String = x_ticks
-            .iter()
-            .map(|(value, label)| {
-                format!(
-                    "<span style=\"left:{:.1}%\">{label}</span>",
-                    share(x.place(*value), CANVAS.0)
-                )
-            })
-            .collect();
-        format!(
-            "<div class=\"panel\"><h3>{title}</h3>{legend}<figure class=\"plot\"><div class=\"canvas\" \
-             style=\"min-height:24rem\">{picture}{marks}</div><div class=\"axis\">{axis}</div>\
-             <figcaption>{x_name}. {note}</figcaption></figure></div>\n",
-            title = self.title,
-            legend = legend(rows),
-            picture = picture(
-                self.id,
-                CANVAS,
-                self.title,
-                "The table below has all numbers.",
-                &body
-            ),
-            x_name = self.x_name,
-            note = self.note,
-        )
-    }
-
-    /// Lines and dots of every method and granularity.
-    fn lines(&self, rows: &[CompareRow], points: &[Option<Point>], x: Scale, y: Scale) -> String {
-        let methods = methods(rows);
-        let mut drawn = String::new();
-        for (index, method) in methods.iter().enumerate() {
-            let colour = colour(index, methods.len());
-            for whole_tensor in [true, false] {
-                let mut own: Vec<&Point> = rows
-                    .iter()
-                    .zip(points)
-                    .filter(|(row, _)| {
-                        row.method == *method && (row.granularity == "tensor") == whole_tensor
-                    })
-                    .filter_map(|(_, point)| point.as_ref())
-                    .collect();
-                own.sort_by(|a, b| a.x.total_cmp(&b.x));
-                if self.joined {
-                    let line = Path::polyline(own.iter().map(|p| (x.place(p.x), y.place(p.y))));
-                    let dashes = if whole_tensor {
-                        ";stroke-dasharray:6 4"
-                    } else {
-                        ""
-                    };
-                    let style = format!("stroke:{colour};stroke-width:1.5px;fill:none{dashes}");
-                    drawn.push_str(&styled(&line, &style));
-                }
-                for point in own {
-                    drawn.push_str(&format!(
-                        "<path style=\"stroke:{colour};stroke-width:8px;stroke-linecap:round\" d=\"M{} {}h0\">\
-                         <title>{}</title></path>",
-                        x.place(point.x),
-                        y.place(point.y),
-                        escape(&point.said)
-                    ));
-                }
-            }
-        }
-        drawn
-    }
-}
-
-/// The designs that none beats, joined by a line of steps.
-fn front_line(front: &[bool], points: &[Option<Point>], x: Scale, y: Scale) -> String {
-    let mut best: Vec<&Point> = front
-        .iter()
-        .zip(points)
-        .filter(|(on_front, _)| **on_front)
-        .filter_map(|(_, point)| point.as_ref())
-        .collect();
-    best.sort_by(|a, b| a.x.total_cmp(&b.x));
-    let mut corners = Vec::new();
-    for point in best {
-        let (at_x, at_y) = (x.place(point.x), y.place(point.y));
-        if let Some(&(_, before)) = corners.last() {
-            corners.push((at_x, before));
-        }
-        corners.push((at_x, at_y));
-    }
-    styled(
-        &Path::polyline(corners),
-        "stroke:var(--ink);stroke-width:2px;fill:none",
-    )
-}
-
-fn styled(path: &Path, style: &str) -> String {
-    let commands = path.to_string();
-    if commands.is_empty() {
-        return String::new();
-    }
-    format!("<path style=\"{style}\" d=\"{commands}\" />")
-}
-
-fn legend(rows: &[CompareRow]) -> String {
-    let methods = methods(rows);
-    let entries: String = methods
-        .iter()
-        .enumerate()
-        .map(|(index, method)| {
-            format!(
-                "<li><span class=\"key\" style=\"background:{}\"></span>{}</li>",
-                colour(index, methods.len()),
-                escape(method)
-            )
-        })
-        .collect();
-    format!("<ul class=\"legend\">{entries}</ul>")
-}
-
-fn said(row: &CompareRow) -> String {
-    let top1 = row
-        .top1
-        .map(|top1| format!(", top-1 {}", percent(top1)))
-        .unwrap_or_default();
-    format!(
-        "{}, {} bits, per {}: {} bits a weight, {} bytes{top1}",
-        row.method,
-        row.bits,
-        row.granularity,
-        fixed(row.bits_per_weight, 2),
-        thousands(row.output_bytes)
-    )
-}
-
-fn accuracy_by_bits(report: &CompareReport) -> String {
+fn accuracy_by_bits(report: &CompareReport, series: &Series<'_>) -> String {
     Plot {
         id: "accuracy",
         title: "Right answers by bits per weight",
@@ -332,25 +117,25 @@ fn accuracy_by_bits(report: &CompareReport) -> String {
         front: None,
         reference: report.reference_top1,
     }
-    .draw(&report.rows)
+    .draw(&report.rows, series)
 }
 
-fn error_by_bits(report: &CompareReport) -> String {
+fn error_by_bits(report: &CompareReport, series: &Series<'_>) -> String {
     Plot {
         id: "error",
         title: "Mean squared error of the weights by bits per weight",
-        note: "Each step down of 1 on the vertical axis, which is the exponent of ten, is a tenth of the error.",
+        note: "A step down of 1 in the exponent is a tenth of the error.",
         x_name: "Bits a weight, tables and scales included",
-        y_label: |exponent| format!("10^{}", page::minus(&format!("{exponent}"))),
+        y_label: power_of_ten,
         value: &|row| Some((row.bits_per_weight, row.mse.log10())),
         joined: true,
         front: None,
         reference: None,
     }
-    .draw(&report.rows)
+    .draw(&report.rows, series)
 }
 
-fn accuracy_by_size(report: &CompareReport, front: &[bool]) -> String {
+fn accuracy_by_size(report: &CompareReport, series: &Series<'_>, front: &[bool]) -> String {
     let lowest = report.reference_top1.unwrap_or(0.0) - SHOWN_DROP;
     Plot {
         id: "size",
@@ -370,7 +155,29 @@ fn accuracy_by_size(report: &CompareReport, front: &[bool]) -> String {
         front: Some(front),
         reference: report.reference_top1,
     }
-    .draw(&report.rows)
+    .draw(&report.rows, series)
+}
+
+/// Ten to a power that is rounded to hundredths: 10⁻³·⁴.
+fn power_of_ten(exponent: f64) -> String {
+    let rounded = (100.0 * exponent).round() / 100.0;
+    // Without a sign of nothing.
+    let digits = format!("{}", rounded + 0.0);
+    let raised = digits.chars().map(|digit| match digit {
+        '-' => '⁻',
+        '0' => '⁰',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        '4' => '⁴',
+        '5' => '⁵',
+        '6' => '⁶',
+        '7' => '⁷',
+        '8' => '⁸',
+        '9' => '⁹',
+        _ => '·',
+    });
+    "10".chars().chain(raised).collect()
 }
 
 fn heading(name: &str, class: &str) -> String {
@@ -526,9 +333,53 @@ mod tests {
             row("kmeans", 2, 60, Some(0.2)),
         ]);
         // Three dots in each of two plots, and two where the worst is left out.
-        assert_eq!(page.matches("h0\"><title>").count(), 8);
+        assert_eq!(page.matches("</title></path>").count(), 8);
         assert_eq!(page.matches("✓").count(), 3);
         assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn exponents_are_raised_and_rounded() {
+        for (exponent, text) in [
+            (-3.400_000_000_000_000_4, "10⁻³·⁴"),
+            (-0.0, "10⁰"),
+            (-0.001, "10⁰"),
+            (-12.5, "10⁻¹²·⁵"),
+            (2.0, "10²"),
+        ] {
+            assert_eq!(power_of_ten(exponent), text);
+        }
+    }
+
+    #[test]
+    fn what_is_most_has_an_interval_and_rivals() {
+        let page = page(vec![
+            row("ks", 4, 100, Some(0.85)),
+            row("kmeans", 4, 110, Some(0.9)),
+            row("mse", 4, 60, Some(0.1)),
+            row("mse", 2, 60, Some(0.5)),
+        ]);
+        assert!(!page.contains("Best"));
+        let four = "kmeans per tensor, 110 bytes; 95\u{a0}% interval 69.9\u{a0}% to 97.2\u{a0}%: 1 other of this width is in it";
+        assert!(page.contains(four), "{page}");
+        assert!(page.contains("no other of this width is in it"));
+    }
+
+    #[test]
+    fn few_lines_are_shown_at_first() {
+        let method = |index: usize| format!("m{index}");
+        let mut rows: Vec<_> = (0..14)
+            .map(|index| row(&method(index), 4, 100 + index as u64, Some(0.8)))
+            .collect();
+        rows.push(row("auto+free", 4, 500, Some(0.7)));
+        let page = page(rows);
+        // The smallest is the front; auto is always there.
+        assert_eq!(page.matches("checked=\"\"").count(), 2);
+        assert_eq!(page.matches("data-series=").count(), 15);
+        assert_eq!(page.matches("<g class=\"s0\">").count(), 3);
+        assert_eq!(page.matches(" off\">").count() % 13, 0);
+        // Names stand at the lines that are shown.
+        assert!(page.contains(">auto+free</span>"));
     }
 
     #[test]

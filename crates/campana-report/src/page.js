@@ -19,3 +19,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
     table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));
   }));
 }
+// Shows the lines of the methods that are ticked, and of the one that is pointed at.
+for (const box of document.querySelectorAll("input[data-series]")) {
+  const parts = document.querySelectorAll("." + box.dataset.series);
+  const show = (on) => parts.forEach((part) => part.classList.toggle("off", !on));
+  show(box.checked);
+  box.addEventListener("change", () => show(box.checked));
+  box.parentElement.addEventListener("pointerenter", () => show(true));
+  box.parentElement.addEventListener("pointerleave", () => show(box.checked));
+}
+// Says under a plot what was pointed at: a touch shows no titles.
+for (const said of document.querySelectorAll(".plot output")) {
+  const tell = (event) => {
+    const title = event.target.closest(".hit")?.querySelector("title");
+    if (title) said.textContent = title.textContent;
+  };
+  said.closest(".plot").addEventListener("pointerover", tell);
+  said.closest(".plot").addEventListener("click", tell);
+}

@@ -1,10 +1,11 @@
 //! The page of `campana quantize`: what became of a model, what it costs,
 //! which layers hurt and what to do about them.
 
-use crate::QuantizeReport;
-use campana_quantize::{StoredTensor, TensorReport};
+mod advice;
 
-use crate::chart;
+use crate::QuantizeReport;
+use campana_quantize::{StoredTensor, Target, TensorReport};
+
 use crate::distribution::thumbnail;
 use crate::page::{
     self, bytes, decibels, escape, file_name, fixed, percent, plural, relative_error, shape,
@@ -13,16 +14,6 @@ use crate::page::{
 use crate::row::Row;
 use crate::stored;
 use crate::tensor::badge;
-
-/// A layer's error stands out where its SQNR is so far below that of all
-/// weights together: half as much error again.
-const NOTABLE_DECIBELS: f64 = 3.5;
-
-/// Layers named at most as those that hurt.
-const MAX_NAMED: usize = 6;
-
-/// Bits more that are proposed for a layer that hurts: a quarter of its error.
-const MORE_BITS: u8 = 2;
 
 /// The page about a quantized model: one HTML file that needs no other and no
 /// network.
@@ -52,7 +43,7 @@ pub fn quantize_page(report: &QuantizeReport, tensors: &[StoredTensor]) -> Strin
         "<main>\n".to_owned(),
         tiles(report),
         sizes(report),
-        advice(report, &rows),
+        advice::section(report, &rows),
         glossary(report),
         table(&rows),
         kept(report),
@@ -148,10 +139,22 @@ fn part_bytes(report: &QuantizeReport, quantized: bool, len: fn(&TensorReport) -
 /// Where the bytes went, before and after.
 fn sizes(report: &QuantizeReport) -> String {
     let largest = report.input_bytes.max(report.output_bytes).max(1);
-    let bar = |name: &str, total: u64, len: fn(&TensorReport) -> u64| {
-        let weights = part_bytes(report, true, len).min(total);
-        let kept = part_bytes(report, false, len).min(total - weights);
-        let rest = total - weights - kept;
+    // The container codes all tensors together: none takes bytes of its own.
+    let is_coded = report.target == Target::Campana.as_str();
+    let bar = |name: &str, total: u64, is_coded: bool, len: fn(&TensorReport) -> u64| {
+        let (weights, kept) = (
+            part_bytes(report, true, len),
+            part_bytes(report, false, len),
+        );
+        let rest = total.checked_sub(weights + kept).filter(|_| !is_coded);
+        let Some(rest) = rest else {
+            let width = 100.0 * total as f64 / largest as f64;
+            return format!(
+                "<li><span>{name}</span><span class=\"bar\"><i class=\"small\" style=\"width:{width:.2}%\"></i></span>\
+                 <b>{}</b></li>\n<li><span></span><small>all parts coded together</small><b></b></li>\n",
+                bytes(total)
+            );
+        };
         let parts: String = [("small", weights), ("kept", kept), ("float", rest)]
             .iter()
             .map(|(class, part)| {
@@ -161,11 +164,18 @@ fn sizes(report: &QuantizeReport) -> String {
             .collect();
         format!(
             "<li><span>{name}</span><span class=\"bar\">{parts}</span><b>{}</b></li>\n\
-             <li><span></span><small>weights {}, kept as floats {}, the rest {}</small><b></b></li>\n",
+             <li><span></span><small>{}</small><b></b></li>\n",
             bytes(total),
-            bytes(weights),
-            bytes(kept),
-            bytes(rest),
+            [
+                ("weights", weights),
+                ("kept as floats", kept),
+                ("the rest", rest)
+            ]
+            .iter()
+            .filter(|(_, part)| *part > 0)
+            .map(|(name, part)| format!("{name} {}", bytes(*part)))
+            .collect::<Vec<_>>()
+            .join(", "),
         )
     };
     // The float form stores what the codes say as floats.
@@ -179,8 +189,9 @@ fn sizes(report: &QuantizeReport) -> String {
          <ul class=\"legend\"><li><i class=\"key small\"></i>weights that were quantized</li>\
          <li><i class=\"key kept\"></i>tensors kept as floats</li>\
          <li><i class=\"key bins\"></i>the rest: operators, names</li></ul>\n<p>{}</p></div>\n</section>\n",
-        bar("before", report.input_bytes, |tensor| tensor.input_bytes),
-        bar("after", report.output_bytes, after),
+        bar("before", report.input_bytes, false, |tensor| tensor
+            .input_bytes),
+        bar("after", report.output_bytes, is_coded, after),
         form(&report.target),
     )
 }
@@ -204,121 +215,6 @@ fn form(target: &str) -> &'static str {
         }
         _ => "<code>campana verify</code> shows what the runtimes of a machine make of it.",
     }
-}
-
-/// The layers whose error stands out, the worst first.
-fn outstanding<'a, 'b>(report: &QuantizeReport, rows: &'b [Row<'a>]) -> Vec<&'b Row<'a>> {
-    let sqnr_db = |row: &Row<'_>| row.report.sqnr_db.unwrap_or(f64::INFINITY);
-    let mut worst: Vec<&Row<'_>> = rows
-        .iter()
-        .filter(|row| sqnr_db(row) < report.sqnr_db - NOTABLE_DECIBELS)
-        .collect();
-    worst.sort_by(|a, b| sqnr_db(a).total_cmp(&sqnr_db(b)));
-    worst.truncate(MAX_NAMED);
-    worst
-}
-
-fn advice(report: &QuantizeReport, rows: &[Row<'_>]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let worst = outstanding(report, rows);
-    let overall = percent(relative_error(report.sqnr_db));
-    let layers = if worst.is_empty() {
-        format!(
-            "<p>No layer stands out: none has much more than the error of all weights together, {overall}.</p>\n"
-        )
-    } else {
-        let highest = worst[0].error();
-        let items: String = worst
-            .iter()
-            .map(|row| {
-                format!(
-                    "<li><span><a href=\"#t{}\"><bdi>{}</bdi></a></span>{}<b>{}</b></li>\n",
-                    row.stored.index,
-                    escape(&row.report.name),
-                    chart::bar(row.error() / highest, "hurt"),
-                    percent(row.error()),
-                )
-            })
-            .collect();
-        format!(
-            "<p>The error of a typical weight is {overall} in the whole network, and more in these layers:</p>\n\
-             <ul class=\"bars named\">\n{items}</ul>\n"
-        )
-    };
-    format!(
-        "<section>\n<h2>Which layers hurt, and what to do</h2>\n<div class=\"panel advice\">{layers}{}{}</div>\n</section>\n",
-        more_bits(report, &worst),
-        measure(report),
-    )
-}
-
-/// The command that gives the worst layers more bits, and its price.
-fn more_bits(report: &QuantizeReport, worst: &[&Row<'_>]) -> String {
-    let wider: Vec<(&Row<'_>, u8, u8)> = worst
-        .iter()
-        .filter_map(|row| {
-            let bits = row.report.bits.filter(|&bits| bits < 8)?;
-            Some((*row, bits, (bits + MORE_BITS).min(8)))
-        })
-        .collect();
-    if wider.is_empty() {
-        return String::new();
-    }
-    let added: u64 = wider
-        .iter()
-        .map(|(row, bits, more)| count(row.report) * u64::from(more - bits) / 8)
-        .sum();
-    let options: String = wider
-        .iter()
-        .map(|(row, _, more)| {
-            format!(
-                " --bits-for {}",
-                quoted(&format!("{}={more}", row.report.name))
-            )
-        })
-        .collect();
-    let command = format!(
-        "campana quantize {} -o {}{options} --force",
-        quoted(file_name(&report.input)),
-        quoted(file_name(&report.output)),
-    );
-    format!(
-        "<p>Two bits more leave a quarter of a layer's error. For all of these that is about {}, {} of the file; add \
-         to the options that you gave:</p>\n<pre><code>{}</code></pre>\n",
-        bytes(added),
-        percent(added as f64 / report.output_bytes.max(1) as f64),
-        escape(&command),
-    )
-}
-
-fn measure(report: &QuantizeReport) -> String {
-    let (input, output) = (
-        quoted(file_name(&report.input)),
-        quoted(file_name(&report.output)),
-    );
-    format!(
-        "<p>The error of weights is not yet that of answers: some networks bear 10 %, others not 2 %. What counts is \
-         measured on images:</p>\n<pre><code>{}</code></pre>\n",
-        escape(&format!(
-            "campana evaluate {input} {output} --data IMAGES --reference {input}"
-        )),
-    )
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
-fn count(tensor: &TensorReport) -> u64 {
-    tensor.shape.iter().map(|&dim| dim as u64).product()
 }
 
 fn glossary(report: &QuantizeReport) -> String {
@@ -401,7 +297,7 @@ fn table_row(row: &Row<'_>) -> String {
     let sqnr_db = report.sqnr_db.unwrap_or(f64::INFINITY);
     let worst = row.worst_channel().map_or(f64::NAN, |(_, error)| error);
     let cells = [
-        number(count(report) as f64, thousands(count(report))),
+        number(row.weights() as f64, thousands(row.weights())),
         number(
             f64::from(report.bits.unwrap_or(0)),
             report.bits.unwrap_or(0).to_string(),
@@ -467,24 +363,4 @@ fn cards(rows: &[Row<'_>]) -> String {
     }
     let cards: String = rows.iter().map(stored::card).collect();
     format!("{}{cards}", page::scale_switch("Layer by layer"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_change_them() {
-        let cases = [
-            ("conv1.weight=6", "conv1.weight=6"),
-            ("a b", "'a b'"),
-            ("layer*", "'layer*'"),
-            ("it's", "'it'\\''s'"),
-            ("$(rm)", "'$(rm)'"),
-            ("", "''"),
-        ];
-        for (word, expected) in cases {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 }

@@ -51,9 +51,24 @@ pub struct QuantizeReport {
     pub integer_layers: Option<IntegerLayers>,
     /// Each tensor of the model, quantized or kept.
     pub tensors: Vec<TensorReport>,
+    /// The options of the command that were asked for, without the files of
+    /// input and output: a page that proposes another command keeps them.
+    #[serde(skip)]
+    pub stated_options: Vec<String>,
 }
 
 impl QuantizeReport {
+    /// Says of tensors that stay floats that they are stored in 16 bits.
+    pub fn set_halved(&mut self, names: &[String]) {
+        for tensor in &mut self.tensors {
+            if names.contains(&tensor.name) {
+                let weights = tensor.shape.iter().product::<usize>() as u64;
+                tensor.output_bytes = 2 * weights;
+                tensor.bits_per_weight = 16.0;
+            }
+        }
+    }
+
     /// What is said of a quantized model; `files` are the one that was read
     /// and the one that was written, each with its length in bytes.
     pub fn of(
@@ -127,6 +142,7 @@ impl QuantizeReport {
             rounded_activations: 0,
             integer_layers: None,
             tensors,
+            stated_options: Vec::new(),
         }
     }
 }

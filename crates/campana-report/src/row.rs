@@ -11,6 +11,11 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Weights of the tensor.
+    pub(super) fn weights(&self) -> u64 {
+        self.report.shape.iter().map(|&dim| dim as u64).product()
+    }
+
     /// Error of a typical weight, as a share of it.
     pub(super) fn error(&self) -> f64 {
         relative_error(self.report.sqnr_db.unwrap_or(f64::INFINITY))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use campana_eval::{Likeness, OutputSet, likeness};
+use campana_eval::{Latency, Likeness, OutputSet, likeness};
 use campana_onnx::{Model, Source};
 
 use crate::exchange::write_inputs;
@@ -306,8 +306,6 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
     let reference = other(one.runtime, true)
         .filter(|_| !one.is_reference)
         .and_then(|reference| likeness_of(reference, one, inputs));
-    let mut times = one.times.clone();
-    times.sort_by(f64::total_cmp);
     Ok(Row {
         runtime: one.runtime.to_string(),
         version: one.version.clone(),
@@ -315,7 +313,7 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
         is_reference: one.is_reference,
         file_bytes: file_bytes(&one.model)?,
         load_ms: one.load_ms,
-        median_ms: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
+        latency: Latency::of(&one.times),
         memory_bytes: None,
         peak_bytes: None,
         max_difference: campana.as_ref().map(|found| found.max_difference),

@@ -1,5 +1,6 @@
 //! What a verification found; the keys of the JSON are a contract.
 
+use campana_eval::Latency;
 use serde::Serialize;
 
 /// A model that takes at least this share of the float model's time is not
@@ -49,8 +50,9 @@ pub struct Row {
     pub file_bytes: u64,
     /// Time until the first run can begin.
     pub load_ms: f64,
-    /// Median time of a run.
-    pub median_ms: f64,
+    /// Times of its runs.
+    #[serde(flatten)]
+    pub latency: Latency,
     /// Resident memory that loading and running added; null where the system
     /// does not tell.
     pub memory_bytes: Option<u64>,
@@ -122,7 +124,7 @@ impl Verdict {
     /// Compares two rows of one runtime.
     pub fn of(reference: &Row, model: &Row) -> Self {
         let ratio = |value: f64, of: f64| if of > 0.0 { value / of } else { 1.0 };
-        let time_ratio = ratio(model.median_ms, reference.median_ms);
+        let time_ratio = ratio(model.latency.median_ms, reference.latency.median_ms);
         let saved_on_disk = reference.file_bytes as f64 - model.file_bytes as f64;
         let memory = reference.memory_bytes.zip(model.memory_bytes);
         Self {
@@ -135,7 +137,9 @@ impl Verdict {
                 let saved = before as f64 - after as f64;
                 saved > 0.0 && saved >= NOTABLE_MEMORY_SHARE * saved_on_disk
             }),
-            speed: if time_ratio <= NOTABLE_TIME_RATIO {
+            speed: if model.latency.is_about(&reference.latency) {
+                Gain::Same
+            } else if time_ratio <= NOTABLE_TIME_RATIO {
                 Gain::Faster
             } else if time_ratio * NOTABLE_TIME_RATIO >= 1.0 {
                 Gain::Slower
@@ -175,7 +179,7 @@ mod tests {
             is_reference: false,
             file_bytes,
             load_ms: 1.0,
-            median_ms,
+            latency: Latency::of(&[0.99 * median_ms, median_ms, 1.01 * median_ms]),
             memory_bytes,
             peak_bytes: memory_bytes,
             max_difference: None,
@@ -209,6 +213,14 @@ mod tests {
         for (model, sentence) in cases {
             assert_eq!(Verdict::of(&float, &model).sentence(), sentence);
         }
+    }
+
+    #[test]
+    fn times_that_overlap_are_the_same() {
+        let (float, mut model) = (row(1000, None, 10.0), row(1000, None, 8.0));
+        assert_eq!(Verdict::of(&float, &model).speed, Gain::Faster);
+        model.latency.quartiles_ms[1] = 10.0;
+        assert_eq!(Verdict::of(&float, &model).speed, Gain::Same);
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use campana_design::Method;
-use campana_eval::Correction;
+use campana_eval::{Correction, Shard};
 use campana_ir::format::onnx::InputShape;
 use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
 use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
 use clap::{Parser, Subcommand};
+
+use crate::named::Named;
 
 /// Makes trained convolutional networks small and fast without retraining.
 #[derive(Debug, Parser)]
@@ -36,9 +38,15 @@ pub(crate) struct Global {
     /// Print one JSON object on stdout and nothing else there
     #[arg(long, global = true, display_order = 101)]
     pub(crate) json: bool,
+    /// Print nothing but errors, and with --json the object
+    #[arg(short, long, global = true, display_order = 101)]
+    pub(crate) quiet: bool,
+    /// Show all columns of tables and whole names, also where they are wider than the terminal
+    #[arg(long, global = true, display_order = 101)]
+    pub(crate) wide: bool,
     /// Memory that reading one file may take, for example 8GB [default: 64 times the file and
     /// 64MB, at most 4GiB]
-    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size, display_order = 102)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size, display_order = 102, hide_short_help = true)]
     pub(crate) max_memory: Option<u64>,
 }
 
@@ -63,6 +71,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Measure every method at every width on labelled images, without writing models
     Compare(Compare),
+    /// Make one table of the rows that several compare commands measured, each a share of them
+    Merge(Merge),
     /// Name what pictures show: the five likeliest labels
     Run(Run),
     /// Measure latency and memory on this machine, models in turn
@@ -115,80 +125,97 @@ pub(crate) struct Quantize {
     /// Bits of a weight's code: 1 to 8 (in depthwise networks auto gives small tensors more);
     /// or, with a point (3.2, 3.0), the average that is stored for a weight, every tensor then
     /// getting the bits and bytes it needs [default: 4, or 8 for the target int8]
-    #[arg(long, value_name = "N", value_parser = parse_bits)]
+    #[arg(long, value_name = "N", value_parser = parse_bits, help_heading = "Size and loss")]
     pub(crate) bits: Option<Bits>,
     /// Largest size of the output, with a unit: B, kB, MB, KiB or MiB; every tensor gets the bits
     /// it needs
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "bits")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "bits", help_heading = "Size and loss")]
     pub(crate) max_size: Option<u64>,
     /// The smallest output that loses at most this much top-1 accuracy, in percent of all images:
     /// 1%. Measured on --data, else estimated without labels on the images of --calibrate or on
     /// synthetic ones
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["bits", "max_size"])]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["bits", "max_size"], help_heading = "Size and loss")]
     pub(crate) max_drop: Option<f64>,
     /// Labelled images for --max-drop, as evaluate takes them
-    #[arg(long, value_name = "PATH", requires = "max_drop")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "max_drop",
+        help_heading = "Size and loss"
+    )]
     pub(crate) data: Option<PathBuf>,
     /// Write the best that is found where a bound cannot be met (exit status 1 all the same)
-    #[arg(long)]
+    #[arg(long, help_heading = "Size and loss")]
     pub(crate) best_effort: bool,
     /// What becomes of each tensor: with --bits, --max-size or --max-drop it is written there, to be
     /// read and edited; without them it is read from there and applied
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Size and loss")]
     pub(crate) plan: Option<PathBuf>,
     /// How levels are designed: auto, ks, gaussian, laplace, ggd, kmeans, ecsq, minmax, mse, aciq,
     /// pwlq, pot, apot or nf; auto measures and takes the best for each tensor. ecsq takes --bits as the
     /// entropy of the codes, for --target campana
-    #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto)]
+    #[arg(long, value_name = "NAME", default_value_t = MethodChoice::Auto, value_parser = Named::<MethodChoice>::new(method_names()), hide_possible_values = true, help_heading = "Levels")]
     pub(crate) method: MethodChoice,
     /// What shares a codebook or scale: tensor, channel or group=N (about N weights of a channel)
     /// [default: channel for auto, tensor for every other method]
-    #[arg(long, value_name = "WHAT", value_parser = parse_granularity)]
+    #[arg(long, value_name = "WHAT", value_parser = parse_granularity, help_heading = "Levels")]
     pub(crate) granularity: Option<Granularity>,
     /// Leave weight tensors whose names match as they are; may be given several times
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", help_heading = "Levels")]
     pub(crate) keep: Vec<NamePattern>,
     /// Other bit width for weight tensors whose names match; the last match counts
-    #[arg(long, value_name = "GLOB=N", value_parser = parse_bits_for)]
+    #[arg(long, value_name = "GLOB=N", hide_short_help = true, value_parser = parse_bits_for, help_heading = "Levels")]
     pub(crate) bits_for: Vec<(NamePattern, u8)>,
     /// Leave codes, normalizations and biases as quantization makes them, rather than correct what
     /// it does to the network's activations
-    #[arg(long)]
+    #[arg(long, help_heading = "Correction")]
     pub(crate) no_correct: bool,
     /// How much time the correction may take: full chooses codes again for the error of each layer's
     /// outputs; quick leaves the codes and corrects normalizations and biases on an eighth of the
     /// samples
-    #[arg(long, value_name = "HOW", default_value_t = Effort::Full, conflicts_with = "no_correct")]
+    #[arg(long, value_name = "HOW", default_value_t = Effort::Full, conflicts_with = "no_correct", value_parser = Named::<Effort>::new(Effort::ALL.map(Effort::as_str)), hide_possible_values = true, help_heading = "Correction")]
     pub(crate) effort: Effort,
     /// Correct it on these data rather than on synthetic ones; labels are not read. Takes what
     /// evaluate takes, a folder of pictures, or arrays: .npz with one for each input, .npy for the
     /// only one, samples along the first axis. Use training data, not those to be tested with
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Correction")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Images to take from there at most, evenly spread
-    #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "256",
+        requires = "calibrate",
+        help_heading = "Correction"
+    )]
     pub(crate) samples: NonZeroUsize,
     /// Least and greatest value of the network's float inputs, where neither data nor a sidecar
     /// tell them: 0,255 for bytes
-    #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, conflicts_with = "calibrate")]
+    #[arg(long, value_name = "LO,HI", hide_short_help = true, value_parser = parse_range, allow_hyphen_values = true, conflicts_with = "calibrate", help_heading = "Correction")]
     pub(crate) input_range: Option<[f32; 2]>,
     /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; N or ? leaves an extent open
-    #[arg(long, value_name = "SHAPE")]
+    #[arg(long, value_name = "SHAPE", help_heading = "Correction")]
     pub(crate) shape: Vec<InputShape>,
     /// Journal of the correction's finished layers: kept as they finish, and taken from it when the
     /// command is run again
-    #[arg(long, value_name = "FILE", conflicts_with = "no_correct")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        conflicts_with = "no_correct",
+        help_heading = "Correction"
+    )]
     pub(crate) resume: Option<PathBuf>,
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
     /// runtimes), w4a8 (lut with activations rounded to 8 bits: campana runs it on integers), int8
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
     /// float (decoded weights, full size) or campana (entropy-coded container, the smallest; campana
     /// unpack gives the lut form back) [default: campana for an output of that name, else lut]
-    #[arg(long, value_name = "FORM")]
+    #[arg(long, value_name = "FORM", value_parser = Named::<Target>::new(Target::ALL.map(Target::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) target: Option<Target>,
     /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
     /// entropy
-    #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse)]
+    #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse, hide_short_help = true, value_parser = Named::<RangeMethod>::new(RangeMethod::ALL.map(RangeMethod::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) activation_ranges: RangeMethod,
     /// Also write a page: what became of the file, which layers hurt, what to do, and each tensor's
     /// levels and errors
@@ -196,11 +223,11 @@ pub(crate) struct Quantize {
     pub(crate) report: Option<PathBuf>,
     /// With --target campana: choose codes for the entropy coder, so that a weight takes this many
     /// bits there on average: 0.1 to 8, for example 1.6
-    #[arg(long, value_name = "BITS", value_parser = parse_rate, conflicts_with_all = ["bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"])]
+    #[arg(long, value_name = "BITS", value_parser = parse_rate, hide_short_help = true, conflicts_with_all = ["bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"], help_heading = "Form")]
     pub(crate) rate: Option<f64>,
     /// With --target campana: choose codes for the entropy coder, so that at least this share of the
     /// weights becomes zero, for example 60%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with_all = ["rate", "bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"])]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, hide_short_help = true, conflicts_with_all = ["rate", "bits", "max_size", "max_drop", "plan", "bits_for", "method", "granularity"], help_heading = "Form")]
     pub(crate) sparsity: Option<f64>,
     /// Overwrite the output and the page where they exist
     #[arg(long)]
@@ -240,7 +267,7 @@ pub(crate) struct Compare {
     pub(crate) bits: Vec<u8>,
     /// Methods as of campana quantize, with commas between, or all; with +free or +calibrated behind
     /// it a method's model is corrected as quantize does, on synthetic images or those of --calibrate
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all", value_parser = parse_methods)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "all", value_parser = Named::with(["all"].into_iter().chain(method_names()), parse_methods), hide_possible_values = true)]
     pub(crate) methods: Vec<Methods>,
     /// Images for +calibrated; not those of --data
     #[arg(long, value_name = "PATH")]
@@ -267,8 +294,12 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
     /// Journal of finished rows: kept as they finish, and taken from it when the command is run again
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "out", value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
+    /// Measure one of N shares of the rows only, into the journal; campana merge makes one table of
+    /// the journals of all
+    #[arg(long, value_name = "I/N", requires = "resume", conflicts_with_all = ["csv", "html", "markdown"])]
+    pub(crate) shard: Option<Shard>,
     /// Overwrite the CSV file, the page and the tables where they exist
     #[arg(long)]
     pub(crate) force: bool,
@@ -277,7 +308,7 @@ pub(crate) struct Compare {
 /// One method, or every one that there is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Methods {
-    /// Every fixed method, then auto.
+    /// Every fixed method, then auto and, as quantize writes it, auto+free.
     All,
     /// This one.
     One(MethodChoice, Correction),
@@ -290,12 +321,31 @@ impl Methods {
             Self::All => Method::ALL
                 .into_iter()
                 .map(MethodChoice::Fixed)
-                .chain([MethodChoice::Auto])
                 .map(|method| (method, Correction::None))
+                .chain([Correction::None, Correction::Free].map(|c| (MethodChoice::Auto, c)))
                 .collect(),
             Self::One(method, correction) => vec![(*method, *correction)],
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Merge {
+    /// Journals that campana compare left, of all shares of one table
+    #[arg(required = true)]
+    pub(crate) rows: Vec<PathBuf>,
+    /// Also write the rows as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Also write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Also write tables for a document
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Overwrite the CSV file, the page and the tables where they exist
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -372,7 +422,9 @@ pub(crate) struct Verify {
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "onnxruntime,openvino,tflite"
+        default_value = "onnxruntime,openvino,tflite",
+        value_parser = Named::<Runtime>::new(Runtime::ALL.map(Runtime::as_str)),
+        hide_possible_values = true
     )]
     pub(crate) runtimes: Vec<Runtime>,
     /// Python that has the runtimes [default: python3]
@@ -414,6 +466,13 @@ pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// The names of methods, auto first.
+fn method_names() -> impl Iterator<Item = &'static str> {
+    ["auto"]
+        .into_iter()
+        .chain(Method::ALL.into_iter().map(Method::as_str))
 }
 
 fn parse_methods(text: &str) -> Result<Methods, String> {

@@ -38,13 +38,16 @@
 
 mod args;
 mod commands;
+mod examples;
 mod front_door;
 mod interrupt;
 mod main_from;
+mod named;
 mod printer;
 mod program;
 mod progress;
 mod quantizer;
+mod table;
 
 pub use campana_codebook::{Codebook, QuantizedTensor};
 pub use campana_design::{Method, kmeans_levels};

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use campana_tensor::Limits;
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Args, Command};
-use crate::{commands, interrupt, printer, program};
+use crate::{commands, examples, interrupt, printer, program};
 
 /// The exit status of an error.
 const FAILURE: u8 = 2;
@@ -23,7 +23,9 @@ const FAILURE: u8 = 2;
 /// error, which is printed.
 pub fn main_from(args: impl IntoIterator<Item = OsString>, program: Vec<PathBuf>) -> u8 {
     program::set(program);
-    let outcome = match Args::try_parse_from(args) {
+    let command = examples::added_to(Args::command());
+    let matches = command.try_get_matches_from(args);
+    let outcome = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
         Ok(args) => run(args),
         Err(text) => return print_usage(&text),
     };
@@ -51,6 +53,7 @@ fn print_usage(text: &clap::Error) -> u8 {
 
 fn run(args: Args) -> anyhow::Result<u8> {
     interrupt::install()?;
+    printer::set(args.global.quiet, args.global.wide);
     if let Some(bytes) = args.global.max_memory {
         Limits::with_max_memory(usize::try_from(bytes).unwrap_or(usize::MAX)).set_global();
     }
@@ -66,6 +69,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),
         Command::Compare(compare) => commands::compare::run(&compare, &args.global),
+        Command::Merge(merge) => commands::merge::run(&merge, &args.global),
         Command::Run(run) => commands::run::run(&run, &args.global),
         Command::Bench(bench) => commands::bench::run(&bench, &args.global),
         Command::Verify(verify) => commands::verify::run(&verify, &args.global),

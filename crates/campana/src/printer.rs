@@ -12,11 +12,8 @@ use campana_quantize::TensorReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS, QuantizedInspection};
 use campana_report::thousands;
 use campana_report::{AllocationReport, DropReport, QuantizeReport};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-/// Lines above, below and under the header only.
-const TABLE_STYLE: TableStyle = UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+use crate::table::Table;
 
 const BOLD: Mark = Mark('\u{fdd0}');
 const DIM: Mark = Mark('\u{fdd1}');
@@ -56,6 +53,23 @@ static SAID: Mutex<String> = Mutex::new(String::new());
 /// Whether an output goes to the standard output, so that text does not.
 static IS_STDOUT_TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// Whether nothing but errors is said.
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether tables may be wider than the terminal.
+static IS_WIDE: AtomicBool = AtomicBool::new(false);
+
+/// What the whole command line asks for.
+pub(crate) fn set(quiet: bool, wide: bool) {
+    IS_QUIET.store(quiet, Ordering::Relaxed);
+    IS_WIDE.store(wide, Ordering::Relaxed);
+}
+
+/// Whether nothing but errors is said.
+pub(crate) fn is_quiet() -> bool {
+    IS_QUIET.load(Ordering::Relaxed)
+}
+
 /// Says a line of the command's result.
 macro_rules! say {
     ($($text:tt)*) => { $crate::printer::say_line(format_args!($($text)*)) };
@@ -70,12 +84,21 @@ pub(crate) use {note, say};
 
 /// See the macro.
 pub(crate) fn say_line(text: std::fmt::Arguments<'_>) {
+    if is_quiet() {
+        return;
+    }
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = writeln!(said, "{text}");
 }
 
 /// See the macro. A standard error that takes nothing is no error.
 pub(crate) fn note_line(text: std::fmt::Arguments<'_>) {
+    if !is_quiet() {
+        say_at_once(text);
+    }
+}
+
+fn say_at_once(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr(), "{}", shown(&text.to_string()));
 }
 
@@ -177,7 +200,7 @@ pub(crate) fn print_error(error: &anyhow::Error) {
             let _ = write!(message, "\n  because {cause}");
         }
     }
-    note!("{BAD}error:{BAD:#} {message}");
+    say_at_once(format_args!("{BAD}error:{BAD:#} {message}"));
 }
 
 /// One JSON object on stdout.
@@ -215,7 +238,8 @@ fn print_quantized_weights(tensors: &[QuantizedInspection]) {
     let mut table = new_table(
         &["quantized tensor", "shape", "form"],
         &["weights", "levels", "tables or scales", "bits/weight"],
-    );
+    )
+    .dispensable(&["tables or scales", "form"]);
     for tensor in tensors {
         let row = [
             tensor.name.clone(),
@@ -256,7 +280,16 @@ fn print_distributions(inspection: &Inspection) {
             "family",
         ],
         &["SQNR dB at 2", "3", "4", "8 bits"],
-    );
+    )
+    .dispensable(&[
+        "kurtosis",
+        "std",
+        "outliers",
+        "D gauss",
+        "D laplace",
+        "op",
+        "shape",
+    ]);
     for tensor in &inspection.tensors {
         let mut row = vec![
             tensor.name.clone(),
@@ -295,7 +328,8 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
     if report.allocation.is_some() {
         numbers.push("divergence");
     }
-    let mut table = new_table(&["tensor", "shape", "family", "per", "bits"], &numbers);
+    let mut table = new_table(&["tensor", "shape", "family", "per", "bits"], &numbers)
+        .dispensable(&["family", "bytes before", "per", "shape"]);
     let (quantized, kept): (Vec<_>, Vec<_>) = report
         .tensors
         .iter()
@@ -457,22 +491,42 @@ fn kept_lines(kept: &[&TensorReport]) -> Vec<String> {
         .collect()
 }
 
-/// A table whose first columns are text and whose last are numbers.
+/// A table whose first columns are text and whose last are numbers; it fits the
+/// terminal, unless --wide is given or there is none.
 pub(crate) fn new_table(text: &[&str], numbers: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(TABLE_STYLE);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(text.iter().chain(numbers));
-    for column in table.column_iter_mut().skip(text.len()) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    let room = if IS_WIDE.load(Ordering::Relaxed) {
+        None
+    } else {
+        terminal_width()
+    };
+    Table::new(text, numbers, room)
+}
+
+/// Columns of the terminal that the standard output is; `COLUMNS` states other
+/// ones, also of what is none.
+fn terminal_width() -> Option<usize> {
+    let stated = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    stated.or_else(|| {
+        let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
+        Some(width.0.into())
+    })
 }
 
 /// Adds a row; what names hold of control characters is escaped.
 pub(crate) fn add_row(table: &mut Table, cells: impl IntoIterator<Item = String>) {
     let cells = cells.into_iter().map(|cell| visible(&cell));
-    table.add_row(cells.collect::<Vec<_>>());
+    table.add_row(cells.collect());
+}
+
+/// Says where the files are that were asked for beside the result.
+pub(crate) fn say_written(files: &[(&str, Option<&Path>)]) {
+    for (what, path) in files {
+        if let Some(path) = path.filter(|path| !is_stdout(path)) {
+            say!("{what}: {}", path.display());
+        }
+    }
 }
 
 fn shape(dims: &[usize]) -> String {

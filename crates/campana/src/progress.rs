@@ -2,10 +2,18 @@
 
 use campana_pipeline::Monitor;
 use campana_quantize::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::interrupt;
-use crate::printer::{note, visible};
+use crate::printer::{is_quiet, note, visible};
+
+/// A bar that is shown unless nothing but errors is to be.
+pub(crate) fn shown(bar: ProgressBar) -> ProgressBar {
+    if is_quiet() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}
 
 /// Shows how many weights are quantized, and passes Ctrl-C on.
 pub(crate) struct Bar(ProgressBar);
@@ -14,7 +22,7 @@ impl Bar {
     /// A bar that appears with the first tensor, and begins anew with each
     /// stage of a job.
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::no_length();
+        let bar = shown(ProgressBar::no_length());
         let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
         bar.set_style(style.expect("the template is valid"));
         Self(bar)

@@ -201,3 +201,121 @@ fn bad_arguments_are_errors() {
     }
     assert_eq!(fs::read(folder.join("notes")).unwrap(), b"no journal\n");
 }
+
+/// The options that make a table of twelve cells.
+const TABLE: [&str; 8] = [
+    "--methods",
+    "ks,kmeans,mse",
+    "--bits",
+    "2,4",
+    "--limit",
+    "20",
+    "--threads",
+    "1",
+];
+
+/// Measures the shares of that table.
+fn shards(folder: &Path, count: usize) -> Vec<String> {
+    let names = (1..=count).map(|index| {
+        let (shard, rows) = (format!("{index}/{count}"), format!("{index}-of-{count}"));
+        let options = ["--shard", &shard, "--out", &rows];
+        let outcome = compare(folder, &[&TABLE[..], &options].concat());
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(
+            outcome.stdout.contains("of 12 rows are share"),
+            "{}",
+            outcome.stdout
+        );
+        rows
+    });
+    names.collect()
+}
+
+/// The table of some rows in every form.
+fn merged(folder: &Path, rows: &[String]) -> Vec<String> {
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let files = ["--csv", "c", "--html", "h", "--markdown", "m", "--force"];
+    let outcome = campana(folder, &[&["merge", "--json"], &files[..], &rows].concat());
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let printed = campana(folder, &[&["merge"], &rows[..]].concat());
+    let read = |name| fs::read_to_string(folder.join(name)).unwrap();
+    vec![
+        outcome.stdout,
+        printed.stdout,
+        read("c"),
+        read("h"),
+        read("m"),
+    ]
+}
+
+#[test]
+fn any_number_of_shares_makes_the_same_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let files = ["--csv", "c", "--html", "h", "--markdown", "m"];
+    let json = compare(folder, &[&TABLE[..], &files, &["--json"]].concat());
+    assert_eq!(json.code, Some(0), "{}", json.stderr);
+    let printed = compare(folder, &TABLE);
+    let read = |name| fs::read_to_string(folder.join(name)).unwrap();
+    let whole = vec![json.stdout, printed.stdout, read("c"), read("h"), read("m")];
+    for count in [1, 2, 3, 7] {
+        let mut rows = shards(folder, count);
+        rows.reverse();
+        assert_eq!(merged(folder, &rows), whole, "{count} shares");
+    }
+    // A share that was killed: half of a line is left, the same command goes on.
+    let path = folder.join("2-of-3");
+    let finished = fs::read(&path).unwrap();
+    fs::write(&path, &finished[..finished.len() - 40]).unwrap();
+    let incomplete = campana(folder, &["merge", "1-of-3", "2-of-3", "3-of-3"]);
+    assert_eq!(incomplete.code, Some(2));
+    assert!(
+        incomplete.stderr.contains("none for 1: "),
+        "{}",
+        incomplete.stderr
+    );
+    let rows = shards(folder, 3);
+    assert_eq!(fs::read(&path).unwrap(), finished);
+    assert_eq!(merged(folder, &rows), whole);
+}
+
+#[test]
+fn rows_that_do_not_belong_together_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let small = ["--methods", "ks", "--bits", "2", "--granularity", "tensor"];
+    for (name, more) in [
+        ("a", &["--limit", "20"][..]),
+        ("images", &["--limit", "10"]),
+        ("cells", &["--limit", "20", "--methods", "mse"]),
+    ] {
+        let mut options = [more, &["--out", name]].concat();
+        for option in small.chunks(2).filter(|option| !more.contains(&option[0])) {
+            options.extend(option);
+        }
+        let outcome = compare(folder, &options);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    }
+    let rows = fs::read_to_string(folder.join("a")).unwrap();
+    fs::write(
+        folder.join("version"),
+        rows.replace(env!("CARGO_PKG_VERSION"), "9.9.9"),
+    )
+    .unwrap();
+    fs::write(folder.join("words"), "method,bits\n").unwrap();
+    for (other, said) in [
+        ("images", "other images"),
+        ("cells", "other methods"),
+        ("version", "checksum"),
+        ("words", "is no journal of a comparison"),
+        ("nowhere", "'nowhere'"),
+    ] {
+        let outcome = campana(folder, &["merge", "a", other, "--csv", "table.csv"]);
+        assert_eq!(outcome.code, Some(2), "{other}");
+        assert!(outcome.stderr.contains(said), "{other}: {}", outcome.stderr);
+        assert!(!folder.join("table.csv").exists(), "{other}");
+    }
+    for shard in [&["--shard", "1/2"][..], &["--shard", "3/2", "--out", "b"]] {
+        assert_eq!(compare(folder, shard).code, Some(2), "{shard:?}");
+    }
+}

@@ -177,6 +177,28 @@ fn every_command_of_the_pages_works() {
 }
 
 #[test]
+fn every_page_is_in_the_summary() {
+    let docs = root().join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).expect("the summary");
+    for folder in ["", "results"] {
+        let entries = fs::read_dir(docs.join(folder)).expect("a folder");
+        for entry in entries.map(|entry| entry.expect("an entry").path()) {
+            let name = entry
+                .strip_prefix(&docs)
+                .expect("a page")
+                .display()
+                .to_string();
+            if name.ends_with(".md") && name != "SUMMARY.md" {
+                assert!(
+                    summary.contains(&format!("({name})")),
+                    "{name} is not in the summary"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
     let docs = fs::read_dir(root().join("docs")).expect("the folder docs");

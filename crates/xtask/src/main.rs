@@ -16,8 +16,8 @@ const USAGE: &str = "usage: cargo xtask TASK
   test [ARGS]  set up what the tests need (runtimes of other projects in virtual environments), run
                cargo test --workspace ARGS, the Python package's and the browser page's tests, and
                end with a table of what passed, failed and was skipped
-  check        test, then a few shipped networks (tools/zoo), format, lints, documentation and what
-               packages hold: what CI runs
+  check        test, then a few shipped networks (tools/zoo), format, lints, documentation, what
+               packages hold and the book: what CI runs
   zoo          all shipped networks through every form and runtime; writes docs/zoo.md (hours)
   aarch64      the kernels' tests and recorded networks on emulated ARM processors
   snapshots    write the snapshots of the command line's tests again
@@ -86,6 +86,7 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
         )
         .environment("RUSTDOCFLAGS", "-D warnings"),
         Step::script("packages", "tools/release/check_packages.sh"),
+        Step::script("book", "tools/book/build.sh"),
     ];
     Some(match task {
         "test" => tests.into(),

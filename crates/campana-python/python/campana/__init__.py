@@ -22,7 +22,7 @@ from .errors import (
     OutputExistsError,
     UnsupportedError,
 )
-from ._command import bench, compare, pack, unpack, verify
+from ._command import bench, compare, merge, pack, unpack, verify
 from ._evaluate import evaluate
 from ._images import preprocess
 from ._models import inspect, quantize
@@ -52,6 +52,7 @@ __all__ = [
     "evaluate",
     "fit",
     "inspect",
+    "merge",
     "pack",
     "preprocess",
     "quantize",

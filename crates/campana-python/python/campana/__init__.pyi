@@ -197,8 +197,17 @@ def compare(
     html: Optional[_Path] = None,
     markdown: Optional[_Path] = None,
     resume: Optional[_Path] = None,
+    shard: Optional[str] = None,
     force: bool = False,
     threads: Optional[int] = None,
+) -> Report: ...
+def merge(
+    rows: Union[_Path, Iterable[_Path]],
+    *,
+    csv: Optional[_Path] = None,
+    html: Optional[_Path] = None,
+    markdown: Optional[_Path] = None,
+    force: bool = False,
 ) -> Report: ...
 def bench(
     model: _Model,

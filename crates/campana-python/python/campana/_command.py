@@ -22,19 +22,31 @@ _GRACE_S = 2
 
 def compare(
     model, data, *, bits=(2, 3, 4, 8), methods="all", calibrate=None, samples=256, granularity=("tensor", "channel"),
-    limit=None, batch=64, csv=None, html=None, markdown=None, resume=None, force=False, threads=None,
+    limit=None, batch=64, csv=None, html=None, markdown=None, resume=None, shard=None, force=False, threads=None,
 ):
     """Measures methods at widths on labelled images, without writing models: ``campana compare``.
 
     ``bits``, ``methods`` and ``granularity`` are one or several; ``data``, ``calibrate``, ``csv``, ``html``,
-    ``markdown`` and ``resume`` are paths. Returns the command's report: ``n``, ``reference_top1`` and ``rows``.
+    ``markdown`` and ``resume`` are paths. ``shard="2/7"`` measures the second of seven shares of the rows into the
+    journal ``resume``, for :func:`merge`. Returns the command's report: ``n``, ``reference_top1`` and ``rows``.
     """
     return _run(
         "compare", model, data=path_of(data, "data"), bits=_list(bits), methods=_list(methods),
         calibrate=path_of(calibrate, "calibrate"), samples=whole(samples, "samples") if calibrate is not None else None,
         granularity=_list(granularity), limit=whole(limit, "limit"), batch=whole(batch, "batch"),
         csv=path_of(csv, "csv"), html=path_of(html, "html"), markdown=path_of(markdown, "markdown"),
-        resume=path_of(resume, "resume"), force=force, threads=threads)
+        resume=path_of(resume, "resume"), shard=shard, force=force, threads=threads)
+
+
+def merge(rows, *, csv=None, html=None, markdown=None, force=False):
+    """Makes one table of the journals that :func:`compare` left, of all shares: ``campana merge``.
+
+    ``rows`` are paths, ``csv``, ``html`` and ``markdown`` those of files to write. Returns what :func:`compare`
+    without shares returns.
+    """
+    rows = [path_of(path, "rows") for path in ([rows] if is_path(rows) else rows)]
+    options = dict(csv=path_of(csv, "csv"), html=path_of(html, "html"), markdown=path_of(markdown, "markdown"))
+    return _report("merge", rows, dict(options, force=force))
 
 
 def bench(
@@ -107,16 +119,21 @@ def _run(command, model, reference=None, **options):
         model = files.enter_context(as_file(model))
         if reference is not None:
             options["reference"] = reference if is_path(reference) else files.enter_context(as_file(reference))
-        arguments = [command, "--json"]
         options["threads"] = whole(options["threads"], "threads")
-        for name, value in options.items():
-            values = value if isinstance(value, list) else [value]
-            for value in values:
-                if value is True:
-                    arguments.append(f"--{name}")
-                elif value is not None and value is not False:
-                    arguments.append(f"--{name}={os.fspath(value) if is_path(value) else value}")
-        return Report(json.loads(_output_of([*arguments, "--", model])))
+        return _report(command, [model], options)
+
+
+def _report(command, paths, options):
+    """The report of a command on files."""
+    arguments = [command, "--json"]
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        for value in values:
+            if value is True:
+                arguments.append(f"--{name}")
+            elif value is not None and value is not False:
+                arguments.append(f"--{name}={os.fspath(value) if is_path(value) else value}")
+    return Report(json.loads(_output_of([*arguments, "--", *paths])))
 
 
 def _output_of(arguments):
@@ -134,7 +151,7 @@ def _output_of(arguments):
         kind = ArgumentError if "--help" in text else CommandError
         raise kind(text or f"the command ended with status {process.returncode}")
     for note in notes.splitlines():
-        warnings.warn(note, stacklevel=4)
+        warnings.warn(note, stacklevel=5)
     return output
 
 

@@ -1,5 +1,7 @@
 //! The page about how long models take.
 
+use campana_eval::Latency;
+
 use super::*;
 use crate::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page};
 
@@ -27,9 +29,12 @@ fn layer(node: &str, median_ms: f64, gops: Option<f64>, on_codes: bool) -> Bench
 fn model(name: &str, median_ms: f64, layers: Vec<BenchLayer>) -> BenchModel {
     BenchModel {
         model: format!("/home/someone/{name}"),
-        median_ms,
-        p95_ms: 1.5 * median_ms,
-        min_ms: 0.9 * median_ms,
+        latency: Latency {
+            median_ms,
+            quartiles_ms: [0.95 * median_ms, 1.1 * median_ms],
+            p95_ms: 1.3 * median_ms,
+            min_ms: 0.9 * median_ms,
+        },
         load_ms: 10.0,
         first_ms: 2.0 * median_ms,
         peak_rss_bytes: Some(10_000_000),
@@ -170,4 +175,43 @@ fn what_is_missing_leaves_no_gap() {
             assert!(is_known || !body.contains(bad), "{bad}");
         }
     }
+}
+
+#[test]
+fn times_that_overlap_are_no_verdict() {
+    let of = |ms: f64, other: f64| {
+        let models = [("a.onnx", ms), ("b.onnx", other)];
+        report(
+            models
+                .map(|(name, ms)| model(name, ms, Vec::new()))
+                .to_vec(),
+        )
+    };
+    for (ms, other, said) in [
+        (1.0, 1.1, "a.onnx takes about the same time as b.onnx"),
+        (1.0, 2.0, "a.onnx is 2.00 times as fast as b.onnx"),
+        (3.0, 2.0, "a.onnx takes 1.50 times as long as b.onnx"),
+    ] {
+        let report = of(ms, other);
+        assert!(report.verdict().unwrap().starts_with(said), "{report:?}");
+        assert!(report.warnings().is_empty());
+        let page = bench_page(&report);
+        assert_eq!(page.contains("about the same"), said.contains("about"));
+    }
+    assert_eq!(
+        report(vec![model("a.onnx", 1.0, Vec::new())]).verdict(),
+        None
+    );
+}
+
+#[test]
+fn times_that_vary_are_warned_of() {
+    let mut unsteady = model("a.onnx", 1.0, Vec::new());
+    unsteady.latency.p95_ms = 4.0;
+    let report = report(vec![unsteady]);
+    assert!(
+        report.warnings()[0].contains("within 4.00 ms, the fastest took 0.900"),
+        "{report:?}"
+    );
+    assert!(bench_page(&report).contains("Note: the times of a.onnx vary"));
 }

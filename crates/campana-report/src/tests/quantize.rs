@@ -82,6 +82,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         rounded_activations: 0,
         integer_layers: None,
         tensors,
+        stated_options: Vec::new(),
     }
 }
 
@@ -227,4 +228,76 @@ fn a_model_without_weights_has_a_page() {
 fn a_quantize_page_of_60_tensors_is_small() {
     let len = page_of(&[20.0; 60]).len();
     assert!(len <= MAX_BYTES_OF_60_TENSORS, "{len} bytes");
+}
+
+/// The page of a report and its tensors.
+fn page_of_report(report: &QuantizeReport) -> String {
+    let quantized = report.tensors.iter().enumerate();
+    let quantized = quantized.filter(|(_, tensor)| tensor.kept.is_none());
+    let stored: Vec<StoredTensor> = quantized
+        .map(|(index, tensor)| stored(index, &tensor.name, Sharing::Scaled))
+        .collect();
+    quantize_page(report, &stored)
+}
+
+#[test]
+fn advice_keeps_the_options_that_were_given() {
+    let mut report = report(vec![tensor_report("w0", 20.0), tensor_report("w1", 12.0)]);
+    report.stated_options = ["--calibrate", "my images", "--bits", "3"]
+        .map(str::to_owned)
+        .to_vec();
+    let page = page_of_report(&report);
+    assert_eq!(
+        commands(&page)[0],
+        "campana quantize net.onnx -o smaller.onnx --calibrate 'my images' --bits 3 --bits-for w1=6 --force"
+    );
+}
+
+#[test]
+fn layers_are_ranked_by_what_was_measured() {
+    // The one with the largest error of weights does least to the outputs.
+    let mut tensors: Vec<_> = [20.0, 12.0, 20.0].map(|db| tensor_report("", db)).to_vec();
+    for (index, (tensor, divergence)) in tensors.iter_mut().zip([0.9, 0.0, 0.1]).enumerate() {
+        (tensor.name, tensor.divergence) = (format!("w{index}"), Some(divergence));
+    }
+    let mut report = report(tensors);
+    let page = page_of_report(&report);
+    assert!(page.contains("was measured"), "{page}");
+    let commands = commands(&page);
+    assert!(
+        commands[0].contains("--bits-for w0=6 --force"),
+        "{commands:?}"
+    );
+    report.allocation = Some(crate::AllocationReport {
+        bound: "at most 3.9 bits a weight".to_owned(),
+        met: true,
+        written: true,
+        sensitivities: String::new(),
+        divergence: 1.0,
+        drop: None,
+    });
+    let page = page_of_report(&report);
+    assert!(
+        page.contains("within the bound, at most 3.9 bits a weight"),
+        "{page}"
+    );
+    assert!(!page.contains("--bits-for"));
+}
+
+#[test]
+fn parts_of_a_file_add_up_or_are_not_told() {
+    let mut report = report(vec![tensor_report("w", 20.0), kept("scale", "no weights")]);
+    report.set_halved(&["scale".to_owned()]);
+    // 2,000 weights, each with 2 bytes now.
+    assert_eq!(report.tensors[1].output_bytes, 4000);
+    report.output_bytes = 1050 + 4000;
+    let page = page_of_report(&report);
+    assert!(
+        page.contains("weights 1.05\u{a0}kB, kept as floats 4.00\u{a0}kB</small>"),
+        "{page}"
+    );
+    assert!(!page.contains("the rest 0"));
+    // An entropy coder takes fewer bytes than all codes, or by chance as many.
+    report.target = "campana".to_owned();
+    assert!(page_of_report(&report).contains("all parts coded together"));
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use campana_eval::open_input;
+use campana_eval::{Latency, open_input};
 use campana_ir::format;
 use campana_pipeline::{CommandFiles, OutputFile, Overwrite};
 use campana_report::{BenchLayer, BenchModel, BenchPeak, BenchReport, bench_page, thousands};
@@ -54,13 +54,9 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
     for (i, (network, mut times)) in networks.iter().zip(times).enumerate() {
         let first_ms = times.remove(0);
         times.drain(..WARM_UP - 1);
-        times.sort_by(f64::total_cmp);
-        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
         models.push(BenchModel {
             model: network.name.clone(),
-            median_ms: at(0.5),
-            p95_ms: at(0.95),
-            min_ms: at(0.0),
+            latency: Latency::of(&times),
             load_ms: network.load_ms,
             first_ms,
             peak_rss_bytes: if alone.is_some() {
@@ -90,6 +86,7 @@ pub(crate) fn run(args: &Bench, global: &Global) -> Result<()> {
         return printer::print_json(&report);
     }
     print(&report);
+    printer::say_written(&[("Page", args.html.as_deref())]);
     Ok(())
 }
 
@@ -280,7 +277,8 @@ fn print_layers(model: &BenchModel, peak: &BenchPeak) {
     let mut table = printer::new_table(
         &["layer", "operator"],
         &["median ms", "share", "GOPS", "of peak", "computes on"],
-    );
+    )
+    .dispensable(&["computes on", "operator"]);
     let total: f64 = layers.iter().map(|layer| layer.median_ms).sum();
     for layer in layers {
         printer::add_row(
@@ -323,20 +321,27 @@ fn print(report: &BenchReport) {
         &["model"],
         &[
             "median ms",
+            "middle half",
             "p95 ms",
             "min ms",
             "peak memory",
             "weights in memory",
         ],
-    );
+    )
+    .dispensable(&["min ms", "weights in memory", "middle half"]);
     for model in &report.models {
         printer::add_row(
             &mut table,
             [
                 model.model.clone(),
-                format!("{:.3}", model.median_ms),
-                format!("{:.3}", model.p95_ms),
-                format!("{:.3}", model.min_ms),
+                format!("{:.3}", model.latency.median_ms),
+                model
+                    .latency
+                    .quartiles_ms
+                    .map(|ms| format!("{ms:.3}"))
+                    .join("–"),
+                format!("{:.3}", model.latency.p95_ms),
+                format!("{:.3}", model.latency.min_ms),
                 model.peak_rss_bytes.map(thousands).unwrap_or_default(),
                 thousands(model.weight_bytes as u64),
             ],
@@ -348,8 +353,14 @@ fn print(report: &BenchReport) {
             print_layers(model, peak);
         }
     }
+    if let Some(verdict) = report.verdict() {
+        say!("{verdict}.");
+    }
+    for warning in report.warnings() {
+        say!("Note: {warning}.");
+    }
     say!(
-        "batch {}, {} threads; memory in bytes",
+        "batch {}, {} threads; memory in bytes; the middle half of the runs lies between its times",
         report.batch,
         report.threads
     );

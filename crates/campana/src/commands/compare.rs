@@ -1,33 +1,21 @@
 //! `campana compare`: what each method costs at each width.
 
-use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use campana_eval::{
-    BatchOptions, CompareJournal, CompareRow, Correction, Dataset, DatasetOptions, Design,
-    Experiment, compare_csv, compare_markdown, pareto_front,
+    BatchOptions, CompareJournal, CompareRow, CompareTable, Correction, Dataset, DatasetOptions,
+    Design, Experiment, Shard,
 };
 use campana_onnx::Model;
-use campana_pipeline::{
-    CommandFiles, Journal, OutputFile, Overwrite, check_images, sample_images, sidecar,
-};
-use campana_report::{CompareReport, compare_page, thousands};
+use campana_pipeline::{CommandFiles, Journal, check_images, sample_images, sidecar};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
+use super::compared::{self, JOURNAL, Outputs};
 use crate::args::{Compare, Global, Methods};
 use crate::interrupt;
-use crate::printer::{self, decibels, note, say};
-use crate::progress::Bar;
-
-#[derive(Serialize)]
-struct Report<'a> {
-    model: String,
-    n: u64,
-    skipped: Vec<String>,
-    reference_top1: Option<f64>,
-    rows: &'a [CompareRow],
-}
+use crate::printer::{note, say};
+use crate::progress::{self, Bar};
 
 pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     let designs = designs(args);
@@ -44,17 +32,9 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
         .output("the tables", args.markdown.as_deref())
         .output("the journal", args.resume.as_deref())
         .check()?;
-    let outputs = [&args.csv, &args.html, &args.markdown].map(Option::as_deref);
-    printer::make_way(&outputs, global.json)?;
-    // Refuse what cannot be written before working for it.
-    let overwrite = Overwrite::from_force(args.force);
+    let paths = [&args.csv, &args.html, &args.markdown].map(Option::as_deref);
     let monitor = Bar::new();
-    let create = |path: &Option<std::path::PathBuf>| -> Result<_> {
-        let Some(path) = path else { return Ok(None) };
-        Ok(Some(OutputFile::create(path, overwrite, &monitor)?))
-    };
-    let (csv, html) = (create(&args.csv)?, create(&args.html)?);
-    let markdown = create(&args.markdown)?;
+    let outputs = Outputs::create(paths, args.force, global, &monitor)?;
 
     for data in [Some(&args.data), args.calibrate.as_ref()]
         .into_iter()
@@ -63,7 +43,7 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
         check_images(data)?;
     }
     let journal = args.resume.as_deref();
-    let journal = journal.map(|path| Journal::read(path, "journal of a comparison"));
+    let journal = journal.map(|path| Journal::read(path, JOURNAL));
     let journal = journal.transpose()?;
 
     let sidecar = sidecar(&args.model)?;
@@ -99,44 +79,28 @@ pub(crate) fn run(args: &Compare, global: &Global) -> Result<()> {
     for failure in experiment.failures() {
         note!("skipped {}: {}", failure.name, failure.error);
     }
+    let name = |path: &Path| path.display().to_string();
+    let table = experiment.table(name(&args.model), name(&args.data), &designs);
     let mut finished = match journal {
-        Some(journal) => Finished::open(journal, &experiment)?,
+        Some(journal) => Finished::open(journal, &experiment, &table)?,
         None => Finished::default(),
     };
-    let rows = measure(&mut experiment, &designs, &mut finished)?;
-
-    let report = CompareReport {
-        model: args.model.display().to_string(),
-        data: args.data.display().to_string(),
-        images: experiment.image_count(),
-        reference_top1: experiment.reference_top1().fraction(),
-        rows,
-    };
-    for (file, content) in [
-        (csv, compare_csv(&report.rows)),
-        (html, compare_page(&report)),
-        (markdown, compare_markdown(&report.rows)),
-    ] {
-        if let Some(mut file) = file {
-            file.write_all(content.as_bytes())?;
-            file.finish()?;
+    let shard = args.shard.unwrap_or(Shard::WHOLE);
+    let own = designs.iter().enumerate();
+    let own: Vec<Design> = own
+        .filter_map(|(position, design)| shard.takes(position).then_some(*design))
+        .collect();
+    let rows = measure(&mut experiment, &own, &mut finished)?;
+    match &args.shard {
+        Some(shard) if !global.json => {
+            let (count, all) = (rows.len(), table.cells.len());
+            say!(
+                "{count} of {all} rows are share {shard}; campana merge makes one table of all shares."
+            );
+            Ok(())
         }
+        _ => compared::show(table, rows, outputs, global),
     }
-    if global.json {
-        return printer::print_json(&Report {
-            model: report.model.clone(),
-            n: report.images,
-            skipped: experiment
-                .failures()
-                .iter()
-                .map(|failure| failure.name.clone())
-                .collect(),
-            reference_top1: report.reference_top1,
-            rows: &report.rows,
-        });
-    }
-    print(&report);
-    Ok(())
 }
 
 /// Every combination once, methods innermost.
@@ -166,7 +130,7 @@ fn measure(
     designs: &[Design],
     finished: &mut Finished,
 ) -> Result<Vec<CompareRow>> {
-    let bar = ProgressBar::new(designs.len() as u64);
+    let bar = progress::shown(ProgressBar::new(designs.len() as u64));
     bar.set_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} {msg}, {eta} left",
     )?);
@@ -174,7 +138,7 @@ fn measure(
     let mut taken = 0;
     for design in designs {
         bar.set_message(design.to_string());
-        let row = match finished.rows.iter().find(|row| row.is_of(design)) {
+        let row = match finished.rows.iter().find(|row| row.cell() == design.cell()) {
             Some(row) => {
                 taken += 1;
                 row.clone()
@@ -205,17 +169,30 @@ struct Finished {
 }
 
 impl Finished {
-    fn open(mut journal: Journal, experiment: &Experiment<'_>) -> Result<Self> {
-        let header = CompareJournal::new(experiment.fingerprint());
-        let rows = header
-            .rows(journal.records())
-            .with_context(|| format!("cannot use the journal '{}'", journal.name()))?;
-        if journal.records().is_empty() {
-            journal.append(&header.first_record())?;
+    fn open(
+        mut journal: Journal,
+        experiment: &Experiment<'_>,
+        table: &CompareTable,
+    ) -> Result<Self> {
+        let cannot = || format!("cannot use the journal '{}'", journal.name());
+        let found = CompareJournal::read(journal.records()).with_context(cannot)?;
+        let known = match found {
+            Some(known) => {
+                known.check_key(experiment.key()).with_context(cannot)?;
+                known
+            }
+            None => {
+                let new = CompareJournal::new(experiment.key().clone());
+                journal.append(&new.first_record())?;
+                new
+            }
+        };
+        if known.table.as_ref() != Some(table) {
+            journal.append(&CompareJournal::table_record(table))?;
         }
         interrupt::advise_journal(journal.name().as_ref());
         Ok(Self {
-            rows,
+            rows: known.rows,
             journal: Some(journal),
         })
     }
@@ -236,51 +213,4 @@ impl Finished {
             _ => error.into(),
         }
     }
-}
-
-fn print(report: &CompareReport) {
-    let mut table = printer::new_table(
-        &["method", "bits", "per"],
-        &[
-            "MSE",
-            "SQNR dB",
-            "bits/weight",
-            "bytes",
-            "top-1",
-            "agreement",
-            "front",
-        ],
-    );
-    let share = |value: Option<f64>| {
-        value
-            .map(|share| format!("{:.2} %", 100.0 * share))
-            .unwrap_or_default()
-    };
-    for (row, front) in report.rows.iter().zip(pareto_front(&report.rows)) {
-        printer::add_row(
-            &mut table,
-            [
-                row.method.clone(),
-                row.bits.to_string(),
-                row.granularity.clone(),
-                format!("{:.3e}", row.mse),
-                decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
-                format!("{:.2}", row.bits_per_weight),
-                thousands(row.output_bytes),
-                share(row.top1),
-                share(row.agreement),
-                if front { "*" } else { "" }.to_owned(),
-            ],
-        );
-    }
-    say!("{table}");
-    let reference = match report.reference_top1 {
-        Some(top1) => format!("float top-1 {:.2} %", 100.0 * top1),
-        None => "no labels".to_owned(),
-    };
-    say!(
-        "{} images, {reference}. Agreement: how often the answer is the float model's. *: no other row is smaller and \
-         at least as accurate.",
-        thousands(report.images)
-    );
 }

@@ -200,7 +200,8 @@ fn print(folder: &Path, images: usize, report: &DemoReport) {
             "same answer",
             "ms/image",
         ],
-    );
+    )
+    .dispensable(&["SQNR dB", "bits/weight"]);
     for row in &report.rows {
         printer::add_row(
             &mut table,

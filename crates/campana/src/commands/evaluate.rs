@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
 use crate::printer::{self, decibels, note, percent, say};
-use crate::progress::Bar;
+use crate::progress::{self, Bar};
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
     match EvaluationKind::on(&args.data) {
@@ -34,7 +34,7 @@ fn job<'a>(args: &'a Evaluate, global: &Global) -> EvaluateJob<'a> {
 }
 
 fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
-    let bar = ProgressBar::no_length();
+    let bar = progress::shown(ProgressBar::no_length());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
     let outcome = evaluate_files(&job(args, global), &mut |evaluations, images| {
         let first = &evaluations[0];
@@ -60,7 +60,7 @@ fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
 }
 
 fn run_on_masks(args: &Evaluate, global: &Global) -> Result<()> {
-    let bar = ProgressBar::no_length();
+    let bar = progress::shown(ProgressBar::no_length());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images")?);
     let report = evaluate_masks(&job(args, global), &mut |done, all| {
         bar.set_length(all);
@@ -122,7 +122,7 @@ fn run_without_labels(args: &Evaluate, global: &Global) -> Result<()> {
         limit: args.limit,
         threads: global.thread_count(),
     };
-    let bar = ProgressBar::no_length();
+    let bar = progress::shown(ProgressBar::no_length());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} runs")?);
     let report = compare_outputs(&job, &Bar::new(), &mut |done, all| {
         bar.set_length(all as u64);
@@ -142,7 +142,8 @@ fn print_outputs(report: &OutputsReport) {
     let mut table = printer::new_table(
         &["model", "output"],
         &["SQNR dB", "cosine", "difference", "agreement"],
-    );
+    )
+    .dispensable(&["difference", "cosine"]);
     for model in &report.models {
         for output in &model.outputs {
             let row = [
@@ -170,7 +171,8 @@ fn print(outcome: &EvaluateOutcome) {
     let mut table = printer::new_table(
         &["model"],
         &["top-1", "95 % interval", "top-5", "agreement", "images/s"],
-    );
+    )
+    .dispensable(&["images/s", "top-5"]);
     for (name, evaluation) in outcome.names.iter().zip(&comparison.evaluations) {
         let interval = evaluation.tally.top1().wilson_95();
         let bounds = if evaluation.tally.top1().total == 0 {

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Inspect, global: &Global) -> Result<()> {
         printer::print_json(&inspection)
     } else {
         printer::print_inspection(&inspection);
+        printer::say_written(&[("Page", args.html.as_deref())]);
         Ok(())
     }
 }

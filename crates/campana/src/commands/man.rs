@@ -4,10 +4,12 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use campana_pipeline::{Overwrite, write_file};
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::args::{Args, ManPages};
+use crate::examples;
 use crate::progress::Bar;
 
 pub(crate) fn run(args: &ManPages) -> Result<()> {
@@ -23,9 +25,28 @@ pub(crate) fn run(args: &ManPages) -> Result<()> {
     for page in [&command].into_iter().chain(subcommands) {
         let name = page.get_display_name().unwrap_or_else(|| page.get_name());
         let path = folder.join(format!("{name}.1"));
-        let mut text = Vec::new();
-        Man::new(page.clone()).title(name).render(&mut text)?;
+        let text = rendered(page, name)?;
         write_file(&path, Overwrite::Allowed, &text, &Bar::new())?;
     }
     Ok(())
+}
+
+/// A manual page, examples last.
+fn rendered(page: &Command, title: &str) -> Result<Vec<u8>> {
+    let man = Man::new(page.clone()).title(title);
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    let examples = examples::of(page.get_name());
+    if examples.is_empty() {
+        return Ok(text);
+    }
+    let mut section = Roff::default();
+    section.control("SH", ["EXAMPLES"]);
+    for (does, line) in examples {
+        section.control("TP", []);
+        section.text([roman(*does)]);
+        section.text([bold(*line)]);
+    }
+    section.to_writer(&mut text)?;
+    Ok(text)
 }

@@ -12,7 +12,7 @@ use campana_report::QuantizeReport;
 
 use crate::args::{Bits, Global, Quantize};
 use crate::interrupt;
-use crate::printer::{self, say};
+use crate::printer::{self, note, say};
 use crate::progress::Bar;
 
 /// The exit status where a bound is not met.
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
         _ => error.into(),
     })?;
     for warning in &report.warnings {
-        anstream::eprintln!("warning: {warning}");
+        note!("warning: {warning}");
     }
     let is_met = report.allocation.as_ref().is_none_or(|found| found.met);
     let is_written = report.allocation.as_ref().is_none_or(|found| found.written);
@@ -119,6 +119,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
             plan.display()
         );
     }
+    printer::say_written(&[("Page", args.report.as_deref())]);
     say!("{}", advice(&report, target, args.calibrate.is_some()));
     Ok(status)
 }

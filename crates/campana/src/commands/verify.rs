@@ -7,7 +7,8 @@ use campana_calibrate::Batches;
 use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
 use campana_verify::{
-    InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, random_sets, verify,
+    Gain, InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, random_sets,
+    verify,
 };
 use indicatif::ProgressBar;
 
@@ -16,7 +17,7 @@ use crate::commands::model_inputs::ModelInputs;
 use crate::interrupt;
 use crate::printer::{self, decibels, percent, say};
 use crate::program;
-use crate::progress::Bar;
+use crate::progress::{self, Bar};
 
 /// Answers what `run` asks; started by it, once for each model.
 pub(crate) fn work(args: &VerifyWorker) -> Result<()> {
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
         threads: global.thread_count(),
         runs: args.runs.get(),
     };
-    let bar = ProgressBar::new_spinner();
+    let bar = progress::shown(ProgressBar::new_spinner());
     let verification = verify(&subject, &inputs, &mut |now| {
         bar.set_message(now.to_owned());
         bar.tick();
@@ -94,13 +95,15 @@ fn print(verification: &Verification, shapes: &str) {
             "bytes",
             "load ms",
             "ms a run",
+            "middle half",
             "memory",
             "difference",
             "same as campana",
             "same as reference",
             "SQNR dB",
         ],
-    );
+    )
+    .dispensable(&["load ms", "difference", "middle half", "memory", "SQNR dB"]);
     for row in &verification.rows {
         printer::add_row(&mut table, cells(row));
     }
@@ -142,7 +145,11 @@ fn cells(row: &Row) -> Vec<String> {
         row.model.clone(),
         thousands(row.file_bytes),
         format!("{:.1}", row.load_ms),
-        format!("{:.3}", row.median_ms),
+        format!("{:.3}", row.latency.median_ms),
+        row.latency
+            .quartiles_ms
+            .map(|ms| format!("{ms:.3}"))
+            .join("–"),
         row.memory_bytes.map(thousands).unwrap_or_default(),
         row.relative_difference
             .map(|difference| format!("{difference:.1e}"))
@@ -158,11 +165,14 @@ fn line(verdict: &Verdict) -> String {
         .memory_ratio
         .map(|ratio| format!(", memory {}", percent(ratio)))
         .unwrap_or_default();
+    let time = match verdict.speed {
+        Gain::Same => "about the same".to_owned(),
+        Gain::Faster | Gain::Slower => format!("{} of its", percent(verdict.time_ratio)),
+    };
     format!(
-        "{} beside the reference: {} (file {}{memory}, time {} of its)",
+        "{} beside the reference: {} (file {}{memory}, time {time})",
         verdict.runtime,
         verdict.sentence(),
         percent(verdict.disk_ratio),
-        percent(verdict.time_ratio),
     )
 }

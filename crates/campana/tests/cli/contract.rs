@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::support::models::{conv_model, every_layer};
-use crate::support::{Folder, fixture};
+use crate::support::{Folder, Outcome, fixture};
 
 /// The fixture, and the folder it is copied to.
 fn fixture_folder() -> Folder {
@@ -23,6 +23,7 @@ fn help_states_defaults_and_units() {
         "quantize",
         "evaluate",
         "compare",
+        "merge",
         "run",
         "bench",
         "verify",
@@ -45,7 +46,90 @@ fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Folder::new().run(&["completions", shell]).succeeds();
         assert!(script.contains("quantize"), "{shell}");
+        // Values too: methods, targets, runtimes.
+        for value in ["kmeans", "lut-uint4", "percentile", "openvino"] {
+            assert!(script.contains(value), "{shell}: {value}");
+        }
     }
+}
+
+#[test]
+fn the_short_help_has_no_examples_and_fewer_options() {
+    let folder = Folder::new();
+    let short = folder.run(&["quantize", "-h"]).succeeds();
+    let long = folder.run(&["quantize", "--help"]).succeeds();
+    for text in ["Examples:", "--rate", "--activation-ranges"] {
+        assert!(long.contains(text) && !short.contains(text), "{text}");
+    }
+    assert!(short.contains("--calibrate"));
+}
+
+#[test]
+fn tables_fit_the_terminal_unless_they_shall_be_wide() {
+    let folder = fixture_folder();
+    let quantize = [
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--no-correct",
+        "--force",
+    ];
+    for args in [&["inspect", "model.onnx"][..], &quantize] {
+        for columns in [60, 80, 200] {
+            let run = |more: &[&str]| {
+                let args = [args, more].concat();
+                let columns = columns.to_string();
+                let mut command = folder.command(&args);
+                let output = command.env("COLUMNS", columns).output();
+                Outcome::of(output.expect("the command runs")).succeeds()
+            };
+            let widest = |text: &str| {
+                let rules = text.lines().filter(|line| line.starts_with('═'));
+                rules.map(|line| line.chars().count()).max().unwrap()
+            };
+            let (narrow, wide) = (run(&[]), run(&["--wide"]));
+            assert!(widest(&narrow) <= columns, "{columns}: {narrow}");
+            assert_eq!(
+                narrow.contains("--wide"),
+                columns < 200,
+                "{columns}: {narrow}"
+            );
+            assert!(wide.contains("stage2.shortcut.conv.weight") && wide.contains("shape"));
+        }
+    }
+}
+
+#[test]
+fn quiet_commands_say_errors_alone() {
+    let folder = fixture_folder();
+    let run = |args: &[&str]| folder.run(args);
+    let quantized = run(&[
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--no-correct",
+        "-q",
+    ]);
+    assert_eq!(quantized.succeeds(), "");
+    let json = run(&["inspect", "out.onnx", "--quiet", "--json"]).json();
+    assert!(
+        json["quantized"]
+            .as_array()
+            .is_some_and(|tensors| !tensors.is_empty()),
+        "{json}"
+    );
+    run(&["inspect", "nothing.onnx", "--quiet"]).is_refusal(&["nothing.onnx"]);
+}
+
+#[test]
+fn it_is_said_where_a_page_is() {
+    let folder = fixture_folder();
+    let text = folder
+        .run(&["inspect", "model.onnx", "--html", "page.html"])
+        .succeeds();
+    assert!(text.ends_with("Page: page.html\n"), "{text}");
 }
 
 #[test]
@@ -60,6 +144,9 @@ fn every_command_has_a_manual_page() {
         if line.starts_with("  ") && !line.starts_with("   ") && name != "help" {
             let page = folder.read(&format!("pages/campana-{name}.1"));
             assert!(page.starts_with(b".ie"), "{name}");
+            let examples = page.windows(8).any(|window| window == b"EXAMPLES");
+            let has_none = ["demo", "completions", "man"].contains(&name);
+            assert!(examples != has_none, "{name}");
             pages += 1;
         }
     }
@@ -224,6 +311,7 @@ fn evaluate_and_bench_print_the_keys_of_the_contract() {
         &[
             "model",
             "median_ms",
+            "quartiles_ms",
             "p95_ms",
             "min_ms",
             "load_ms",

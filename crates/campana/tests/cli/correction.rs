@@ -113,7 +113,8 @@ fn an_interrupted_correction_goes_on_from_its_journal() {
 fn a_journal_of_something_else_is_refused_and_kept() {
     let folder = folder();
     folder.write("notes", "no journal\nof mine");
-    folder.write("damaged", "00000000 {\"campana_quantize\":\"0.1.0\"}\n");
+    let damaged = "{\"crc32\":\"00000000\",\"record\":{\"campana_quantize\":\"0.1.0\"}}\n";
+    folder.write("damaged", damaged);
     let quantize = ["quantize", "model.onnx", "-o", "out.onnx", "--resume"];
     for (journal, words) in [
         ("notes", &["notes", "no journal"][..]),
