@@ -214,6 +214,11 @@ impl Correction<'_, '_, '_> {
     fn judge(&self, uncorrected: &[TensorOutcome<'_>], samples: &Batches) -> Result<(), Error> {
         let mut without = self.graph.clone();
         for outcome in uncorrected {
+            let mut outcome = outcome.clone();
+            if self.quantized.target.rounds_activations() {
+                // Levels as they would be stored.
+                round_outcome(&mut outcome, self.quantized.target);
+            }
             if let Some(tensor) = &outcome.quantized {
                 replace(&mut without, outcome.tensor.name, tensor.dequantize())?;
             }

@@ -1,9 +1,10 @@
 //! `campana compare` as its users run it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use campana_testing::fixture;
 use serde_json::Value;
 
 /// What the command did.
@@ -24,12 +25,6 @@ fn campana(folder: &Path, args: &[&str]) -> Outcome {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures")
-        .join(name)
 }
 
 /// A comparison on the repository's network and images, with the options
