@@ -24,9 +24,11 @@ mod opset_upgrade;
 mod safetensors_form;
 #[cfg(test)]
 mod small_models;
+mod tflite_form;
 mod write;
 
 pub use admission::admit;
 pub use external::{DataFile, Placement, is_same_content};
 pub use safetensors_form::SafetensorsForm;
+pub use tflite_form::tflite_bytes;
 pub use write::OutputModel;

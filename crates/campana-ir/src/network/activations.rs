@@ -20,6 +20,9 @@ pub enum ResidualSums {
     Fused,
     /// On two quantized operands, as engines of the QDQ form do.
     Separate,
+    /// As `Separate`, by engines that compute no layer on integers whose output
+    /// is float: all outputs of layers are quantized, those of the graph too.
+    SeparateFromLayersOnIntegers,
 }
 
 /// Names of the activations to be quantized, in the graph's order.
@@ -44,11 +47,19 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             continue;
         }
         let mut uses = network.uses(name).iter();
+        let is_read_as_codes =
+            !network.is_output(name) && uses.any(|usage| reads_codes(network, *usage));
+        let is_result = match sums {
+            ResidualSums::Fused => false,
+            ResidualSums::Separate => {
+                !network.is_output(name) && is_before_activation(network, name, &quantized)
+            }
+            ResidualSums::SeparateFromLayersOnIntegers => {
+                is_result_of_layer(network, name, &quantized)
+            }
+        };
         if network.is_activation(name)
-            && !network.is_output(name)
-            && (uses.any(|usage| reads_codes(network, *usage))
-                || sums == ResidualSums::Separate
-                    && is_before_activation(network, name, &quantized))
+            && (is_read_as_codes || is_result)
             && !is_in_epilogue(network, name, sums)
         {
             quantized.insert(name);
@@ -80,10 +91,19 @@ fn is_before_activation(network: &Network<'_>, name: &str, quantized: &HashSet<&
             (Op::Unary(Unary::Other), Some(0))
         )
     };
-    let layer = network.layer_of(name);
-    let input = layer.and_then(|layer| network.node(layer.node).inputs.first());
-    input.is_some_and(|input| quantized.contains(input.as_str()))
-        && network.uses(name).iter().any(is_activation)
+    is_result_of_layer(network, name, quantized) && network.uses(name).iter().any(is_activation)
+}
+
+/// Whether a value is what a layer with quantized input makes, with all that is
+/// computed on its accumulators.
+fn is_result_of_layer(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
+    let clamped = network.producer(name).filter(|&at| network.is_clamp(at));
+    let before = clamped.and_then(|at| network.node(at).inputs.first());
+    let layer = match before {
+        Some(before) if network.sole_use(before).is_some() => network.layer_of(before),
+        _ => network.layer_of(name),
+    };
+    layer.is_some_and(|layer| quantized.contains(layer.input))
 }
 
 /// The integer average pools of runtimes have no dilations.
