@@ -90,8 +90,8 @@ pub enum Target {
     Float,
     /// As `Lut`, in campana's entropy-coded container.
     Campana,
-    /// What `Int8` holds as a TFLite model, and the outputs of layers that the
-    /// network gives rounded too.
+    /// What `Int8` holds as a TFLite model, and all that layers give to others
+    /// rounded too.
     TfLite,
     /// What `Float` holds as a TFLite model.
     TfLiteFloat,

@@ -5,6 +5,8 @@
 //!
 //! FlatBuffers internals, <https://flatbuffers.dev/internals/>.
 
+use std::collections::BTreeMap;
+
 /// Alignment of bytes, so that kernels may map them.
 const BYTES_ALIGNMENT: usize = 16;
 
@@ -32,15 +34,22 @@ pub(crate) struct Table(pub(crate) Vec<(usize, Field)>);
 /// The file whose root is a table; `identifier` are the four bytes that tell
 /// its schema.
 pub(crate) fn file(root: Table, identifier: [u8; 4]) -> Vec<u8> {
-    let mut writer = Writer { bytes: vec![0; 4] };
+    let mut writer = Writer {
+        bytes: vec![0; 4],
+        shared: BTreeMap::new(),
+    };
     writer.bytes.extend(identifier);
     let at = writer.table(root);
     writer.refer(0, at);
+    writer.write_shared();
     writer.bytes
 }
 
 struct Writer {
     bytes: Vec<u8>,
+    /// Lists of long integers, which are written once each and behind all that
+    /// refer to them: those of zero points repeat.
+    shared: BTreeMap<Vec<i64>, Vec<usize>>,
 }
 
 impl Field {
@@ -87,6 +96,10 @@ impl Writer {
             }
         }
         for (hole, field) in referred {
+            if let Field::I64s(values) = field {
+                self.shared.entry(values).or_default().push(hole);
+                continue;
+            }
             let at = self.referred(field);
             self.refer(hole, at);
         }
@@ -103,7 +116,6 @@ impl Writer {
             }
             Field::Bytes(bytes) => self.vector(BYTES_ALIGNMENT, bytes.len(), bytes),
             Field::I32s(values) => self.vector(4, values.len(), flat(&values, |v| v.to_le_bytes())),
-            Field::I64s(values) => self.vector(8, values.len(), flat(&values, |v| v.to_le_bytes())),
             Field::F32s(values) => self.vector(4, values.len(), flat(&values, |v| v.to_le_bytes())),
             Field::Table(table) => self.table(table),
             Field::Tables(tables) => {
@@ -115,8 +127,21 @@ impl Writer {
                 }
                 at
             }
-            Field::Bool(_) | Field::I8(_) | Field::I32(_) | Field::U32(_) | Field::F32(_) => {
-                unreachable!("numbers are in the table itself")
+            Field::Bool(_)
+            | Field::I8(_)
+            | Field::I32(_)
+            | Field::U32(_)
+            | Field::F32(_)
+            | Field::I64s(_) => unreachable!("numbers are in the table, shared lists at the end"),
+        }
+    }
+
+    /// Writes the lists that several tables may refer to.
+    fn write_shared(&mut self) {
+        for (values, holes) in std::mem::take(&mut self.shared) {
+            let at = self.vector(8, values.len(), flat(&values, |v| v.to_le_bytes()));
+            for hole in holes {
+                self.refer(hole, at);
             }
         }
     }

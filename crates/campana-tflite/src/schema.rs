@@ -207,6 +207,13 @@ impl Model {
                 let factor = scale(operator.inputs[0]) * scale(operator.inputs[1]);
                 2 + i32::from(factor / scale(operator.outputs[0]) >= 1.0)
             }
+            (Code::Dequantize, _) => {
+                let quantization = tensor(0).and_then(|tensor| tensor.quantization.as_ref());
+                match quantization.is_some_and(|own| own.scales.len() > 1) {
+                    true => 5,
+                    false => 2,
+                }
+            }
             (Code::Transpose | Code::StridedSlice | Code::Pad | Code::PadV2, _) if rank(0) > 4 => {
                 4 + 2 * i32::from(operator.code == Code::Transpose && rank(0) > 5)
             }

@@ -21,8 +21,10 @@ pub enum ResidualSums {
     /// On two quantized operands, as engines of the QDQ form do.
     Separate,
     /// As `Separate`, by engines that compute no layer on integers whose output
-    /// is float: all outputs of layers are quantized, those of the graph too.
-    SeparateFromLayersOnIntegers,
+    /// is float: the outputs of layers are quantized wherever they go, but for
+    /// those that no other layer reads in the end. These are the answer, and
+    /// rounding would make its greatest values alike.
+    SeparateForIntegerLayers,
 }
 
 /// Names of the activations to be quantized, in the graph's order.
@@ -54,8 +56,8 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             ResidualSums::Separate => {
                 !network.is_output(name) && is_before_activation(network, name, &quantized)
             }
-            ResidualSums::SeparateFromLayersOnIntegers => {
-                is_result_of_layer(network, name, &quantized)
+            ResidualSums::SeparateForIntegerLayers => {
+                is_result_of_layer(network, name, &quantized) && reaches_layer(network, name)
             }
         };
         if network.is_activation(name)
@@ -104,6 +106,23 @@ fn is_result_of_layer(network: &Network<'_>, name: &str, quantized: &HashSet<&st
         _ => network.layer_of(name),
     };
     layer.is_some_and(|layer| quantized.contains(layer.input))
+}
+
+/// Whether a layer reads what becomes of a value.
+fn reaches_layer(network: &Network<'_>, name: &str) -> bool {
+    let mut waiting = vec![name];
+    let mut seen = HashSet::new();
+    while let Some(name) = waiting.pop() {
+        for usage in network.uses(name).iter().map(|usage| usage.node) {
+            if network.layer(usage).is_some() {
+                return true;
+            }
+            if seen.insert(usage) {
+                waiting.extend(network.node(usage).outputs.iter().map(String::as_str));
+            }
+        }
+    }
+    false
 }
 
 /// The integer average pools of runtimes have no dilations.

@@ -34,11 +34,14 @@ pub(super) struct Arrangement<'a> {
     pub(super) channels: usize,
     /// The weights' axes in TFLite's order.
     pub(super) order: &'a [usize],
+    /// What the weights of each channel are multiplied with; empty for nothing.
+    pub(super) factors: &'a [f64],
+    /// Whether the layer is computed on int8.
+    pub(super) on_integers: bool,
 }
 
 impl<'n> Converter<'n> {
     pub(super) fn convolution(&mut self, at: usize, convolution: &Convolution) -> Converted {
-        let node = self.network.node(at);
         let layer = self.network.layer(at).ok_or(VARIABLE_WEIGHTS)?;
         let shape = self.values.shape(layer.input)?;
         let kernel = self.weights_shape(layer.weights)?;
@@ -49,7 +52,6 @@ impl<'n> Converter<'n> {
             kernel.get(2..).unwrap_or_default(),
             false,
         )?;
-        let _ = node;
         let (weights, tail, params) = self.layer(&layer, channels, 0)?;
         let is_depthwise = convolution.is_depthwise(weights.shape());
         let weights = as_images(weights);
@@ -61,9 +63,11 @@ impl<'n> Converter<'n> {
         let arrangement = Arrangement {
             channels: 0,
             order: &order,
+            factors: &tail.factors,
+            on_integers: params.is_some(),
         };
         let input_params = params.map(|[input, _]| input);
-        let weights = self.weights_tensor(layer.weights, weights, &tail, arrangement);
+        let weights = self.weights_tensor(layer.weights, weights, arrangement);
         let bias = self.bias_tensor(layer.output, &tail, weights, input_params);
         let (input, padding) = self.window_input(layer.input, input_params, &windows, None)?;
         self.take_tail(&tail);
@@ -120,8 +124,16 @@ impl<'n> Converter<'n> {
         let kernel = self.weights_shape(weights)?;
         let channels = *kernel.get(1).ok_or(NO_FORM)?;
         let [full, cut, outputs] = transposed_extents(node, convolution, &shape, &kernel)?;
-        let values = self.parameters.floats(weights).ok_or(VARIABLE_WEIGHTS)?;
-        let values = Weights::Floats(values.0, values.1.into_owned());
+        let integers = self.parameters.integers(weights);
+        let is_by_channel = |own: &Integers| own.scales.len() == 1 || own.axis == 1;
+        let values = match integers.filter(is_by_channel) {
+            Some(integers) => Weights::Integers(integers),
+            None => {
+                let floats = self.parameters.floats(weights);
+                let (shape, values) = floats.ok_or(VARIABLE_WEIGHTS)?;
+                Weights::Floats(shape, values.into_owned())
+            }
+        };
         let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
             Some(name) => {
                 let bias = self.parameters.floats(name);
@@ -131,23 +143,13 @@ impl<'n> Converter<'n> {
             }
             None => vec![0.0; channels],
         };
-        let order = if kernel.len() == 3 {
-            [1, 1, 2, 0]
-        } else {
-            [1, 2, 3, 0]
+        let arrangement = Arrangement {
+            channels: 1,
+            order: &[1, 2, 3, 0],
+            factors: &[],
+            on_integers: false,
         };
-        let (kernel_shape, floats) = match as_images(values) {
-            Weights::Floats(shape, floats) => (shape, floats),
-            Weights::Integers(_) => return Err(NO_FORM.to_owned()),
-        };
-        let order = if kernel.len() == 3 {
-            [1, 2, 3, 0]
-        } else {
-            order
-        };
-        let extents = order.map(|axis| kernel_shape[axis]).to_vec();
-        let floats = permuted(&floats, &kernel_shape, &order);
-        let weights = self.values.floats(weights, extents, &floats);
+        let weights = self.weights_tensor(weights, as_images(values), arrangement);
         let bias = self.values.floats("bias", vec![channels], &bias);
         let tensor = self
             .values
@@ -284,6 +286,13 @@ impl<'n> Converter<'n> {
         {
             return Ok((Weights::Integers(integers), tail, Some([input, output])));
         }
+        if let Some(integers) = self
+            .parameters
+            .integers(layer.weights)
+            .filter(is_by_channel)
+        {
+            return Ok((Weights::Integers(integers), tail, None));
+        }
         let tail = self.tail(layer, channels, true)?;
         let (shape, values) = self
             .parameters
@@ -292,22 +301,27 @@ impl<'n> Converter<'n> {
         Ok((Weights::Floats(shape, values.into_owned()), tail, None))
     }
 
-    /// A constant of a layer's weights, their axes in TFLite's order.
+    /// A layer's weights, their axes in TFLite's order: a constant, or what int8
+    /// numbers stand for where the layer is computed in floats.
     pub(super) fn weights_tensor(
         &mut self,
         name: &str,
         weights: Weights,
-        tail: &Tail<'_>,
         arrangement: Arrangement<'_>,
     ) -> usize {
-        let Arrangement { channels, order } = arrangement;
+        let Arrangement {
+            channels,
+            order,
+            factors,
+            on_integers,
+        } = arrangement;
         let extents = order.iter().map(|&axis| weights.shape()[axis]).collect();
         match weights {
             Weights::Floats(shape, mut values) => {
                 let inner: usize = shape[channels + 1..].iter().product();
-                if !tail.factors.is_empty() {
+                if !factors.is_empty() {
                     for (i, value) in values.iter_mut().enumerate() {
-                        let factor = tail.factors[i / inner % tail.factors.len()];
+                        let factor = factors[i / inner % factors.len()];
                         *value = (f64::from(*value) * factor) as f32;
                     }
                 }
@@ -326,13 +340,17 @@ impl<'n> Converter<'n> {
                     zero_point: 0,
                     axis: crate::layout::place(order, channels),
                 };
-                self.values.tensor(Tensor {
+                let numbers = self.values.tensor(Tensor {
                     name: name.to_owned(),
                     shape: extents,
                     element: TensorType::Int8,
                     data: Some(numbers.into_iter().map(i8::cast_unsigned).collect()),
                     quantization: Some(quantization),
-                })
+                });
+                match on_integers {
+                    true => numbers,
+                    false => self.values.retyped(numbers, None),
+                }
             }
         }
     }

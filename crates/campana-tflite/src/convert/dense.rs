@@ -4,7 +4,7 @@ use campana_ir::network::Layer;
 use campana_ir::op::Gemm;
 
 use super::Converter;
-use super::convolution::{Arrangement, VARIABLE_WEIGHTS, Weights};
+use super::convolution::{Arrangement, VARIABLE_WEIGHTS};
 use super::epilogue::Made;
 use crate::error::Converted;
 use crate::layout::native;
@@ -93,13 +93,11 @@ impl<'n> Converter<'n> {
         let arrangement = Arrangement {
             channels: channel_axis,
             order: &order,
-        };
-        let weights = match weights {
-            Weights::Floats(shape, values) => Weights::Floats(shape, values),
-            integers @ Weights::Integers(_) => integers,
+            factors: &tail.factors,
+            on_integers: params.is_some(),
         };
         let input_params = params.map(|[input, _]| input);
-        let weights = self.weights_tensor(layer.weights, weights, &tail, arrangement);
+        let weights = self.weights_tensor(layer.weights, weights, arrangement);
         let bias = self.bias_tensor(layer.output, &tail, weights, input_params);
         let input = self
             .values

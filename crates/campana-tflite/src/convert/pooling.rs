@@ -63,7 +63,8 @@ impl<'n> Converter<'n> {
         {
             return self.average_by_products(input, &windows, &shape, (from, epilogue));
         }
-        let params = params.filter(|_| rounded.is_some());
+        // TFLite's pool on int8 keeps the parameters of its input: rounding twice would cost a step.
+        let params = params.filter(|_| rounded == params);
         let (tensor, padding) = match counts && !is_whole {
             true => {
                 let plain = self

@@ -68,8 +68,9 @@ impl Converter<'_> {
         };
         let output = node.outputs[0].as_str();
         let own = self.values.params(input);
-        let rounds = code == Code::ResizeBilinear && self.rounded(output).is_none();
-        let params = own.filter(|_| !rounds);
+        // Of int8 it makes int8 of the same parameters: between others rounding twice would cost a step.
+        let moves = code == Code::ResizeNearestNeighbor;
+        let params = own.filter(|_| moves || self.rounded(output) == own);
         let order = channels_last(4);
         let tensor = self.values.operand(input, params, &order)?;
         let made = vec![shape[0], shape[1], height.to, width.to];

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_no_window_reaches_is_no_padding() {
-        assert_eq!(windows(3, 0, 1).pads, [[0, 0]; 2]);
-        assert_eq!(windows(3, 0, 1).own_padding(), Some(Padding::Valid));
+        assert_eq!(windows(4, 0, 1).pads, [[0, 0]; 2]);
+        assert_eq!(windows(4, 0, 1).own_padding(), Some(Padding::Valid));
     }
 }
