@@ -25,11 +25,12 @@ use crate::error::{Converted, Error, ErrorKind};
 use crate::inputs;
 use crate::layout::{channels_last, native};
 use crate::parameters::Parameters;
-use crate::schema::{Code, Options};
+use crate::schema::{Code, Model, Options};
 use crate::values::{Params, Values};
 
-/// Bytes that distances of a FlatBuffer reach.
-const MAX_BYTES: usize = i32::MAX as usize;
+/// Constants of more bytes leave too little of what distances of a FlatBuffer
+/// reach.
+const MAX_CONSTANT_BYTES: usize = i32::MAX as usize / 2;
 
 /// The network as a TFLite model.
 ///
@@ -44,6 +45,17 @@ const MAX_BYTES: usize = i32::MAX as usize;
 /// `InvalidModel` where the network contradicts itself; names the node or
 /// input.
 pub fn convert(graph: &Graph) -> Result<Vec<u8>, Error> {
+    let model = model(graph)?;
+    let data = model.tensors.iter().flat_map(|tensor| &tensor.data);
+    let bytes: usize = data.map(Vec::len).sum();
+    if bytes > MAX_CONSTANT_BYTES {
+        let message = format!("the constants take {bytes} bytes, more than a TFLite file holds");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(model.to_bytes())
+}
+
+fn model(graph: &Graph) -> Result<Model, Error> {
     let graph = inputs::fixed(graph)?;
     let network = Network::new(&graph).map_err(|error| {
         Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
@@ -60,17 +72,7 @@ pub fn convert(graph: &Graph) -> Result<Vec<u8>, Error> {
     converter.outputs()?;
     let mut model = converter.values.model;
     model.name.clone_from(&graph.name);
-    let bytes: usize = model
-        .tensors
-        .iter()
-        .flat_map(|t| &t.data)
-        .map(Vec::len)
-        .sum();
-    if bytes > MAX_BYTES / 2 {
-        let message = format!("the constants take {bytes} bytes, more than a TFLite file holds");
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    Ok(model.to_bytes())
+    Ok(model)
 }
 
 /// A model under way.

@@ -362,13 +362,13 @@ pub(crate) struct Unpack {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// ONNX model
+    /// ONNX model, or TFLite model with the ONNX model it came from as --reference
     pub(crate) model: PathBuf,
     /// Float model that it came from, run in turn with it
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
-    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (reads MODEL.tflite
-    /// beside MODEL.onnx); what this machine does not have is said
+    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (of an ONNX model it
+    /// reads MODEL.tflite beside MODEL.onnx); what this machine does not have is said
     #[arg(
         long,
         value_name = "LIST",
