@@ -1,6 +1,6 @@
 //! Quantized models as files that others read: ONNX in its forms, with the
-//! files of external data beside it, and safetensors for weights without a
-//! graph.
+//! files of external data beside it, TFLite, and safetensors for weights
+//! without a graph.
 //!
 //! ```no_run
 //! use campana_export::{OutputModel, Placement};

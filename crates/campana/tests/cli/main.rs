@@ -18,6 +18,7 @@ mod preservation;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod tflite;
 mod threads;
 mod verify;
 mod weight_files;
