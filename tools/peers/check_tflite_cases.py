@@ -209,6 +209,11 @@ CASES = {
     "average pool counted": lambda: net().then(
         "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1).then_conv([4, 8, 1, 1]),
     "average pool same": lambda: net().then("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]).then_conv([4, 8, 1, 1]),
+    "average pool of counted places": lambda: net().then(
+        "AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 1]).then_conv([4, 8, 1, 1]),
+    "average pool ceil": lambda: net().then(
+        "AveragePool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1).then_conv([4, 8, 1, 1]),
+    "response normalization": lambda: net().then("LRN", size=3, alpha=0.1).then_conv([4, 8, 1, 1]),
     "global average": lambda: net().then("GlobalAveragePool").then("Flatten"),
     "reduced mean": lambda: net().then("ReduceMean", axes=[2, 3], keepdims=0),
     "reduced max": lambda: net().then("ReduceMax", axes=[1], keepdims=1),

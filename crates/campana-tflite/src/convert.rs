@@ -199,7 +199,7 @@ impl<'n> Converter<'n> {
             Op::Unary(Unary::Other) => self.unary(at),
             Op::Binary(Binary::Other) => self.other_binary(at),
             Op::Binary(binary) => self.binary(at, *binary),
-            Op::Normalization => self.softmax(at),
+            Op::Normalization => self.normalized(at),
             Op::MaxPool(pool) => self.max_pool(at, pool),
             Op::AveragePool(pool) => self.average_pool(at, pool),
             Op::GlobalAveragePool => self.global_average_pool(at),

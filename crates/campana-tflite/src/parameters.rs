@@ -111,6 +111,17 @@ impl<'g> Parameters<'g> {
         constants.get(name).or_else(|| self.computed.get(name))
     }
 
+    /// The extents of a value.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        if let Some(tensor) = self.tensor(name) {
+            return Some(tensor.shape().to_vec());
+        }
+        match self.network.graph().quantized.get(name) {
+            Some(quantized) => Some(quantized.shape.clone()),
+            None => Some(self.decoded(self.network.producer(name)?)?.shape().to_vec()),
+        }
+    }
+
     /// The elements and shape of a value of floats.
     pub(crate) fn floats(&self, name: &str) -> Option<(Vec<usize>, Cow<'_, [f32]>)> {
         if let Some(tensor) = self.tensor(name) {

@@ -39,6 +39,7 @@ pub(crate) enum Code {
     Dequantize = 6,
     Floor = 8,
     FullyConnected = 9,
+    LocalResponseNormalization = 13,
     Logistic = 14,
     MaxPool2d = 17,
     Mul = 18,

@@ -214,8 +214,7 @@ impl<'n> Converter<'n> {
 
     /// Extents of constant weights.
     fn weights_shape(&self, name: &str) -> Converted<Vec<usize>> {
-        let info = self.network.value(name);
-        let shape = info.and_then(campana_ir::infer::ValueInfo::fixed_shape);
+        let shape = self.parameters.shape(name);
         shape.ok_or_else(|| VARIABLE_WEIGHTS.to_owned())
     }
 

@@ -27,10 +27,9 @@ impl<'n> Converter<'n> {
     pub(super) fn matmul(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
         if let Some(layer) = self.network.layer(at) {
-            let info = self.network.value(layer.weights);
-            let rank = info.and_then(|info| Some(info.shape.as_ref()?.len()));
+            let kernel = self.parameters.shape(layer.weights);
             let shape = self.values.shape(layer.input)?;
-            if rank == Some(2) && shape.len() >= 2 {
+            if kernel.is_some_and(|kernel| kernel.len() == 2) && shape.len() >= 2 {
                 return self.fully_connected(&layer, &shape, 1);
             }
         }
@@ -84,8 +83,7 @@ impl<'n> Converter<'n> {
         shape: &[usize],
         channel_axis: usize,
     ) -> Converted {
-        let info = self.network.value(layer.weights);
-        let kernel = info.and_then(campana_ir::infer::ValueInfo::fixed_shape);
+        let kernel = self.parameters.shape(layer.weights);
         let kernel = kernel.ok_or(VARIABLE_WEIGHTS)?;
         let channels = *kernel.get(channel_axis).ok_or(VARIABLE_WEIGHTS)?;
         let (weights, tail, params) = self.layer(layer, channels, channel_axis)?;

@@ -47,12 +47,12 @@ impl<'n> Converter<'n> {
         let input = node.inputs[0].as_str();
         let (shape, windows) = self.pool_windows(at, pool)?;
         let is_whole = windows.pads == [[0; 2]; 2];
-        if pool.ceil && !is_whole {
+        if pool.ceil && pool.count_padding && !is_whole {
             return Err("takes means of windows that end outside".to_owned());
         }
         let counts = pool.count_padding || is_whole;
         if !counts && windows.own_padding() != Some(Padding::Same) {
-            return Err("has padding that counts in no mean, other than SAME".to_owned());
+            return self.average_of_counted(at, &windows, &shape);
         }
         let epilogue = self.epilogue(&node.outputs[0]);
         let params = self.values.params(input);
@@ -89,6 +89,43 @@ impl<'n> Converter<'n> {
                 window: windows.kernel,
             };
             values.operator(Code::AveragePool2d, vec![tensor], output, options);
+        });
+        Ok(())
+    }
+
+    /// Means of windows whose padding is not counted: means with zeros, times
+    /// what these took from them.
+    fn average_of_counted(&mut self, at: usize, windows: &Windows, shape: &[usize]) -> Converted {
+        let node = self.network.node(at);
+        let (input, output) = (node.inputs[0].as_str(), node.outputs[0].as_str());
+        let (tensor, padding) = self.window_input(input, None, windows, None)?;
+        let [height, width] = windows.outputs;
+        let extents = vec![shape[0], height, width, shape[1]];
+        let whole = self.values.activation(output, extents.clone(), None);
+        let options = Options::Pool {
+            padding,
+            strides: windows.strides,
+            window: windows.kernel,
+        };
+        self.values
+            .operator(Code::AveragePool2d, vec![tensor], whole, options);
+        let share = |at: usize, place: usize| {
+            let start = place * windows.strides[at];
+            let (before, kernel) = (windows.pads[at][0], windows.kernel[at]);
+            let end = (start + kernel).min(windows.input[at] + before);
+            kernel as f32 / end.saturating_sub(start.max(before)).max(1) as f32
+        };
+        let factors = (0..height * width).map(|i| share(0, i / width) * share(1, i % width));
+        let factors: Vec<f32> = factors.collect();
+        let shape_of = vec![1, height, width, 1];
+        let factors = self
+            .values
+            .floats(&format!("{output}/factors"), shape_of, &factors);
+        let made = self.image(shape, shape[1], windows, None);
+        let epilogue = self.epilogue(output);
+        self.finish_activated(&epilogue, made, extents, |values, output, activation| {
+            let inputs = vec![whole, factors];
+            values.operator(Code::Mul, inputs, output, Options::Mul(activation));
         });
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Functions of one element, and softmax.
+//! Functions of one element, and those that normalize.
 
 use super::{Converter, NO_FORM, float, int, text};
 use crate::error::Converted;
@@ -146,8 +146,9 @@ impl Converter<'_> {
         Ok(())
     }
 
-    /// Softmax and its logarithm over the axis that lies last.
-    pub(super) fn softmax(&mut self, at: usize) -> Converted {
+    /// Softmax and its logarithm over the axis that lies last, and other
+    /// normalizations.
+    pub(super) fn normalized(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
         let function = match node.op_type.as_str() {
             "Softmax" => (
@@ -156,6 +157,7 @@ impl Converter<'_> {
                 OnIntegers::Output(PROBABILITY),
             ),
             "LogSoftmax" => (Code::LogSoftmax, Options::None, OnIntegers::No),
+            "LRN" => return self.response_normalization(at),
             _ => return Err(NO_FORM.to_owned()),
         };
         let input = node.inputs[0].as_str();
@@ -167,5 +169,24 @@ impl Converter<'_> {
             order.push(axis);
         }
         self.function(at, function, order)
+    }
+
+    /// Local response normalization over neighbouring channels.
+    fn response_normalization(&mut self, at: usize) -> Converted {
+        let node = self.network.node(at);
+        let size = usize::try_from(int(node, "size", 0)).unwrap_or(0);
+        if size.is_multiple_of(2) {
+            return Err("has an even number of neighbours".to_owned());
+        }
+        let options = Options::LocalResponseNormalization {
+            radius: size / 2,
+            bias: float(node, "bias", 1.0),
+            alpha: float(node, "alpha", 1e-4) / size as f32,
+            beta: float(node, "beta", 0.75),
+        };
+        let rank = self.values.shape(&node.inputs[0])?.len();
+        let code = Code::LocalResponseNormalization;
+        let order = layout::channels_last(rank);
+        self.function(at, (code, options, OnIntegers::No), order)
     }
 }

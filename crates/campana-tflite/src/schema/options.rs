@@ -56,6 +56,12 @@ pub(crate) enum Options {
         activation: Activation,
     },
     Softmax,
+    LocalResponseNormalization {
+        radius: usize,
+        bias: f32,
+        alpha: f32,
+        beta: f32,
+    },
     Concatenation {
         axis: usize,
     },
@@ -113,6 +119,17 @@ impl Options {
                     (2, Field::Bool(*keeps_axes)),
                 ];
                 (8, Table(fields))
+            }
+            Self::LocalResponseNormalization {
+                radius,
+                bias,
+                alpha,
+                beta,
+            } => {
+                let numbers = [(1, *bias), (2, *alpha), (3, *beta)];
+                let numbers = numbers.map(|(slot, number)| (slot, Field::F32(number)));
+                let fields = [(0, int(*radius))].into_iter().chain(numbers);
+                (13, Table(fields.collect()))
             }
             Self::Softmax => one(9, Field::F32(1.0)),
             Self::Concatenation { axis } => one(10, int(*axis)),

@@ -23,7 +23,7 @@ fn the_name_of_an_output_asks_for_tflite() {
         .run(&[&quantize[..], &["small.tflite"]].concat())
         .json();
     assert_eq!(report["target"], "tflite");
-    assert_eq!(report["bits"], 8);
+    assert_eq!(report["tensors"][0]["bits"], 8);
     let float = ["float.tflite", "--target", "tflite-float"];
     folder.run(&[&quantize[..], &float].concat()).json();
     let [small, float] = ["small.tflite", "float.tflite"].map(|name| folder.read(name));
