@@ -11,6 +11,7 @@ mod resize;
 mod rounded;
 #[cfg(test)]
 mod tests;
+mod transposed;
 mod unary;
 mod window;
 
@@ -52,7 +53,7 @@ pub fn convert(graph: &Graph) -> Result<Vec<u8>, Error> {
         let message = format!("the constants take {bytes} bytes, more than a TFLite file holds");
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
-    Ok(model.to_bytes())
+    Ok(model.into_bytes())
 }
 
 fn model(graph: &Graph) -> Result<Model, Error> {

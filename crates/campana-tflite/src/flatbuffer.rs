@@ -115,8 +115,8 @@ impl Writer {
                 at
             }
             Field::Bytes(bytes) => self.vector(BYTES_ALIGNMENT, bytes.len(), bytes),
-            Field::I32s(values) => self.vector(4, values.len(), flat(&values, |v| v.to_le_bytes())),
-            Field::F32s(values) => self.vector(4, values.len(), flat(&values, |v| v.to_le_bytes())),
+            Field::I32s(values) => self.vector(4, values.len(), flat(&values, i32::to_le_bytes)),
+            Field::F32s(values) => self.vector(4, values.len(), flat(&values, f32::to_le_bytes)),
             Field::Table(table) => self.table(table),
             Field::Tables(tables) => {
                 let at = self.vector(4, tables.len(), []);
@@ -139,7 +139,7 @@ impl Writer {
     /// Writes the lists that several tables may refer to.
     fn write_shared(&mut self) {
         for (values, holes) in std::mem::take(&mut self.shared) {
-            let at = self.vector(8, values.len(), flat(&values, |v| v.to_le_bytes()));
+            let at = self.vector(8, values.len(), flat(&values, i64::to_le_bytes));
             for hole in holes {
                 self.refer(hole, at);
             }

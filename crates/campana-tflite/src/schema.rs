@@ -129,7 +129,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// The bytes of the file.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         let mut codes: Vec<(Code, i32)> = Vec::new();
         let mut operators = Vec::with_capacity(self.operators.len());
         for operator in &self.operators {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use campana_ir::network::Network;
 use campana_ir::op::Op;
-use campana_tensor::TensorData;
+use campana_tensor::{Tensor, TensorData};
 
 use crate::error::Converted;
 use crate::values::Params;
@@ -19,11 +19,11 @@ pub(super) fn quantizer(network: &Network<'_>, at: usize) -> Converted<Params> {
         let name = node.inputs.get(place).filter(|name| !name.is_empty());
         name.and_then(|name| network.graph().constants.get(name))
     };
-    let scale = match constant(1).map(|tensor| tensor.data()) {
+    let scale = match constant(1).map(Tensor::data) {
         Some(TensorData::F32(scales)) if scales.len() == 1 => scales[0],
         _ => return Err("rounds by other scales than one constant".to_owned()),
     };
-    let zero_point = match constant(2).map(|tensor| tensor.data()) {
+    let zero_point = match constant(2).map(Tensor::data) {
         None if node.inputs.len() < 3 => -UNSIGNED_OFFSET,
         Some(TensorData::U8(zeros)) if zeros.len() == 1 => i16::from(zeros[0]) - UNSIGNED_OFFSET,
         Some(TensorData::I8(zeros)) if zeros.len() == 1 => zeros[0].into(),
