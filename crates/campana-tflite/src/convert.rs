@@ -26,7 +26,7 @@ use crate::error::{Converted, Error, ErrorKind};
 use crate::inputs;
 use crate::layout::{channels_last, native};
 use crate::parameters::Parameters;
-use crate::schema::{Code, Model, Options};
+use crate::schema::{Code, Model, Options, Tensor};
 use crate::values::{Params, Values};
 
 /// Constants of more bytes leave too little of what distances of a FlatBuffer
@@ -73,7 +73,25 @@ fn model(graph: &Graph) -> Result<Model, Error> {
     converter.outputs()?;
     let mut model = converter.values.model;
     model.name.clone_from(&graph.name);
+    check_extents(&model)?;
     Ok(model)
+}
+
+/// Refuses tensors that are larger than TFLite counts.
+fn check_extents(model: &Model) -> Result<(), Error> {
+    let counts = |tensor: &&Tensor| {
+        let mut extents = tensor.shape.iter();
+        let count = extents.try_fold(1usize, |count, &extent| count.checked_mul(extent));
+        count.is_none_or(|count| i32::try_from(count).is_err())
+    };
+    match model.tensors.iter().find(counts) {
+        None => Ok(()),
+        Some(tensor) => {
+            let Tensor { name, shape, .. } = tensor;
+            let message = format!("'{name}' of {shape:?} has more elements than TFLite counts");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+    }
 }
 
 /// A model under way.
@@ -189,6 +207,15 @@ impl<'n> Converter<'n> {
 
     fn node(&mut self, at: usize) -> Converted {
         let op = self.network.op(at).clone();
+        let inputs = &self.network.node(at).inputs;
+        let is_there = |place: usize| inputs.get(place).is_some_and(|name| !name.is_empty());
+        let needed = match op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul | Op::Binary(_) => 2,
+            _ => 1,
+        };
+        if !(0..needed).all(is_there) {
+            return Err("lacks an input".to_owned());
+        }
         match &op {
             Op::Conv(convolution) => self.convolution(at, convolution),
             Op::ConvTranspose(convolution) => self.transposed_convolution(at, convolution),

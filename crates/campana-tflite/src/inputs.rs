@@ -39,6 +39,10 @@ pub(crate) fn fixed(graph: &Graph) -> Result<Graph, Error> {
             let message = format!("the input '{name}' declares no shape; give --shape");
             return Err(Error::new(ErrorKind::OpenShape, message));
         };
+        if shape.contains(&Dim::Fixed(0)) {
+            let message = format!("the input '{name}' has no elements");
+            return Err(Error::new(ErrorKind::InvalidModel, message));
+        }
         if shape.iter().any(|dim| matches!(dim, Dim::Symbol(_))) {
             let extents: Vec<String> = shape.iter().map(ToString::to_string).collect();
             let message = format!(

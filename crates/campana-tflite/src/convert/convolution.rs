@@ -45,7 +45,8 @@ impl<'n> Converter<'n> {
         let layer = self.network.layer(at).ok_or(VARIABLE_WEIGHTS)?;
         let shape = self.values.shape(layer.input)?;
         let kernel = self.weights_shape(layer.weights)?;
-        let (channels, groups) = (kernel[0], convolution.groups);
+        let channels = *kernel.first().ok_or(VARIABLE_WEIGHTS)?;
+        let groups = convolution.groups;
         let windows = Windows::new(
             &convolution.window,
             shape.get(2..).unwrap_or_default(),

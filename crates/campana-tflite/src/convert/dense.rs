@@ -84,7 +84,8 @@ impl<'n> Converter<'n> {
         channel_axis: usize,
     ) -> Converted {
         let kernel = self.parameters.shape(layer.weights);
-        let kernel = kernel.ok_or(VARIABLE_WEIGHTS)?;
+        let kernel = kernel.filter(|kernel| kernel.len() == 2);
+        let kernel = kernel.ok_or("has weights that are no constant matrix")?;
         let channels = *kernel.get(channel_axis).ok_or(VARIABLE_WEIGHTS)?;
         let (weights, tail, params) = self.layer(layer, channels, channel_axis)?;
         let order = [channel_axis, 1 - channel_axis];

@@ -47,7 +47,9 @@ impl<'n> Converter<'n> {
         let info = self.network.value(&node.outputs[0]);
         let made = info.and_then(campana_ir::infer::ValueInfo::fixed_shape);
         let made = made.ok_or("makes a shape that only a run knows")?;
-        if made.iter().product::<usize>() != shape.iter().product() {
+        let mut extents = made.iter();
+        let count = extents.try_fold(1usize, |count, &extent| count.checked_mul(extent));
+        if count != Some(shape.iter().product()) {
             return Err(format!("makes {made:?} of {shape:?}"));
         }
         let native_order = native(shape.len());
@@ -97,7 +99,11 @@ impl<'n> Converter<'n> {
         let mut inputs = Vec::new();
         shape[axis] = 0;
         for name in names {
-            shape[axis] += self.values.shape(name)?[axis];
+            let own = self.values.shape(name)?;
+            if own.len() != shape.len() {
+                return Err("joins tensors of different ranks".to_owned());
+            }
+            shape[axis] += own[axis];
             inputs.push(self.values.operand(name, params, &order)?);
         }
         let joined = self
@@ -226,8 +232,8 @@ impl<'n> Converter<'n> {
         for (i, &axis) in axes.iter().enumerate() {
             let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
             for (end, pad) in [given[i], given[i + axes.len()]].into_iter().enumerate() {
-                let pad = usize::try_from(pad);
-                pads[axis][end] = pad.map_err(|_| "cuts off by a negative padding")?;
+                let pad = u32::try_from(pad).map_err(|_| "has a negative or huge padding")?;
+                pads[axis][end] = pad as usize;
             }
             shape[axis] += pads[axis].iter().sum::<usize>();
         }

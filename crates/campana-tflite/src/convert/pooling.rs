@@ -196,6 +196,9 @@ impl<'n> Converter<'n> {
         let node = self.network.node(at);
         let input = node.inputs[0].as_str();
         let shape = self.values.shape(input)?;
+        if shape.len() < 3 {
+            return Err("has no spatial axes".to_owned());
+        }
         let order = channels_last(shape.len());
         let epilogue = self.epilogue(&node.outputs[0]);
         let own = self.values.params(input).filter(|_| code == Code::Mean);

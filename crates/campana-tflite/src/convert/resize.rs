@@ -11,6 +11,9 @@ use crate::schema::{Code, Options, Resize};
 /// Places that differ by no more are the same.
 const TOLERANCE: f32 = 1e-4;
 
+/// Larger images are not looked at place by place.
+const MAX_EXTENT: usize = 1 << 16;
+
 /// The ways in which TFLite samples.
 const WAYS: [Resize; 3] = [way(false, true), way(true, false), way(false, false)];
 
@@ -43,6 +46,9 @@ impl Converter<'_> {
             return Err("resizes the batch or the channels".to_owned());
         }
         let (height, width) = (axes[2], axes[3]);
+        if height.to.max(width.to) > MAX_EXTENT {
+            return Err(format!("makes more than {MAX_EXTENT} rows or columns"));
+        }
         let mode = text(node, "mode", "nearest");
         if int(node, "antialias", 0) != 0 {
             return Err("smooths before it samples (antialias)".to_owned());

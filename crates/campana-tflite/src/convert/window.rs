@@ -32,6 +32,9 @@ impl Windows {
                 "slides a window over {axes} axes, TFLite's over one or two"
             ));
         }
+        if kernel.contains(&0) || input.contains(&0) {
+            return Err("slides a window over nothing".to_owned());
+        }
         let mut windows = Self {
             input: [1; 2],
             kernel: [1; 2],
