@@ -74,8 +74,9 @@ def quantize(
 
     The options are those of the command:
 
-    - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the targets ``"int8"`` and ``"tflite"``;
-      in depthwise networks ``"auto"`` gives small tensors more); 4.0 is 4, and another fraction is ``average_bits``.
+    - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the targets ``"int8"`` and
+      ``"tflite"``; in depthwise networks ``"auto"`` gives small tensors more); 4.0 is 4, and another fraction is
+      ``average_bits``.
     - ``average_bits``: the average that is stored for a weight, 1 to 8, every tensor then getting the bits it needs.
     - ``max_size``: the largest size of the output, in bytes or as ``"3MB"``; every tensor gets the bits it needs.
     - ``max_drop``: the smallest output that loses at most this much top-1 accuracy: 0.01 or ``"1%"`` for one point of
