@@ -51,6 +51,14 @@ fn infer_all(graph: &Graph) -> Values {
 }
 
 #[test]
+fn windows_over_lists_have_no_shape() {
+    let pool = node("MaxPool", &["x"], &["y"]);
+    let pool = with(pool, "kernel_shape", Attribute::Ints(vec![2, 2]));
+    let values = infer_all(&graph(vec![Dim::Fixed(4)], vec![pool], &[]));
+    assert_eq!(values["y"].shape, None);
+}
+
+#[test]
 fn integers_are_known_where_shapes_determine_them() {
     let nodes = vec![
         node("Shape", &["x"], &["shape"]),
