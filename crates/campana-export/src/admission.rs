@@ -12,6 +12,7 @@ use campana_tensor::ElementType;
 
 use crate::opset;
 use crate::opset_upgrade;
+use crate::tflite_form::tflite_bytes;
 
 /// The model as the options' target takes it: raised to the opset that the
 /// target's form needs.
@@ -27,11 +28,12 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     check_weights(&model, &tensors)?;
     let target = options.target;
     if target.rounds_activations() {
-        check_rounding(&tensors, options.target)?;
-    } else if target != Target::Float {
+        check_rounding(&tensors, target)?;
+    } else if target.onnx_form() != Target::Float {
         opset::at_least(&model, Decoder::MIN_OPSET)?;
     }
-    let raises = target.rounds_activations() || target == Target::LutUint4;
+    let is_tflite = target.ending() == "tflite";
+    let raises = target.rounds_activations() || target == Target::LutUint4 || is_tflite;
     let raised = if raises {
         opset_upgrade::upgraded(&model)?
     } else {
@@ -41,6 +43,9 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     let model = raised.unwrap_or(model);
     if target.rounds_activations() {
         check_runs(&model, target)?;
+    }
+    if is_tflite {
+        tflite_bytes(&model)?;
     }
     Ok(model)
 }

@@ -1,6 +1,6 @@
 //! Quantized models as files that others read: ONNX in its forms, with the
-//! files of external data beside it, and safetensors for weights without a
-//! graph.
+//! files of external data beside it, TFLite, and safetensors for weights
+//! without a graph.
 //!
 //! ```no_run
 //! use campana_export::{OutputModel, Placement};
@@ -24,9 +24,11 @@ mod opset_upgrade;
 mod safetensors_form;
 #[cfg(test)]
 mod small_models;
+mod tflite_form;
 mod write;
 
 pub use admission::admit;
 pub use external::{DataFile, Placement, is_same_content};
 pub use safetensors_form::SafetensorsForm;
+pub use tflite_form::tflite_bytes;
 pub use write::OutputModel;

@@ -48,7 +48,7 @@ pub struct OutputModel<'a> {
 }
 
 impl<'a> OutputModel<'a> {
-    /// A model with its quantized tensors in the form of `target`, and with its
+    /// A model with its quantized tensors in the ONNX form of `target`, and with its
     /// activations rounded. With no tensor quantized and no activation rounded
     /// it is the input, byte for byte.
     ///
@@ -63,6 +63,7 @@ impl<'a> OutputModel<'a> {
         target: Target,
         placement: &Placement,
     ) -> Result<Self, Error> {
+        let target = target.onnx_form();
         let mut edits = Edits::new(model);
         let mut wiring = Wiring::new(model);
         let activations = activations::within_range(model, activations);
@@ -118,7 +119,17 @@ impl<'a> OutputModel<'a> {
                     replace_data(model, &mut edits, &mut external, outcome, values)?;
                 }
             }
-            Target::Lut | Target::LutUint4 | Target::W4a8 | Target::Campana => {
+            Target::Int8 => {
+                if let Some(layers) = integers {
+                    let mut writer = DecoderWriter::new(model, &mut edits, &[], false)?;
+                    layers.write(&mut writer, &mut wiring, &mut edits, quantized);
+                    for (outcome, tensor) in &changed {
+                        writer.add(outcome, tensor);
+                    }
+                    writer.write(&mut edits, &mut external, &[]);
+                }
+            }
+            _ => {
                 let uint4 = target == Target::LutUint4;
                 let (edits, external) = (&mut edits, &mut external);
                 let mut writer = DecoderWriter::new(model, edits, &changed, uint4)?;
@@ -129,16 +140,6 @@ impl<'a> OutputModel<'a> {
                     writer.add(outcome, tensor);
                 }
                 writer.write(edits, external, &parameters);
-            }
-            Target::Int8 => {
-                if let Some(layers) = integers {
-                    let mut writer = DecoderWriter::new(model, &mut edits, &[], false)?;
-                    layers.write(&mut writer, &mut wiring, &mut edits, quantized);
-                    for (outcome, tensor) in &changed {
-                        writer.add(outcome, tensor);
-                    }
-                    writer.write(&mut edits, &mut external, &[]);
-                }
             }
         }
         if !activations.is_empty() {

@@ -376,7 +376,8 @@ pub fn network(random: &mut Random) -> Vec<u8> {
 /// The file that quantizing a model gives; `None` where that is refused.
 pub fn quantized(model: &[u8], target: Target, options: &Options) -> Option<Vec<u8>> {
     let folder = tempfile::tempdir().ok()?;
-    let [input, output] = ["in.onnx", "out.onnx"].map(|name| folder.path().join(name));
+    let output = format!("out.{}", target.ending());
+    let [input, output] = ["in.onnx", &output].map(|name| folder.path().join(name));
     std::fs::write(&input, model).ok()?;
     let options = Options {
         target,

@@ -48,6 +48,7 @@ impl Scope {
             let info = ValueInfo {
                 element_type: Some(ElementType::F32),
                 shape: Some(extents.collect()),
+                integers: None,
             };
             self.values.insert(name.clone(), info);
         }
@@ -55,6 +56,7 @@ impl Scope {
             let info = ValueInfo {
                 element_type: input.element_type,
                 shape: input.shape.clone(),
+                integers: None,
             };
             self.values.entry(input.name.clone()).or_insert(info);
         }
@@ -77,6 +79,10 @@ impl Scope {
             let info = ValueInfo {
                 element_type: self.output_type(node, op, i),
                 shape: shapes.get(i).cloned().flatten(),
+                integers: contents
+                    .as_ref()
+                    .filter(|_| i == 0)
+                    .and_then(Contents::known),
             };
             self.values.insert(name.clone(), info);
         }
@@ -127,6 +133,7 @@ impl Scope {
                         .element_type
                         .or(outer.and_then(|info| info.element_type)),
                     shape: None,
+                    integers: None,
                 };
                 inner.values.insert(input.name.clone(), info);
             }
@@ -147,6 +154,7 @@ impl Scope {
             let info = ValueInfo {
                 element_type: types.get(i).copied().flatten(),
                 shape: None,
+                integers: None,
             };
             self.values.insert(name.clone(), info);
         }

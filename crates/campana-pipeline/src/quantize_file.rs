@@ -35,7 +35,7 @@ use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::monitor::check;
 use crate::output_file::{OutputFile, finish_all};
-use crate::output_len::{output_len, packed};
+use crate::output_len::{encoded, is_encoded, output_len};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
 use crate::sample_arrays::is_arrays;
@@ -231,12 +231,12 @@ impl<'a> QuantizedResult<'a> {
         } = self.job;
         let placement = Placement::of(input, output);
         let mut written = self.output_model(&placement)?;
-        let is_container = self.job.options.target == Target::Campana;
-        if is_container && !written.data_files.is_empty() {
+        let target = self.job.options.target;
+        if is_encoded(target) && !written.data_files.is_empty() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "'{}' keeps data in files beside it, and a container holds one file; store it \
+                    "'{}' keeps data in files beside it, and --target {target} writes one file; store it \
                      with its data inside first, or use --target lut",
                     input.display()
                 ),
@@ -248,9 +248,9 @@ impl<'a> QuantizedResult<'a> {
             // With the names of its data files, which are known now.
             written = self.output_model(&placement.with_digests(data.digests))?;
         }
-        if is_container {
-            let packed = packed(written).context(|| self.writing())?;
-            out.write_all(&packed).context(|| self.writing())?;
+        if is_encoded(target) {
+            let encoded = encoded(written, target).context(|| self.writing())?;
+            out.write_all(&encoded).context(|| self.writing())?;
         } else {
             written.write(out).context(|| self.writing())?;
         }
@@ -346,22 +346,16 @@ fn images<'a>(job: &QuantizeJob<'a>) -> (Option<&'a Path>, Option<&'a Path>) {
 /// Refuses an output whose name promises another form than the target's.
 fn check_output_name(job: &QuantizeJob<'_>) -> Result<(), Error> {
     let target = job.options.target;
-    if target == Target::Campana {
-        return check_name(
-            job.output,
-            "campana",
-            "name it so, or choose another --target",
-        );
-    }
-    let is_container = job
-        .output
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("campana"));
-    let advice = match is_container {
-        true => "add --target campana, or name it .onnx".to_owned(),
-        false => format!("name it .onnx, which is the form of --target {target}"),
+    let ending = target.ending();
+    let extension = job.output.extension().unwrap_or_default();
+    let advice = match Target::of_ending(&extension.to_string_lossy()) {
+        Some(named) => format!("add --target {named}, or name it .{ending}"),
+        None if ending == "onnx" => {
+            format!("name it .onnx, which is the form of --target {target}")
+        }
+        None => "name it so, or choose another --target".to_owned(),
     };
-    check_name(job.output, "onnx", &advice)
+    check_name(job.output, ending, &advice)
 }
 
 /// The outputs of a job that have one name each, under way.
@@ -463,7 +457,7 @@ fn activations(
     let names: HashSet<&str> = activations.iter().map(|scale| &*scale.name).collect();
     let layers = Network::new(&graph)
         .map(|network| {
-            let rounds_moved = options.target == Target::Int8;
+            let rounds_moved = options.target.onnx_form() == Target::Int8;
             IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
         })
         .ok();

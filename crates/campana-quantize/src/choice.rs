@@ -91,17 +91,24 @@ pub enum Target {
     Float,
     /// As `Lut`, in campana's entropy-coded container.
     Campana,
+    /// What `Int8` holds as a TFLite model, and all that layers give to others
+    /// rounded too.
+    TfLite,
+    /// What `Float` holds as a TFLite model.
+    TfLiteFloat,
 }
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Lut,
         Self::LutUint4,
         Self::W4a8,
         Self::Int8,
         Self::Float,
         Self::Campana,
+        Self::TfLite,
+        Self::TfLiteFloat,
     ];
 
     /// The name on the command line.
@@ -113,24 +120,52 @@ impl Target {
             Self::Int8 => "int8",
             Self::Float => "float",
             Self::Campana => "campana",
+            Self::TfLite => "tflite",
+            Self::TfLiteFloat => "tflite-float",
         }
     }
 }
 
 impl Target {
-    /// The form that an output's name asks for: the container for `.campana`,
-    /// else [`Lut`](Self::Lut).
+    /// The target whose ONNX form this one's is, or is made from.
+    pub fn onnx_form(self) -> Self {
+        match self {
+            Self::TfLite => Self::Int8,
+            Self::TfLiteFloat => Self::Float,
+            Self::Campana => Self::Lut,
+            other => other,
+        }
+    }
+
+    /// The ending of the files that are written.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Campana => "campana",
+            Self::TfLite | Self::TfLiteFloat => "tflite",
+            _ => "onnx",
+        }
+    }
+
+    /// The form that an output's name asks for, [`Lut`](Self::Lut) where it asks
+    /// for none of its own.
     pub fn of_output(output: &Path) -> Self {
-        let extension = output.extension().unwrap_or_default();
-        match extension.eq_ignore_ascii_case("campana") {
-            true => Self::Campana,
-            false => Self::Lut,
+        let ending = output.extension().unwrap_or_default().to_string_lossy();
+        Self::of_ending(&ending).unwrap_or(Self::Lut)
+    }
+
+    /// The target that an ending of a file's name asks for.
+    pub fn of_ending(ending: &str) -> Option<Self> {
+        let ending = ending.to_ascii_lowercase();
+        match ending.as_str() {
+            "campana" => Some(Self::Campana),
+            "tflite" => Some(Self::TfLite),
+            _ => None,
         }
     }
 
     /// Bits of a code where none are asked for.
     pub fn default_bits(self) -> u8 {
-        match self {
+        match self.onnx_form() {
             Self::Int8 => 8,
             _ => DEFAULT_BITS,
         }
@@ -138,7 +173,7 @@ impl Target {
 
     /// Whether activations are rounded to 8 bits.
     pub fn rounds_activations(self) -> bool {
-        matches!(self, Self::W4a8 | Self::Int8)
+        matches!(self.onnx_form(), Self::W4a8 | Self::Int8)
     }
 }
 

@@ -24,7 +24,7 @@ pub fn round_levels(model: &mut QuantizedModel<'_>, target: Target) {
 /// Rounds the levels of one tensor for a target that computes on integers;
 /// says whether it has any other than zero.
 pub fn round_tensor(tensor: &mut QuantizedTensor, target: Target) -> bool {
-    match target {
+    match target.onnx_form() {
         Target::Int8 => {
             let values = tensor.dequantize();
             put_on_integer_grid(tensor, &values)

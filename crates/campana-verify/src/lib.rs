@@ -21,6 +21,6 @@ pub use error::{Error, ErrorKind};
 pub use inputs::{InputSet, Inputs, graph_of, random_sets};
 pub use measure::{Subject, verify};
 pub use outcome::{Gain, Missing, Row, Verdict, Verification};
-pub use runtime::{Python, Runtime};
+pub use runtime::{Python, Runtime, is_tflite};
 pub use serve::serve;
 pub use worker::Worker;

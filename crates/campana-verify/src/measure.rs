@@ -9,7 +9,7 @@ use campana_onnx::{Model, Source};
 
 use crate::exchange::write_inputs;
 use crate::outcome::{Missing, Row, Verdict, Verification};
-use crate::runtime::SCRIPT;
+use crate::runtime::{SCRIPT, is_tflite};
 use crate::worker::{Job, Refusal, Worker};
 use crate::{Error, ErrorKind, Inputs, Python, Runtime};
 
@@ -92,7 +92,7 @@ pub fn verify(
                 command
             }
         };
-        for (is_reference, model) in files(subject) {
+        for (is_reference, model) in files(subject, runtime) {
             step(&format!("loading {} in {runtime}", model.display()))?;
             let job = Job {
                 runtime: runtime.to_string(),
@@ -216,10 +216,13 @@ fn runtimes(subject: &Subject, missing: &mut Vec<Missing>) -> Result<Vec<Runtime
     for runtime in others {
         if runtime.file_of(&subject.model).is_none() {
             let file = subject.model.with_extension("tflite");
-            let reason = format!(
-                "reads .tflite files only, and there is no '{}'",
-                file.display()
-            );
+            let reason = match runtime {
+                Runtime::TfLite => format!(
+                    "reads .tflite files only, and there is no '{}'",
+                    file.display()
+                ),
+                _ => "reads no TFLite models".to_owned(),
+            };
             miss(runtime, reason);
         } else {
             found.push(runtime);
@@ -228,12 +231,24 @@ fn runtimes(subject: &Subject, missing: &mut Vec<Missing>) -> Result<Vec<Runtime
     Ok(found)
 }
 
-/// The reference, where there is one, and the model.
-fn files(subject: &Subject) -> impl Iterator<Item = (bool, &Path)> {
+/// The reference, where there is one, and the model; of a TFLite model campana
+/// runs the reference alone, and the TFLite file beside that may be the model.
+fn files(subject: &Subject, runtime: Runtime) -> impl Iterator<Item = (bool, &Path)> {
     let reference = subject.reference.as_deref().map(|path| (true, path));
-    reference
+    let files = reference
         .into_iter()
-        .chain([(false, subject.model.as_path())])
+        .chain([(false, subject.model.as_path())]);
+    let is_converted = is_tflite(&subject.model);
+    files.filter(
+        move |(is_reference, path)| match (is_converted, is_reference) {
+            (false, _) => true,
+            (true, false) => runtime == Runtime::TfLite,
+            (true, true) => {
+                let file = runtime.file_of(path);
+                file.is_some_and(|file| file != subject.model)
+            }
+        },
+    )
 }
 
 enum Start {
@@ -303,7 +318,9 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
     let campana = other(Runtime::Campana, one.is_reference)
         .filter(|_| one.runtime != Runtime::Campana)
         .and_then(|campana| likeness_of(campana, one, inputs));
+    // Of a TFLite model there may be no reference in the same runtime.
     let reference = other(one.runtime, true)
+        .or_else(|| other(Runtime::Campana, true).filter(|_| is_tflite(&one.model)))
         .filter(|_| !one.is_reference)
         .and_then(|reference| likeness_of(reference, one, inputs));
     Ok(Row {

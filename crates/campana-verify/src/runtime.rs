@@ -1,6 +1,8 @@
 //! The runtimes, and how a process is started that runs a model in one.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
@@ -17,8 +19,8 @@ pub enum Runtime {
     OnnxRuntime,
     /// OpenVINO, on the CPU, computing in float32.
     OpenVino,
-    /// TFLite (LiteRT). It reads only `.tflite` files: the one beside the
-    /// model is taken, `net.tflite` for `net.onnx`.
+    /// TFLite (LiteRT). It reads only TFLite models: of an ONNX model the file
+    /// beside it is taken, `net.tflite` for `net.onnx`.
     TfLite,
 }
 
@@ -44,11 +46,21 @@ impl Runtime {
     /// The file that the runtime loads for a model; `None` where it reads
     /// another format and there is no such file.
     pub fn file_of(self, model: &Path) -> Option<PathBuf> {
-        match self {
-            Self::TfLite => Some(model.with_extension("tflite")).filter(|file| file.exists()),
-            _ => Some(model.to_owned()),
+        match (self, is_tflite(model)) {
+            (Self::TfLite, false) => {
+                Some(model.with_extension("tflite")).filter(|file| file.exists())
+            }
+            (Self::TfLite, true) | (_, false) => Some(model.to_owned()),
+            (_, true) => None,
         }
     }
+}
+
+/// Whether a file is a TFLite model, by what it begins with.
+pub fn is_tflite(path: &Path) -> bool {
+    let mut start = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.ends_with(b"TFL3")
 }
 
 impl fmt::Display for Runtime {

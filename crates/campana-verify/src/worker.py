@@ -67,6 +67,8 @@ def prepare(runtime, path, threads):
 
         return openvino.__version__.split("-")[0], load
     if runtime == "tflite":
+        import numpy
+
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError:
@@ -81,9 +83,9 @@ def prepare(runtime, path, threads):
                 feed = by_name(feed, [one["name"] for one in taken])
                 for one in taken:
                     values = feed[one["name"]]
-                    if values.shape != tuple(one["shape"]) and values.ndim == 4:
-                        # Converters to TFLite put channels last.
-                        values = values.transpose(0, 2, 3, 1)
+                    if values.shape != tuple(one["shape"]) and values.ndim > 2:
+                        # TFLite has channels last.
+                        values = numpy.moveaxis(values, 1, -1)
                     interpreter.set_tensor(one["index"], values.copy(order="C"))
                 interpreter.invoke()
                 return [(one["name"], interpreter.get_tensor(one["index"])) for one in given]

@@ -124,7 +124,7 @@ pub(crate) struct Quantize {
     pub(crate) output: PathBuf,
     /// Bits of a weight's code: 1 to 8 (in depthwise networks auto gives small tensors more);
     /// or, with a point (3.2, 3.0), the average that is stored for a weight, every tensor then
-    /// getting the bits and bytes it needs [default: 4, or 8 for the target int8]
+    /// getting the bits and bytes it needs [default: 4, or 8 for the targets int8 and tflite]
     #[arg(long, value_name = "N", value_parser = parse_bits, help_heading = "Size and loss")]
     pub(crate) bits: Option<Bits>,
     /// Largest size of the output, with a unit: B, kB, MB, KiB or MiB; every tensor gets the bits
@@ -209,8 +209,10 @@ pub(crate) struct Quantize {
     /// Form of the output: lut (plain ONNX, loads everywhere), lut-uint4 (opset 21, for recent
     /// runtimes), w4a8 (lut with activations rounded to 8 bits: campana runs it on integers), int8
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
-    /// float (decoded weights, full size) or campana (entropy-coded container, the smallest; campana
-    /// unpack gives the lut form back) [default: campana for an output of that name, else lut]
+    /// float (decoded weights, full size), campana (entropy-coded container, the smallest; campana
+    /// unpack gives the lut form back), tflite (a TFLite model with the weights and activations of
+    /// int8) or tflite-float (a TFLite model of decoded weights) [default: campana or tflite for an
+    /// output of that name, else lut]
     #[arg(long, value_name = "FORM", value_parser = Named::<Target>::new(Target::ALL.map(Target::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) target: Option<Target>,
     /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
@@ -411,13 +413,13 @@ pub(crate) struct Unpack {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
-    /// ONNX model
+    /// ONNX model, or TFLite model with the ONNX model it came from as --reference
     pub(crate) model: PathBuf,
     /// Float model that it came from, run in turn with it
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
-    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (reads MODEL.tflite
-    /// beside MODEL.onnx); what this machine does not have is said
+    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (of an ONNX model it
+    /// reads MODEL.tflite beside MODEL.onnx); what this machine does not have is said
     #[arg(
         long,
         value_name = "LIST",

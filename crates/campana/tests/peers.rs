@@ -1,5 +1,5 @@
 //! Checks against peers in Python: the official ONNX checker, onnxruntime old
-//! and new, OpenVINO, scipy and kmeans1d. They run where
+//! and new, OpenVINO, LiteRT, scipy and kmeans1d. They run where
 //! `tools/peers/setup.sh` made the environments, and say so where it did not.
 
 mod support;
@@ -312,4 +312,29 @@ fn the_documented_decoder_of_weight_files_is_exact() {
             );
         }
     }
+}
+
+#[test]
+fn operators_compute_alike_in_tflite() {
+    let Some(python) = python() else { return };
+    check(&python, "check_tflite_cases.py", &[CAMPANA]);
+}
+
+#[test]
+fn tflite_answers_as_the_int8_form_does() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
+    let sidecar = fixture().with_extension("json");
+    folder.write("model.json", std::fs::read(sidecar).expect("a sidecar"));
+    for (output, target) in [("int8.onnx", "int8"), ("int8.tflite", "tflite")] {
+        let args = ["quantize", "model.onnx", "-o", output, "--target", target];
+        folder
+            .run(&[&args[..], &["--no-correct"]].concat())
+            .succeeds();
+    }
+    let [onnx, tflite] = ["int8.onnx", "int8.tflite"].map(|name| folder.path(name));
+    let mut args = vec![text(&onnx).to_owned(), text(&tflite).to_owned()];
+    args.extend(on_fixture_images());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    check(&python, "check_tflite.py", &args);
 }

@@ -103,7 +103,7 @@ fn windows(
         input.first()?.clone(),
         channels.or_else(|| input.get(1).cloned())?,
     ];
-    for (axis, dim) in input[2..].iter().enumerate() {
+    for (axis, dim) in input.get(2..)?.iter().enumerate() {
         let kernel = match window.kernel.get(axis) {
             Some(&kernel) => Some(kernel),
             None => match weights.and_then(|weights| weights.get(axis)) {

@@ -50,6 +50,31 @@ fn infer_all(graph: &Graph) -> Values {
     infer(graph, &ops.collect::<Result<Vec<_>, _>>().unwrap()).unwrap()
 }
 
+#[test]
+fn windows_over_lists_have_no_shape() {
+    let pool = node("MaxPool", &["x"], &["y"]);
+    let pool = with(pool, "kernel_shape", Attribute::Ints(vec![2, 2]));
+    let values = infer_all(&graph(vec![Dim::Fixed(4)], vec![pool], &[]));
+    assert_eq!(values["y"].shape, None);
+}
+
+#[test]
+fn integers_are_known_where_shapes_determine_them() {
+    let nodes = vec![
+        node("Shape", &["x"], &["shape"]),
+        node("Gather", &["shape", "places"], &["extents"]),
+    ];
+    let fixed = [2, 3, 5].map(Dim::Fixed).to_vec();
+    let values = infer_all(&graph(fixed, nodes.clone(), &[("places", ints(&[2, 0]))]));
+    assert_eq!(values["extents"].integers, Some(vec![5, 2]));
+    let open = infer_all(&graph(
+        batch_of(&[3, 5]),
+        nodes,
+        &[("places", ints(&[2, 0]))],
+    ));
+    assert_eq!(open["extents"].integers, None);
+}
+
 /// `x.view(x.size(0), -1)` as exporters write it.
 #[test]
 fn a_view_by_computed_shape_is_known() {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use campana_tensor::{ElementType, Tensor};
 
+use super::contents::Contents;
 use crate::graph::Dim;
 
 /// What is known of a value before a run.
@@ -13,6 +14,9 @@ pub struct ValueInfo {
     pub element_type: Option<ElementType>,
     /// Extents, outermost first; `None` where not even the rank is known.
     pub shape: Option<Vec<Dim>>,
+    /// The elements of a list or scalar of integers, where shapes and constants
+    /// determine all of them.
+    pub integers: Option<Vec<i64>>,
 }
 
 impl ValueInfo {
@@ -26,6 +30,7 @@ impl ValueInfo {
                     .map(|&extent| Dim::Fixed(extent))
                     .collect(),
             ),
+            integers: Contents::of_tensor(tensor).and_then(|contents| contents.known()),
         }
     }
 

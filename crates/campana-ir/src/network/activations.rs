@@ -20,6 +20,11 @@ pub enum ResidualSums {
     Fused,
     /// On two quantized operands, as engines of the QDQ form do.
     Separate,
+    /// As `Separate`, by engines that compute no layer on integers whose output
+    /// is float: the outputs of layers are quantized wherever they go, but for
+    /// those that no other layer reads in the end. These are the answer, and
+    /// rounding would make its greatest values alike.
+    SeparateForIntegerLayers,
 }
 
 /// Names of the activations to be quantized, in the graph's order.
@@ -44,11 +49,19 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             continue;
         }
         let mut uses = network.uses(name).iter();
+        let is_read_as_codes =
+            !network.is_output(name) && uses.any(|usage| reads_codes(network, *usage));
+        let is_result = match sums {
+            ResidualSums::Fused => false,
+            ResidualSums::Separate => {
+                !network.is_output(name) && is_before_activation(network, name, &quantized)
+            }
+            ResidualSums::SeparateForIntegerLayers => {
+                is_result_of_layer(network, name, &quantized) && reaches_layer(network, name)
+            }
+        };
         if network.is_activation(name)
-            && !network.is_output(name)
-            && (uses.any(|usage| reads_codes(network, *usage))
-                || sums == ResidualSums::Separate
-                    && is_before_activation(network, name, &quantized))
+            && (is_read_as_codes || is_result)
             && !is_in_epilogue(network, name, sums)
         {
             quantized.insert(name);
@@ -80,10 +93,36 @@ fn is_before_activation(network: &Network<'_>, name: &str, quantized: &HashSet<&
             (Op::Unary(Unary::Other), Some(0))
         )
     };
-    let layer = network.layer_of(name);
-    let input = layer.and_then(|layer| network.node(layer.node).inputs.first());
-    input.is_some_and(|input| quantized.contains(input.as_str()))
-        && network.uses(name).iter().any(is_activation)
+    is_result_of_layer(network, name, quantized) && network.uses(name).iter().any(is_activation)
+}
+
+/// Whether a value is what a layer with quantized input makes, with all that is
+/// computed on its accumulators.
+fn is_result_of_layer(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
+    let clamped = network.producer(name).filter(|&at| network.is_clamp(at));
+    let before = clamped.and_then(|at| network.node(at).inputs.first());
+    let layer = match before {
+        Some(before) if network.sole_use(before).is_some() => network.layer_of(before),
+        _ => network.layer_of(name),
+    };
+    layer.is_some_and(|layer| quantized.contains(layer.input))
+}
+
+/// Whether a layer reads what becomes of a value.
+fn reaches_layer(network: &Network<'_>, name: &str) -> bool {
+    let mut waiting = vec![name];
+    let mut seen = HashSet::new();
+    while let Some(name) = waiting.pop() {
+        for usage in network.uses(name).iter().map(|usage| usage.node) {
+            if network.layer(usage).is_some() {
+                return true;
+            }
+            if seen.insert(usage) {
+                waiting.extend(network.node(usage).outputs.iter().map(String::as_str));
+            }
+        }
+    }
+    false
 }
 
 /// The integer average pools of runtimes have no dilations.

@@ -77,6 +77,26 @@ fn a_residual_block_is_quantized_at_its_ends() {
 }
 
 #[test]
+fn what_layers_give_to_others_is_quantized_for_integer_layers() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], "c1"),
+        node("Relu", &["c1"], "r1"),
+        node("Conv", &["x", "w"], "c2"),
+        node("Concat", &["r1", "c2"], "k"),
+        node("Conv", &["k", "v"], "c3"),
+        node("Softmax", &["c3"], "y"),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("v", &[3, 6, 1, 1])];
+    let graph = graph(nodes, &constants, &["y"]);
+    let network = Network::new(&graph).unwrap();
+    let found = |sums| quantized_activations(&network, sums);
+    assert_eq!(found(ResidualSums::Separate), ["x", "k"]);
+    // The answer, which no layer reads, stays float.
+    let integer_layers = found(ResidualSums::SeparateForIntegerLayers);
+    assert_eq!(integer_layers, ["x", "r1", "c2", "k"]);
+}
+
+#[test]
 fn integers_and_parameters_are_never_quantized() {
     let nodes = vec![
         node("Shape", &["x"], "shape"),

@@ -30,7 +30,7 @@ _Method = Literal[
 _FixedMethod = Literal[
     "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"
 ]
-_Target = Literal["lut", "lut-uint4", "w4a8", "int8", "float", "campana"]
+_Target = Literal["lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float"]
 _Ranges = Literal["minmax", "percentile", "mse", "entropy"]
 _Effort = Literal["full", "quick"]
 _Progress = Callable[[int, int], object]

@@ -74,8 +74,9 @@ def quantize(
 
     The options are those of the command:
 
-    - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the target ``"int8"``;
-      in depthwise networks ``"auto"`` gives small tensors more); 4.0 is 4, and another fraction is ``average_bits``.
+    - ``bits``: bits of a weight's code, a whole number from 1 to 8 (default: 4, or 8 for the targets ``"int8"`` and
+      ``"tflite"``; in depthwise networks ``"auto"`` gives small tensors more); 4.0 is 4, and another fraction is
+      ``average_bits``.
     - ``average_bits``: the average that is stored for a weight, 1 to 8, every tensor then getting the bits it needs.
     - ``max_size``: the largest size of the output, in bytes or as ``"3MB"``; every tensor gets the bits it needs.
     - ``max_drop``: the smallest output that loses at most this much top-1 accuracy: 0.01 or ``"1%"`` for one point of
@@ -103,8 +104,8 @@ def quantize(
       names to tuples; ``None`` or a name leaves an extent open.
     - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
       repeated after an interruption.
-    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"`` or ``"campana"`` (default: ``"campana"`` for an
-      output of that name, else ``"lut"``).
+    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"``, ``"campana"``, ``"tflite"`` or
+      ``"tflite-float"`` (default: ``"campana"`` or ``"tflite"`` for an output of that name, else ``"lut"``).
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
@@ -139,6 +140,8 @@ def quantize(
     if is_model_proto(model):
         if target == "campana":
             raise ArgumentError("target='campana' makes a container, which is a file; give paths")
+        if target in ("tflite", "tflite-float"):
+            raise ArgumentError(f"target='{target}' makes a TFLite model, which is a file; give paths")
         with as_file(model, sidecar) as source:
             result = os.path.join(os.path.dirname(source), "smaller.onnx")
             _quantize_file(source, result, keywords, in_memory, threads, progress)
@@ -255,8 +258,8 @@ def shapes_of(shape):
 
 def _target_of(output):
     """The form that the name of an output asks for."""
-    is_container = is_path(output) and os.path.splitext(os.fsdecode(output))[1].lower() == ".campana"
-    return "campana" if is_container else "lut"
+    ending = os.path.splitext(os.fsdecode(output))[1].lower() if is_path(output) else ""
+    return {".campana": "campana", ".tflite": "tflite"}.get(ending, "lut")
 
 
 def _arrays(state):

@@ -131,7 +131,7 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
     if report.weights == 0 {
         return "No weights are quantized: the model is as it was.".to_owned();
     }
-    if report.output_bytes >= report.input_bytes && target != Target::Float {
+    if report.output_bytes >= report.input_bytes && target.onnx_form() != Target::Float {
         return "The file does not get smaller: ship the model that it was made from.".to_owned();
     }
     let layers = report.integer_layers.unwrap_or_default();
@@ -148,9 +148,13 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
         }
         Target::W4a8 => format!(
             "{} ONNX runtimes decode the weights to 8 bits when they load the model.",
-            on_integers(layers)
+            on_integers(layers, "ONNX runtimes compute")
         ),
-        Target::Int8 => on_integers(layers),
+        Target::Int8 => on_integers(layers, "ONNX runtimes compute"),
+        Target::TfLite => on_integers(layers, "TFLite computes"),
+        Target::TfLiteFloat => {
+            "The weights are as after quantization, but stored as floats: for devices that compute in floats.".to_owned()
+        }
     };
     if target.rounds_activations() && !calibrated {
         return format!(
@@ -167,6 +171,7 @@ fn on_integers(
         on_integers,
         layers,
     }: IntegerLayers,
+    who_computes: &str,
 ) -> String {
     match layers - on_integers {
         _ if layers == 0 => "No layer is known to lie between 8-bit activations.".to_owned(),
@@ -175,7 +180,7 @@ fn on_integers(
         ),
         rest => format!(
             "{on_integers} of {layers} layers lie between 8-bit activations, to be computed on integers; the outputs or \
-             inputs of {rest} are not rounded: ONNX runtimes compute those in floats."
+             inputs of {rest} are not rounded: {who_computes} those in floats."
         ),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use campana_calibrate::Batches;
 use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
 use campana_verify::{
-    Gain, InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, random_sets,
-    verify,
+    Gain, InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, is_tflite,
+    random_sets, verify,
 };
 use indicatif::ProgressBar;
 
@@ -60,8 +60,16 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
 /// Random inputs and the user's data, and the shapes of the former.
 fn inputs(args: &Verify, global: &Global, monitor: &dyn Monitor) -> Result<(Inputs, String)> {
     let reference = args.reference.as_deref();
-    let models = (args.model.as_path(), reference);
-    let graph = graph_of(&args.model)?;
+    let network = match (is_tflite(&args.model), reference) {
+        (true, Some(reference)) => reference,
+        (true, None) => bail!(
+            "'{}' is a TFLite model: name the ONNX model that it came from with --reference",
+            args.model.display()
+        ),
+        (false, _) => args.model.as_path(),
+    };
+    let models = (network, reference);
+    let graph = graph_of(network)?;
     let own = ModelInputs::new(&graph, &args.shape, models, 1);
     let own = own.with_context(|| format!("cannot verify '{}'", args.model.display()))?;
     let given = match &args.data {

@@ -61,8 +61,8 @@ fn unknown_names_are_answered_with_the_known_ones() {
         &["best", "auto", "ks", "kmeans", "nf"],
     );
     refuses(
-        &["--target", "tflite"],
-        &["tflite", "lut", "lut-uint4", "float"],
+        &["--target", "openvino"],
+        &["openvino", "lut", "lut-uint4", "float", "tflite"],
     );
     for granularity in ["row", "group", "group=0", "group=-1", "group=x"] {
         refuses(

@@ -222,8 +222,8 @@ fn names_that_promise_another_form_are_refused() {
     let folder = Folder::with_model(conv_model().into_bytes());
     for (args, words) in [
         (
-            &["quantize", "model.onnx", "-o", "a.tflite"][..],
-            "TensorFlow Lite",
+            &["quantize", "model.onnx", "-o", "a.tflite", "--target=lut"][..],
+            "--target tflite",
         ),
         (&["quantize", "model.onnx", "-o", "a.mlpackage"], "Core ML"),
         (
@@ -237,6 +237,10 @@ fn names_that_promise_another_form_are_refused() {
         (
             &["quantize", "model.onnx", "-o", "a.onnx", "--target=campana"],
             "container",
+        ),
+        (
+            &["quantize", "model.onnx", "-o", "a.onnx", "--target=tflite"],
+            "TensorFlow Lite",
         ),
         (&["pack", "model.onnx", "-o", "a.onnx"], "container"),
         (&["unpack", "model.onnx", "-o", "a.campana"], "container"),

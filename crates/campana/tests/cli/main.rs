@@ -19,6 +19,7 @@ mod preservation;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
+mod tflite;
 mod threads;
 mod verify;
 mod weight_files;

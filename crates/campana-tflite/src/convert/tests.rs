@@ -1,0 +1,296 @@
+use std::collections::BTreeMap;
+
+use campana_ir::graph::{Attribute, Dim, Graph, Node, Value};
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use super::{convert, model};
+use crate::error::ErrorKind;
+use crate::schema::{Activation, Code, Model, Options, Padding, TensorType};
+
+fn value(name: &str, dims: &[usize]) -> Value {
+    Value {
+        name: name.to_owned(),
+        element_type: Some(ElementType::F32),
+        shape: Some(dims.iter().map(|&dim| Dim::Fixed(dim)).collect()),
+    }
+}
+
+fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
+    Node {
+        name: format!("the {op_type}"),
+        op_type: op_type.to_owned(),
+        inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
+        outputs: vec![output.to_owned()],
+        ..Node::default()
+    }
+}
+
+fn with_ints(mut node: Node, attribute: &str, values: &[i64]) -> Node {
+    let values = Attribute::Ints(values.to_vec());
+    node.attributes.insert(attribute.to_owned(), values);
+    node
+}
+
+fn floats(shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    let values = (0..count).map(|i| i as f32).collect();
+    Tensor::new(shape.to_vec(), TensorData::F32(values)).unwrap()
+}
+
+fn list(values: &[i64]) -> Tensor {
+    Tensor::new(vec![values.len()], TensorData::I64(values.to_vec())).unwrap()
+}
+
+/// A graph that gives its last node's output.
+fn graph(inputs: Vec<Value>, nodes: Vec<Node>, constants: Vec<(&str, Tensor)>) -> Graph {
+    let constants = constants.into_iter();
+    Graph {
+        outputs: vec![Value {
+            shape: None,
+            ..value(&nodes.last().unwrap().outputs[0], &[])
+        }],
+        inputs,
+        nodes,
+        constants: constants.map(|(n, t)| (n.to_owned(), t)).collect(),
+        opsets: BTreeMap::from([(String::new(), 13)]),
+        ..Graph::default()
+    }
+}
+
+/// QuantizeLinear and DequantizeLinear of a value, to `{value} rounded`.
+fn pair(value: &str, scale: f32, zero_point: u8) -> (Vec<Node>, Vec<(String, Tensor)>) {
+    let name = |what: &str| format!("{value} {what}");
+    let [codes, rounded, step, zero] = ["codes", "rounded", "step", "zero"].map(name);
+    let nodes = vec![
+        node("QuantizeLinear", &[value, &step, &zero], &codes),
+        node("DequantizeLinear", &[&codes, &step, &zero], &rounded),
+    ];
+    let step_of = Tensor::new(vec![], TensorData::F32(vec![scale])).unwrap();
+    let zero_of = Tensor::new(vec![], TensorData::U8(vec![zero_point])).unwrap();
+    (nodes, vec![(step, step_of), (zero, zero_of)])
+}
+
+/// A convolution of 3 x 3 with int8 weights between rounded activations, and
+/// what `behind` makes of its output `c`.
+fn rounded_convolution(behind: Vec<Node>, output: &str) -> Graph {
+    let (before, step_in) = pair("x", 0.5, 138);
+    let (after, step_out) = pair(output, 0.25, 0);
+    let weights = vec![3; 4 * 3 * 9];
+    let weights = Tensor::new(vec![4, 3, 3, 3], TensorData::I8(weights)).unwrap();
+    let scales = TensorData::F32(vec![0.5, 0.25, 0.125, 1.0]);
+    let mut decode = node("DequantizeLinear", &["codes", "scales"], "w");
+    decode
+        .attributes
+        .insert("axis".to_owned(), Attribute::Int(0));
+    let convolution = node("Conv", &["x rounded", "w", "b"], "c");
+    let convolution = with_ints(convolution, "pads", &[1, 1, 1, 1]);
+    let nodes = [before, vec![decode, convolution], behind, after].concat();
+    let constants = vec![
+        ("codes", weights),
+        ("scales", Tensor::new(vec![4], scales).unwrap()),
+        ("b", floats(&[4])),
+    ];
+    let mut graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, constants);
+    graph.constants.extend(step_in.into_iter().chain(step_out));
+    graph
+}
+
+fn codes(model: &Model) -> Vec<Code> {
+    let operators = model.operators.iter();
+    operators.map(|operator| operator.code).collect()
+}
+
+/// What a constant holds, by its name.
+fn data<'m>(model: &'m Model, name: &str) -> &'m crate::schema::Tensor {
+    let mut tensors = model.tensors.iter();
+    tensors.find(|tensor| tensor.name == name).unwrap()
+}
+
+#[test]
+fn weights_and_images_have_their_channels_last() {
+    let convolution = with_ints(node("Conv", &["x", "w"], "c"), "pads", &[1, 1, 1, 1]);
+    let nodes = vec![convolution, node("Relu", &["c"], "y")];
+    let weights = ("w", floats(&[4, 3, 3, 3]));
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, vec![weights]);
+    let model = model(&graph).unwrap();
+    assert_eq!(codes(&model), [Code::Conv2d, Code::Transpose]);
+    assert_eq!(model.tensors[model.inputs[0]].shape, [1, 8, 6, 3]);
+    assert_eq!(model.tensors[model.outputs[0]].shape, [1, 4, 8, 6]);
+    let weights = data(&model, "w");
+    assert_eq!(weights.shape, [4, 3, 3, 3]);
+    let bytes = weights.data.as_ref().unwrap();
+    // The second element is that of the next input channel.
+    assert_eq!(bytes[4..8], 9f32.to_le_bytes());
+    let Options::Conv {
+        padding,
+        activation,
+        ..
+    } = model.operators[0].options
+    else {
+        panic!("{:?}", model.operators[0])
+    };
+    assert_eq!((padding, activation), (Padding::Same, Activation::Relu));
+}
+
+#[test]
+fn between_rounded_activations_layers_compute_on_int8() {
+    let clamp = node("Relu", &["c"], "y");
+    let model = model(&rounded_convolution(vec![clamp], "y")).unwrap();
+    let expected = [
+        Code::Quantize,
+        Code::Conv2d,
+        Code::Dequantize,
+        Code::Transpose,
+    ];
+    let mut found = codes(&model);
+    found.sort_by_key(|code| expected.iter().position(|known| known == code));
+    assert_eq!(found, expected);
+    let convolution = &model.operators[1];
+    let at = |place: usize| &model.tensors[convolution.inputs[place]];
+    let input = at(0).quantization.as_ref().unwrap();
+    assert_eq!((input.scales[0], input.zero_point), (0.5, 10));
+    assert_eq!(at(1).quantization.as_ref().unwrap().axis, 0);
+    // The second bias is 1, the unit of its sums 0.5 * 0.25.
+    assert_eq!(at(2).element, TensorType::Int32);
+    assert_eq!(at(2).data.as_ref().unwrap()[4..8], 8i32.to_le_bytes());
+    let output = &model.tensors[convolution.outputs[0]];
+    assert_eq!(output.quantization.as_ref().unwrap().zero_point, -128);
+    // What is rounded to numbers from 0 on needs no clamp.
+    let Options::Conv { activation, .. } = convolution.options else {
+        panic!("{convolution:?}")
+    };
+    assert_eq!(activation, Activation::None);
+}
+
+#[test]
+fn rounding_behind_what_moves_elements_is_done_before_it() {
+    let pool = with_ints(node("MaxPool", &["c"], "m"), "kernel_shape", &[2, 2]);
+    let turn = with_ints(node("Transpose", &["m"], "y"), "perm", &[0, 2, 3, 1]);
+    let model = model(&rounded_convolution(vec![pool, turn], "y")).unwrap();
+    assert_eq!(
+        codes(&model),
+        [
+            Code::Quantize,
+            Code::Conv2d,
+            Code::MaxPool2d,
+            Code::Dequantize
+        ]
+    );
+}
+
+#[test]
+fn layers_with_float_outputs_keep_their_int8_weights() {
+    let mut graph = rounded_convolution(Vec::new(), "c");
+    graph.outputs[0].name = "c".to_owned();
+    let model = model(&graph).unwrap();
+    assert!(codes(&model).contains(&Code::Conv2d));
+    assert_eq!(data(&model, "w").element, TensorType::Int8);
+    let decoded = data(&model, "w/dequantized");
+    assert_eq!(
+        (decoded.element, &decoded.data),
+        (TensorType::Float32, &None)
+    );
+}
+
+#[test]
+fn channels_last_inputs_are_not_moved() {
+    let turned = with_ints(node("Transpose", &["x"], "t"), "perm", &[0, 3, 1, 2]);
+    let convolution = node("Conv", &["t", "w"], "c");
+    let back = with_ints(node("Transpose", &["c"], "y"), "perm", &[0, 2, 3, 1]);
+    let weights = ("w", floats(&[4, 3, 3, 3]));
+    let nodes = vec![turned, convolution, back];
+    let graph = graph(vec![value("x", &[1, 8, 6, 3])], nodes, vec![weights]);
+    assert_eq!(codes(&model(&graph).unwrap()), [Code::Conv2d]);
+}
+
+#[test]
+fn places_are_put_in_order_before_they_are_a_list() {
+    let convolution = || node("Conv", &["x", "w"], "c");
+    let weights = || ("w", floats(&[4, 3, 3, 3]));
+    let lists = |nodes| {
+        let inputs = vec![value("x", &[1, 3, 8, 6])];
+        codes(&model(&graph(inputs, nodes, vec![weights()])).unwrap())
+    };
+    let plain = vec![convolution(), node("Flatten", &["c"], "y")];
+    assert_eq!(lists(plain), [Code::Conv2d, Code::Transpose, Code::Reshape]);
+    let pooled = vec![
+        convolution(),
+        node("GlobalAveragePool", &["c"], "p"),
+        node("Flatten", &["p"], "y"),
+    ];
+    assert_eq!(lists(pooled), [Code::Conv2d, Code::Mean, Code::Reshape]);
+}
+
+#[test]
+fn an_open_batch_is_one_image() {
+    let mut input = value("x", &[1, 3, 8, 6]);
+    input.shape.as_mut().unwrap()[0] = Dim::Symbol("N".to_owned());
+    let nodes = vec![node("Relu", &["x"], "y")];
+    let model = model(&graph(vec![input], nodes, Vec::new())).unwrap();
+    assert_eq!(model.tensors[model.inputs[0]].shape, [1, 3, 8, 6]);
+    assert_eq!(codes(&model), [Code::Relu]);
+}
+
+#[test]
+fn files_begin_as_those_of_tflite_do() {
+    let bytes = convert(&rounded_convolution(Vec::new(), "c")).unwrap();
+    assert_eq!(&bytes[4..8], b"TFL3");
+}
+
+#[test]
+fn what_tflite_cannot_say_is_refused_by_name() {
+    let image = || vec![value("x", &[1, 3, 8, 6])];
+    let weights = vec![("w", floats(&[3, 4, 3, 3]))];
+    let mut grouped = node("ConvTranspose", &["x", "w"], "y");
+    grouped
+        .attributes
+        .insert("group".to_owned(), Attribute::Int(3));
+    let volume = vec![value("x", &[1, 1, 4, 4, 4])];
+    let volumes = vec![("w", floats(&[2, 1, 3, 3, 3]))];
+    let dilated = with_ints(node("MaxPool", &["x"], "y"), "kernel_shape", &[2, 2]);
+    let dilated = with_ints(dilated, "dilations", &[2, 2]);
+    let negative = vec![("p", list(&[0, 0, -1, 0, 0, 0, 0, 0]))];
+    let cases = [
+        (image(), node("Erf", &["x"], "y"), vec![], "no form"),
+        (volume, node("Conv", &["x", "w"], "y"), volumes, "3 axes"),
+        (image(), dilated, vec![], "dilated"),
+        (image(), node("Pad", &["x", "p"], "y"), negative, "negative"),
+        (
+            [image(), vec![value("w", &[4, 3, 3, 3])]].concat(),
+            node("Conv", &["x", "w"], "y"),
+            vec![],
+            "no constants",
+        ),
+        (image(), grouped, weights, "grouped"),
+    ];
+    for (inputs, node, constants, reason) in cases {
+        let name = node.name.clone();
+        let error = convert(&graph(inputs, vec![node], constants)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains(&name) && message.contains(reason),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn open_extents_and_other_types_are_refused() {
+    let nodes = || vec![node("Relu", &["x"], "y")];
+    let mut open = value("x", &[1, 3, 8, 6]);
+    open.shape.as_mut().unwrap()[2] = Dim::Symbol("height".to_owned());
+    let error = convert(&graph(vec![open], nodes(), Vec::new())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OpenShape);
+    let message = error.to_string();
+    assert!(
+        message.contains("'x'") && message.contains("height"),
+        "{message}"
+    );
+    let other = Value {
+        element_type: Some(ElementType::I64),
+        ..value("x", &[1, 3])
+    };
+    let error = convert(&graph(vec![other], nodes(), Vec::new())).unwrap_err();
+    assert!(error.to_string().contains("'x' is int64"), "{error}");
+}

@@ -1,0 +1,62 @@
+//! Models in TFLite's own format.
+
+use std::fs;
+
+use campana_onnx::NewNode;
+
+use crate::support::models::{NewModel, conv_model};
+use crate::support::{Folder, fixture, root};
+
+/// The fixture with what tells the scale of its input.
+fn folder() -> Folder {
+    let folder = Folder::with_model(fs::read(fixture()).unwrap());
+    let sidecar = root().join("fixtures/cifar10_resnet8.json");
+    folder.write("model.json", fs::read(sidecar).unwrap());
+    folder
+}
+
+#[test]
+fn the_name_of_an_output_asks_for_tflite() {
+    let folder = folder();
+    let quantize = ["quantize", "model.onnx", "--no-correct", "--json", "-o"];
+    let report = folder
+        .run(&[&quantize[..], &["small.tflite"]].concat())
+        .json();
+    assert_eq!(report["target"], "tflite");
+    assert_eq!(report["tensors"][0]["bits"], 8);
+    let float = ["float.tflite", "--target", "tflite-float"];
+    folder.run(&[&quantize[..], &float].concat()).json();
+    let [small, float] = ["small.tflite", "float.tflite"].map(|name| folder.read(name));
+    for file in [&small, &float] {
+        assert_eq!(&file[4..8], b"TFL3");
+    }
+    assert!(small.len() * 3 < float.len());
+    assert_eq!(report["output_bytes"], small.len());
+}
+
+#[test]
+fn what_tflite_cannot_say_is_refused_before_anything_is_written() {
+    let erf = NewNode::new("Erf", ["y"], ["z"]);
+    let model = NewModel::new()
+        .input("x", &[1, 64])
+        .output("z", &[1, 48])
+        .weights("w", &[64, 48])
+        .node(NewNode::new("MatMul", ["x", "w"], ["y"]))
+        .node(erf);
+    let folder = Folder::with_model(model.into_bytes());
+    for target in ["tflite", "tflite-float"] {
+        let args = ["quantize", "model.onnx", "-o", "a.tflite", "--target"];
+        let range = "--input-range=-1,1";
+        folder.refuses(
+            &[&args[..], &[target, range]].concat(),
+            &["'model.onnx'", "TFLite", "node 'z' (Erf)"],
+        );
+    }
+}
+
+#[test]
+fn a_tflite_model_is_verified_beside_its_reference() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    folder.write("a.tflite", b"\x10\0\0\0TFL3");
+    folder.refuses(&["verify", "a.tflite"], &["a.tflite", "--reference"]);
+}
