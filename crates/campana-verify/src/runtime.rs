@@ -1,7 +1,7 @@
 //! The runtimes, and how a process is started that runs a model in one.
 
+use campana_eval::open_input;
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,7 +59,7 @@ impl Runtime {
 /// Whether a file is a TFLite model, by what it begins with.
 pub fn is_tflite(path: &Path) -> bool {
     let mut start = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let read = open_input(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start.ends_with(b"TFL3")
 }
 

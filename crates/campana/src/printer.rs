@@ -448,11 +448,11 @@ fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
 fn correction_line(report: &QuantizeReport) -> String {
     match &report.correction {
         Some(correction) if correction.compensated == 0 && correction.corrected == 0 => format!(
-            "Nothing corrected with {} {} images: no layer needs it, or none is of a kind that can be",
+            "Nothing corrected with {} {} samples: no layer needs it, or none is of a kind that can be",
             correction.images, correction.samples,
         ),
         Some(correction) => format!(
-            "Corrected with {} {} images: codes of {} tensors, values of {} normalizations and biases",
+            "Corrected with {} {} samples: codes of {} tensors, values of {} normalizations and biases",
             correction.images, correction.samples, correction.compensated, correction.corrected,
         ),
         None => format!(

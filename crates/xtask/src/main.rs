@@ -19,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   check        test, then a few shipped networks (tools/zoo), format, lints, documentation, what
                packages hold and the book: what CI runs
   zoo          all shipped networks through every form and runtime; writes docs/zoo.md (hours)
+  memory       the kernels' tests under valgrind (half an hour)
   aarch64      the kernels' tests and recorded networks on emulated ARM processors
   snapshots    write the snapshots of the command line's tests again
   results      make docs/results again (hours)
@@ -100,6 +101,7 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
             ),
             Step::new("zoo", ".venv-zoo/bin/python", ["tools/zoo/run.py"]),
         ],
+        "memory" => vec![Step::script("valgrind", "tools/memory/valgrind.sh")],
         "aarch64" => vec![Step::script("AArch64", "tools/aarch64/test.sh")],
         "snapshots" => {
             let snapshots = ["test", "--package", "campana", "--test", "cli", "contract"];
