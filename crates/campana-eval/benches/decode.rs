@@ -3,7 +3,6 @@
 //! Needs the photographs that `CAMPANA_SHARED` names (default: `shared` beside the repository).
 
 use std::hint::black_box;
-use std::path::PathBuf;
 
 use campana_eval::{
     BatchOptions, Dataset, Interpolation, Preprocessing, Region, Resize, RgbImage, resize_region,

@@ -1,11 +1,12 @@
 //! The runtimes, and how a process is started that runs a model in one.
 
-use campana_eval::open_input;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+
+use campana_eval::open_input;
 
 /// What runs models in Python runtimes.
 pub(crate) const SCRIPT: &str = include_str!("worker.py");

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example allocate -- model.onnx small.onnx 60000
 //! ```
+#![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::path::Path;
 

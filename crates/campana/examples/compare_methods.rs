@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example compare_methods -- model.onnx images
 //! ```
+#![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::path::Path;
 

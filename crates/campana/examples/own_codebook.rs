@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example own_codebook
 //! ```
+#![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use campana::{Codebook, kmeans_levels};
 

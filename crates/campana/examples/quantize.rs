@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example quantize -- model.onnx small.onnx
 //! ```
+#![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::path::Path;
 

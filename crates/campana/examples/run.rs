@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example run -- model.onnx
 //! ```
+#![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::error::Error;
 use std::path::Path;
