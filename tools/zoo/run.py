@@ -187,6 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=8, help="test inputs [default: 8]")
     parser.add_argument("--calibration", type=int, default=16, help="calibration inputs [default: 16]")
     parser.add_argument("--again", action="store_true", help="also what has results")
+    parser.add_argument("--note", default="", help="said at the head of the page, for example under what load times were taken")
     parser.add_argument("--keep", action="store_true", help="keep the files made")
     args = parser.parse_args()
     args.campana = pathlib.Path(os.environ.get("CAMPANA", ROOT / "target" / "release" / "campana")).resolve()
@@ -244,7 +245,7 @@ def main() -> int:
             continue
         results.append(Bench(network, args, known).go(waiting))
     version = steps.run([args.campana, "--version"], 10).stdout.strip()
-    args.table.write_text(table.page(recorded(args), version, args.short))
+    args.table.write_text(table.page(recorded(args), version, args.short, args.note))
     print(f"wrote {args.table}")
     faults = gate.faults(results)
     for fault in faults if args.gate else ():

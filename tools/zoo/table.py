@@ -132,7 +132,7 @@ def _row(found: dict, notes: Notes) -> list[str]:
     ]
 
 
-def page(results: list[dict], version: str, short: bool) -> str:
+def page(results: list[dict], version: str, short: bool, note: str = "") -> str:
     """The page in Markdown."""
     notes = Notes()
     head = ["network", "layers corrected", "weights quantized", "MB float / lut 4 / container", *COLUMNS.values()]
@@ -143,7 +143,8 @@ def page(results: list[dict], version: str, short: bool) -> str:
     goals = ["| goal | reached by |", "| --- | --- |"] + [f"| {goal} | {reached} |" for goal, reached in gate.goals(present)]
     missing = [f"- {found['name']}" for found in results if "missing" in found]
     text = HEAD.format(version=version, short=" --short" if short else "", different=DIFFERENT_DB)
-    parts = ["\n".join(lines), "\n".join(goals)]
+    parts = [note] if note else []
+    parts += ["\n".join(lines), "\n".join(goals)]
     if notes.lines():
         parts.append("## Notes\n\n" + "\n".join(notes.lines()))
     if missing:

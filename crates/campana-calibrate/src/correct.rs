@@ -80,6 +80,10 @@ const QUICK_SHARE: usize = 8;
 /// Of so many batches one is looked at to judge the correction.
 const JUDGED_SHARE: usize = 4;
 
+/// How much larger the error of the outputs may be with the correction, by the
+/// few samples that judge it: 0.2 dB.
+const MOST_LOST: f64 = 1.05;
+
 /// A correction, and the network after it.
 #[derive(Debug)]
 pub struct Corrected {
@@ -225,7 +229,7 @@ impl Correction<'_, '_, '_> {
         }
         let found = [&without, &self.quantized_graph];
         match verdict::output_errors(&self.graph, found, samples, self.threads) {
-            Ok([without, with]) if with > without => {
+            Ok([without, with]) if with > without * MOST_LOST => {
                 let [without, with] = [without, with].map(|error| -10.0 * error.log10());
                 Err(Error::new(
                     ErrorKind::NoGain,

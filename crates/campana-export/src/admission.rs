@@ -28,7 +28,7 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     check_weights(&model, &tensors)?;
     let target = options.target;
     if target.rounds_activations() {
-        check_rounding(&tensors, target)?;
+        check_rounding(&model, &tensors, target)?;
     } else if target.onnx_form() != Target::Float {
         opset::at_least(&model, Decoder::MIN_OPSET)?;
     }
@@ -202,22 +202,35 @@ fn quantized_weights(graph: &Graph) -> Vec<(&TensorProto, &'static str)> {
     found.into_values().collect()
 }
 
-/// Refuses what a target that rounds activations cannot be written with.
-fn check_rounding(tensors: &[ModelTensor<'_>], target: Target) -> Result<(), Error> {
-    let other = tensors.iter().find(|tensor| {
-        matches!(tensor.role, Role::Weight { .. }) && tensor.proto.element_type != ElementType::F32
-    });
-    let Some(tensor) = other else {
-        return Ok(());
+/// Refuses what a target that rounds activations cannot be written with: weights
+/// of half precision, and networks all of whose layers are in graphs inside of
+/// nodes, where no activation is rounded.
+fn check_rounding(model: &Model, tensors: &[ModelTensor<'_>], target: Target) -> Result<(), Error> {
+    let refused = |reason: String| {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("--target {target} rounds activations, and {reason}; use --target lut"),
+        ))
     };
-    let kind = tensor.proto.element_type;
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "--target {target} rounds activations, and the weights '{}' are {kind}, not float32; use --target lut",
+    let weights = || {
+        let is_weight = |tensor: &&ModelTensor<'_>| matches!(tensor.role, Role::Weight { .. });
+        tensors.iter().filter(is_weight)
+    };
+    let mut others = weights().filter(|tensor| tensor.proto.element_type != ElementType::F32);
+    if let Some(tensor) = others.next() {
+        let kind = tensor.proto.element_type;
+        return refused(format!(
+            "the weights '{}' are {kind}, not float32",
             tensor.name
-        ),
-    ))
+        ));
+    }
+    match weights().next() {
+        Some(first) if weights().all(|tensor| tensor.is_nested(model)) => refused(format!(
+            "the weights '{}' and all others are in graphs inside of nodes, where none are rounded",
+            first.name
+        )),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn float_weights_beside_few_integers_are_quantized() {
 }
 
 #[test]
-fn weights_inside_of_nodes_are_taken_by_every_target() {
+fn weights_inside_of_nodes_need_others_where_activations_are_rounded() {
     let branch = |name: &str| {
         let own = format!("w{name}");
         SmallGraph::new()
@@ -120,7 +120,7 @@ fn weights_inside_of_nodes_are_taken_by_every_target() {
             .node(NewNode::new("Conv", ["x", &own], [name]))
             .into_fields()
     };
-    let graph = || {
+    let graph = |has_layer: bool| {
         let node = NewNode::new("If", ["c"], ["y"])
             .attribute(
                 "then_branch",
@@ -130,16 +130,25 @@ fn weights_inside_of_nodes_are_taken_by_every_target() {
                 "else_branch",
                 campana_onnx::NewAttribute::Graph(branch("b")),
             );
-        SmallGraph::new()
+        let graph = SmallGraph::new()
             .input("x", &[1, 4, 8, 8])
             .input("c", &[])
             .output("y", &[1, 8, 8, 8])
-            .node(node)
-            .into_model()
+            .node(node);
+        let graph = match has_layer {
+            true => graph
+                .weights("wz", &[4, 8, 1, 1])
+                .node(NewNode::new("Conv", ["y", "wz"], ["z"]))
+                .output("z", &[1, 4, 8, 8]),
+            false => graph,
+        };
+        graph.into_model()
     };
-    for target in [Target::W4a8, Target::Int8, Target::Lut] {
-        admit(graph(), &options(target)).expect("weights of branches");
+    for target in [Target::W4a8, Target::Int8] {
+        assert!(refusal(graph(false), target).contains("'wa'"));
+        admit(graph(true), &options(target)).expect("a layer beside the branches");
     }
+    admit(graph(false), &options(Target::Lut)).expect("weights of branches");
 }
 
 #[test]
