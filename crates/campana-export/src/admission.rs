@@ -1,6 +1,6 @@
 //! What a network must be for a target, asked before any work is done for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use campana_ir::decoder::encode::Decoder;
 use campana_ir::format::onnx;
@@ -203,8 +203,8 @@ fn quantized_weights(graph: &Graph) -> Vec<(&TensorProto, &'static str)> {
 }
 
 /// Refuses what a target that rounds activations cannot be written with: weights
-/// of half precision, and networks all of whose layers are in graphs inside of
-/// nodes, where no activation is rounded.
+/// of half precision, and networks all of whose weights are read by graphs
+/// inside of nodes, where no activation is rounded.
 fn check_rounding(model: &Model, tensors: &[ModelTensor<'_>], target: Target) -> Result<(), Error> {
     let refused = |reason: String| {
         Err(Error::new(
@@ -224,9 +224,13 @@ fn check_rounding(model: &Model, tensors: &[ModelTensor<'_>], target: Target) ->
             tensor.name
         ));
     }
+    let reads = model.graph.nodes.iter().flat_map(|node| &node.inputs);
+    let read: HashSet<&str> = reads.map(String::as_str).collect();
+    let is_inside =
+        |tensor: &ModelTensor<'_>| tensor.is_nested(model) || !read.contains(tensor.name);
     match weights().next() {
-        Some(first) if weights().all(|tensor| tensor.is_nested(model)) => refused(format!(
-            "the weights '{}' and all others are in graphs inside of nodes, where none are rounded",
+        Some(first) if weights().all(is_inside) => refused(format!(
+            "the weights '{}' and all others are read by graphs inside of nodes, where none are rounded",
             first.name
         )),
         _ => Ok(()),
