@@ -189,32 +189,44 @@ impl Session {
         } else {
             self.pool.run(images, |i| run_image(i, &serial));
         }
-        let mut outputs: Vec<(Vec<usize>, Vec<f32>)> = Vec::new();
-        for result in results {
-            let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let tensors = result.unwrap_or_else(|| Err(RunError::input("an image was lost")))?;
-            for (i, tensor) in tensors.into_iter().enumerate() {
-                let (mut shape, data) = tensor.into_parts();
-                let TensorData::F32(values) = data else {
-                    return Err(RunError::input("an output changed its type"));
-                };
-                if let Some((_, all)) = outputs.get_mut(i) {
-                    all.extend_from_slice(&values);
-                } else {
-                    shape[0] = images;
-                    let mut all = Vec::with_capacity(values.len() * images);
-                    all.extend_from_slice(&values);
-                    outputs.push((shape, all));
-                }
-            }
-        }
-        outputs
+        let of_images: Vec<Vec<Tensor>> = results
             .into_iter()
-            .map(|(shape, values)| {
-                Tensor::new(shape, TensorData::F32(values))
-                    .ok_or_else(|| RunError::input("images gave outputs of different shapes"))
+            .map(|result| {
+                let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+                result.unwrap_or_else(|| Err(RunError::input("an image was lost")))
             })
-            .collect()
+            .collect::<Result<_, _>>()?;
+        self.joined(&of_images)
+    }
+
+    /// The outputs of single images as those of all, each copied by the thread
+    /// that is free.
+    fn joined(&self, of_images: &[Vec<Tensor>]) -> Result<Vec<Tensor>, RunError> {
+        let Some(first) = of_images.first() else {
+            return Ok(Vec::new());
+        };
+        let outputs = first.iter().enumerate().map(|(i, output)| {
+            let values = of_images
+                .iter()
+                .map(|outputs| match outputs[i].data() {
+                    TensorData::F32(values) if values.len() == output.len() => Ok(values),
+                    TensorData::F32(_) => {
+                        Err(RunError::input("images gave outputs of different shapes"))
+                    }
+                    _ => Err(RunError::input("an output changed its type")),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut shape = output.shape().to_vec();
+            shape[0] = of_images.len();
+            let mut all = vec![0f32; output.len() * of_images.len()];
+            if !output.is_empty() {
+                let copy = |image: usize, part: &mut [f32]| part.copy_from_slice(values[image]);
+                self.pool.for_chunks(&mut all, output.len(), copy);
+            }
+            Tensor::new(shape, TensorData::F32(all))
+                .ok_or_else(|| RunError::input("images gave outputs of different shapes"))
+        });
+        outputs.collect()
     }
 
     /// As [`run`](Self::run), on all inputs at once, with the time of each node.
