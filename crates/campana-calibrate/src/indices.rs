@@ -7,7 +7,8 @@ use campana_ir::op::Op;
 use campana_tensor::ElementType;
 
 /// Rows of the smallest constant that an integer input, as it is or moved and
-/// cast, gathers from; `None` where something else reads it, too, or nothing.
+/// cast, gathers from; `None` where something else reads its values, too, or
+/// nothing does.
 fn table_rows(network: &Network<'_>, input: &str) -> Option<usize> {
     let mut fewest = None;
     let mut names = vec![input];
@@ -23,6 +24,7 @@ fn table_rows(network: &Network<'_>, input: &str) -> Option<usize> {
                     let rows = *shape.get(axis).filter(|&&rows| rows > 0)?;
                     fewest = Some(fewest.map_or(rows, |fewest: usize| fewest.min(rows)));
                 }
+                (Op::Shape { .. }, Some(0)) => {}
                 (Op::Cast(to), Some(0)) if is_index(*to) => names.push(&node.outputs[0]),
                 (op, Some(0)) if op.moves_elements() && node.outputs.len() == 1 => {
                     names.push(&node.outputs[0]);
@@ -97,6 +99,12 @@ mod tests {
     #[test]
     fn tokens_are_indices_into_their_table() {
         assert_eq!(found(&graph(None)), [("tokens", 7)]);
+    }
+
+    #[test]
+    fn the_shape_of_indices_may_be_asked_for() {
+        let shape = node("Shape", &["tokens"], "z");
+        assert_eq!(found(&graph(Some(shape))), [("tokens", 7)]);
     }
 
     #[test]
