@@ -101,8 +101,7 @@ impl Outputs {
 fn divergence(kind: Kind, reference: &Tensor, changed: &Tensor) -> Result<[f64; 2], Error> {
     let (expected, found) = (floats(reference)?, floats(changed)?);
     if kind == Kind::Values {
-        let error = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();
-        return Ok([error, expected.iter().map(|&value| square(value)).sum()]);
+        return Ok(error_and_energy(expected, found));
     }
     let classes = reference.shape().last().copied().unwrap_or(1).max(1);
     let rows = expected.chunks(classes).zip(found.chunks(classes));
@@ -116,6 +115,15 @@ fn divergence(kind: Kind, reference: &Tensor, changed: &Tensor) -> Result<[f64; 
         })
         .sum();
     Ok([sum, (expected.len() / classes) as f64])
+}
+
+/// The sum of squares of what is wrong, and that of what was expected.
+pub(crate) fn error_and_energy(expected: &[f32], found: &[f32]) -> [f64; 2] {
+    let pairs = expected.iter().zip(found);
+    [
+        pairs.map(|(a, b)| square(a - b)).sum(),
+        expected.iter().map(|&value| square(value)).sum(),
+    ]
 }
 
 fn square(value: f32) -> f64 {

@@ -59,32 +59,18 @@ mod tests {
     use campana_ir::graph::{Attribute, Node, Value};
     use campana_tensor::{Tensor, TensorData};
 
-    fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-        Node {
-            op_type: op_type.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            outputs: vec![output.into()],
-            ..Node::default()
-        }
-    }
-
     /// Tokens gather from a table of 7 rows; `more` reads them, too.
     fn graph(more: Option<Node>) -> Graph {
-        let mut cast = node("Cast", &["tokens"], "cast");
+        let mut cast = Node::new("Cast", &["tokens"], &["cast"]);
         cast.attributes.insert("to".into(), Attribute::Int(7));
         let table = Tensor::new(vec![7, 2], TensorData::F32(vec![0.5; 14])).unwrap();
-        let nodes = [cast, node("Gather", &["table", "cast"], "y")];
+        let nodes = [cast, Node::new("Gather", &["table", "cast"], &["y"])];
         Graph {
             inputs: vec![Value {
-                name: "tokens".into(),
                 element_type: Some(ElementType::I32),
-                shape: None,
+                ..Value::named("tokens")
             }],
-            outputs: vec![Value {
-                name: "y".into(),
-                element_type: None,
-                shape: None,
-            }],
+            outputs: vec![Value::named("y")],
             nodes: nodes.into_iter().chain(more).collect(),
             constants: [("table".to_owned(), table)].into(),
             opsets: [(String::new(), 17)].into(),
@@ -103,13 +89,13 @@ mod tests {
 
     #[test]
     fn the_shape_of_indices_may_be_asked_for() {
-        let shape = node("Shape", &["tokens"], "z");
+        let shape = Node::new("Shape", &["tokens"], &["z"]);
         assert_eq!(found(&graph(Some(shape))), [("tokens", 7)]);
     }
 
     #[test]
     fn what_is_computed_with_is_no_index() {
-        let sum = node("Add", &["cast", "cast"], "z");
+        let sum = Node::new("Add", &["cast", "cast"], &["z"]);
         assert_eq!(found(&graph(Some(sum))), []);
     }
 }

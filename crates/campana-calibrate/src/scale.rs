@@ -268,15 +268,6 @@ mod tests {
 
     use super::*;
 
-    fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-        Node {
-            op_type: op_type.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            outputs: vec![output.into()],
-            ..Node::default()
-        }
-    }
-
     /// A network for values from 0 to 255 whose first normalization says so.
     fn network(nodes: Vec<Node>, constants: &[(&str, &[usize], &[f32])]) -> Graph {
         let tensor = |shape: &[usize], values: &[f32]| {
@@ -302,11 +293,11 @@ mod tests {
     #[test]
     fn the_first_normalization_reveals_the_scale() {
         let nodes = vec![
-            node("Conv", &["x", "w"], "c"),
-            node(
+            Node::new("Conv", &["x", "w"], &["c"]),
+            Node::new(
                 "BatchNormalization",
                 &["c", "one", "zero", "mean", "variance"],
-                "y",
+                &["y"],
             ),
         ];
         // The mean of three channels of mean 120 and deviation about 64.
@@ -337,7 +328,10 @@ mod tests {
 
     #[test]
     fn a_scale_that_nothing_tells_is_said_to_be_unknown() {
-        let nodes = vec![node("Conv", &["x", "w"], "c"), node("Relu", &["c"], "y")];
+        let nodes = vec![
+            Node::new("Conv", &["x", "w"], &["c"]),
+            Node::new("Relu", &["c"], &["y"]),
+        ];
         let graph = network(nodes, &[("w", &[1, 3, 1, 1], &[1.0; 3])]);
         let samples = |scale| Samples::Synthetic { size: None, scale };
         let unknown = |scale| inputs_of_unknown_scale(&graph, &samples(scale));
@@ -350,7 +344,10 @@ mod tests {
 
     #[test]
     fn weights_for_pixels_bring_synthetic_inputs_to_their_scale() {
-        let nodes = vec![node("Conv", &["x", "w"], "c"), node("Relu", &["c"], "y")];
+        let nodes = vec![
+            Node::new("Conv", &["x", "w"], &["c"]),
+            Node::new("Relu", &["c"], &["y"]),
+        ];
         let graph = network(nodes, &[("w", &[1, 3, 1, 1], &[0.006; 3])]);
         let samples = Samples::Synthetic {
             size: None,

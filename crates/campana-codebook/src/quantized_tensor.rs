@@ -189,6 +189,34 @@ impl QuantizedTensor {
         )
     }
 
+    /// Where levels are stored as 8-bit integers, and stay such with the offset of
+    /// each group: the integer that each weight is, row-major, and the scale of
+    /// each group.
+    pub fn integers(&self) -> Option<(Vec<i8>, Vec<f32>)> {
+        if self.tables.storage() != Storage::I8 {
+            return None;
+        }
+        let codes = self.codes();
+        let mut integers = vec![0; codes.len()];
+        for group in 0..self.partition.group_count() {
+            let table = self.tables.table(self.group_table(group));
+            let shift = self.group_shift(group);
+            let levels = table.iter().map(|level| {
+                let level = level + shift;
+                (f32::from(level as i8) == level).then_some(level as i8)
+            });
+            let levels: Vec<i8> = levels.collect::<Option<_>>()?;
+            for run in self.partition.runs(group) {
+                for (integer, &code) in integers[run.clone()].iter_mut().zip(&codes[run]) {
+                    *integer = levels[usize::from(code)];
+                }
+            }
+        }
+        let groups = 0..self.partition.group_count();
+        let scales = groups.map(|group| self.group_scale(group).unwrap_or(1.0));
+        Some((integers, scales.collect()))
+    }
+
     /// The weights that a runtime computes from what is stored, row-major.
     pub fn dequantize(&self) -> Vec<f32> {
         let codes = self.codes();
@@ -269,6 +297,17 @@ mod tests {
         assert_eq!(tensor.check(), Ok(()));
         assert_eq!(tensor.dequantize(), [-0.5, 0.5, 6.5, -3.5]);
         assert_eq!(tensor.len_bytes(), 1 + 4 + 2 + (2 + 4) + 2 * 4);
+    }
+
+    #[test]
+    fn integers_times_scales_are_the_weights() {
+        let mut tensor = two_channels();
+        assert_eq!(tensor.integers(), None, "an offset of a quarter");
+        tensor.shift = Some((vec![0.0, -1.0], Storage::I8));
+        let (integers, scales) = tensor.integers().unwrap();
+        assert_eq!(integers, [-1, 1, 2, -3]);
+        assert_eq!(scales, [0.5, 2.0]);
+        assert_eq!(tensor.dequantize(), [-0.5, 0.5, 4.0, -6.0]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod normalize;
 mod resize;
 mod settings;
 
+pub(crate) use image::PngSamples;
 pub use image::{MAX_IMAGE_PIXELS, RgbImage};
 pub use normalize::{preprocess, preprocess_into};
 pub use resize::{Interpolation, Region, resize_region};

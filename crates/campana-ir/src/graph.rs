@@ -85,6 +85,24 @@ pub struct Node {
 }
 
 impl Node {
+    /// An operator of ONNX's own without attributes or a name.
+    pub fn new(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+        Self {
+            op_type: op_type.to_owned(),
+            inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
+            outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// What to call the node: its name, or else its first output.
+    pub fn label(&self) -> &str {
+        match self.name.as_str() {
+            "" => self.outputs.first().map_or("", String::as_str),
+            name => name,
+        }
+    }
+
     /// The graphs among the attributes, by their names: the branches of If, the
     /// bodies of Loop and Scan.
     pub fn graphs(&self) -> impl Iterator<Item = (&str, &Graph)> {
@@ -131,6 +149,17 @@ pub struct Value {
     pub element_type: Option<ElementType>,
     /// Extents, outermost first, where the rank is declared.
     pub shape: Option<Vec<Dim>>,
+}
+
+impl Value {
+    /// A value of which nothing but the name is declared.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            element_type: None,
+            shape: None,
+        }
+    }
 }
 
 /// One extent of a declared shape.

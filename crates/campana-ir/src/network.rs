@@ -193,12 +193,8 @@ impl<'g> Network<'g> {
 }
 
 fn invalid(node: &Node, source: OpError) -> InvalidNode {
-    let name = match node.name.as_str() {
-        "" => node.outputs.first().map_or("", String::as_str),
-        name => name,
-    };
     InvalidNode {
-        node: format!("{} {name:?}", node.op_type),
+        node: format!("{} {:?}", node.op_type, node.label()),
         source,
     }
 }

@@ -133,6 +133,28 @@ pub struct BatchNormalization {
     pub training: bool,
 }
 
+/// An axis that is counted from the end where negative, from the start; `None`
+/// where a tensor of this rank has none.
+pub fn axis_from_start(axis: i64, rank: usize) -> Option<usize> {
+    let from_start = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(from_start).ok().filter(|&axis| axis < rank)
+}
+
+impl BatchNormalization {
+    /// Factor and offset of each channel, `y = factor x + offset`, by its scale,
+    /// bias, mean and variance; `None` where these are not equally many.
+    pub fn affine(&self, parameters: [&[f32]; 4]) -> Option<Vec<[f64; 2]>> {
+        let [scale, bias, mean, variance] = parameters;
+        let epsilon = f64::from(self.epsilon);
+        let affine = (0..scale.len()).map(|c| {
+            let factor = f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
+            [factor, f64::from(bias[c]) - f64::from(mean[c]) * factor]
+        });
+        let are_equal = parameters.iter().all(|values| values.len() == scale.len());
+        are_equal.then(|| affine.collect())
+    }
+}
+
 /// Element-wise functions that stages tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unary {

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use campana_onnx::{AttributeValue, Graph, Model, TensorProto};
 use campana_tensor::ElementType;
 
+use crate::op::axis_from_start;
+
 pub use uses::Origin;
 use uses::{Use, Uses};
 
@@ -163,7 +165,7 @@ fn weight_axis(model: &Model, used: &Use<'_>, shape: &[i64]) -> Option<(Option<u
         ("Einsum", input) => return Some((einsum_axis(model, used, input)?, false)),
         ("Gather", 0) => {
             let axis = node.int("axis").unwrap_or(0);
-            let axis = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
+            let axis = axis_from_start(axis, rank)?;
             let rows = *shape.get(axis)?;
             let count = shape
                 .iter()

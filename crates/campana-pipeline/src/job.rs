@@ -1,6 +1,7 @@
 //! What is asked of a quantization.
 
 use std::fmt::Debug;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use campana_ir::format::onnx::InputShape;
@@ -10,6 +11,9 @@ use campana_tensor::Tensor;
 
 use crate::output_file::Overwrite;
 use crate::{Error, ErrorKind};
+
+/// Samples that a calibration takes at most unless a number is given.
+pub const CALIBRATION_SAMPLES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// The images that a correction looks at.
 #[derive(Clone, Copy, Debug)]

@@ -61,7 +61,7 @@ pub use evaluate_files::{
 pub use evaluate_masks::{MasksOfModel, MasksReport, evaluate_masks};
 pub use file_system::{FileSystem, SystemFiles};
 pub use inspect_file::inspect_file;
-pub use job::{Bound, Measure, QuantizeJob, SampleChoice};
+pub use job::{Bound, CALIBRATION_SAMPLES, Measure, QuantizeJob, SampleChoice};
 pub use journal::Journal;
 pub use monitor::Monitor;
 pub use output_file::{OutputFile, Overwrite, write_file};

@@ -63,21 +63,8 @@ pub fn quantize_file(
         options,
         ..
     } = job;
-    if let Some(bound) = &job.bound {
-        bound.check()?;
-    }
-    let files = command_files(job);
-    files.check()?;
+    let files = checked_files(job)?;
     if Format::of(input).is_some() {
-        if job.bound.is_some() || job.save_plan.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "'{}' has no graph to choose widths by; use --bits with a whole number and --bits-for",
-                    input.display()
-                ),
-            ));
-        }
         return tensor_file::quantize(job, monitor);
     }
     check_output_name(job)?;
@@ -85,26 +72,9 @@ pub fn quantize_file(
     // Refuse what cannot be read or written before working for it.
     check_data(job)?;
     let mut outputs = Outputs::create(job, monitor)?;
-    let model = Model::open(input)
-        .and_then(|model| onnx::with_input_shapes(model, job.shapes))
-        .context(|| format!("cannot read '{}'", input.display()))?;
-    if has_data_beside(&model) {
-        check_place(output, &outputs.model)?;
-    }
-    let input_bytes = input_len(&model);
-    let model =
-        admit(model, options).context(|| format!("cannot quantize '{}'", input.display()))?;
+    let (model, input_bytes) = admitted(job, &outputs)?;
     let samples = JobSamples::new(job, &model, finished, monitor);
-    if options.target.rounds_activations() {
-        // Ranges need samples; refuse what cannot have any before working for it.
-        let inputs = onnx::inputs(&model);
-        samples
-            .get()?
-            .check(&inputs)
-            .context(|| format!("cannot calibrate '{}'", input.display()))?;
-    }
-    let assumed = assumed_scale(job, &model, &samples)
-        .context(|| format!("cannot quantize '{}'", input.display()))?;
+    let assumed = checked_samples(job, &model, &samples)?;
     let Bounded {
         mut quantized,
         correction,
@@ -154,10 +124,7 @@ pub fn quantize_file(
         report
     };
     if !is_written {
-        let written = result.output_model(&Placement::of(input, output))?;
-        let halved = owned(&written.halved);
-        let output_bytes = output_len(written, options.target);
-        let output_bytes = output_bytes.context(|| result.writing())?;
+        let (output_bytes, halved) = result.unwritten()?;
         return Ok(report(output_bytes, &halved));
     }
     let Written {
@@ -175,6 +142,56 @@ pub fn quantize_file(
     finish_all(finished)?;
     old_data.remove_unused(monitor);
     Ok(report)
+}
+
+/// The files of a job, whose choices fit together.
+fn checked_files(job: &QuantizeJob<'_>) -> Result<CommandFiles, Error> {
+    if let Some(bound) = &job.bound {
+        bound.check()?;
+    }
+    let files = command_files(job);
+    files.check()?;
+    let has_no_graph = Format::of(job.input).is_some();
+    if has_no_graph && (job.bound.is_some() || job.save_plan.is_some()) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "'{}' has no graph to choose widths by; use --bits with a whole number and --bits-for",
+                job.input.display()
+            ),
+        ));
+    }
+    Ok(files)
+}
+
+/// The model as its target takes it, and the bytes of its files.
+fn admitted(job: &QuantizeJob<'_>, outputs: &Outputs<'_>) -> Result<(Model, u64), Error> {
+    let input = job.input.display();
+    let model = Model::open(job.input)
+        .and_then(|model| onnx::with_input_shapes(model, job.shapes))
+        .context(|| format!("cannot read '{input}'"))?;
+    if has_data_beside(&model) {
+        check_place(job.output, &outputs.model)?;
+    }
+    let input_bytes = input_len(&model);
+    let model = admit(model, job.options).context(|| format!("cannot quantize '{input}'"))?;
+    Ok((model, input_bytes))
+}
+
+/// Refuses, before working for it, a model that needs samples and can have none;
+/// says what is assumed of their scale.
+fn checked_samples(
+    job: &QuantizeJob<'_>,
+    model: &Model,
+    samples: &JobSamples<'_>,
+) -> Result<Option<String>, Error> {
+    let input = job.input.display();
+    if job.options.target.rounds_activations() {
+        let inputs = onnx::inputs(model);
+        let checked = samples.get()?.check(&inputs);
+        checked.context(|| format!("cannot calibrate '{input}'"))?;
+    }
+    assumed_scale(job, model, samples).context(|| format!("cannot quantize '{input}'"))
 }
 
 /// What was written of a model.
@@ -214,6 +231,16 @@ impl<'a> QuantizedResult<'a> {
             placement,
         )
         .context(|| self.writing())
+    }
+
+    /// The bytes that the model would take, and the tensors that it would hold in
+    /// 16 bits.
+    fn unwritten(&self) -> Result<(u64, Vec<String>), Error> {
+        let placement = Placement::of(self.job.input, self.job.output);
+        let model = self.output_model(&placement)?;
+        let halved = owned(&model.halved);
+        let len = output_len(model, self.job.options.target);
+        Ok((len.context(|| self.writing())?, halved))
     }
 
     /// Writes the model and the files beside it.

@@ -165,7 +165,8 @@ impl<'n> Converter<'n> {
             }
             let found = self.node(at);
             found.map_err(|reason| {
-                let message = format!("{} {reason}", named(self.network.node(at)));
+                let node = self.network.node(at);
+                let message = format!("node '{}' ({}) {reason}", node.label(), node.op_type);
                 Error::new(ErrorKind::Unsupported, message)
             })?;
         }
@@ -334,15 +335,6 @@ fn wants_channels_last(op: &Op) -> bool {
             | Op::AveragePool(_)
             | Op::GlobalAveragePool
     )
-}
-
-/// A node's name, or that of its first output, and its operator.
-fn named(node: &Node) -> String {
-    let name = match node.name.as_str() {
-        "" => node.outputs.first().map_or("", String::as_str),
-        name => name,
-    };
-    format!("node '{name}' ({})", node.op_type)
 }
 
 /// An attribute that is a number.

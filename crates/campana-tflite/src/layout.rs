@@ -29,12 +29,6 @@ pub(crate) fn place(order: &[usize], axis: usize) -> usize {
         .unwrap_or_default()
 }
 
-/// An axis counted from the end where negative.
-pub(crate) fn axis(axis: i64, rank: usize) -> Option<usize> {
-    let from_start = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(from_start).ok().filter(|&axis| axis < rank)
-}
-
 /// Whether elements lie alike in two orders: axes of more than one element
 /// follow each other alike.
 pub(crate) fn lie_alike(shape: &[usize], from: &[usize], to: &[usize]) -> bool {

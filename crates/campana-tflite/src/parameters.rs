@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use campana_codebook::{QuantizedTensor, Storage};
+use campana_codebook::QuantizedTensor;
 use campana_ir::graph::{Attribute, Graph, Node, Value};
 use campana_ir::network::Network;
 use campana_ir::op::Op;
@@ -52,7 +52,7 @@ impl<'g> Parameters<'g> {
         };
         let folded = Graph {
             nodes: graph.nodes.iter().filter(makes).cloned().collect(),
-            outputs: wanted.iter().map(|name| output(name)).collect(),
+            outputs: wanted.iter().map(|name| Value::named(name)).collect(),
             inputs: Vec::new(),
             ..graph.clone()
         };
@@ -188,41 +188,17 @@ impl<'g> Parameters<'g> {
     }
 }
 
-fn output(name: &str) -> Value {
-    Value {
-        name: name.to_owned(),
-        element_type: None,
-        shape: None,
-    }
-}
-
 /// The numbers of codes whose levels are whole numbers.
 fn of_quantized(tensor: &QuantizedTensor) -> Option<Integers> {
-    if tensor.tables.storage() != Storage::I8 {
-        return None;
-    }
-    let groups = tensor.partition.group_count();
     let is_channel = |&axis: &usize| {
         let by_channel = Partition::new(&tensor.shape, Some(axis), Granularity::PerChannel);
         tensor.partition == by_channel
     };
-    let axis = match groups {
+    let axis = match tensor.partition.group_count() {
         1 => 0,
         _ => (0..tensor.shape.len()).find(is_channel)?,
     };
-    let codes = tensor.codes();
-    let mut numbers = vec![0; codes.len()];
-    let mut scales = Vec::with_capacity(groups);
-    for group in 0..groups {
-        let table = tensor.tables.table(tensor.group_table(group));
-        let shift = tensor.group_shift(group);
-        for run in tensor.partition.runs(group) {
-            for (number, &code) in numbers[run.clone()].iter_mut().zip(&codes[run]) {
-                *number = (table[usize::from(code)] + shift) as i8;
-            }
-        }
-        scales.push(tensor.group_scale(group).unwrap_or(1.0));
-    }
+    let (numbers, scales) = tensor.integers()?;
     Some(Integers {
         shape: tensor.shape.clone(),
         numbers,

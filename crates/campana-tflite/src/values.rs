@@ -37,6 +37,14 @@ struct Form {
     tensor: usize,
 }
 
+/// What an operator makes: the extents in ONNX's order, and how they lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) order: Vec<usize>,
+    pub(crate) params: Option<Params>,
+}
+
 /// A value: its extents in ONNX's order, and the tensors that hold it.
 #[derive(Clone, Debug)]
 struct Held {
@@ -87,6 +95,24 @@ impl Values {
         };
         let forms = vec![form];
         self.held.insert(name.to_owned(), Held { shape, forms });
+    }
+
+    /// An operator makes a value.
+    pub(crate) fn make(
+        &mut self,
+        name: &str,
+        made: Made,
+        (code, options): (Code, Options),
+        inputs: Vec<usize>,
+    ) {
+        let Made {
+            shape,
+            order,
+            params,
+        } = made;
+        let tensor = self.activation(name, laid_out(&shape, &order), params);
+        self.operator(code, inputs, tensor, options);
+        self.define(name, shape, order, tensor);
     }
 
     /// A value is another one whose axes are in the order of `permutation`,

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use campana_design::Method;
 use campana_eval::{Correction, Shard};
 use campana_ir::format::onnx::InputShape;
-use campana_pipeline::{MAX_THREADS, parse_percent, parse_size, parse_threads};
+use campana_pipeline::{
+    CALIBRATION_SAMPLES, MAX_THREADS, parse_percent, parse_size, parse_threads,
+};
 use campana_quantize::{Effort, MethodChoice, NamePattern, RangeMethod, Target};
 use campana_tensor::Granularity;
 use campana_verify::Runtime;
@@ -275,7 +277,7 @@ pub(crate) struct Compare {
     #[arg(long, value_name = "PATH")]
     pub(crate) calibrate: Option<PathBuf>,
     /// Images to take from there at most, evenly spread
-    #[arg(long, value_name = "N", default_value = "256", requires = "calibrate")]
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, requires = "calibrate")]
     pub(crate) samples: NonZeroUsize,
     /// What shares a codebook or scale: tensor, channel or group=N, with commas between
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tensor,channel", value_parser = parse_granularity)]

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
+use campana_eval::BatchOptions;
 use campana_ir::format;
 use campana_pipeline::{
     Error, ErrorKind, EvaluateJob, EvaluateReport, evaluate_files, inspect_file,
@@ -58,7 +59,7 @@ pub fn evaluate(
         reference,
         data: data.as_ref(),
         limit: None,
-        batch: 16,
+        batch: BatchOptions::default().batch,
         threads: available_parallelism().map_or(1, NonZeroUsize::get),
     };
     let outcome = evaluate_files(&job, &mut |_, _| true)?;

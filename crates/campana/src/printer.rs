@@ -544,6 +544,14 @@ pub(crate) fn decibels(value: f64) -> String {
     }
 }
 
+/// A share of right answers, in hundredths of a percent; nothing where it is not
+/// known.
+pub(crate) fn accuracy(share: Option<f64>) -> String {
+    share
+        .map(|share| format!("{:.2} %", 100.0 * share))
+        .unwrap_or_default()
+}
+
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }

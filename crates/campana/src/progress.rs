@@ -15,6 +15,14 @@ pub(crate) fn shown(bar: ProgressBar) -> ProgressBar {
     bar
 }
 
+/// A bar that counts, of a length that its user sets.
+pub(crate) fn counting(template: &str) -> ProgressBar {
+    let bar = shown(ProgressBar::no_length());
+    let style = ProgressStyle::with_template(template);
+    bar.set_style(style.expect("the template is valid"));
+    bar
+}
+
 /// Shows how many weights are quantized, and passes Ctrl-C on.
 pub(crate) struct Bar(ProgressBar);
 
@@ -22,10 +30,7 @@ impl Bar {
     /// A bar that appears with the first tensor, and begins anew with each
     /// stage of a job.
     pub(crate) fn new() -> Self {
-        let bar = shown(ProgressBar::no_length());
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
-        bar.set_style(style.expect("the template is valid"));
-        Self(bar)
+        Self(counting("{bar:30} {percent:>3} %  {msg}"))
     }
 }
 

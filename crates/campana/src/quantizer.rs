@@ -6,7 +6,8 @@ use std::thread::available_parallelism;
 
 use campana_eval::open_input;
 use campana_pipeline::{
-    Bound, Error, ErrorKind, Monitor, Overwrite, QuantizeJob, SampleChoice, quantize_file,
+    Bound, CALIBRATION_SAMPLES, Error, ErrorKind, Monitor, Overwrite, QuantizeJob, SampleChoice,
+    quantize_file,
 };
 use campana_quantize::{Effort, MethodChoice, NamePattern, Options, RateGoal, Silent, Target};
 use campana_report::QuantizeReport;
@@ -51,9 +52,6 @@ pub enum Correction {
         count: usize,
     },
 }
-
-/// Samples of a calibration unless a number is given, as of the command line.
-const SAMPLES: usize = 256;
 
 /// A quantization to be: a builder with the defaults of `campana quantize`.
 ///
@@ -162,7 +160,7 @@ impl Quantizer {
     pub fn calibrate(self, data: impl Into<PathBuf>) -> Self {
         self.correction(Correction::Samples {
             data: data.into(),
-            count: SAMPLES,
+            count: CALIBRATION_SAMPLES.get(),
         })
     }
 

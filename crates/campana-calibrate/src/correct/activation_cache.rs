@@ -305,31 +305,17 @@ mod tests {
 
     use crate::samples::Samples;
 
-    fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-        Node {
-            op_type: op_type.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            outputs: vec![output.into()],
-            ..Node::default()
-        }
-    }
-
     /// x -> relu -> a -> (neg -> b), a + b -> c -> abs -> y
     fn residual() -> Graph {
-        let value = |name: &str| Value {
-            name: name.into(),
-            element_type: None,
-            shape: None,
-        };
         Graph {
             nodes: vec![
-                node("Relu", &["x"], "a"),
-                node("Neg", &["a"], "b"),
-                node("Add", &["a", "b"], "c"),
-                node("Abs", &["c"], "y"),
+                Node::new("Relu", &["x"], &["a"]),
+                Node::new("Neg", &["a"], &["b"]),
+                Node::new("Add", &["a", "b"], &["c"]),
+                Node::new("Abs", &["c"], &["y"]),
             ],
-            inputs: vec![value("x")],
-            outputs: vec![value("y")],
+            inputs: vec![Value::named("x")],
+            outputs: vec![Value::named("y")],
             opsets: [(String::new(), 17)].into(),
             ..Graph::default()
         }
@@ -351,26 +337,21 @@ mod tests {
 
     /// x -> relu -> a; if true: neg of a -> y
     fn branching() -> Graph {
-        let value = |name: &str| Value {
-            name: name.into(),
-            element_type: None,
-            shape: None,
-        };
         let branch = |op_type: &str| Graph {
-            nodes: vec![node(op_type, &["a"], "inner")],
-            outputs: vec![value("inner")],
+            nodes: vec![Node::new(op_type, &["a"], &["inner"])],
+            outputs: vec![Value::named("inner")],
             ..Graph::default()
         };
-        let mut choice = node("If", &["condition"], "y");
+        let mut choice = Node::new("If", &["condition"], &["y"]);
         for (name, op_type) in [("then_branch", "Neg"), ("else_branch", "Abs")] {
             let branch = Attribute::Graph(Box::new(branch(op_type)));
             choice.attributes.insert(name.into(), branch);
         }
         let condition = Tensor::new(Vec::new(), TensorData::Bool(vec![true])).unwrap();
         Graph {
-            nodes: vec![node("Relu", &["x"], "a"), choice],
-            inputs: vec![value("x")],
-            outputs: vec![value("y")],
+            nodes: vec![Node::new("Relu", &["x"], &["a"]), choice],
+            inputs: vec![Value::named("x")],
+            outputs: vec![Value::named("y")],
             constants: [("condition".to_owned(), condition)].into(),
             ..Graph::default()
         }

@@ -6,6 +6,7 @@ use campana_quantize::graph::unsupported;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
+use crate::divergence::error_and_energy;
 use crate::samples::Batches;
 
 /// Squared errors of a network's float outputs, each relative to the energy of
@@ -26,10 +27,9 @@ impl OutputErrors {
             else {
                 continue;
             };
-            for (&expected, &found) in expected.iter().zip(found) {
-                *error += (f64::from(found) - f64::from(expected)).powi(2);
-                *energy += f64::from(expected).powi(2);
-            }
+            let [own, all] = error_and_energy(expected, found);
+            *error += own;
+            *energy += all;
         }
     }
 
@@ -45,23 +45,20 @@ impl OutputErrors {
 /// # Errors
 ///
 /// Of kind `Unsupported` where a network cannot be run.
-pub(super) fn output_errors<const N: usize>(
+pub(super) fn output_errors(
     expected: &Graph,
-    found: [&Graph; N],
+    found: [&Graph; 2],
     samples: &Batches,
     threads: usize,
-) -> Result<[f64; N], Error> {
+) -> Result<[f64; 2], Error> {
     let session = |graph: &Graph| {
         let plan = Plan::new(graph, PlanOptions::default())
             .map_err(|error| unsupported("cannot run the network").with_source(error))?;
         Ok(Session::new(plan, threads))
     };
     let expected = session(expected)?;
-    let found: Vec<Session> = found
-        .into_iter()
-        .map(session)
-        .collect::<Result<_, Error>>()?;
-    let mut errors = [const { None }; N].map(|_: Option<()>| OutputErrors::default());
+    let found = [session(found[0])?, session(found[1])?];
+    let mut errors = [OutputErrors::default(), OutputErrors::default()];
     for batch in 0..samples.len() {
         let run = |session: &Session| {
             let inputs: Vec<(&str, Input<'_>)> = samples
@@ -89,21 +86,14 @@ mod tests {
 
     /// `y = factor * x`
     fn scaled(factor: f32) -> Graph {
-        let value = |name: &str, shape| Value {
-            name: name.into(),
-            element_type: None,
-            shape,
-        };
         let factor = Tensor::new(vec![1], TensorData::F32(vec![factor])).unwrap();
         Graph {
-            nodes: vec![Node {
-                op_type: "Mul".into(),
-                inputs: vec!["x".into(), "factor".into()],
-                outputs: vec!["y".into()],
-                ..Node::default()
+            nodes: vec![Node::new("Mul", &["x", "factor"], &["y"])],
+            inputs: vec![Value {
+                shape: Some(vec![Dim::Fixed(1), Dim::Fixed(2)]),
+                ..Value::named("x")
             }],
-            inputs: vec![value("x", Some(vec![Dim::Fixed(1), Dim::Fixed(2)]))],
-            outputs: vec![value("y", None)],
+            outputs: vec![Value::named("y")],
             constants: [("factor".to_owned(), factor)].into(),
             opsets: [(String::new(), 17)].into(),
             ..Graph::default()

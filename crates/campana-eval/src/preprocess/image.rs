@@ -82,17 +82,7 @@ impl RgbImage {
     ///
     /// As [`RgbImage::decode`].
     pub fn decode_within(bytes: &[u8], name: &str, limits: &Limits) -> Result<Self, Error> {
-        // The decoders are fuzzed, but a panic of theirs on a damaged picture must not end an
-        // evaluation of 50,000.
-        catch_unwind(AssertUnwindSafe(|| {
-            decode_by_signature(bytes, name, limits)
-        }))
-        .unwrap_or_else(|_| {
-            Err(malformed(
-                name,
-                "expected a sound picture, found one that its decoder fails on",
-            ))
-        })
+        guarded(name, || decode_by_signature(bytes, name, limits))
     }
 
     /// Columns, at least 1.
@@ -112,6 +102,17 @@ impl RgbImage {
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
+}
+
+/// What a decoder gives. The decoders are fuzzed, but a panic of theirs on a damaged picture must
+/// not end an evaluation of 50,000.
+fn guarded<T>(name: &str, decode: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        Err(malformed(
+            name,
+            "expected a sound picture, found one that its decoder fails on",
+        ))
+    })
 }
 
 fn decode_by_signature(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Error> {
@@ -170,51 +171,92 @@ fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Er
     Ok(RgbImage::new(width, height, pixels))
 }
 
+/// The samples of a PNG, row by row.
+pub(crate) struct PngSamples {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) color: png::ColorType,
+    /// Bits of a sample; those of less than 8 are packed, the first in the high bits.
+    pub(crate) depth: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl PngSamples {
+    /// The samples as they are stored, of grey or palette pictures, within the limits of the
+    /// process; `pixel_bytes` are what a pixel will take beside them.
+    pub(crate) fn as_stored(bytes: &[u8], name: &str, pixel_bytes: usize) -> Result<Self, Error> {
+        let stored = png::Transformations::IDENTITY;
+        guarded(name, || {
+            Self::read(bytes, name, &Limits::global(), stored, pixel_bytes)
+        })
+    }
+
+    fn read(
+        bytes: &[u8],
+        name: &str,
+        limits: &Limits,
+        transformations: png::Transformations,
+        pixel_bytes: usize,
+    ) -> Result<Self, Error> {
+        let explain = |error: png::DecodingError| match error {
+            png::DecodingError::LimitsExceeded => Error::UnsupportedImage {
+                image: name.to_owned(),
+                problem: "expected a PNG that decodes in little memory, found a larger one"
+                    .to_owned(),
+            },
+            other => malformed(name, &format!("expected a sound PNG, found: {other}")),
+        };
+        let mut budget = MemoryBudget::new(limits, bytes.len() as u64);
+        let own = png::Limits {
+            bytes: budget.left().min(png::Limits::default().bytes),
+        };
+        let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), own);
+        decoder.set_transformations(transformations);
+        let mut reader = decoder.read_info().map_err(explain)?;
+        let (width, height) = (reader.info().width as usize, reader.info().height as usize);
+        check_size(width, height, name, limits)?;
+        let len_bytes = reader.output_buffer_size().ok_or_else(|| {
+            malformed(
+                name,
+                "expected a PNG that fits in memory, found a larger one",
+            )
+        })?;
+        let pixels_len = width.saturating_mul(height).saturating_mul(pixel_bytes);
+        budget
+            .take(len_bytes.saturating_add(pixels_len))
+            .map_err(|exceeded| too_much_memory(name, exceeded))?;
+        let mut decoded = vec![0; len_bytes];
+        reader.next_frame(&mut decoded).map_err(explain)?;
+        let (color, depth) = reader.output_color_type();
+        Ok(Self {
+            width,
+            height,
+            color,
+            depth: depth as usize,
+            bytes: decoded,
+        })
+    }
+}
+
 fn decode_png(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Error> {
-    let explain = |error: png::DecodingError| match error {
-        png::DecodingError::LimitsExceeded => Error::UnsupportedImage {
-            image: name.to_owned(),
-            problem: "expected a PNG that decodes in little memory, found a larger one".to_owned(),
-        },
-        other => malformed(name, &format!("expected a sound PNG, found: {other}")),
-    };
-    let mut budget = MemoryBudget::new(limits, bytes.len() as u64);
-    let own = png::Limits {
-        bytes: budget.left().min(png::Limits::default().bytes),
-    };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), own);
-    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
-    let mut reader = decoder.read_info().map_err(explain)?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    check_size(width, height, name, limits)?;
-    let len_bytes = reader.output_buffer_size().ok_or_else(|| {
-        malformed(
-            name,
-            "expected a PNG that fits in memory, found a larger one",
-        )
-    })?;
-    // What is decoded, and its colours.
-    let pixels_len = width.saturating_mul(height).saturating_mul(3);
-    budget
-        .take(len_bytes.saturating_add(pixels_len))
-        .map_err(|exceeded| too_much_memory(name, exceeded))?;
-    let mut decoded = vec![0; len_bytes];
-    reader.next_frame(&mut decoded).map_err(explain)?;
-    let (color_type, _) = reader.output_color_type();
-    let samples = color_type.samples();
+    let expanded = png::Transformations::EXPAND | png::Transformations::STRIP_16;
+    let decoded = PngSamples::read(bytes, name, limits, expanded, 3)?;
+    let samples = decoded.color.samples();
     let pixels = match samples {
-        3 => decoded,
+        3 => decoded.bytes,
         // Grey and grey with alpha: the first sample, three times.
         1 | 2 => decoded
+            .bytes
             .chunks_exact(samples)
             .flat_map(|pixel| [pixel[0]; 3])
             .collect(),
         _ => decoded
+            .bytes
             .chunks_exact(samples)
             .flat_map(|pixel| [pixel[0], pixel[1], pixel[2]])
             .collect(),
     };
-    Ok(RgbImage::new(width, height, pixels))
+    Ok(RgbImage::new(decoded.width, decoded.height, pixels))
 }
 
 fn check_size(width: usize, height: usize, name: &str, limits: &Limits) -> Result<(), Error> {

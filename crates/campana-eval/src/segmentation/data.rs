@@ -1,14 +1,11 @@
 //! A folder of images and one of masks.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
-
-use campana_tensor::{Limits, MemoryBudget};
 
 use super::tally::VOID;
 use crate::dataset::list_images;
 use crate::error::Error;
-use crate::preprocess::preprocess_into;
+use crate::preprocess::{PngSamples, preprocess_into};
 use crate::{ImageFailure, Preprocessing, RgbImage, input_file};
 
 /// Names of the folders of images and masks: campana's, those of ADE20K, those of Pascal VOC.
@@ -150,51 +147,22 @@ fn folders_of(path: &Path) -> Option<[&'static str; 2]> {
 impl Mask {
     /// The raw values of a PNG of one channel or with a palette.
     fn decode(bytes: &[u8], name: &str) -> Result<Self, Error> {
-        let malformed = |problem: String| Error::MalformedImage {
-            image: name.to_owned(),
-            problem,
-        };
-        let unsound =
-            |error: png::DecodingError| malformed(format!("expected a sound PNG, found: {error}"));
-        let limits = Limits::global();
-        let mut budget = MemoryBudget::new(&limits, bytes.len() as u64);
-        let own = png::Limits {
-            bytes: budget.left().min(png::Limits::default().bytes),
-        };
-        let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), own);
-        decoder.set_transformations(png::Transformations::IDENTITY);
-        let mut reader = decoder.read_info().map_err(unsound)?;
-        let info = reader.info();
-        let (width, height) = (info.width as usize, info.height as usize);
-        let (color, depth) = (info.color_type, info.bit_depth as usize);
-        if !matches!(color, png::ColorType::Grayscale | png::ColorType::Indexed) {
+        let png = PngSamples::as_stored(bytes, name, size_of::<u16>())?;
+        let (width, height, depth) = (png.width, png.height, png.depth);
+        if !matches!(
+            png.color,
+            png::ColorType::Grayscale | png::ColorType::Indexed
+        ) {
             return Err(Error::UnsupportedImage {
                 image: name.to_owned(),
                 problem: format!(
-                    "expected a mask of class numbers (grey or palette), found {color:?}"
+                    "expected a mask of class numbers (grey or palette), found {:?}",
+                    png.color
                 ),
             });
         }
-        if width.saturating_mul(height) > limits.max_pixels {
-            return Err(Error::ImageTooLarge {
-                image: name.to_owned(),
-                width,
-                height,
-                max_pixels: limits.max_pixels,
-            });
-        }
-        let len = reader.output_buffer_size();
-        let len = len.ok_or_else(|| malformed("expected a PNG that fits in memory".to_owned()))?;
-        budget
-            .take(len.saturating_add(width.saturating_mul(height).saturating_mul(2)))
-            .map_err(|exceeded| Error::ImageMemory {
-                image: name.to_owned(),
-                exceeded,
-            })?;
-        let mut packed = vec![0; len];
-        reader.next_frame(&mut packed).map_err(unsound)?;
-        let line = len / height.max(1);
-        let rows = packed.chunks_exact(line.max(1)).take(height);
+        let line = png.bytes.len() / height;
+        let rows = png.bytes.chunks_exact(line).take(height);
         let classes = rows.flat_map(|row| (0..width).map(move |column| sample(row, column, depth)));
         Ok(Self {
             width,

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use campana_codebook::{LevelTables, QuantizedTensor, Storage};
 use campana_ir::decoder::encode::StoredTensor;
 use campana_ir::graph::Graph as Network;
+use campana_ir::op::BatchNormalization;
 use campana_ir::weights::Role;
 use campana_onnx::{AttributeValue, Edits, Model, Node};
 use campana_quantize::{ActivationScale, QuantizedModel, Target, TensorOutcome};
@@ -192,17 +193,15 @@ fn affine_of<'a>(
     if !is_plain {
         return None;
     }
-    let epsilon = match node.attribute("epsilon").map(|a| &a.value) {
-        Some(AttributeValue::Float(epsilon)) => f64::from(*epsilon),
-        _ => f64::from(1e-5f32),
+    let normalization = BatchNormalization {
+        epsilon: match node.attribute("epsilon").map(|a| &a.value) {
+            Some(AttributeValue::Float(epsilon)) => *epsilon,
+            _ => 1e-5,
+        },
+        training: false,
     };
     let of = |index: usize| constant(&node.inputs[index]).filter(|v| v.len() == channels);
-    let (scale, bias, mean, variance) = (of(1)?, of(2)?, of(3)?, of(4)?);
-    let affine = (0..channels).map(|c| {
-        let factor = f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
-        [factor, f64::from(bias[c]) - f64::from(mean[c]) * factor]
-    });
-    let affine: Vec<_> = affine.collect();
+    let affine = normalization.affine([of(1)?, of(2)?, of(3)?, of(4)?])?;
     affine
         .iter()
         .flatten()
@@ -224,14 +223,13 @@ impl<'a> Layer<'a> {
             1 => None,
             _ => Some(channel_axis(outcome, tensor)?),
         };
-        let is_taken = tensor.tables.storage() == Storage::I8
-            && !outcome.tensor.is_recurrent()
+        let is_taken = !outcome.tensor.is_recurrent()
             && outcome.tensor.proto.element_type == ElementType::F32
             && !outcome.tensor.is_nested(model);
         if !is_taken {
             return None;
         }
-        let (numbers, scales) = numbers_and_scales(tensor);
+        let (numbers, scales) = tensor.integers()?;
         Some(Self {
             outcome,
             axis,
@@ -453,25 +451,6 @@ fn stored(name: &str, dims: Vec<usize>, element_type: ElementType, data: Vec<u8>
         element_type,
         data,
     }
-}
-
-/// The numbers of a tensor whose levels are whole, and the scale of each group.
-fn numbers_and_scales(tensor: &QuantizedTensor) -> (Vec<i8>, Vec<f32>) {
-    let groups = tensor.partition.group_count();
-    let codes = tensor.codes();
-    let mut numbers = vec![0; codes.len()];
-    let mut scales = Vec::with_capacity(groups);
-    for group in 0..groups {
-        let table = tensor.tables.table(tensor.group_table(group));
-        let shift = tensor.group_shift(group);
-        for run in tensor.partition.runs(group) {
-            for (number, &code) in numbers[run.clone()].iter_mut().zip(&codes[run]) {
-                *number = (table[usize::from(code)] + shift) as i8;
-            }
-        }
-        scales.push(tensor.group_scale(group).unwrap_or(1.0));
-    }
-    (numbers, scales)
 }
 
 #[cfg(test)]

@@ -13,19 +13,10 @@ fn tensor(shape: &[usize], data: TensorData) -> Tensor {
     Tensor::new(shape.to_vec(), data).expect("elements of the shape")
 }
 
-fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-    Node {
-        op_type: op_type.into(),
-        inputs: inputs.iter().map(|&name| name.into()).collect(),
-        outputs: vec![output.into()],
-        ..Node::default()
-    }
-}
-
 fn cast(input: &str, output: &str, to: i64) -> Node {
     Node {
         attributes: BTreeMap::from([("to".into(), Attribute::Int(to))]),
-        ..node("Cast", &[input], output)
+        ..Node::new("Cast", &[input], &[output])
     }
 }
 
@@ -51,10 +42,10 @@ fn two_bit_graph() -> Graph {
     Graph {
         nodes: vec![
             cast("codes", "positions", INT32),
-            node("Gather", &["table", "positions"], "values"),
-            node("Reshape", &["values", "shape"], "matrix"),
-            node("Mul", &["matrix", "scale"], "w"),
-            node("MatMul", &["x", "w"], "y"),
+            Node::new("Gather", &["table", "positions"], &["values"]),
+            Node::new("Reshape", &["values", "shape"], &["matrix"]),
+            Node::new("Mul", &["matrix", "scale"], &["w"]),
+            Node::new("MatMul", &["x", "w"], &["y"]),
         ],
         outputs: vec![Value {
             name: "y".into(),
@@ -86,8 +77,8 @@ fn levels_looked_up_by_byte_become_codes() {
 #[test]
 fn what_something_else_reads_stays() {
     let mut graph = two_bit_graph();
-    graph.nodes.push(node("Relu", &["matrix"], "z"));
-    graph.nodes.push(node("Identity", &["scale"], "s"));
+    graph.nodes.push(Node::new("Relu", &["matrix"], &["z"]));
+    graph.nodes.push(Node::new("Identity", &["scale"], &["s"]));
     take(&mut graph);
     let kept: Vec<_> = graph.nodes.iter().map(|n| n.outputs[0].as_str()).collect();
     assert_eq!(kept, ["y", "z", "s"]);
@@ -102,7 +93,7 @@ fn what_something_else_reads_stays() {
 #[test]
 fn bytes_that_something_else_reads_are_kept() {
     let mut graph = two_bit_graph();
-    graph.nodes.push(node("Identity", &["codes"], "z"));
+    graph.nodes.push(Node::new("Identity", &["codes"], &["z"]));
     take(&mut graph);
     assert_eq!(graph.quantized["w"].packed, [0b11_10_01_00, 0b00_00_00_11]);
     assert_eq!(graph.constants.keys().collect::<Vec<_>>(), ["codes"]);
@@ -139,7 +130,9 @@ fn what_is_no_decoder_is_left_alone() {
             );
         }),
         ("a scale after a scale", |graph| {
-            graph.nodes.insert(4, node("Mul", &["w", "scale"], "v"));
+            graph
+                .nodes
+                .insert(4, Node::new("Mul", &["w", "scale"], &["v"]));
             graph.nodes[5].inputs[1] = "v".into();
         }),
         ("codes of no byte", |graph| {
@@ -181,12 +174,13 @@ fn a_file_cannot_ask_for_more_memory_than_it_explains() {
     let wide = tensor(&[256, 1000], TensorData::U8(vec![1; 256_000]));
     graph.constants.insert("wide".into(), wide);
     graph.nodes.insert(1, cast("wide", "wide.cast", INT32));
+    graph.nodes.insert(
+        2,
+        Node::new("Gather", &["wide.cast", "positions"], &["many"]),
+    );
     graph
         .nodes
-        .insert(2, node("Gather", &["wide.cast", "positions"], "many"));
-    graph
-        .nodes
-        .insert(3, node("Gather", &["wide.cast", "many"], "more"));
+        .insert(3, Node::new("Gather", &["wide.cast", "many"], &["more"]));
     graph.nodes[4].inputs[1] = "more".into();
     let before = graph.clone();
     take(&mut graph);
@@ -239,7 +233,7 @@ proptest! {
             });
         }
         let last = format!("v{}", graph.nodes.len() + 5);
-        graph.nodes.push(node("Relu", &[&last], "y"));
+        graph.nodes.push(Node::new("Relu", &[&last], &["y"]));
         take(&mut graph);
         for tensor in graph.quantized.values() {
             prop_assert_eq!(tensor.check(), Ok(()));

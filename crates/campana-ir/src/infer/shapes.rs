@@ -4,7 +4,7 @@ use super::arithmetic::output_contents;
 use super::contents::{Contents, Number};
 use super::scope::Scope;
 use crate::graph::{Dim, Node};
-use crate::op::{AutoPad, Convolution, Op, Reshape, Window};
+use crate::op::{AutoPad, Convolution, Op, Reshape, Window, axis_from_start};
 
 type Shape = Vec<Dim>;
 
@@ -57,12 +57,6 @@ fn unknown() -> Dim {
 
 fn known(scope: &Scope, node: &Node, index: usize) -> Option<Vec<i64>> {
     scope.input_contents(node, index).and_then(Contents::known)
-}
-
-/// An axis counted from the end where negative.
-fn place(axis: i64, rank: usize) -> Option<usize> {
-    let from_start = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(from_start).ok().filter(|&axis| axis < rank)
 }
 
 fn broadcast(left: Option<Shape>, right: Option<Shape>) -> Option<Shape> {
@@ -176,7 +170,7 @@ fn reduced(
     let axes: Vec<usize> = match axes {
         Some(axes) if !axes.is_empty() => axes
             .into_iter()
-            .map(|axis| place(axis, input.len()))
+            .map(|axis| axis_from_start(axis, input.len()))
             .collect::<Option<_>>()?,
         _ if all => (0..input.len()).collect(),
         _ => return None,
@@ -202,7 +196,7 @@ fn reshaped(scope: &Scope, node: &Node, reshape: &Reshape) -> Option<Shape> {
             let axis = if *axis == input.len() as i64 {
                 input.len()
             } else {
-                place(*axis, input.len())?
+                axis_from_start(*axis, input.len())?
             };
             let (outer, inner) = input.split_at(axis);
             Some(vec![product(outer), product(inner)])
@@ -212,7 +206,7 @@ fn reshaped(scope: &Scope, node: &Node, reshape: &Reshape) -> Option<Shape> {
             let axes: Vec<usize> = match axes.clone().or_else(|| known(scope, node, 1)) {
                 Some(axes) => {
                     let axes = axes.into_iter();
-                    axes.map(|axis| place(axis, input.len()))
+                    axes.map(|axis| axis_from_start(axis, input.len()))
                         .collect::<Option<_>>()?
                 }
                 None if node.inputs.len() < 2
@@ -238,7 +232,7 @@ fn reshaped(scope: &Scope, node: &Node, reshape: &Reshape) -> Option<Shape> {
             let rank = input.len() + axes.len();
             let axes: Vec<usize> = axes
                 .into_iter()
-                .map(|axis| place(axis, rank))
+                .map(|axis| axis_from_start(axis, rank))
                 .collect::<Option<_>>()?;
             let mut old = input.into_iter();
             (0..rank)
@@ -329,7 +323,7 @@ fn transposed(input: Option<Shape>, permutation: &[usize]) -> Option<Shape> {
 
 fn concatenated(scope: &Scope, node: &Node, axis: i64) -> Option<Shape> {
     let mut shape = scope.input_shape(node, 0)?.to_vec();
-    let axis = place(axis, shape.len())?;
+    let axis = axis_from_start(axis, shape.len())?;
     let mut sum = Some(0usize);
     for index in 0..node.inputs.len() {
         let input = scope.input_shape(node, index)?;
@@ -349,7 +343,7 @@ fn concatenated(scope: &Scope, node: &Node, axis: i64) -> Option<Shape> {
 
 fn gathered(input: Option<Shape>, indices: Option<Shape>, axis: i64) -> Option<Shape> {
     let (mut input, indices) = (input?, indices?);
-    let axis = place(axis, input.len())?;
+    let axis = axis_from_start(axis, input.len())?;
     input.splice(axis..=axis, indices);
     Some(input)
 }
@@ -359,7 +353,7 @@ fn split(scope: &Scope, node: &Node, axis: i64) -> Vec<Option<Shape>> {
     let lengths = known(scope, node, 1);
     let part = |i: usize| -> Option<Shape> {
         let mut shape = scope.input_shape(node, 0)?.to_vec();
-        let axis = place(axis, shape.len())?;
+        let axis = axis_from_start(axis, shape.len())?;
         shape[axis] = match (&lengths, &shape[axis]) {
             (Some(lengths), _) => Dim::Fixed(usize::try_from(*lengths.get(i)?).ok()?),
             (None, Dim::Fixed(extent)) if node.inputs.len() < 2 && extent % count == 0 => {
@@ -399,7 +393,7 @@ fn sliced(scope: &Scope, node: &Node) -> Option<Shape> {
     let ends = known(scope, node, 2);
     let is_stepped = node.inputs.len() > 4;
     for (i, axis) in axes.into_iter().enumerate() {
-        let axis = place(axis, shape.len())?;
+        let axis = axis_from_start(axis, shape.len())?;
         let bounds = starts.as_ref().zip(ends.as_ref());
         let bounds = bounds.and_then(|(starts, ends)| Some((*starts.get(i)?, *ends.get(i)?)));
         shape[axis] = match (&shape[axis], bounds) {

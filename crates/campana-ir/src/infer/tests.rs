@@ -3,15 +3,6 @@ use campana_tensor::{Tensor, TensorData};
 use super::*;
 use crate::graph::Value;
 
-fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
-    Node {
-        op_type: op_type.into(),
-        inputs: inputs.iter().map(ToString::to_string).collect(),
-        outputs: outputs.iter().map(ToString::to_string).collect(),
-        ..Node::default()
-    }
-}
-
 fn with(mut node: Node, name: &str, value: Attribute) -> Node {
     node.attributes.insert(name.into(), value);
     node
@@ -52,7 +43,7 @@ fn infer_all(graph: &Graph) -> Values {
 
 #[test]
 fn windows_over_lists_have_no_shape() {
-    let pool = node("MaxPool", &["x"], &["y"]);
+    let pool = Node::new("MaxPool", &["x"], &["y"]);
     let pool = with(pool, "kernel_shape", Attribute::Ints(vec![2, 2]));
     let values = infer_all(&graph(vec![Dim::Fixed(4)], vec![pool], &[]));
     assert_eq!(values["y"].shape, None);
@@ -61,8 +52,8 @@ fn windows_over_lists_have_no_shape() {
 #[test]
 fn integers_are_known_where_shapes_determine_them() {
     let nodes = vec![
-        node("Shape", &["x"], &["shape"]),
-        node("Gather", &["shape", "places"], &["extents"]),
+        Node::new("Shape", &["x"], &["shape"]),
+        Node::new("Gather", &["shape", "places"], &["extents"]),
     ];
     let fixed = [2, 3, 5].map(Dim::Fixed).to_vec();
     let values = infer_all(&graph(fixed, nodes.clone(), &[("places", ints(&[2, 0]))]));
@@ -80,19 +71,19 @@ fn integers_are_known_where_shapes_determine_them() {
 fn a_view_by_computed_shape_is_known() {
     let scalar = Tensor::new(vec![], TensorData::I64(vec![0])).unwrap();
     let nodes = vec![
-        node("Shape", &["x"], &["shape"]),
-        node("Gather", &["shape", "zero"], &["batch"]),
+        Node::new("Shape", &["x"], &["shape"]),
+        Node::new("Gather", &["shape", "zero"], &["batch"]),
         with(
-            node("Unsqueeze", &["batch"], &["batches"]),
+            Node::new("Unsqueeze", &["batch"], &["batches"]),
             "axes",
             Attribute::Ints(vec![0]),
         ),
         with(
-            node("Concat", &["batches", "rest"], &["to"]),
+            Node::new("Concat", &["batches", "rest"], &["to"]),
             "axis",
             Attribute::Int(0),
         ),
-        node("Reshape", &["x", "to"], &["y"]),
+        Node::new("Reshape", &["x", "to"], &["y"]),
     ];
     let graph = graph(
         batch_of(&[4, 3, 3]),
@@ -112,16 +103,16 @@ fn windows_and_products_have_their_shapes() {
         Tensor::new(shape.to_vec(), TensorData::F32(vec![0.0; len])).unwrap()
     };
     let conv = with(
-        node("Conv", &["x", "w"], &["c"]),
+        Node::new("Conv", &["x", "w"], &["c"]),
         "pads",
         Attribute::Ints(vec![1; 4]),
     );
     let conv = with(conv, "strides", Attribute::Ints(vec![2, 2]));
     let nodes = vec![
         conv,
-        node("GlobalAveragePool", &["c"], &["g"]),
-        node("Flatten", &["g"], &["f"]),
-        node("MatMul", &["f", "m"], &["y"]),
+        Node::new("GlobalAveragePool", &["c"], &["g"]),
+        Node::new("Flatten", &["g"], &["f"]),
+        Node::new("MatMul", &["f", "m"], &["y"]),
     ];
     let constants = [("w", floats(&[8, 3, 3, 3])), ("m", floats(&[8, 10]))];
     let values = infer_all(&graph(batch_of(&[3, 17, 16]), nodes, &constants));
@@ -133,12 +124,12 @@ fn windows_and_products_have_their_shapes() {
 #[test]
 fn types_follow_operators_not_names() {
     let nodes = vec![
-        node("Greater", &["x", "x"], &["mask"]),
-        node("Where", &["mask", "x", "x"], &["chosen"]),
-        node("DynamicQuantizeLinear", &["x"], &["codes", "scale", "zero"]),
-        node("TopK", &["x", "k"], &["best", "places"]),
+        Node::new("Greater", &["x", "x"], &["mask"]),
+        Node::new("Where", &["mask", "x", "x"], &["chosen"]),
+        Node::new("DynamicQuantizeLinear", &["x"], &["codes", "scale", "zero"]),
+        Node::new("TopK", &["x", "k"], &["best", "places"]),
         with(
-            node("Cast", &["places"], &["cast"]),
+            Node::new("Cast", &["places"], &["cast"]),
             "to",
             Attribute::Int(1),
         ),

@@ -2,15 +2,6 @@ use super::*;
 use crate::graph::Attribute;
 use crate::graph::Value;
 
-fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-    Node {
-        op_type: op_type.into(),
-        inputs: inputs.iter().map(ToString::to_string).collect(),
-        outputs: vec![output.into()],
-        ..Node::default()
-    }
-}
-
 fn floats(shape: &[usize]) -> Tensor {
     let len = shape.iter().product();
     Tensor::new(shape.to_vec(), TensorData::F32(vec![0.5; len])).unwrap()
@@ -37,8 +28,8 @@ fn graph(nodes: Vec<Node>, constants: &[(&str, &[usize])], outputs: &[&str]) -> 
 #[test]
 fn a_sum_with_one_constant_a_channel_is_a_bias() {
     let nodes = vec![
-        node("Conv", &["x", "w"], "c"),
-        node("Add", &["b", "c"], "y"),
+        Node::new("Conv", &["x", "w"], &["c"]),
+        Node::new("Add", &["b", "c"], &["y"]),
     ];
     for (shape, is_bias) in [
         (&[1, 4, 1, 1][..], true),
@@ -62,11 +53,11 @@ fn a_sum_with_one_constant_a_channel_is_a_bias() {
 #[test]
 fn a_residual_block_is_quantized_at_its_ends() {
     let nodes = vec![
-        node("Conv", &["x", "w"], "c1"),
-        node("Relu", &["c1"], "r1"),
-        node("Conv", &["r1", "v"], "c2"),
-        node("Add", &["c2", "x"], "s"),
-        node("Relu", &["s"], "y"),
+        Node::new("Conv", &["x", "w"], &["c1"]),
+        Node::new("Relu", &["c1"], &["r1"]),
+        Node::new("Conv", &["r1", "v"], &["c2"]),
+        Node::new("Add", &["c2", "x"], &["s"]),
+        Node::new("Relu", &["s"], &["y"]),
     ];
     let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("v", &[3, 3, 1, 1])];
     let graph = graph(nodes, &constants, &["y"]);
@@ -79,12 +70,12 @@ fn a_residual_block_is_quantized_at_its_ends() {
 #[test]
 fn what_layers_give_to_others_is_quantized_for_integer_layers() {
     let nodes = vec![
-        node("Conv", &["x", "w"], "c1"),
-        node("Relu", &["c1"], "r1"),
-        node("Conv", &["x", "w"], "c2"),
-        node("Concat", &["r1", "c2"], "k"),
-        node("Conv", &["k", "v"], "c3"),
-        node("Softmax", &["c3"], "y"),
+        Node::new("Conv", &["x", "w"], &["c1"]),
+        Node::new("Relu", &["c1"], &["r1"]),
+        Node::new("Conv", &["x", "w"], &["c2"]),
+        Node::new("Concat", &["r1", "c2"], &["k"]),
+        Node::new("Conv", &["k", "v"], &["c3"]),
+        Node::new("Softmax", &["c3"], &["y"]),
     ];
     let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("v", &[3, 6, 1, 1])];
     let graph = graph(nodes, &constants, &["y"]);
@@ -99,13 +90,13 @@ fn what_layers_give_to_others_is_quantized_for_integer_layers() {
 #[test]
 fn integers_and_parameters_are_never_quantized() {
     let nodes = vec![
-        node("Shape", &["x"], "shape"),
-        node("Slice", &["shape", "a", "b"], "part"),
-        node("Reshape", &["x", "part"], "v"),
-        node("Tanh", &["p"], "t"),
-        node("MatMul", &["v", "t"], "m"),
-        node("Add", &["m", "p2"], "y0"),
-        node("MatMul", &["y0", "w"], "y"),
+        Node::new("Shape", &["x"], &["shape"]),
+        Node::new("Slice", &["shape", "a", "b"], &["part"]),
+        Node::new("Reshape", &["x", "part"], &["v"]),
+        Node::new("Tanh", &["p"], &["t"]),
+        Node::new("MatMul", &["v", "t"], &["m"]),
+        Node::new("Add", &["m", "p2"], &["y0"]),
+        Node::new("MatMul", &["y0", "w"], &["y"]),
     ];
     let constants: [(&str, &[usize]); 5] = [
         ("a", &[1]),
@@ -127,7 +118,7 @@ fn integers_and_parameters_are_never_quantized() {
 
 #[test]
 fn invalid_attributes_name_the_node() {
-    let mut conv = node("Conv", &["x", "w"], "c");
+    let mut conv = Node::new("Conv", &["x", "w"], &["c"]);
     conv.name = "stem".into();
     conv.attributes.insert("group".into(), Attribute::Int(0));
     let graph = graph(vec![conv], &[("w", &[4, 3, 1, 1])], &["c"]);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use campana_ir::graph::{Attribute, Node};
+use campana_ir::op::axis_from_start;
 use campana_kernels::{Isa, ThreadPool};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
@@ -217,10 +218,7 @@ impl<'a> Call<'a> {
 
 /// An axis counted from the end where negative.
 pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<usize, Fault> {
-    let from_start = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(from_start)
-        .ok()
-        .filter(|&axis| axis < rank)
+    axis_from_start(axis, rank)
         .ok_or_else(|| Fault::invalid(format!("axis {axis} of a tensor of rank {rank}")))
 }
 

@@ -1,5 +1,6 @@
 //! Normalization.
 
+use campana_ir::op::BatchNormalization;
 use campana_tensor::Tensor;
 
 use super::Operator;
@@ -46,18 +47,16 @@ pub(crate) fn batch_affine(call: &Call<'_>) -> Result<(Vec<f32>, Vec<f32>), Faul
         return Err(Fault::unsupported("batch normalization of single pixels"));
     }
     let parameter = |index| Ok(call.floats(index)?.1);
-    let [scale, bias, mean, variance]: [&[f32]; 4] =
-        [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
-    if [bias.len(), mean.len(), variance.len()] != [scale.len(); 3] {
-        return Err(Fault::invalid("parameters of different lengths"));
-    }
-    let epsilon = f64::from(call.float("epsilon", 1e-5)?);
-    Ok((0..scale.len())
-        .map(|c| {
-            let factor = f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
-            let offset = f64::from(bias[c]) - f64::from(mean[c]) * factor;
-            (factor as f32, offset as f32)
-        })
+    let parameters = [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
+    let normalization = BatchNormalization {
+        epsilon: call.float("epsilon", 1e-5)?,
+        training: false,
+    };
+    let affine = normalization.affine(parameters);
+    let affine = affine.ok_or_else(|| Fault::invalid("parameters of different lengths"))?;
+    let channels = affine.into_iter();
+    Ok(channels
+        .map(|[factor, offset]| (factor as f32, offset as f32))
         .unzip())
 }
 

@@ -3,13 +3,13 @@
 use campana_ir::op::Convolution;
 
 use super::Converter;
-use super::epilogue::{Made, Tail};
+use super::epilogue::Tail;
 use super::window::Windows;
 use crate::error::Converted;
 use crate::layout::{channels_last, permuted};
 use crate::parameters::Integers;
 use crate::schema::{Code, Options, Padding, Quantization, Tensor, TensorType};
-use crate::values::Params;
+use crate::values::{Made, Params};
 
 /// Weights of a layer: numbers for products of integers, floats for others.
 pub(super) enum Weights {
@@ -142,21 +142,29 @@ impl<'n> Converter<'n> {
         windows: &Windows,
         border: Option<f32>,
     ) -> Converted<(usize, Padding)> {
+        let tensor = self.images(name, params, windows)?;
+        Ok(match windows.own_padding() {
+            Some(padding) => (tensor, padding),
+            None => (
+                self.padded(tensor, &windows.border(), border),
+                Padding::Valid,
+            ),
+        })
+    }
+
+    /// A value as `[batch, height, width, channels]`.
+    pub(super) fn images(
+        &mut self,
+        name: &str,
+        params: Option<Params>,
+        windows: &Windows,
+    ) -> Converted<usize> {
         let shape = self.values.shape(name)?;
-        let tensor = self
-            .values
-            .operand(name, params, &channels_last(shape.len()))?;
+        let order = channels_last(shape.len());
+        let tensor = self.values.operand(name, params, &order)?;
         let [height, width] = windows.input;
-        let (batch, channels) = (shape[0], shape[1]);
-        let tensor = self
-            .values
-            .reshaped(tensor, vec![batch, height, width, channels]);
-        if let Some(padding) = windows.own_padding() {
-            return Ok((tensor, padding));
-        }
-        let [rows, columns] = windows.pads;
-        let padded = self.padded(tensor, &[[0, 0], rows, columns, [0, 0]], border);
-        Ok((padded, Padding::Valid))
+        let extents = vec![shape[0], height, width, shape[1]];
+        Ok(self.values.reshaped(tensor, extents))
     }
 }
 
@@ -187,31 +195,24 @@ impl<'n> Converter<'n> {
         channels: usize,
         channel_axis: usize,
     ) -> Converted<(Weights, Tail<'n>, Option<[Params; 2]>)> {
-        let tail = self.tail(layer, channels, false)?;
+        let weights = self.weights(layer.weights, channel_axis)?;
+        let is_float = matches!(weights, Weights::Floats(..));
+        let tail = self.tail(layer, channels, is_float)?;
+        let input = self.values.params(layer.input).filter(|_| !is_float);
+        let params = input.zip(self.rounded(tail.epilogue.value));
+        Ok((weights, tail, params.map(|(input, output)| [input, output])))
+    }
+
+    /// The weights of that name: as numbers where these have one scale or one for
+    /// each channel along this axis.
+    pub(super) fn weights(&self, name: &str, channel_axis: usize) -> Converted<Weights> {
         let is_by_channel =
             |integers: &Integers| integers.scales.len() == 1 || integers.axis == channel_axis;
-        if let Some(integers) = self
-            .parameters
-            .integers(layer.weights)
-            .filter(is_by_channel)
-            && let Some(input) = self.values.params(layer.input)
-            && let Some(output) = self.rounded(tail.epilogue.value)
-        {
-            return Ok((Weights::Integers(integers), tail, Some([input, output])));
+        if let Some(integers) = self.parameters.integers(name).filter(is_by_channel) {
+            return Ok(Weights::Integers(integers));
         }
-        if let Some(integers) = self
-            .parameters
-            .integers(layer.weights)
-            .filter(is_by_channel)
-        {
-            return Ok((Weights::Integers(integers), tail, None));
-        }
-        let tail = self.tail(layer, channels, true)?;
-        let (shape, values) = self
-            .parameters
-            .floats(layer.weights)
-            .ok_or(VARIABLE_WEIGHTS)?;
-        Ok((Weights::Floats(shape, values.into_owned()), tail, None))
+        let (shape, values) = self.parameters.floats(name).ok_or(VARIABLE_WEIGHTS)?;
+        Ok(Weights::Floats(shape, values.into_owned()))
     }
 
     /// A layer's weights, their axes in TFLite's order: a constant, or what int8

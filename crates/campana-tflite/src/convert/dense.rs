@@ -5,11 +5,10 @@ use campana_ir::op::Gemm;
 
 use super::Converter;
 use super::convolution::{Arrangement, VARIABLE_WEIGHTS};
-use super::epilogue::Made;
 use crate::error::Converted;
 use crate::layout::native;
 use crate::schema::{Code, Options};
-use crate::values::Params;
+use crate::values::{Made, Params};
 
 impl<'n> Converter<'n> {
     pub(super) fn gemm(&mut self, at: usize, gemm: Gemm) -> Converted {

@@ -2,12 +2,11 @@
 
 use campana_ir::op::{BatchNormalization, Binary};
 
-use super::epilogue::Made;
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::layout::{laid_out, native, permuted};
 use crate::schema::{Activation, Code, Options};
-use crate::values::Params;
+use crate::values::{Made, Params};
 
 impl<'n> Converter<'n> {
     pub(super) fn binary(&mut self, at: usize, binary: Binary) -> Converted {

@@ -8,7 +8,7 @@ use super::{Converter, float};
 use crate::error::Converted;
 use crate::layout::laid_out;
 use crate::schema::{Activation, Code, Options};
-use crate::values::{Params, Values};
+use crate::values::{Made, Params, Values};
 
 /// The clamp behind an operator.
 #[derive(Clone, Debug)]
@@ -17,14 +17,6 @@ pub(super) struct Epilogue<'n> {
     pub(super) value: &'n str,
     clamp: [f32; 2],
     clamps: Vec<usize>,
-}
-
-/// What an operator makes: the extents in ONNX's order, and how they lie.
-#[derive(Clone, Debug)]
-pub(super) struct Made {
-    pub(super) shape: Vec<usize>,
-    pub(super) order: Vec<usize>,
-    pub(super) params: Option<Params>,
 }
 
 /// What is added to and multiplied with the channels of a layer behind it.
@@ -165,17 +157,9 @@ impl<'n> Converter<'n> {
             let values = values.and_then(|name| self.parameters.floats(name));
             values.ok_or("has statistics that are no constants")
         };
-        let (scale, bias, mean, variance) = (of(1)?.1, of(2)?.1, of(3)?.1, of(4)?.1);
-        let epsilon = f64::from(normalization.epsilon);
-        let channels = [&bias, &mean, &variance];
-        if channels.iter().any(|values| values.len() != scale.len()) {
-            return Err("has statistics of different lengths".to_owned());
-        }
-        let affine = (0..scale.len()).map(|c| {
-            let factor = f64::from(scale[c]) / (f64::from(variance[c]) + epsilon).sqrt();
-            [factor, f64::from(bias[c]) - f64::from(mean[c]) * factor]
-        });
-        Ok(affine.collect())
+        let [scale, bias, mean, variance] = [of(1)?.1, of(2)?.1, of(3)?.1, of(4)?.1];
+        let affine = normalization.affine([&scale, &bias, &mean, &variance]);
+        affine.ok_or_else(|| "has statistics of different lengths".to_owned())
     }
 
     /// Nodes behind a layer have become part of it.

@@ -1,10 +1,12 @@
 //! Operators that move elements: they work on int8 numbers and on floats alike.
 
+use campana_ir::op::axis_from_start;
+
 use super::{Converter, NO_FORM, int, text};
 use crate::error::Converted;
 use crate::layout::{self, laid_out, lie_alike, native, place, without};
 use crate::schema::{Code, Operator, Options};
-use crate::values::Params;
+use crate::values::{Made, Params};
 
 /// A value, as an operator that moves its elements finds it.
 struct Moved<'n> {
@@ -90,7 +92,7 @@ impl<'n> Converter<'n> {
         }
         let mut shape = self.values.shape(names[0])?;
         let order = self.values.order(names[0])?;
-        let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
+        let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
         let all: Option<Vec<Params>> = names.iter().map(|n| self.values.params(n)).collect();
         let params = all.and_then(|all| {
             let is_one = all.iter().all(|params| *params == all[0]);
@@ -106,15 +108,16 @@ impl<'n> Converter<'n> {
             shape[axis] += own[axis];
             inputs.push(self.values.operand(name, params, &order)?);
         }
-        let joined = self
-            .values
-            .activation(output, laid_out(&shape, &order), params);
         let options = Options::Concatenation {
             axis: place(&order, axis),
         };
+        let made = Made {
+            shape,
+            order,
+            params,
+        };
         self.values
-            .operator(Code::Concatenation, inputs, joined, options);
-        self.values.define(output, shape, order, joined);
+            .make(output, made, (Code::Concatenation, options), inputs);
         Ok(())
     }
 
@@ -148,7 +151,7 @@ impl<'n> Converter<'n> {
         let mut begins = vec![0; shape.len()];
         let mut strides = vec![1; shape.len()];
         for (i, &axis) in axes.iter().enumerate() {
-            let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
+            let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
             let step = usize::try_from(steps[i]).ok().filter(|&step| step > 0);
             strides[axis] = step.ok_or("is sliced backwards")?;
             let extent = shape[axis] as i64;
@@ -230,7 +233,7 @@ impl<'n> Converter<'n> {
         }
         let mut pads = vec![[0; 2]; shape.len()];
         for (i, &axis) in axes.iter().enumerate() {
-            let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
+            let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
             for (end, pad) in [given[i], given[i + axes.len()]].into_iter().enumerate() {
                 let pad = u32::try_from(pad).map_err(|_| "has a negative or huge padding")?;
                 pads[axis][end] = pad as usize;
@@ -307,7 +310,7 @@ impl<'n> Converter<'n> {
             order,
             params,
         } = self.moved(at)?;
-        let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
+        let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
         let count = node.outputs.len();
         let lengths = match self.list(at, 1)? {
             Some(lengths) => lengths.iter().map(|&len| len.max(0) as usize).collect(),
@@ -350,7 +353,7 @@ impl<'n> Converter<'n> {
             order,
             params,
         } = self.moved(at)?;
-        let axis = layout::axis(axis, shape.len()).ok_or("has no such axis")?;
+        let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
         let indices = self.list(at, 1)?.ok_or(NO_FORM)?;
         let info = self.network.value(&node.inputs[1]);
         let rank = info.and_then(|info| Some(info.shape.as_ref()?.len()));
@@ -375,12 +378,15 @@ impl<'n> Converter<'n> {
             }
             _ => return Err(NO_FORM.to_owned()),
         };
-        let extents = laid_out(&shape, &order);
-        let gathered = self.values.activation(&node.outputs[0], extents, params);
         let options = Options::Gather { axis: along };
+        let made = Made {
+            shape,
+            order,
+            params,
+        };
+        let inputs = vec![tensor, places];
         self.values
-            .operator(Code::Gather, vec![tensor, places], gathered, options);
-        self.values.define(&node.outputs[0], shape, order, gathered);
+            .make(&node.outputs[0], made, (Code::Gather, options), inputs);
         Ok(())
     }
 
@@ -413,15 +419,17 @@ impl<'n> Converter<'n> {
         };
         let order = layout::channels_last(4);
         let tensor = self.values.operand(input, params, &order)?;
-        let (code, options) = match is_to_space {
+        let operator = match is_to_space {
             true => (Code::DepthToSpace, Options::DepthToSpace { size }),
             false => (Code::SpaceToDepth, Options::SpaceToDepth { size }),
         };
-        let output = node.outputs[0].as_str();
-        let extents = laid_out(&made, &order);
-        let moved = self.values.activation(output, extents, params);
-        self.values.operator(code, vec![tensor], moved, options);
-        self.values.define(output, made, order, moved);
+        let made = Made {
+            shape: made,
+            order,
+            params,
+        };
+        self.values
+            .make(&node.outputs[0], made, operator, vec![tensor]);
         Ok(())
     }
 }

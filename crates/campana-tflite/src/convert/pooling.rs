@@ -3,10 +3,9 @@
 use campana_ir::op::Pool;
 
 use super::Converter;
-use super::epilogue::Made;
 use super::window::Windows;
 use crate::error::Converted;
-use crate::layout::{channels_last, place};
+use crate::layout::channels_last;
 use crate::schema::{Code, Options, Padding, Quantization, Tensor, TensorType};
 
 impl<'n> Converter<'n> {
@@ -67,15 +66,9 @@ impl<'n> Converter<'n> {
         let params = params.filter(|_| rounded == params);
         let (tensor, padding) = match counts && !is_whole {
             true => {
-                let plain = self
-                    .values
-                    .operand(input, params, &channels_last(shape.len()))?;
-                let [height, width] = windows.input;
-                let extents = vec![shape[0], height, width, shape[1]];
-                let plain = self.values.reshaped(plain, extents);
-                let [rows, columns] = windows.pads;
-                let pads = [[0, 0], rows, columns, [0, 0]];
-                (self.padded(plain, &pads, None), Padding::Valid)
+                let images = self.images(input, params, &windows)?;
+                let padded = self.padded(images, &windows.border(), None);
+                (padded, Padding::Valid)
             }
             false => self.window_input(input, params, &windows, None)?,
         };
@@ -199,29 +192,7 @@ impl<'n> Converter<'n> {
         if shape.len() < 3 {
             return Err("has no spatial axes".to_owned());
         }
-        let order = channels_last(shape.len());
-        let epilogue = self.epilogue(&node.outputs[0]);
-        let own = self.values.params(input).filter(|_| code == Code::Mean);
-        let params = own.zip(self.rounded(epilogue.value));
-        let tensor = self
-            .values
-            .operand(input, params.map(|(input, _)| input), &order)?;
-        let axes: Vec<i32> = (2..shape.len())
-            .map(|axis| place(&order, axis) as i32)
-            .collect();
-        let axes = self.values.integers("axes", &axes);
-        let mut pooled = shape.clone();
-        pooled[2..].fill(1);
-        let extents = crate::layout::laid_out(&pooled, &order);
-        let made = Made {
-            shape: pooled,
-            order,
-            params: params.map(|(_, output)| output),
-        };
-        self.finish(&epilogue, made, extents, |values, output| {
-            let options = Options::Reducer { keeps_axes: true };
-            values.operator(code, vec![tensor, axes], output, options);
-        });
-        Ok(())
+        let axes: Vec<usize> = (2..shape.len()).collect();
+        self.reduced(at, code, channels_last(shape.len()), (&axes, true))
     }
 }

@@ -1,12 +1,12 @@
 //! Reductions over axes.
 
-use campana_ir::op::Reduce;
+use campana_ir::op::{Reduce, axis_from_start};
 
-use super::epilogue::Made;
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
-use crate::layout::{self, laid_out, place, without};
+use crate::layout::{laid_out, place, without};
 use crate::schema::{Code, Options};
+use crate::values::Made;
 
 impl Converter<'_> {
     pub(super) fn reduce(&mut self, at: usize, reduce: &Reduce) -> Converted {
@@ -30,11 +30,26 @@ impl Converter<'_> {
             }
             _ => (0..shape.len() as i64).collect(),
         };
-        let axes = given.iter().map(|&axis| layout::axis(axis, shape.len()));
+        let axes = given.iter().map(|&axis| axis_from_start(axis, shape.len()));
         let axes: Option<Vec<usize>> = axes.collect();
         let axes = axes
             .filter(|axes| !axes.is_empty())
             .ok_or("has no such axes")?;
+        self.reduced(at, code, order, (&axes, reduce.keep_axes))
+    }
+
+    /// A reduction over axes, which stay with one element or go, of a value in
+    /// this order.
+    pub(super) fn reduced(
+        &mut self,
+        at: usize,
+        code: Code,
+        mut order: Vec<usize>,
+        (axes, keeps_axes): (&[usize], bool),
+    ) -> Converted {
+        let node = self.network.node(at);
+        let input = node.inputs[0].as_str();
+        let mut reduced = self.values.shape(input)?;
         let epilogue = self.epilogue(&node.outputs[0]);
         let own = self.values.params(input).filter(|_| code == Code::Mean);
         let params = own.zip(self.rounded(epilogue.value));
@@ -46,13 +61,11 @@ impl Converter<'_> {
             .map(|&axis| place(&order, axis) as i32)
             .collect();
         let places = self.values.integers("axes", &places);
-        let mut reduced = shape;
-        for &axis in &axes {
+        for &axis in axes {
             reduced[axis] = 1;
         }
-        let mut order = order;
-        if !reduce.keep_axes {
-            order = without(&order, &axes);
+        if !keeps_axes {
+            order = without(&order, axes);
             let kept = reduced
                 .iter()
                 .enumerate()
@@ -65,7 +78,6 @@ impl Converter<'_> {
             order,
             params: params.map(|(_, output)| output),
         };
-        let keeps_axes = reduce.keep_axes;
         self.finish(&epilogue, made, extents, |values, output| {
             let options = Options::Reducer { keeps_axes };
             values.operator(code, vec![tensor, places], output, options);

@@ -5,8 +5,9 @@ use campana_tensor::TensorData;
 
 use super::{Converter, NO_FORM, int, text};
 use crate::error::Converted;
-use crate::layout::{channels_last, laid_out};
+use crate::layout::channels_last;
 use crate::schema::{Code, Options, Resize};
+use crate::values::Made;
 
 /// Places that differ by no more are the same.
 const TOLERANCE: f32 = 1e-4;
@@ -83,12 +84,13 @@ impl Converter<'_> {
         let extents = self
             .values
             .integers("size", &[height.to as i32, width.to as i32]);
-        let resized = self
-            .values
-            .activation(output, laid_out(&made, &order), params);
+        let made = Made {
+            shape: made,
+            order,
+            params,
+        };
         self.values
-            .operator(code, vec![tensor, extents], resized, options);
-        self.values.define(output, made, order, resized);
+            .make(output, made, (code, options), vec![tensor, extents]);
         Ok(())
     }
 

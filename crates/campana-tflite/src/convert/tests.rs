@@ -15,16 +15,6 @@ fn value(name: &str, dims: &[usize]) -> Value {
     }
 }
 
-fn node(op_type: &str, inputs: &[&str], output: &str) -> Node {
-    Node {
-        name: format!("the {op_type}"),
-        op_type: op_type.to_owned(),
-        inputs: inputs.iter().map(|&name| name.to_owned()).collect(),
-        outputs: vec![output.to_owned()],
-        ..Node::default()
-    }
-}
-
 fn with_ints(mut node: Node, attribute: &str, values: &[i64]) -> Node {
     let values = Attribute::Ints(values.to_vec());
     node.attributes.insert(attribute.to_owned(), values);
@@ -62,8 +52,8 @@ fn pair(value: &str, scale: f32, zero_point: u8) -> (Vec<Node>, Vec<(String, Ten
     let name = |what: &str| format!("{value} {what}");
     let [codes, rounded, step, zero] = ["codes", "rounded", "step", "zero"].map(name);
     let nodes = vec![
-        node("QuantizeLinear", &[value, &step, &zero], &codes),
-        node("DequantizeLinear", &[&codes, &step, &zero], &rounded),
+        Node::new("QuantizeLinear", &[value, &step, &zero], &[&codes]),
+        Node::new("DequantizeLinear", &[&codes, &step, &zero], &[&rounded]),
     ];
     let step_of = Tensor::new(vec![], TensorData::F32(vec![scale])).unwrap();
     let zero_of = Tensor::new(vec![], TensorData::U8(vec![zero_point])).unwrap();
@@ -78,11 +68,11 @@ fn rounded_convolution(behind: Vec<Node>, output: &str) -> Graph {
     let weights = vec![3; 4 * 3 * 9];
     let weights = Tensor::new(vec![4, 3, 3, 3], TensorData::I8(weights)).unwrap();
     let scales = TensorData::F32(vec![0.5, 0.25, 0.125, 1.0]);
-    let mut decode = node("DequantizeLinear", &["codes", "scales"], "w");
+    let mut decode = Node::new("DequantizeLinear", &["codes", "scales"], &["w"]);
     decode
         .attributes
         .insert("axis".to_owned(), Attribute::Int(0));
-    let convolution = node("Conv", &["x rounded", "w", "b"], "c");
+    let convolution = Node::new("Conv", &["x rounded", "w", "b"], &["c"]);
     let convolution = with_ints(convolution, "pads", &[1, 1, 1, 1]);
     let nodes = [before, vec![decode, convolution], behind, after].concat();
     let constants = vec![
@@ -108,8 +98,12 @@ fn data<'m>(model: &'m Model, name: &str) -> &'m crate::schema::Tensor {
 
 #[test]
 fn weights_and_images_have_their_channels_last() {
-    let convolution = with_ints(node("Conv", &["x", "w"], "c"), "pads", &[1, 1, 1, 1]);
-    let nodes = vec![convolution, node("Relu", &["c"], "y")];
+    let convolution = with_ints(
+        Node::new("Conv", &["x", "w"], &["c"]),
+        "pads",
+        &[1, 1, 1, 1],
+    );
+    let nodes = vec![convolution, Node::new("Relu", &["c"], &["y"])];
     let weights = ("w", floats(&[4, 3, 3, 3]));
     let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, vec![weights]);
     let model = model(&graph).unwrap();
@@ -134,7 +128,7 @@ fn weights_and_images_have_their_channels_last() {
 
 #[test]
 fn between_rounded_activations_layers_compute_on_int8() {
-    let clamp = node("Relu", &["c"], "y");
+    let clamp = Node::new("Relu", &["c"], &["y"]);
     let model = model(&rounded_convolution(vec![clamp], "y")).unwrap();
     let expected = [
         Code::Quantize,
@@ -164,8 +158,16 @@ fn between_rounded_activations_layers_compute_on_int8() {
 
 #[test]
 fn rounding_behind_what_moves_elements_is_done_before_it() {
-    let pool = with_ints(node("MaxPool", &["c"], "m"), "kernel_shape", &[2, 2]);
-    let turn = with_ints(node("Transpose", &["m"], "y"), "perm", &[0, 2, 3, 1]);
+    let pool = with_ints(
+        Node::new("MaxPool", &["c"], &["m"]),
+        "kernel_shape",
+        &[2, 2],
+    );
+    let turn = with_ints(
+        Node::new("Transpose", &["m"], &["y"]),
+        "perm",
+        &[0, 2, 3, 1],
+    );
     let model = model(&rounded_convolution(vec![pool, turn], "y")).unwrap();
     assert_eq!(
         codes(&model),
@@ -194,9 +196,17 @@ fn layers_with_float_outputs_keep_their_int8_weights() {
 
 #[test]
 fn channels_last_inputs_are_not_moved() {
-    let turned = with_ints(node("Transpose", &["x"], "t"), "perm", &[0, 3, 1, 2]);
-    let convolution = node("Conv", &["t", "w"], "c");
-    let back = with_ints(node("Transpose", &["c"], "y"), "perm", &[0, 2, 3, 1]);
+    let turned = with_ints(
+        Node::new("Transpose", &["x"], &["t"]),
+        "perm",
+        &[0, 3, 1, 2],
+    );
+    let convolution = Node::new("Conv", &["t", "w"], &["c"]);
+    let back = with_ints(
+        Node::new("Transpose", &["c"], &["y"]),
+        "perm",
+        &[0, 2, 3, 1],
+    );
     let weights = ("w", floats(&[4, 3, 3, 3]));
     let nodes = vec![turned, convolution, back];
     let graph = graph(vec![value("x", &[1, 8, 6, 3])], nodes, vec![weights]);
@@ -205,18 +215,18 @@ fn channels_last_inputs_are_not_moved() {
 
 #[test]
 fn places_are_put_in_order_before_they_are_a_list() {
-    let convolution = || node("Conv", &["x", "w"], "c");
+    let convolution = || Node::new("Conv", &["x", "w"], &["c"]);
     let weights = || ("w", floats(&[4, 3, 3, 3]));
     let lists = |nodes| {
         let inputs = vec![value("x", &[1, 3, 8, 6])];
         codes(&model(&graph(inputs, nodes, vec![weights()])).unwrap())
     };
-    let plain = vec![convolution(), node("Flatten", &["c"], "y")];
+    let plain = vec![convolution(), Node::new("Flatten", &["c"], &["y"])];
     assert_eq!(lists(plain), [Code::Conv2d, Code::Transpose, Code::Reshape]);
     let pooled = vec![
         convolution(),
-        node("GlobalAveragePool", &["c"], "p"),
-        node("Flatten", &["p"], "y"),
+        Node::new("GlobalAveragePool", &["c"], &["p"]),
+        Node::new("Flatten", &["p"], &["y"]),
     ];
     assert_eq!(lists(pooled), [Code::Conv2d, Code::Mean, Code::Reshape]);
 }
@@ -225,7 +235,7 @@ fn places_are_put_in_order_before_they_are_a_list() {
 fn an_open_batch_is_one_image() {
     let mut input = value("x", &[1, 3, 8, 6]);
     input.shape.as_mut().unwrap()[0] = Dim::Symbol("N".to_owned());
-    let nodes = vec![node("Relu", &["x"], "y")];
+    let nodes = vec![Node::new("Relu", &["x"], &["y"])];
     let model = model(&graph(vec![input], nodes, Vec::new())).unwrap();
     assert_eq!(model.tensors[model.inputs[0]].shape, [1, 3, 8, 6]);
     assert_eq!(codes(&model), [Code::Relu]);
@@ -241,23 +251,37 @@ fn files_begin_as_those_of_tflite_do() {
 fn what_tflite_cannot_say_is_refused_by_name() {
     let image = || vec![value("x", &[1, 3, 8, 6])];
     let weights = vec![("w", floats(&[3, 4, 3, 3]))];
-    let mut grouped = node("ConvTranspose", &["x", "w"], "y");
+    let mut grouped = Node::new("ConvTranspose", &["x", "w"], &["y"]);
     grouped
         .attributes
         .insert("group".to_owned(), Attribute::Int(3));
     let volume = vec![value("x", &[1, 1, 4, 4, 4])];
     let volumes = vec![("w", floats(&[2, 1, 3, 3, 3]))];
-    let dilated = with_ints(node("MaxPool", &["x"], "y"), "kernel_shape", &[2, 2]);
+    let dilated = with_ints(
+        Node::new("MaxPool", &["x"], &["y"]),
+        "kernel_shape",
+        &[2, 2],
+    );
     let dilated = with_ints(dilated, "dilations", &[2, 2]);
     let negative = vec![("p", list(&[0, 0, -1, 0, 0, 0, 0, 0]))];
     let cases = [
-        (image(), node("Erf", &["x"], "y"), vec![], "no form"),
-        (volume, node("Conv", &["x", "w"], "y"), volumes, "3 axes"),
+        (image(), Node::new("Erf", &["x"], &["y"]), vec![], "no form"),
+        (
+            volume,
+            Node::new("Conv", &["x", "w"], &["y"]),
+            volumes,
+            "3 axes",
+        ),
         (image(), dilated, vec![], "dilated"),
-        (image(), node("Pad", &["x", "p"], "y"), negative, "negative"),
+        (
+            image(),
+            Node::new("Pad", &["x", "p"], &["y"]),
+            negative,
+            "negative",
+        ),
         (
             [image(), vec![value("w", &[4, 3, 3, 3])]].concat(),
-            node("Conv", &["x", "w"], "y"),
+            Node::new("Conv", &["x", "w"], &["y"]),
             vec![],
             "no constants",
         ),
@@ -277,7 +301,7 @@ fn what_tflite_cannot_say_is_refused_by_name() {
 
 #[test]
 fn open_extents_and_other_types_are_refused() {
-    let nodes = || vec![node("Relu", &["x"], "y")];
+    let nodes = || vec![Node::new("Relu", &["x"], &["y"])];
     let mut open = value("x", &[1, 3, 8, 6]);
     open.shape.as_mut().unwrap()[2] = Dim::Symbol("height".to_owned());
     let error = convert(&graph(vec![open], nodes(), Vec::new())).unwrap_err();

@@ -3,11 +3,10 @@
 use campana_ir::graph::{Attribute, Node};
 use campana_ir::op::{AutoPad, Convolution};
 
-use super::convolution::{Arrangement, VARIABLE_WEIGHTS, Weights, as_images};
+use super::convolution::{Arrangement, as_images};
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::layout::{channels_last, laid_out};
-use crate::parameters::Integers;
 use crate::schema::{Code, Options};
 
 impl Converter<'_> {
@@ -74,16 +73,7 @@ impl Converter<'_> {
     fn transposed_weights(&mut self, at: usize, channels: usize) -> Converted<[usize; 2]> {
         let node = self.network.node(at);
         let weights = node.inputs[1].as_str();
-        let integers = self.parameters.integers(weights);
-        let is_by_channel = |own: &Integers| own.scales.len() == 1 || own.axis == 1;
-        let values = match integers.filter(is_by_channel) {
-            Some(integers) => Weights::Integers(integers),
-            None => {
-                let floats = self.parameters.floats(weights);
-                let (shape, values) = floats.ok_or(VARIABLE_WEIGHTS)?;
-                Weights::Floats(shape, values.into_owned())
-            }
-        };
+        let values = self.weights(weights, 1)?;
         let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
             Some(name) => {
                 let bias = self.parameters.floats(name);

@@ -1,10 +1,12 @@
 //! Functions of one element, and those that normalize.
 
+use campana_ir::op::axis_from_start;
+
 use super::{Converter, NO_FORM, float, int, text};
 use crate::error::Converted;
 use crate::layout::{self, laid_out};
 use crate::schema::{Activation, Code, Options};
-use crate::values::Params;
+use crate::values::{Made, Params};
 
 /// What TFLite's int8 LOGISTIC and SOFTMAX give: values from 0 to 1.
 const PROBABILITY: Params = Params {
@@ -136,13 +138,13 @@ impl Converter<'_> {
         let shape = self.values.shape(input)?;
         let tensor = self.values.operand(input, None, &order)?;
         let one = self.values.scalar(1.0, None);
-        let made = self
-            .values
-            .activation(output, laid_out(&shape, &order), None);
-        let options = Options::Div(Activation::None);
-        self.values
-            .operator(Code::Div, vec![one, tensor], made, options);
-        self.values.define(output, shape, order, made);
+        let made = Made {
+            shape,
+            order,
+            params: None,
+        };
+        let operator = (Code::Div, Options::Div(Activation::None));
+        self.values.make(output, made, operator, vec![one, tensor]);
         Ok(())
     }
 
@@ -162,7 +164,7 @@ impl Converter<'_> {
         };
         let input = node.inputs[0].as_str();
         let rank = self.values.shape(input)?.len();
-        let axis = layout::axis(int(node, "axis", -1), rank).ok_or("has no such axis")?;
+        let axis = axis_from_start(int(node, "axis", -1), rank).ok_or("has no such axis")?;
         let mut order = self.values.order(input)?;
         if order.last() != Some(&axis) {
             order.retain(|&own| own != axis);

@@ -102,6 +102,12 @@ impl Windows {
         Ok(([before, after], outputs))
     }
 
+    /// The padding of each axis of `[batch, height, width, channels]`.
+    pub(super) fn border(&self) -> [[usize; 2]; 4] {
+        let [rows, columns] = self.pads;
+        [[0, 0], rows, columns, [0, 0]]
+    }
+
     /// The padding that the operator has of its own, where it has this one.
     pub(super) fn own_padding(&self) -> Option<Padding> {
         if self.pads == [[0; 2]; 2] {

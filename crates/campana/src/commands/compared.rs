@@ -10,7 +10,7 @@ use campana_report::{CompareReport, compare_page, thousands};
 use serde::Serialize;
 
 use crate::args::Global;
-use crate::printer::{self, decibels, say};
+use crate::printer::{self, accuracy, decibels, say};
 use crate::progress::Bar;
 
 /// What a journal is said to be where a file is none.
@@ -110,11 +110,6 @@ fn print(report: &CompareReport) {
         ],
     )
     .dispensable(&["MSE", "bits/weight", "SQNR dB"]);
-    let share = |value: Option<f64>| {
-        value
-            .map(|share| format!("{:.2} %", 100.0 * share))
-            .unwrap_or_default()
-    };
     for (row, front) in report.rows.iter().zip(pareto_front(&report.rows)) {
         printer::add_row(
             &mut table,
@@ -126,8 +121,8 @@ fn print(report: &CompareReport) {
                 decibels(row.sqnr_db.unwrap_or(f64::INFINITY)),
                 format!("{:.2}", row.bits_per_weight),
                 thousands(row.output_bytes),
-                share(row.top1),
-                share(row.agreement),
+                accuracy(row.top1),
+                accuracy(row.agreement),
                 if front { "*" } else { "" }.to_owned(),
             ],
         );

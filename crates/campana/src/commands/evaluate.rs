@@ -1,17 +1,15 @@
 //! `campana evaluate`: how often models are right.
 
 use anyhow::{Result, bail};
-use campana_eval::Proportion;
 use campana_pipeline::{
     EvaluateJob, EvaluateOutcome, EvaluationKind, MasksReport, OutputsJob, OutputsReport,
     compare_outputs, evaluate_files, evaluate_masks,
 };
 use campana_report::thousands;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Evaluate, Global};
 use crate::interrupt;
-use crate::printer::{self, decibels, note, percent, say};
+use crate::printer::{self, accuracy, decibels, note, percent, say};
 use crate::progress::{self, Bar};
 
 pub(crate) fn run(args: &Evaluate, global: &Global) -> Result<()> {
@@ -34,8 +32,7 @@ fn job<'a>(args: &'a Evaluate, global: &Global) -> EvaluateJob<'a> {
 }
 
 fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
-    let bar = progress::shown(ProgressBar::no_length());
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")?);
+    let bar = progress::counting("{bar:30} {pos}/{len} {msg}");
     let outcome = evaluate_files(&job(args, global), &mut |evaluations, images| {
         let first = &evaluations[0];
         bar.set_length(images);
@@ -43,7 +40,7 @@ fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
         bar.set_message(format!(
             "{:.0} images/s, top-1 {}",
             first.images_per_s(),
-            share(first.tally.top1())
+            accuracy(first.tally.top1().fraction())
         ));
         !interrupt::is_requested()
     });
@@ -60,8 +57,7 @@ fn run_on_classes(args: &Evaluate, global: &Global) -> Result<()> {
 }
 
 fn run_on_masks(args: &Evaluate, global: &Global) -> Result<()> {
-    let bar = progress::shown(ProgressBar::no_length());
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images")?);
+    let bar = progress::counting("{bar:30} {pos}/{len} images");
     let report = evaluate_masks(&job(args, global), &mut |done, all| {
         bar.set_length(all);
         bar.set_position(done);
@@ -86,8 +82,7 @@ fn print_masks(report: &MasksReport) {
     );
     for model in &report.models {
         let shares = [model.mean_iou, model.pixel_accuracy, model.agreement];
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-        let [iou, right, agreement] = shares.map(|share| share.map(percent).unwrap_or_default());
+        let [iou, right, agreement] = shares.map(accuracy);
         let speed = format!("{:.0}", model.images_per_s);
         printer::add_row(
             &mut table,
@@ -99,11 +94,16 @@ fn print_masks(report: &MasksReport) {
         .models
         .iter()
         .map(|model| model.class_iou.iter().flatten().count());
+    let least = classes.clone().min().unwrap_or_default();
+    let most = classes.max().unwrap_or_default();
+    let classes = match least == most {
+        true => most.to_string(),
+        false => format!("{least} to {most}"),
+    };
     say!(
-        "{} images, {} skipped; mean over the {} classes that occur, at the resolution of the output",
+        "{} images, {} skipped; mean over the {classes} classes that occur, at the resolution of the output",
         thousands(report.n),
         report.skipped.len(),
-        classes.max().unwrap_or_default(),
     );
 }
 
@@ -122,8 +122,7 @@ fn run_without_labels(args: &Evaluate, global: &Global) -> Result<()> {
         limit: args.limit,
         threads: global.thread_count(),
     };
-    let bar = progress::shown(ProgressBar::no_length());
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} runs")?);
+    let bar = progress::counting("{bar:30} {pos}/{len} runs");
     let report = compare_outputs(&job, &Bar::new(), &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -188,10 +187,10 @@ fn print(outcome: &EvaluateOutcome) {
             &mut table,
             [
                 name.clone(),
-                share(evaluation.tally.top1()),
+                accuracy(evaluation.tally.top1().fraction()),
                 bounds,
-                share(evaluation.tally.top5()),
-                share(evaluation.tally.agreement()),
+                accuracy(evaluation.tally.top5().fraction()),
+                accuracy(evaluation.tally.agreement().fraction()),
                 format!("{:.0}", evaluation.images_per_s()),
             ],
         );
@@ -203,11 +202,4 @@ fn print(outcome: &EvaluateOutcome) {
         thousands(images),
         comparison.failures.len()
     );
-}
-
-fn share(proportion: Proportion) -> String {
-    proportion
-        .fraction()
-        .map(|share| format!("{:.2} %", 100.0 * share))
-        .unwrap_or_default()
 }
