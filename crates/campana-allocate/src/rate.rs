@@ -121,7 +121,7 @@ fn measure(quantized: &mut QuantizedModel<'_>) -> f64 {
         let rows = tensor.shape.first().copied().unwrap_or(1).max(1);
         pieces.push(Piece::Codes {
             packed: &tensor.packed,
-            packing: tensor.packing,
+            packing: tensor.packing.clone(),
             row_len: (tensor.partition.len() / rows).max(1),
         });
         pieces.push(Piece::Values {

@@ -25,10 +25,14 @@ mod codebook;
 mod pack;
 mod quantized_tensor;
 mod storage;
+mod vector_codebook;
+mod vector_codes;
 mod vectorize;
 
 pub use codebook::{Codebook, CodebookError};
 pub use pack::{Packing, Unpacker, look_up_rows};
 pub use quantized_tensor::{LevelTables, QuantizedTensor, affine_levels, offset_len_bytes};
 pub use storage::Storage;
+pub use vector_codebook::VectorCodebook;
+pub use vector_codes::VectorCodes;
 pub use vectorize::vectorized;

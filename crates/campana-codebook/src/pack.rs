@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::vector_codes::VectorCodes;
 use crate::vectorize::vectorized;
 
 /// How codes lie in bytes.
@@ -16,8 +17,10 @@ use crate::vectorize::vectorized;
 /// in plane `p`, bit `j` of byte `i` is bit `p` of code `8 i + j`. It stores
 /// 3-, 5-, 6- and 7-bit codes at exactly their width.
 ///
-/// What is left of the last byte is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// `Vectors`: each byte is the number of one of 256 vectors of codes.
+///
+/// What digits and planes leave of the last byte is zero.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Packing {
     /// `per_byte` codes below `base` in each byte.
@@ -32,9 +35,17 @@ pub enum Packing {
         /// Bits of a code: 1 to 8.
         bits: usize,
     },
+    /// The number of a vector of codes in each byte.
+    Vectors(VectorCodes),
 }
 
 impl Packing {
+    /// A code in each byte.
+    pub const PLAIN: Self = Self::Digits {
+        base: 256,
+        per_byte: 1,
+    };
+
     /// The form that stores codes of this many levels in the fewest bits.
     ///
     /// # Panics
@@ -58,28 +69,29 @@ impl Packing {
     }
 
     /// Codes that one byte (of each plane) holds.
-    pub fn codes_per_byte(self) -> usize {
+    pub fn codes_per_byte(&self) -> usize {
         match self {
-            Self::Digits { per_byte, .. } => per_byte,
+            Self::Digits { per_byte, .. } => *per_byte,
             Self::Planes { .. } => 8,
+            Self::Vectors(vectors) => vectors.dimension(),
         }
     }
 
-    /// Number of planes; 1 for digits.
-    pub fn planes(self) -> usize {
+    /// Number of planes; 1 for digits and vectors.
+    pub fn planes(&self) -> usize {
         match self {
-            Self::Digits { .. } => 1,
-            Self::Planes { bits } => bits,
+            Self::Digits { .. } | Self::Vectors(_) => 1,
+            Self::Planes { bits } => *bits,
         }
     }
 
     /// Bytes of one plane for this many codes.
-    pub fn plane_len_bytes(self, count: usize) -> usize {
+    pub fn plane_len_bytes(&self, count: usize) -> usize {
         count.div_ceil(self.codes_per_byte())
     }
 
     /// Bytes for this many codes.
-    pub fn len_bytes(self, count: usize) -> usize {
+    pub fn len_bytes(&self, count: usize) -> usize {
         self.planes() * self.plane_len_bytes(count)
     }
 
@@ -87,8 +99,9 @@ impl Packing {
     ///
     /// # Panics
     ///
-    /// Where `packed` is not [`len_bytes`](Self::len_bytes) long.
-    pub fn pack(self, codes: &[u8], packed: &mut [u8]) {
+    /// Where `packed` is not [`len_bytes`](Self::len_bytes) long, or codes are
+    /// none of the vectors.
+    pub fn pack(&self, codes: &[u8], packed: &mut [u8]) {
         assert_eq!(
             packed.len(),
             self.len_bytes(codes.len()),
@@ -106,8 +119,9 @@ impl Packing {
     ///
     /// # Panics
     ///
-    /// Where `bytes` is not [`plane_len_bytes`](Self::plane_len_bytes) long.
-    pub fn pack_plane(self, plane: usize, codes: &[u8], bytes: &mut [u8]) {
+    /// Where `bytes` is not [`plane_len_bytes`](Self::plane_len_bytes) long, or
+    /// codes are none of the vectors.
+    pub fn pack_plane(&self, plane: usize, codes: &[u8], bytes: &mut [u8]) {
         assert_eq!(
             bytes.len(),
             self.plane_len_bytes(codes.len()),
@@ -130,12 +144,18 @@ impl Packing {
                 );
             }
             Self::Digits { base, per_byte } => {
-                for (byte, digits) in bytes.iter_mut().zip(codes.chunks(per_byte)) {
+                for (byte, digits) in bytes.iter_mut().zip(codes.chunks(*per_byte)) {
                     *byte = digits
                         .iter()
                         .rev()
                         .fold(0, |value, &digit| value * base + usize::from(digit))
                         as u8;
+                }
+            }
+            Self::Vectors(vectors) => {
+                let order = vectors.order();
+                for (byte, codes) in bytes.iter_mut().zip(codes.chunks(vectors.dimension())) {
+                    *byte = vectors.find(&order, codes).expect("codes of a vector");
                 }
             }
             Self::Planes { .. } => {
@@ -162,9 +182,9 @@ impl Packing {
     /// # Panics
     ///
     /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
-    pub fn unpack(self, packed: &[u8], count: usize) -> Vec<u8> {
+    pub fn unpack(&self, packed: &[u8], count: usize) -> Vec<u8> {
         let mut codes = vec![0; count];
-        Unpacker::new(self).unpack(packed, count, 0, &mut codes);
+        Unpacker::new(self.clone()).unpack(packed, count, 0, &mut codes);
         codes
     }
 
@@ -173,11 +193,12 @@ impl Packing {
     /// # Panics
     ///
     /// Where `packed` is not [`len_bytes`](Self::len_bytes) of `count` long.
-    pub fn are_below(self, packed: &[u8], count: usize, bound: usize) -> bool {
+    pub fn are_below(&self, packed: &[u8], count: usize, bound: usize) -> bool {
         assert_eq!(packed.len(), self.len_bytes(count), "bytes for the codes");
         let most = match self {
-            Self::Digits { base, .. } => base,
+            Self::Digits { base, .. } => *base,
             Self::Planes { bits } => 1 << bits,
+            Self::Vectors(vectors) => vectors.table().iter().max().map_or(1, |&most| usize::from(most) + 1),
         };
         let is_below = |code: u8| usize::from(code) < bound;
         // What is left of the last byte may hold more than codes do.
@@ -187,16 +208,16 @@ impl Packing {
     }
 
     /// The greatest code in packed bytes, what is left of the last byte included.
-    fn max_code(self, packed: &[u8], count: usize) -> u8 {
-        let Self::Digits { per_byte, .. } = self else {
+    fn max_code(&self, packed: &[u8], count: usize) -> u8 {
+        if self.planes() > 1 {
             return self.unpack(packed, count).into_iter().max().unwrap_or(0);
-        };
+        }
         let mut occurs = [false; 256];
         for &byte in packed {
             occurs[usize::from(byte)] = true;
         }
         let table = self.byte_table();
-        let held = table.chunks_exact(per_byte).zip(occurs);
+        let held = table.chunks_exact(self.codes_per_byte()).zip(occurs);
         let held = held.filter(|(_, occurs)| *occurs);
         held.flat_map(|(codes, _)| codes)
             .copied()
@@ -205,11 +226,12 @@ impl Packing {
     }
 
     /// What each byte value holds, shape `[256, codes_per_byte]`: codes for
-    /// digits (0 for bytes that no codes make), bits for planes.
-    pub fn byte_table(self) -> Vec<u8> {
+    /// digits (0 for bytes that no codes make) and vectors, bits for planes.
+    pub fn byte_table(&self) -> Vec<u8> {
         let (base, per_byte) = match self {
-            Self::Digits { base, per_byte } => (base, per_byte),
+            Self::Digits { base, per_byte } => (*base, *per_byte),
             Self::Planes { .. } => (2, 8),
+            Self::Vectors(vectors) => return vectors.table().to_vec(),
         };
         let mut table = Vec::with_capacity(256 * per_byte);
         for byte in 0..256usize {
@@ -239,14 +261,12 @@ impl Unpacker {
     /// An unpacker of what is packed so.
     pub fn new(packing: Packing) -> Self {
         let is_plain = matches!(packing, Packing::Digits { base: 16 | 256, .. });
-        Self {
-            packing,
-            table: if is_plain {
-                Vec::new()
-            } else {
-                packing.byte_table()
-            },
-        }
+        let table = if is_plain {
+            Vec::new()
+        } else {
+            packing.byte_table()
+        };
+        Self { packing, table }
     }
 
     /// The codes from number `from` on, as many as there is room for, of
@@ -256,7 +276,7 @@ impl Unpacker {
     ///
     /// Where `packed` is not [`Packing::len_bytes`] of `count` long, or there are not as many codes.
     pub fn unpack(&self, packed: &[u8], count: usize, from: usize, codes: &mut [u8]) {
-        let packing = self.packing;
+        let packing = &self.packing;
         assert_eq!(
             packed.len(),
             packing.len_bytes(count),
@@ -284,7 +304,7 @@ impl Unpacker {
         let plane_len = self.packing.plane_len_bytes(count);
         let len = codes.len().div_ceil(self.packing.codes_per_byte());
         let bytes = &packed[byte.min(packed.len())..][..len];
-        match self.packing {
+        match &self.packing {
             Packing::Digits { base: 256, .. } => codes.copy_from_slice(bytes),
             Packing::Digits { base: 16, .. } => {
                 // The common case, in a form that vectorizes.
@@ -301,14 +321,16 @@ impl Unpacker {
                     },
                 );
             }
-            Packing::Digits { per_byte, .. } => look_up_rows(&self.table, per_byte, bytes, codes),
+            packing @ (Packing::Digits { .. } | Packing::Vectors(_)) => {
+                look_up_rows(&self.table, packing.codes_per_byte(), bytes, codes);
+            }
             Packing::Planes { bits } => {
                 let (rows, _) = self.table.as_chunks::<MAX_CODES_PER_BYTE>();
                 for (i, codes) in codes.chunks_mut(MAX_CODES_PER_BYTE).enumerate() {
                     let planes = packed[byte + i..].iter().step_by(plane_len);
                     let bits_of = |byte: &u8| u64::from_le_bytes(rows[usize::from(*byte)]);
                     let eight = planes
-                        .take(bits)
+                        .take(*bits)
                         .enumerate()
                         .fold(0, |eight, (plane, byte)| eight | bits_of(byte) << plane);
                     codes.copy_from_slice(&eight.to_le_bytes()[..codes.len()]);
@@ -399,6 +421,33 @@ mod tests {
                 assert_eq!(bits, ideal);
             }
         }
+    }
+
+    /// All vectors of two codes below 16.
+    fn pairs() -> Packing {
+        let table = (0..=255u8).flat_map(|byte| [byte >> 4, byte & 15]);
+        Packing::Vectors(VectorCodes::new(table.collect(), 2).unwrap())
+    }
+
+    #[test]
+    fn a_byte_names_a_vector_of_codes() {
+        let packing = pairs();
+        let mut packed = vec![0; 2];
+        packing.pack(&[3, 4, 9], &mut packed);
+        assert_eq!(packed, [0x34, 0x90], "the first vector that begins so");
+        assert_eq!(packing.unpack(&packed, 3), [3, 4, 9]);
+        assert!(packing.are_below(&packed, 3, 10) && !packing.are_below(&packed, 3, 9));
+    }
+
+    #[test]
+    fn tables_that_are_none_of_vectors_are_refused() {
+        for (len, dimension) in [(0, 2), (3, 2), (514, 2), (9, 9), (4, 1)] {
+            assert!(
+                VectorCodes::new(vec![0; len], dimension).is_none(),
+                "{len} codes, dimension {dimension}"
+            );
+        }
+        assert_eq!(VectorCodes::new(vec![1; 8], 4).unwrap().vector(255), [0; 4]);
     }
 
     proptest! {

@@ -39,15 +39,15 @@ const fn digits(base: usize, per_byte: usize) -> Packing {
     Packing::Digits { base, per_byte }
 }
 
-pub(crate) fn packing_number(packing: Packing) -> Option<u8> {
+pub(crate) fn packing_number(packing: &Packing) -> Option<u8> {
     PACKINGS
         .iter()
-        .position(|known| *known == packing)
+        .position(|known| known == packing)
         .map(|number| number as u8)
 }
 
 pub(crate) fn packing_of(number: u8) -> Option<Packing> {
-    PACKINGS.get(usize::from(number)).copied()
+    PACKINGS.get(usize::from(number)).cloned()
 }
 
 /// Seven bits a byte, the lowest first; the high bit says that more follow.

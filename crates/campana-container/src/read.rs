@@ -292,9 +292,9 @@ fn describe_values(list: &mut Cursor<'_>) -> Result<Described, Error> {
 }
 
 /// Codes that a packing can tell apart.
-fn levels(packing: Packing) -> usize {
+fn levels(packing: &Packing) -> usize {
     match packing {
-        Packing::Digits { base, .. } => base,
+        Packing::Digits { base, .. } => *base,
         _ => 1 << packing.planes(),
     }
 }
@@ -333,10 +333,8 @@ fn assemble(
                 let codes = &mut codes[..layout.count];
                 let models = code_models.get_or_insert_with(CodeModels::new);
                 decode_codes(layout, models, decoder, codes)?;
-                if codes
-                    .iter()
-                    .any(|&code| usize::from(code) >= levels(*packing))
-                {
+                let levels = levels(packing);
+                if codes.iter().any(|&code| usize::from(code) >= levels) {
                     return Err(Error::malformed("a code is larger than its packing holds"));
                 }
                 packing.pack(codes, bytes);

@@ -14,7 +14,7 @@ use crate::format::{
 };
 
 /// A run of a file's bytes, by how it is coded best.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Piece<'a> {
     /// Anything.
     Text(&'a [u8]),
@@ -47,7 +47,7 @@ pub fn pack(pieces: &[Piece<'_>]) -> Vec<u8> {
     let mut file_len = 0;
     let mut streams = Streams::default();
     put_number(&mut list, pieces.len());
-    for &piece in pieces {
+    for piece in pieces {
         let bytes = match piece {
             Piece::Codes {
                 packed,
@@ -55,14 +55,14 @@ pub fn pack(pieces: &[Piece<'_>]) -> Vec<u8> {
                 row_len,
             } => {
                 if streams
-                    .add_codes(packed, packing, row_len, &mut list)
+                    .add_codes(packed, packing, *row_len, &mut list)
                     .is_none()
                 {
                     add_text(packed, &mut list, &mut text);
                 }
-                packed
+                *packed
             }
-            Piece::Values { bytes, width, kind } => {
+            &Piece::Values { bytes, width, kind } => {
                 let fits = (1..=MAX_WIDTH).contains(&width) && bytes.len().is_multiple_of(width);
                 if fits && kind < KINDS {
                     streams.add_values(bytes, width, kind, &mut list);
@@ -71,7 +71,7 @@ pub fn pack(pieces: &[Piece<'_>]) -> Vec<u8> {
                 }
                 bytes
             }
-            Piece::Text(bytes) => {
+            &Piece::Text(bytes) => {
                 add_text(bytes, &mut list, &mut text);
                 bytes
             }
@@ -118,7 +118,7 @@ impl Streams {
     fn add_codes(
         &mut self,
         packed: &[u8],
-        packing: Packing,
+        packing: &Packing,
         row_len: usize,
         list: &mut Vec<u8>,
     ) -> Option<()> {

@@ -11,7 +11,7 @@
 //! | describe | [`Moments`], [`Fits`] (maximum likelihood, exact Kolmogorov–Smirnov D), [`Empirical`] (the error of any codebook at once); [`Summary`] has all three |
 //! | solve once per family and bit width | [`lloyd_max`], [`uniform`] |
 //! | solve for each fit | [`GeneralizedGaussian`] |
-//! | design for a group | [`design()`] by a [`Method`], [`kmeans()`] for any number of levels |
+//! | design for a group | [`design()`] by a [`Method`], [`kmeans()`] for any number of levels, [`vector_kmeans()`] for vectors of weights |
 //! | predict | [`predicted_mse`], [`predicted_sqnr_db`] |
 //!
 //! Weights are `f32`, sums are `f64`. All results are the same for any number
@@ -53,6 +53,7 @@ mod samples;
 mod shared;
 mod summary;
 pub mod uniform;
+mod vector_kmeans;
 
 pub use code_bits::code_bits;
 pub use distortion::{predicted_mse, predicted_sqnr_db};
@@ -66,3 +67,4 @@ pub use kmeans::{KMeans, kmeans, kmeans_levels, kmeans_nearly};
 pub use methods::{Design, Levels, Method, UnitTable, design};
 pub use moments::Moments;
 pub use summary::Summary;
+pub use vector_kmeans::vector_kmeans;

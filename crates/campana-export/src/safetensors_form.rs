@@ -83,9 +83,14 @@ impl SafetensorsForm {
                 part(suffix, element_type(*storage), &[values.len()], &bytes)?;
             }
         }
-        let packing = match tensor.packing {
+        let packing = match &tensor.packing {
             Packing::Planes { bits } => json!({"planes": bits}),
             Packing::Digits { base, per_byte } => json!({"base": base, "per_byte": per_byte}),
+            Packing::Vectors(vectors) => {
+                let shape = [256, vectors.dimension()];
+                part("vectors", ElementType::U8, &shape, vectors.table())?;
+                json!({"vectors": vectors.dimension()})
+            }
             other => unreachable!("{other:?} has no description"),
         };
         let description = json!({

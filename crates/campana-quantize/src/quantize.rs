@@ -117,10 +117,10 @@ fn keep_costly_packings(tensors: &mut [TensorOutcome<'_>]) {
             .find(|(packing, _)| *packing == tensor.packing)
         {
             Some((_, sum)) => *sum += gain,
-            None => saved.push((tensor.packing, gain)),
+            None => saved.push((tensor.packing.clone(), gain)),
         }
     }
-    saved.retain(|&(packing, gain)| gain <= shared_len_bytes(packing));
+    saved.retain(|(packing, gain)| *gain <= shared_len_bytes(packing));
     for outcome in tensors {
         let is_costly =
             |tensor: &QuantizedTensor| saved.iter().any(|(packing, _)| *packing == tensor.packing);

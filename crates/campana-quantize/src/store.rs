@@ -101,7 +101,7 @@ pub fn store(
     );
     let groups = GroupLevels::new(designs, precision);
     let packing = Packing::densest(groups.tables.levels());
-    let (packed, squared_error) = groups.assign_and_pack(weights, partition, packing);
+    let (packed, squared_error) = groups.assign_and_pack(weights, partition, &packing);
     Stored {
         tensor: groups.into_tensor(shape, partition, packing, packed),
         squared_error,
@@ -289,7 +289,7 @@ impl GroupLevels {
         &self,
         weights: &[f32],
         partition: &Partition,
-        packing: Packing,
+        packing: &Packing,
     ) -> (Vec<u8>, f64) {
         let mut packed = vec![0; packing.len_bytes(weights.len())];
         let plane_len = packing.plane_len_bytes(weights.len()).max(1);

@@ -43,6 +43,12 @@ impl GptqSolver {
     pub fn with_damped_factor(hessian: LayerHessian, share: f64) -> Self {
         let mut order: Vec<usize> = (0..hessian.inputs()).collect();
         order.sort_by(|&a, &b| hessian.variance(a).total_cmp(&hessian.variance(b)));
+        Self::in_order(hessian, order, share)
+    }
+
+    /// The same with the inputs rounded from the last of this order to the
+    /// first.
+    pub(crate) fn in_order(hessian: LayerHessian, order: Vec<usize>, share: f64) -> Self {
         let damping = hessian.share_of_diagonal(share);
         Self {
             factor: upper_factor(&hessian, &order, damping as f32),

@@ -13,7 +13,8 @@
 //! diagonal. [`GptqSolver`] rounds the weights of a row one after another, with
 //! error feedback from those before (GPTQ, Optimal Brain Quantization); coordinate
 //! descent over the codes follows while that lowers the error. [`LevelSystem`]
-//! refits the levels to the codes by normal equations.
+//! refits the levels to the codes by normal equations. [`VectorRows`] and
+//! [`refit_vectors`] do the same for codebooks of vectors.
 //!
 //! ```
 //! use campana_codebook::Codebook;
@@ -41,6 +42,8 @@ mod rate;
 mod refit;
 mod rows;
 mod vector;
+mod vector_refit;
+mod vector_rows;
 
 pub use gptq::GptqSolver;
 pub use hessian::LayerHessian;
@@ -49,3 +52,5 @@ pub use rate::Rate;
 pub use refit::{CodedRow, LevelSystem};
 pub use rows::RoundedRows;
 pub use vector::{dot, scale_and_center, sum, sum_and_squares};
+pub use vector_refit::{AssignedRows, refit_vectors};
+pub use vector_rows::VectorRows;

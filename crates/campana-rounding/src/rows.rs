@@ -10,7 +10,7 @@ use crate::product::{LeftRows, PackedTiles};
 use crate::vector::{add_scaled, dot};
 
 /// Positions that are rounded before their errors reach all later ones.
-const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = 128;
 
 /// Rows of the factor that are multiplied with at once.
 const ENERGY_ROWS: usize = 256;
@@ -218,7 +218,7 @@ impl GptqSolver {
 
     /// The values of positions from `end` on times the factor's rows
     /// `start..end`, shape `[rows, end - start]`.
-    fn later_times_factor(&self, values: &[f32], start: usize, end: usize) -> Vec<f32> {
+    pub(crate) fn later_times_factor(&self, values: &[f32], start: usize, end: usize) -> Vec<f32> {
         let n = self.order.len();
         let packed = PackedTiles::pack(n - end, end - start, |row, column| {
             self.factor[(start + column) * n + end + row]
@@ -419,17 +419,17 @@ impl LaneTables {
 }
 
 /// A block of the factor on its diagonal, and where its positions lie.
-struct DiagonalBlock<'a> {
+pub(crate) struct DiagonalBlock<'a> {
     start: usize,
-    inputs: &'a [usize],
+    pub(crate) inputs: &'a [usize],
     all_inputs: usize,
     /// By columns: of each position the values of those rounded after it.
-    columns: Vec<f32>,
+    pub(crate) columns: Vec<f32>,
     inverse_pivots: Vec<f32>,
 }
 
 impl<'a> DiagonalBlock<'a> {
-    fn new(solver: &'a GptqSolver, start: usize, end: usize) -> Self {
+    pub(crate) fn new(solver: &'a GptqSolver, start: usize, end: usize) -> Self {
         let n = solver.order.len();
         let size = end - start;
         let mut columns = vec![0f32; size * size];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use campana_codebook::{Packing, Storage, look_up_rows};
+use campana_codebook::{Packing, Storage, VectorCodes, look_up_rows};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::form::{Bytes, Codes, Floats, Form, Ints, Weights};
@@ -209,7 +209,13 @@ fn looked_up<'g>(dims: &[usize], table: &[u8], positions: &Bytes<'g>) -> Option<
         |packing: &Packing| packing.codes_per_byte() == len && packing.byte_table() == table;
     let packing = (len > 1).then(|| DIGITS.iter().find(|packing| unpacks(packing)));
     if let Some(packing) = packing.flatten()
-        && let Some(codes) = positions.codes.unpacked_as(*packing)
+        && let Some(codes) = positions.codes.unpacked_as(packing.clone())
+    {
+        return Some(codes);
+    }
+    if let Some(vectors) = VectorCodes::new(table.to_vec(), len)
+        && positions.are_below(rows)
+        && let Some(codes) = positions.codes.unpacked_as(Packing::Vectors(vectors))
     {
         return Some(codes);
     }
@@ -222,7 +228,7 @@ fn looked_up<'g>(dims: &[usize], table: &[u8], positions: &Bytes<'g>) -> Option<
 }
 
 /// How several codes may lie in a byte.
-const DIGITS: [Packing; 5] = [
+static DIGITS: [Packing; 5] = [
     digits(16, 2),
     digits(4, 4),
     digits(2, 8),

@@ -51,18 +51,12 @@ enum Content<'g> {
     Made(Rc<Vec<u8>>),
 }
 
-/// A number in each byte.
-const PLAIN: Packing = Packing::Digits {
-    base: 256,
-    per_byte: 1,
-};
-
 impl<'g> Codes<'g> {
     /// A number in each of these bytes.
     pub(super) fn made(bytes: Vec<u8>) -> Self {
         Self {
             content: Content::Made(Rc::new(bytes)),
-            packing: PLAIN,
+            packing: Packing::PLAIN,
         }
     }
 
@@ -70,13 +64,13 @@ impl<'g> Codes<'g> {
     pub(super) fn stored(name: &'g str, bytes: &'g [u8]) -> Self {
         Self {
             content: Content::Stored(name, bytes),
-            packing: PLAIN,
+            packing: Packing::PLAIN,
         }
     }
 
     /// What these bytes hold, where there is a number in each so far.
     pub(super) fn unpacked_as(&self, packing: Packing) -> Option<Self> {
-        (self.packing == PLAIN).then(|| Self {
+        (self.packing == Packing::PLAIN).then(|| Self {
             content: self.content.clone(),
             packing,
         })
@@ -84,8 +78,8 @@ impl<'g> Codes<'g> {
 
     /// The first `count` numbers.
     pub(super) fn values(&self, count: usize) -> Cow<'_, [u8]> {
-        match self.packing {
-            PLAIN => Cow::Borrowed(self.packed(count)),
+        match &self.packing {
+            &Packing::PLAIN => Cow::Borrowed(self.packed(count)),
             packing => Cow::Owned(packing.unpack(self.packed(count), count)),
         }
     }
@@ -226,11 +220,15 @@ impl Weights<'_> {
             .chain(self.offsets.iter().map(|offsets| offsets.dims.as_slice()));
         let groups = Groups::of(&self.view, parameters)?;
         let (levels, table_of_group) = self.tables(&groups)?;
-        let packing = Packing::densest(levels);
         let count = self.view.iter().product();
         if !self.codes.are_below(count, levels) {
             return None;
         }
+        let packing = match &self.codes.packing {
+            // A scalar code would take the bits of several.
+            vectors @ Packing::Vectors(_) => vectors.clone(),
+            _ => Packing::densest(levels),
+        };
         let bytes_of = match self.codes.content {
             Content::Stored(name, _) if self.codes.packing == packing => Some(name.to_owned()),
             _ => None,

@@ -48,10 +48,10 @@ pub fn pack(model: &Model) -> Result<Vec<u8>> {
         }
         let payload = at(span);
         let piece = match (forms.get(payload), tensor.element_type.bits()) {
-            (Some(&(packing, row_len)), _) => Piece::Codes {
+            (Some((packing, row_len)), _) => Piece::Codes {
                 packed: payload,
-                packing,
-                row_len,
+                packing: packing.clone(),
+                row_len: *row_len,
             },
             (None, Some(bits)) if is_number(tensor.element_type) => Piece::Values {
                 bytes: payload,
@@ -179,7 +179,15 @@ fn code_forms(model: &Model) -> HashMap<Vec<u8>, (Packing, usize)> {
     let forms = graph.quantized.into_values().map(|tensor| {
         let rows = tensor.shape.first().copied().unwrap_or(1).max(1);
         let row_len = (tensor.partition.len() / rows).max(1);
-        (tensor.packed, (tensor.packing, row_len))
+        let form = match tensor.packing {
+            // The coder sees the numbers of vectors.
+            Packing::Vectors(vectors) => {
+                let row_len = row_len.div_ceil(vectors.dimension());
+                (Packing::PLAIN, row_len)
+            }
+            packing => (packing, row_len),
+        };
+        (tensor.packed, form)
     });
     forms.collect()
 }

@@ -11,7 +11,7 @@ use super::operators::{Attribute, Decoder, Operator, StoredTensor};
 /// out.
 pub fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
     let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false);
-    decoder.share_byte_table(tensor.packing);
+    decoder.share_byte_table(&tensor.packing);
     let shared = (decoder.tensors.len(), decoder.operators.len());
     decoder.add(tensor, name, ElementType::F32);
     let tensors = decoder.tensors.split_off(shared.0);
@@ -19,7 +19,7 @@ pub fn decoded_len_bytes(tensor: &QuantizedTensor, name: &str) -> u64 {
 }
 
 /// Bytes that all tensors of a packing share in a model with a decoder.
-pub fn shared_len_bytes(packing: Packing) -> u64 {
+pub fn shared_len_bytes(packing: &Packing) -> u64 {
     let mut decoder = Decoder::new("q".to_owned(), Decoder::MIN_OPSET, false);
     decoder.share_byte_table(packing);
     fields_len(decoder.tensors, decoder.operators)

@@ -295,11 +295,11 @@ impl Decoder {
             });
             return self.cast(id.to_owned(), ElementType::I32);
         }
-        match tensor.packing {
+        match &tensor.packing {
             Packing::Digits { per_byte: 1, .. } => {
                 self.stored_codes(tensor, layout.view.clone(), id)
             }
-            packing @ Packing::Digits { .. } => {
+            packing @ (Packing::Digits { .. } | Packing::Vectors(_)) => {
                 let bytes = self.stored_codes(tensor, vec![tensor.packed.len()], id);
                 let table = self.byte_table(packing);
                 let codes = self.gather(table, bytes);
@@ -480,14 +480,14 @@ impl Decoder {
     }
 
     /// Adds what all tensors of a packing share.
-    pub(super) fn share_byte_table(&mut self, packing: Packing) {
+    pub(super) fn share_byte_table(&mut self, packing: &Packing) {
         if packing.codes_per_byte() > 1 {
             self.byte_table(packing);
         }
     }
 
     /// What each byte holds, as `int32`: stored as bytes and cast once.
-    fn byte_table(&mut self, packing: Packing) -> String {
+    fn byte_table(&mut self, packing: &Packing) -> String {
         let dims = vec![256, packing.codes_per_byte()];
         let stored = self.shared_tensor("b", dims, ElementType::U8, packing.byte_table());
         self.shared_cast(stored, ElementType::I32)

@@ -392,7 +392,7 @@ fn whole_levels(tensor: &QuantizedTensor, len: usize) -> Option<(WholeRows<'_>, 
     }
     let bytes = Bytes::Codes {
         tensor,
-        unpacker: Unpacker::new(tensor.packing),
+        unpacker: Unpacker::new(tensor.packing.clone()),
         tables,
         levels: tensor.tables.levels(),
         table_of_row,
