@@ -10,8 +10,8 @@ use campana_onnx::Model;
 use campana_quantize::kept::{check_patterns, keep, kept_beforehand};
 use campana_quantize::weights::count;
 use campana_quantize::{
-    Error, ErrorKind, Options, Plan, PlannedTensor, Prices, Progress, QuantizedModel, TensorChoice,
-    TensorOutcome, quantize_tensor,
+    Error, ErrorKind, Options, Plan, PlannedTensor, Prices, Progress, QuantizedModel,
+    SharedVectors, TensorChoice, TensorOutcome, quantize_tensor,
 };
 use rayon::prelude::*;
 
@@ -418,7 +418,13 @@ impl<'m> Slot<'m> {
             byte_price: Some(2f64.powi(key.1)),
             ..options.choice_of(self.tensor.name)
         };
-        let mut outcome = quantize_tensor(model, self.tensor.clone(), tensor_choice, prices)?;
+        let mut outcome = quantize_tensor(
+            model,
+            self.tensor.clone(),
+            tensor_choice,
+            prices,
+            &SharedVectors::default(),
+        )?;
         choice.bytes = outcome.report.output_bytes as f64;
         if outcome.quantized.is_none() {
             (choice.divergence, choice.cost) = (0.0, 0.0);

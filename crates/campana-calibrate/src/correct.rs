@@ -42,9 +42,10 @@ mod rounding;
 mod shrinkage;
 mod state;
 pub(crate) mod statistics;
+mod vector_layer;
 mod verdict;
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{Packing, QuantizedTensor};
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
@@ -71,6 +72,7 @@ pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
 use crate::correct::state::{Correction, LAYERS, uses};
 pub use crate::correct::state::{CorrectionReport, Skipped};
+use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors};
 use crate::samples::{Batches, Samples};
 use crate::scale::{batches_for, inputs_of_unknown_scale};
 
@@ -526,11 +528,21 @@ impl Correction<'_, '_, '_> {
             moments[0].add_addend_error(&units, rows.unit);
         }
         let at_rate = self.rounding == Rounding::AtRate;
-        let (solvers, target) = aimed(&mut rows, moments);
+        let (solvers, target) = aimed(&mut rows, moments, vector_len(tensor));
         let solved = if at_rate {
             at_rate::solve(&rows, tensor, &solvers)
         } else {
-            let mut solved = solve(&rows, tensor, &solvers, Precision::Coarse, FITS);
+            let mut solved = match self.table_of(place) {
+                Some(table) => {
+                    let precision = Precision::Coarse;
+                    let found = solve_vectors(&rows, tensor, &solvers, precision, table, FITS);
+                    let Some(solved) = found else {
+                        return Ok(None);
+                    };
+                    solved
+                }
+                None => solve(&rows, tensor, &solvers, Precision::Coarse, FITS),
+            };
             let moments: Vec<(&LayerHessian, &[f32])> = solvers
                 .iter()
                 .map(GptqSolver::hessian)
@@ -543,7 +555,11 @@ impl Correction<'_, '_, '_> {
             let target = self.quantized.target;
             if self.has_integer_levels() && round_tensor(&mut solved, target) {
                 // Codes for the levels as they are now.
-                if let Some(again) = solve_codes(&rows, &solved, &solvers) {
+                let again = match vector_len(&solved) {
+                    Some(_) => solve_numbers(&rows, &solved, &solvers),
+                    None => solve_codes(&rows, &solved, &solvers),
+                };
+                if let Some(again) = again {
                     let [rounded, resolved] = losses(&rows, [&solved, &again], &moments);
                     if resolved < rounded {
                         solved = again;
@@ -553,6 +569,21 @@ impl Correction<'_, '_, '_> {
             solved
         };
         Ok(Some(solved))
+    }
+
+    /// Whose the table of a tensor's vectors is; `None` where it is stored in
+    /// scalar codes.
+    fn table_of(&self, place: usize) -> Option<Table> {
+        let packing =
+            |outcome: &TensorOutcome<'_>| Some(outcome.quantized.as_ref()?.packing.clone());
+        let own = packing(&self.quantized.tensors[place])?;
+        let mut others = self.quantized.tensors.iter().enumerate();
+        let is_shared = others
+            .any(|(other, outcome)| other != place && packing(outcome).as_ref() == Some(&own));
+        matches!(own, Packing::Vectors(_)).then_some(match is_shared {
+            true => Table::Shared,
+            false => Table::Own,
+        })
     }
 
     /// Puts a corrected tensor into the network and its figures into the report.
@@ -610,9 +641,22 @@ impl Correction<'_, '_, '_> {
     }
 }
 
-/// Moves rows to where they undo errors of layers before; what rounding needs
-/// to know of their inputs, and what their outputs are to have with these.
-fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<GptqSolver>, Vec<Vec<f32>>) {
+/// Weights of a vector, where a tensor is stored in vectors.
+fn vector_len(tensor: &QuantizedTensor) -> Option<usize> {
+    match &tensor.packing {
+        Packing::Vectors(codes) => Some(codes.dimension()),
+        _ => None,
+    }
+}
+
+/// Moves rows to where they undo errors of layers before; what rounding, in
+/// vectors where they are to be, needs to know of their inputs, and what their
+/// outputs are to have with these.
+fn aimed(
+    rows: &mut Rows,
+    moments: Vec<Moments>,
+    vector: Option<usize>,
+) -> (Vec<GptqSolver>, Vec<Vec<f32>>) {
     let blocks = moments.len();
     let (solvers, target): (Vec<GptqSolver>, Vec<Vec<f32>>) = moments
         .into_par_iter()
@@ -628,7 +672,13 @@ fn aimed(rows: &mut Rows, moments: Vec<Moments>) -> (Vec<GptqSolver>, Vec<Vec<f3
     // ResNet-20 at two bits was 0.143 instead of 0.138.
     let exact = solvers
         .into_par_iter()
-        .map(|careful| GptqSolver::new(careful.into_hessian()))
+        .map(|careful| {
+            let hessian = careful.into_hessian();
+            match vector {
+                Some(len) => GptqSolver::in_blocks(hessian, len),
+                None => GptqSolver::new(hessian),
+            }
+        })
         .collect();
     (exact, target)
 }

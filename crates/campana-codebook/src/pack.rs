@@ -198,7 +198,11 @@ impl Packing {
         let most = match self {
             Self::Digits { base, .. } => *base,
             Self::Planes { bits } => 1 << bits,
-            Self::Vectors(vectors) => vectors.table().iter().max().map_or(1, |&most| usize::from(most) + 1),
+            Self::Vectors(vectors) => vectors
+                .table()
+                .iter()
+                .max()
+                .map_or(1, |&most| usize::from(most) + 1),
         };
         let is_below = |code: u8| usize::from(code) < bound;
         // What is left of the last byte may hold more than codes do.

@@ -116,8 +116,7 @@ impl VectorCodebook {
                 for block in 0..Self::LEN / LANES {
                     let mut sums = [0f32; LANES];
                     sums.copy_from_slice(&energies[block * LANES..][..LANES]);
-                    for (component, &factor) in
-                        self.components.chunks_exact(Self::LEN).zip(linear)
+                    for (component, &factor) in self.components.chunks_exact(Self::LEN).zip(linear)
                     {
                         let values = &component[block * LANES..][..LANES];
                         for lane in 0..LANES {

@@ -38,14 +38,32 @@ pub enum MethodChoice {
     Auto,
     /// One method for all tensors.
     Fixed(Method),
+    /// Codebooks of vectors of weights, where a tensor's channels fall into
+    /// vectors and its width allows for them; else as `Auto`.
+    Vectors,
 }
 
 impl MethodChoice {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let fixed = Method::ALL.map(Self::Fixed);
+        [Self::Auto, Self::Vectors].into_iter().chain(fixed)
+    }
+
+    /// Name on the command line and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Vectors => "vq",
+            Self::Fixed(method) => method.as_str(),
+        }
+    }
+
     /// The granularity that a method has where none is chosen: per tensor, as
     /// the methods are defined; `auto` decides per channel what pays.
     pub fn default_granularity(self) -> Granularity {
         match self {
-            Self::Auto => Granularity::PerChannel,
+            Self::Auto | Self::Vectors => Granularity::PerChannel,
             Self::Fixed(_) => Granularity::PerTensor,
         }
     }
@@ -53,10 +71,7 @@ impl MethodChoice {
 
 impl fmt::Display for MethodChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Fixed(method) => method.fmt(f),
-        }
+        f.write_str(self.as_str())
     }
 }
 
@@ -64,13 +79,12 @@ impl FromStr for MethodChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        text.parse().map(Self::Fixed).map_err(|_| {
-            let names: Vec<String> = Method::ALL.iter().map(ToString::to_string).collect();
-            format!("not a method: use auto, {}", names.join(", "))
-        })
+        Self::all()
+            .find(|choice| choice.as_str() == text)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::all().map(Self::as_str).collect();
+                format!("not a method: use {}", names.join(", "))
+            })
     }
 }
 

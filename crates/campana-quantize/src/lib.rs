@@ -31,6 +31,7 @@ mod residual;
 pub mod shared;
 pub mod store;
 mod stored;
+pub mod vectors;
 pub mod weights;
 mod widths;
 
@@ -49,3 +50,4 @@ pub use quantize::{
 };
 pub use residual::shares_in_sums;
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
+pub use vectors::SharedVectors;

@@ -8,6 +8,7 @@ use crate::activation::RangeMethod;
 use crate::choice::{DEFAULT_BITS, Effort, MethodChoice, Target, TensorChoice};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
+use crate::vectors::dimension;
 
 /// Everything that decides what becomes of a model.
 #[derive(Clone, Debug)]
@@ -73,6 +74,15 @@ impl Options {
                     format!("bits must be a whole number from 1 to 8, not {bits}"),
                 ));
             }
+        }
+        if self.method == MethodChoice::Vectors && dimension(self.bits).is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "the method {} takes 1, 2 or 4 bits a weight, a byte for 8, 4 or 2 of them, not {}",
+                    self.method, self.bits
+                ),
+            ));
         }
         if self.rate.is_some() && self.target != Target::Campana {
             return Err(Error::new(

@@ -1,5 +1,7 @@
 //! From a model to its quantized tensors.
 
+use std::collections::BTreeMap;
+
 use campana_codebook::{Packing, QuantizedTensor};
 use campana_design::{Levels, Summary, design};
 use campana_ir::decoder::encode::{decoded_len_bytes, shared_len_bytes};
@@ -18,6 +20,7 @@ use crate::progress::Progress;
 use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
+use crate::vectors::{SAMPLE, SharedVectors, Vectors};
 use crate::weights::{check_finite, count, float_len_bytes, read_weights, shape};
 use crate::widths::{Layer, Widths};
 
@@ -65,18 +68,24 @@ pub fn quantize<'m>(
         let names: Vec<&str> = tensors.iter().filter(is_weight).map(|t| t.name).collect();
         plan.check_names(&names)?;
     }
+    let choices: Vec<Option<TensorChoice>> = tensors
+        .iter()
+        .map(|tensor| match kept_beforehand(tensor, options) {
+            Some(_) => None,
+            None => Some(widths.choice_of(options, tensor.name, layer(tensor))),
+        })
+        .collect();
+    let vectors = shared_vectors(model, &tensors, &choices)?;
     let outcomes: Vec<Result<TensorOutcome<'_>, Error>> = tensors
         .into_par_iter()
-        .map(|tensor| {
+        .zip(choices)
+        .map(|(tensor, choice)| {
             if progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
-            let outcome = match kept_beforehand(&tensor, options) {
-                Some(reason) => keep(tensor, reason),
-                None => {
-                    let choice = widths.choice_of(options, tensor.name, layer(&tensor));
-                    quantize_tensor(model, tensor, choice, prices)?
-                }
+            let outcome = match (choice, kept_beforehand(&tensor, options)) {
+                (None, reason) => keep(tensor, reason.unwrap_or_default()),
+                (Some(choice), _) => quantize_tensor(model, tensor, choice, prices, &vectors)?,
             };
             if outcome.quantized.is_some() {
                 progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);
@@ -95,6 +104,33 @@ pub fn quantize<'m>(
         target: options.target,
         effort: options.effort,
     })
+}
+
+/// The tables of vectors that a network's small tensors share.
+fn shared_vectors(
+    model: &Model,
+    tensors: &[ModelTensor<'_>],
+    choices: &[Option<TensorChoice>],
+) -> Result<SharedVectors, Error> {
+    let in_vectors = |(tensor, choice): (&ModelTensor<'_>, &Option<TensorChoice>)| {
+        let choice = choice.filter(|choice| choice.method == MethodChoice::Vectors)?;
+        let Role::Weight { channel_axis, .. } = tensor.role else {
+            return None;
+        };
+        let vectors = Vectors::new(&shape(tensor), channel_axis, choice.bits?)?;
+        vectors.share_a_table().then_some(vectors)
+    };
+    let pairs = || tensors.iter().zip(choices);
+    let sharing = pairs().filter_map(in_vectors).count();
+    let mut samples: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+    for (tensor, choice) in pairs() {
+        if let Some(vectors) = in_vectors((tensor, choice)) {
+            let weights = read_weights(model, tensor)?;
+            let sample = vectors.sample(&weights, SAMPLE / sharing);
+            samples.entry(vectors.dimension).or_default().extend(sample);
+        }
+    }
+    Ok(SharedVectors::learn(samples))
 }
 
 /// Keeps tensors whose packing needs a byte table that is larger than what
@@ -130,7 +166,8 @@ fn keep_costly_packings(tensors: &mut [TensorOutcome<'_>]) {
     }
 }
 
-/// Quantizes one weight tensor of a model as it was chosen.
+/// Quantizes one weight tensor of a model as it was chosen; small ones in
+/// vectors of tables that they `vectors` share.
 ///
 /// # Errors
 ///
@@ -144,6 +181,7 @@ pub fn quantize_tensor<'m>(
     tensor: ModelTensor<'m>,
     choice: TensorChoice,
     prices: Prices,
+    vectors: &SharedVectors,
 ) -> Result<TensorOutcome<'m>, Error> {
     let values = read_weights(model, &tensor)?;
     let Role::Weight { channel_axis, .. } = tensor.role else {
@@ -157,7 +195,7 @@ pub fn quantize_tensor<'m>(
         float_bytes: float_len_bytes(&tensor),
         values: &values,
     };
-    let Some(quantized) = quantize_chosen(&weights, choice, prices)? else {
+    let Some(quantized) = quantize_chosen(&weights, choice, prices, vectors)? else {
         return Ok(keep(tensor, TOO_SMALL.to_owned()));
     };
     Ok(TensorOutcome {
@@ -214,7 +252,8 @@ pub fn quantize_weights(
     prices: Prices,
 ) -> Result<Option<QuantizedWeights>, Error> {
     options.check()?;
-    quantize_chosen(weights, options.choice_of(weights.name), prices)
+    let choice = options.choice_of(weights.name);
+    quantize_chosen(weights, choice, prices, &SharedVectors::default())
 }
 
 /// As [`quantize_weights`], for a choice that was made; `None` also where it
@@ -223,6 +262,7 @@ fn quantize_chosen(
     weights: &Weights<'_>,
     choice: TensorChoice,
     prices: Prices,
+    vectors: &SharedVectors,
 ) -> Result<Option<QuantizedWeights>, Error> {
     let Some(bits) = choice.bits else {
         return Ok(None);
@@ -242,7 +282,17 @@ fn quantize_chosen(
     let summary = Summary::of(values);
     check_finite(name, summary.moments())?;
     let partition = Partition::new(shape, channel_axis, choice.granularity);
-    let stored = match choice.method {
+    let in_vectors = match choice.method {
+        MethodChoice::Vectors => Vectors::new(shape, channel_axis, bits)
+            .and_then(|rows| rows.store(values, shape, vectors)),
+        _ => None,
+    };
+    let method = match (choice.method, &in_vectors) {
+        (MethodChoice::Vectors, None) => MethodChoice::Auto,
+        (method, _) => method,
+    };
+    let stored = match method {
+        MethodChoice::Vectors => in_vectors.expect("they were stored"),
         MethodChoice::Auto => {
             let levels = 1 << bits;
             let tables = match choice.on_integers && shape.len() == 2 {
@@ -294,7 +344,7 @@ fn quantize_chosen(
         op: weights.op.to_owned(),
         shape: shape.to_vec(),
         bits: Some(bits),
-        method: Some(choice.method.to_string()),
+        method: Some(method.to_string()),
         family: Some(summary.best_fit().family.to_string()),
         granularity: Some(granularity_name(&tensor.partition, choice.granularity)),
         clip: Some(clip(&tensor)),

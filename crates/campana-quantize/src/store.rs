@@ -414,7 +414,7 @@ fn store_shifts(
 }
 
 /// Scales as stored, and their common factor.
-fn store_scales(
+pub(crate) fn store_scales(
     scales: &[f32],
     levels: usize,
     precision: Precision,

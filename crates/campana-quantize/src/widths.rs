@@ -73,12 +73,13 @@ impl Widths {
         };
         // Where products are on integers, the width is a promise of speed.
         let is_free = !options.target.rounds_activations();
-        let has_depthwise = layers.iter().any(|layer| layer.is_depthwise);
-        if options.method != MethodChoice::Auto
-            || options.plan.is_some()
-            || !is_free
-            || !has_depthwise
-        {
+        // Small layers are poor in vectors of their own, too.
+        let is_uneven = match options.method {
+            MethodChoice::Auto => layers.iter().any(|layer| layer.is_depthwise),
+            MethodChoice::Vectors => true,
+            MethodChoice::Fixed(_) => false,
+        };
+        if options.plan.is_some() || !is_free || !is_uneven {
             return same;
         }
         let counts: Vec<(f64, f64)> = layers

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use campana_design::Method;
 use campana_export::{OutputModel, Placement};
 use campana_onnx::{Model, Source};
 use campana_quantize::inspect::inspect;
@@ -110,9 +109,7 @@ impl Network {
 
 /// The names of all methods, the default first.
 pub(crate) fn methods() -> Vec<String> {
-    let fixed = Method::ALL.map(MethodChoice::Fixed);
-    std::iter::once(MethodChoice::Auto)
-        .chain(fixed)
+    MethodChoice::all()
         .map(|method| method.to_string())
         .collect()
 }

@@ -474,9 +474,7 @@ pub(crate) struct Completions {
 
 /// The names of methods, auto first.
 fn method_names() -> impl Iterator<Item = &'static str> {
-    ["auto"]
-        .into_iter()
-        .chain(Method::ALL.into_iter().map(Method::as_str))
+    MethodChoice::all().map(MethodChoice::as_str)
 }
 
 fn parse_methods(text: &str) -> Result<Methods, String> {

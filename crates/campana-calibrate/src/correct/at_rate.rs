@@ -98,7 +98,7 @@ pub(crate) fn solve(
             (levels, codebook) = fitted;
         }
     }
-    let codes = rows.scatter(&codes.concat());
+    let codes = rows.scatter(&codes.concat(), 1);
     let packing = Packing::densest(levels.len());
     let mut packed = vec![0; packing.len_bytes(codes.len())];
     packing.pack(&codes, &mut packed);

@@ -4,7 +4,7 @@
 //! correction, the images and the layer: a key is made of all of these, and a
 //! layer that was kept under the same key need not be solved again.
 
-use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage};
+use campana_codebook::{LevelTables, Packing, QuantizedTensor, Storage, VectorCodes};
 use campana_ir::graph::Graph;
 use campana_quantize::{Error, QuantizedModel};
 use campana_tensor::Fingerprint;
@@ -33,6 +33,8 @@ pub struct FinishedLayer {
     /// What it follows from.
     pub key: u64,
     packed: Vec<u8>,
+    /// Codes of a vector and of all vectors, where each packed byte is one.
+    vectors: Option<(usize, Vec<u8>)>,
     /// Values in each table.
     levels: usize,
     tables: Values,
@@ -79,6 +81,10 @@ impl FinishedLayer {
         Self {
             key,
             packed: tensor.packed.clone(),
+            vectors: match &tensor.packing {
+                Packing::Vectors(vectors) => Some((vectors.dimension(), vectors.table().to_vec())),
+                _ => None,
+            },
             levels: tensor.tables.levels(),
             tables: Values::new(tensor.tables.values(), tensor.tables.storage()),
             table_of_group: tensor.table_of_group.clone(),
@@ -103,7 +109,10 @@ impl FinishedLayer {
         let tensor = QuantizedTensor {
             shape: before.shape.clone(),
             partition: before.partition.clone(),
-            packing: Packing::densest(self.levels),
+            packing: match &self.vectors {
+                Some((len, table)) => Packing::Vectors(VectorCodes::new(table.clone(), *len)?),
+                None => Packing::densest(self.levels),
+            },
             packed: self.packed.clone(),
             tables: LevelTables::new(tables, self.levels, storage),
             table_of_group: self.table_of_group.clone(),
@@ -139,6 +148,9 @@ pub(super) fn key_of_correction(
         key.bytes(outcome.tensor.name.as_bytes());
         if let Some(tensor) = &outcome.quantized {
             key.bytes(&tensor.packed);
+            if let Packing::Vectors(vectors) = &tensor.packing {
+                key.bytes(vectors.table());
+            }
             key.floats(tensor.tables.values());
             for (values, _) in [&tensor.scale, &tensor.shift].into_iter().flatten() {
                 key.floats(values);

@@ -10,7 +10,7 @@ use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 /// Sweeps of coordinate descent after each fit of the levels.
-const SWEEPS: usize = 4;
+pub(super) const SWEEPS: usize = 4;
 
 /// Above this many levels fitting them again gains nothing.
 const MAX_LEVELS_TO_FIT: usize = 64;
@@ -135,24 +135,25 @@ impl Rows {
     }
 
     /// The weights of the rows of one block of several of equal size.
-    fn weights_of(&self, block: usize, blocks: usize) -> &[f32] {
+    pub(super) fn weights_of(&self, block: usize, blocks: usize) -> &[f32] {
         let rows = self.rows_of(block, blocks);
         &self.weights[rows.start * self.row_len()..rows.end * self.row_len()]
     }
 
     /// The rows of one block of several of equal size.
-    fn rows_of(&self, block: usize, blocks: usize) -> std::ops::Range<usize> {
+    pub(super) fn rows_of(&self, block: usize, blocks: usize) -> std::ops::Range<usize> {
         self.count() * block / blocks..self.count() * (block + 1) / blocks
     }
 
-    /// What is given for each row in order, where the weights lie.
-    pub(super) fn scatter(&self, rows: &[u8]) -> Vec<u8> {
-        let mut codes = vec![0; self.partition.len()];
-        let rows = rows.chunks_exact(self.row_len().max(1));
+    /// What is given for each row in order, a code for every `vector` weights,
+    /// where the weights lie.
+    pub(super) fn scatter(&self, rows: &[u8], vector: usize) -> Vec<u8> {
+        let mut codes = vec![0; self.partition.len() / vector];
+        let rows = rows.chunks_exact((self.row_len() / vector).max(1));
         for (row, mut rest) in rows.enumerate() {
             for run in self.partition.runs(row) {
-                let (now, later) = rest.split_at(run.len());
-                codes[run].copy_from_slice(now);
+                let (now, later) = rest.split_at(run.len() / vector);
+                codes[run.start / vector..][..now.len()].copy_from_slice(now);
                 rest = later;
             }
         }
@@ -261,7 +262,7 @@ pub(crate) fn solve(
         (least, designs, levels, rounded) = (now, fitted, fitted_levels, again);
     }
     let codes: Vec<u8> = rounded.into_iter().flat_map(|rows| rows.codes).collect();
-    levels.with_codes(&tensor.shape, &tensor.partition, &rows.scatter(&codes))
+    levels.with_codes(&tensor.shape, &tensor.partition, &rows.scatter(&codes, 1))
 }
 
 /// Chooses codes again for the levels that a tensor has, as after these were
@@ -294,7 +295,7 @@ pub(crate) fn solve_codes(
             block.rounded(&codebooks).codes
         })
         .collect();
-    let codes = rows.scatter(&codes.concat());
+    let codes = rows.scatter(&codes.concat(), 1);
     let mut packed = vec![0; tensor.packing.len_bytes(codes.len())];
     tensor.packing.pack(&codes, &mut packed);
     Some(QuantizedTensor {
@@ -546,37 +547,36 @@ impl Fit<'_> {
         system
     }
 
-    /// The factor on each row's decoded weights of least output error; 1 where
-    /// that is not positive.
+    /// The factor on each row's decoded weights of least output error.
     fn scale_factors(&self) -> Vec<f64> {
-        let n = self.rows.row_len();
         let factors: Vec<Vec<f64>> = self
             .rounded
             .par_iter()
             .zip(self.solvers)
-            .map(|(rounded, solver)| {
-                let energies = solver.energies(&rounded.decoded);
-                let rows = rounded.decoded.chunks_exact(n);
-                rows.zip(rounded.gradient.chunks_exact(n))
-                    .zip(energies)
-                    .map(|((decoded, gradient), energy)| {
-                        let slope: f64 = decoded
-                            .iter()
-                            .zip(gradient)
-                            .map(|(&q, &g)| f64::from(q) * f64::from(g))
-                            .sum();
-                        let factor = 1.0 - slope / energy;
-                        if factor > 0.0 && factor.is_finite() {
-                            factor
-                        } else {
-                            1.0
-                        }
-                    })
-                    .collect()
-            })
+            .map(|(rounded, solver)| scale_factors(solver, &rounded.decoded, &rounded.gradient))
             .collect();
         factors.concat()
     }
+}
+
+/// The factor on each row's decoded weights of least output error, where `(q - w)
+/// H` is the gradient; 1 where that is not positive.
+pub(super) fn scale_factors(solver: &GptqSolver, decoded: &[f32], gradient: &[f32]) -> Vec<f64> {
+    let n = solver.hessian().inputs().max(1);
+    let energies = solver.energies(decoded);
+    let rows = decoded.chunks_exact(n).zip(gradient.chunks_exact(n));
+    rows.zip(energies)
+        .map(|((decoded, gradient), energy)| {
+            let pairs = decoded.iter().zip(gradient);
+            let slope: f64 = pairs.map(|(&q, &g)| f64::from(q) * f64::from(g)).sum();
+            let factor = 1.0 - slope / energy;
+            if factor > 0.0 && factor.is_finite() {
+                factor
+            } else {
+                1.0
+            }
+        })
+        .collect()
 }
 
 /// The values in ascending order, and the new position of each.

@@ -18,7 +18,7 @@ impl From<MethodChoice> for Rounding {
     /// A method that is asked for by name chooses the codes.
     fn from(method: MethodChoice) -> Self {
         match method {
-            MethodChoice::Auto => Self::Compensate,
+            MethodChoice::Auto | MethodChoice::Vectors => Self::Compensate,
             MethodChoice::Fixed(_) => Self::Keep,
         }
     }
