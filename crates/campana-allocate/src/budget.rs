@@ -79,10 +79,17 @@ pub struct Allocation<'m> {
 /// budget costs little.
 #[derive(Debug)]
 pub struct Allocator<'m> {
+    setting: Setting<'m>,
+    slots: Vec<Slot<'m>>,
+}
+
+/// What tensors are quantized by, whatever their width.
+#[derive(Debug)]
+struct Setting<'m> {
     model: &'m Model,
     options: Options,
     prices: Prices,
-    slots: Vec<Slot<'m>>,
+    vectors: SharedVectors,
 }
 
 /// A constant tensor of the model.
@@ -160,10 +167,22 @@ impl<'m> Allocator<'m> {
             .collect::<Result<_, _>>()?;
         let free = || slots.iter().filter(|slot| slot.kept.is_none());
         let weights = free().map(|slot| count(&slot.tensor)).sum();
+        // All tensors share the tables of vectors, as any may get their widths.
+        let choices = free().flat_map(|slot| {
+            slot.choices.iter().map(|choice| {
+                let chosen = slot.tensor_choice(choice.bits, options);
+                (&slot.tensor, chosen)
+            })
+        });
+        let vectors = SharedVectors::learn(model, choices)?;
+        let prices = Prices::new(free().count(), weights, options.means_are_corrected);
         Ok(Self {
-            prices: Prices::new(free().count(), weights, options.means_are_corrected),
-            model,
-            options: options.clone(),
+            setting: Setting {
+                model,
+                options: options.clone(),
+                prices,
+                vectors,
+            },
             slots,
         })
     }
@@ -287,7 +306,7 @@ impl<'m> Allocator<'m> {
         price: f64,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        let (model, options, prices) = (self.model, &self.options, self.prices);
+        let setting = &self.setting;
         let mut missing: Vec<(&mut Slot<'m>, usize)> = self
             .slots
             .iter_mut()
@@ -303,7 +322,7 @@ impl<'m> Allocator<'m> {
                 if progress.is_cancelled() {
                     return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
                 }
-                slot.quantize(*pick, price, model, options, prices)?;
+                slot.quantize(*pick, price, setting)?;
                 progress.tensor_done(slot.tensor.name, count(&slot.tensor) as u64);
                 Ok(())
             })
@@ -322,8 +341,8 @@ impl<'m> Allocator<'m> {
         };
         QuantizedModel {
             tensors: self.slots.iter().map(&mut outcome).collect(),
-            target: self.options.target,
-            effort: self.options.effort,
+            target: self.setting.options.target,
+            effort: self.setting.options.effort,
         }
     }
 
@@ -342,7 +361,7 @@ impl<'m> Allocator<'m> {
                 method,
                 granularity,
                 ..
-            } = self.options.choice_of(slot.tensor.name);
+            } = self.setting.options.choice_of(slot.tensor.name);
             tensors.push(PlannedTensor {
                 name: slot.tensor.name.to_owned(),
                 bits: choice.map(|choice| choice.bits),
@@ -398,32 +417,32 @@ impl<'m> Slot<'m> {
         })
     }
 
+    /// What the tensor becomes at this width.
+    fn tensor_choice(&self, bits: u8, options: &Options) -> TensorChoice {
+        TensorChoice {
+            bits: Some(bits),
+            ..options.choice_of(self.tensor.name)
+        }
+    }
+
     fn key(&self, pick: usize, price: f64) -> (u8, i32) {
         let choice = self.choices[pick];
         (choice.bits, choice.log_price(price))
     }
 
-    fn quantize(
-        &mut self,
-        pick: usize,
-        price: f64,
-        model: &Model,
-        options: &Options,
-        prices: Prices,
-    ) -> Result<(), Error> {
+    fn quantize(&mut self, pick: usize, price: f64, setting: &Setting<'_>) -> Result<(), Error> {
         let key = self.key(pick, price);
-        let choice = &mut self.choices[pick];
         let tensor_choice = TensorChoice {
-            bits: Some(choice.bits),
             byte_price: Some(2f64.powi(key.1)),
-            ..options.choice_of(self.tensor.name)
+            ..self.tensor_choice(self.choices[pick].bits, &setting.options)
         };
+        let choice = &mut self.choices[pick];
         let mut outcome = quantize_tensor(
-            model,
+            setting.model,
             self.tensor.clone(),
             tensor_choice,
-            prices,
-            &SharedVectors::default(),
+            setting.prices,
+            &setting.vectors,
         )?;
         choice.bytes = outcome.report.output_bytes as f64;
         if outcome.quantized.is_none() {

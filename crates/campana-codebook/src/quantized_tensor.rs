@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use campana_tensor::Partition;
 
-use crate::{Packing, Storage};
+use crate::{Packing, Storage, VectorCodes};
 
 /// One or more tables of levels, all of the same length.
 #[derive(Clone, Debug, PartialEq)]
@@ -232,15 +232,28 @@ impl QuantizedTensor {
         weights
     }
 
-    /// Bytes of codes, tables, table numbers, scales and shifts as stored.
+    /// Bytes of codes, tables, table numbers, scales and shifts as stored. What
+    /// several tensors share counts for none of them: a table of vectors, where
+    /// the tensor has [too few](VectorCodes::have_own_table) for its own, and
+    /// their integer levels.
     pub fn len_bytes(&self) -> usize {
         let floats = |values: &Option<(Vec<f32>, Storage)>| {
             values
                 .as_ref()
                 .map_or(0, |(values, storage)| values.len() * storage.len_bytes())
         };
+        let tables = match &self.packing {
+            Packing::Vectors(codes) => {
+                let dimension = codes.dimension();
+                match VectorCodes::have_own_table(self.packed.len(), dimension) {
+                    true => codes.table().len(),
+                    false => 0,
+                }
+            }
+            _ => self.tables.len_bytes(),
+        };
         self.packed.len()
-            + self.tables.len_bytes()
+            + tables
             + self.table_of_group.as_ref().map_or(0, |tables| {
                 tables.len() * offset_len_bytes(self.tables.count(), self.tables.levels())
             })

@@ -7,6 +7,9 @@ use core::fmt;
 /// Vectors in a table: one for each value of a byte.
 const VECTORS: usize = 256;
 
+/// A table of a tensor's own takes at most one of so many bytes of its codes.
+const CODES_FOR_A_TABLE: usize = 16;
+
 /// 256 vectors of 2 to 8 codes each, of which a byte names one: a codebook
 /// whose entries are vectors ("vector quantization"), with the codes of a
 /// scalar table as their components. Cheap to clone.
@@ -37,6 +40,12 @@ impl VectorCodes {
             table: table.into(),
             dimension,
         })
+    }
+
+    /// Whether so many vectors are enough for a table of their own; tensors of
+    /// fewer share one.
+    pub fn have_own_table(vectors: usize, dimension: usize) -> bool {
+        vectors >= CODES_FOR_A_TABLE * VECTORS * dimension
     }
 
     /// Codes in a vector.

@@ -28,13 +28,16 @@ pub struct TensorChoice {
     /// its time is that of reading its weights, and kernels look up codes of one
     /// table in registers.
     pub on_integers: bool,
+    /// Whether codes will be chosen for an entropy coder, which knows scalar ones
+    /// alone.
+    pub for_coder: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodChoice {
     /// For each tensor the design with the least measured error at equal
-    /// stored bytes.
+    /// stored bytes: scalar codebooks, and up to 2 bits those of vectors.
     Auto,
     /// One method for all tensors.
     Fixed(Method),

@@ -84,6 +84,12 @@ impl Options {
                 ),
             ));
         }
+        if self.rate.is_some() && self.method == MethodChoice::Vectors {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "a rate is for scalar codes, not for those of vectors (the method vq)".to_owned(),
+            ));
+        }
         if self.rate.is_some() && self.target != Target::Campana {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -144,6 +150,7 @@ impl Options {
                 granularity: self.granularity,
                 byte_price: None,
                 on_integers: false,
+                for_coder: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -151,11 +158,13 @@ impl Options {
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
                 on_integers: false,
+                for_coder: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
+            for_coder: self.rate.is_some(),
             ..planned
         }
     }

@@ -1,7 +1,5 @@
 //! From a model to its quantized tensors.
 
-use std::collections::BTreeMap;
-
 use campana_codebook::{Packing, QuantizedTensor};
 use campana_design::{Levels, Summary, design};
 use campana_ir::decoder::encode::{decoded_len_bytes, shared_len_bytes};
@@ -20,7 +18,7 @@ use crate::progress::Progress;
 use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
-use crate::vectors::{SAMPLE, SharedVectors, Vectors};
+use crate::vectors::{SharedVectors, Vectors};
 use crate::weights::{check_finite, count, float_len_bytes, read_weights, shape};
 use crate::widths::{Layer, Widths};
 
@@ -75,7 +73,9 @@ pub fn quantize<'m>(
             None => Some(widths.choice_of(options, tensor.name, layer(tensor))),
         })
         .collect();
-    let vectors = shared_vectors(model, &tensors, &choices)?;
+    let chosen = tensors.iter().zip(&choices);
+    let chosen = chosen.filter_map(|(tensor, choice)| Some((tensor, (*choice)?)));
+    let vectors = SharedVectors::learn(model, chosen)?;
     let outcomes: Vec<Result<TensorOutcome<'_>, Error>> = tensors
         .into_par_iter()
         .zip(choices)
@@ -104,33 +104,6 @@ pub fn quantize<'m>(
         target: options.target,
         effort: options.effort,
     })
-}
-
-/// The tables of vectors that a network's small tensors share.
-fn shared_vectors(
-    model: &Model,
-    tensors: &[ModelTensor<'_>],
-    choices: &[Option<TensorChoice>],
-) -> Result<SharedVectors, Error> {
-    let in_vectors = |(tensor, choice): (&ModelTensor<'_>, &Option<TensorChoice>)| {
-        let choice = choice.filter(|choice| choice.method == MethodChoice::Vectors)?;
-        let Role::Weight { channel_axis, .. } = tensor.role else {
-            return None;
-        };
-        let vectors = Vectors::new(&shape(tensor), channel_axis, choice.bits?)?;
-        vectors.share_a_table().then_some(vectors)
-    };
-    let pairs = || tensors.iter().zip(choices);
-    let sharing = pairs().filter_map(in_vectors).count();
-    let mut samples: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
-    for (tensor, choice) in pairs() {
-        if let Some(vectors) = in_vectors((tensor, choice)) {
-            let weights = read_weights(model, tensor)?;
-            let sample = vectors.sample(&weights, SAMPLE / sharing);
-            samples.entry(vectors.dimension).or_default().extend(sample);
-        }
-    }
-    Ok(SharedVectors::learn(samples))
 }
 
 /// Keeps tensors whose packing needs a byte table that is larger than what
@@ -282,18 +255,16 @@ fn quantize_chosen(
     let summary = Summary::of(values);
     check_finite(name, summary.moments())?;
     let partition = Partition::new(shape, channel_axis, choice.granularity);
-    let in_vectors = match choice.method {
-        MethodChoice::Vectors => Vectors::new(shape, channel_axis, bits)
-            .and_then(|rows| rows.store(values, shape, vectors)),
-        _ => None,
-    };
-    let method = match (choice.method, &in_vectors) {
-        (MethodChoice::Vectors, None) => MethodChoice::Auto,
-        (method, _) => method,
-    };
-    let stored = match method {
-        MethodChoice::Vectors => in_vectors.expect("they were stored"),
-        MethodChoice::Auto => {
+    let in_vectors = Vectors::chosen(shape, channel_axis, &choice)
+        .and_then(|rows| rows.store(values, shape, vectors));
+    let mut method = choice.method;
+    let stored = match (method, in_vectors) {
+        (MethodChoice::Auto | MethodChoice::Vectors, Some(stored)) => {
+            method = MethodChoice::Vectors;
+            stored
+        }
+        (MethodChoice::Auto | MethodChoice::Vectors, None) => {
+            method = MethodChoice::Auto;
             let levels = 1 << bits;
             let tables = match choice.on_integers && shape.len() == 2 {
                 true => Tables::One,
@@ -309,7 +280,7 @@ fn quantize_chosen(
                 tables,
             )
         }
-        MethodChoice::Fixed(method) => {
+        (MethodChoice::Fixed(method), _) => {
             let designs: Vec<Levels> = if partition.group_count() == 1 {
                 vec![design(method, &summary, bits).levels]
             } else {

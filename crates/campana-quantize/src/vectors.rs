@@ -7,6 +7,11 @@
 //! are integers from -127 to 127 times the channel's scale, so that the codes of
 //! a vector are those of one scalar table, and engines that multiply integers
 //! take them as they are.
+//!
+//! `auto` takes vectors wherever it may. To compare their error with that of
+//! scalar codes would mislead: a codebook for each channel may be nearer to the
+//! weights at 1 bit, but the correction, which decides on all weights of a vector
+//! together, gains more on vectors.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +19,32 @@ use campana_codebook::{
     LevelTables, Packing, QuantizedTensor, Storage, VectorCodebook, VectorCodes,
 };
 use campana_design::{Moments, vector_kmeans};
+use campana_ir::weights::{ModelTensor, Role};
+use campana_onnx::Model;
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
+use crate::choice::{MethodChoice, TensorChoice};
+use crate::error::Error;
 use crate::shared::{gather, spread};
 use crate::store::{Precision, Stored, store_scales};
+use crate::weights::{read_weights, shape};
 
 /// Largest integer of a component.
 const LARGEST: f32 = 127.0;
 
 /// A table is learnt from about this many vectors, of one tensor or of several
 /// together, but from no fewer of each than `MIN_SAMPLE`.
-pub(crate) const SAMPLE: usize = 1 << 16;
+const SAMPLE: usize = 1 << 16;
 const MIN_SAMPLE: usize = 256;
 
-/// A table of a tensor's own takes at most this share of the bytes of its
-/// codes: smaller tensors share one.
-const MAX_TABLE_SHARE: usize = 16;
+/// A table that tensors share takes at most one of so many bytes of their codes:
+/// more than one of a tensor's own, as the gain is that over scalar codes.
+const CODES_FOR_A_SHARED_TABLE: usize = 4;
+
+/// Up to this width `auto` looks at vectors: at 4 bits pairs gain too little for
+/// kernels that look up scalar codes in registers to be given up.
+const MAX_AUTO_BITS: u8 = 2;
 
 /// Alternations between the entries of vectors and the scales of channels.
 const ALTERNATIONS: usize = 3;
@@ -49,24 +63,55 @@ pub fn dimension(bits: u8) -> Option<usize> {
 }
 
 /// Tables of normalized vectors that small tensors of a network share, by
-/// their dimension.
+/// their dimension. Without one (the default) they are stored in scalar codes.
 #[derive(Clone, Debug, Default)]
 pub struct SharedVectors(BTreeMap<usize, VectorCodebook>);
 
 impl SharedVectors {
-    /// The tables that fit these samples, of vectors of each dimension.
-    pub(crate) fn learn(samples: BTreeMap<usize, Vec<f32>>) -> Self {
-        let tables = samples.into_iter().filter_map(|(dimension, sample)| {
-            Some((dimension, vector_kmeans(&sample, dimension)?))
-        });
-        Self(tables.collect())
+    /// The tables of a model's tensors as they were chosen to be stored, where
+    /// the tensors that share one are worth it together.
+    ///
+    /// # Errors
+    ///
+    /// Where weights cannot be read.
+    pub fn learn<'a>(
+        model: &Model,
+        choices: impl Iterator<Item = (&'a ModelTensor<'a>, TensorChoice)>,
+    ) -> Result<Self, Error> {
+        let mut sharing: BTreeMap<usize, Vec<(&ModelTensor<'_>, Vectors)>> = BTreeMap::new();
+        for (tensor, choice) in choices {
+            let Role::Weight { channel_axis, .. } = tensor.role else {
+                continue;
+            };
+            let vectors = Vectors::chosen(&shape(tensor), channel_axis, &choice);
+            if let Some(vectors) = vectors.filter(Vectors::share_a_table) {
+                let others = sharing.entry(vectors.dimension).or_default();
+                others.push((tensor, vectors));
+            }
+        }
+        let mut tables = BTreeMap::new();
+        for (dimension, tensors) in sharing {
+            let count: usize = tensors.iter().map(|(_, vectors)| vectors.count()).sum();
+            if count < CODES_FOR_A_SHARED_TABLE * VectorCodebook::LEN * dimension {
+                continue;
+            }
+            let mut sample = Vec::new();
+            for (tensor, vectors) in &tensors {
+                let weights = read_weights(model, tensor)?;
+                sample.extend(vectors.sample(&weights, SAMPLE / tensors.len()));
+            }
+            if let Some(table) = vector_kmeans(&sample, dimension) {
+                tables.insert(dimension, table);
+            }
+        }
+        Ok(Self(tables))
     }
 }
 
 /// A tensor cut into vectors.
 pub(crate) struct Vectors {
     partition: Partition,
-    pub(crate) dimension: usize,
+    dimension: usize,
 }
 
 impl Vectors {
@@ -83,10 +128,37 @@ impl Vectors {
         })
     }
 
+    /// As [`new`](Self::new), for a tensor as it was chosen to be stored; `None`
+    /// also where the choice leaves no vectors.
+    pub(crate) fn chosen(
+        shape: &[usize],
+        channel_axis: Option<usize>,
+        choice: &TensorChoice,
+    ) -> Option<Self> {
+        let bits = choice.bits?;
+        let may_be = match choice.method {
+            MethodChoice::Vectors => true,
+            // At batch 1 a dense layer's time is that of reading its weights,
+            // which integer kernels read as scalar codes, and vectors as bytes.
+            MethodChoice::Auto => {
+                bits <= MAX_AUTO_BITS
+                    && !choice.for_coder
+                    && choice.granularity == Granularity::PerChannel
+                    && !(choice.on_integers && shape.len() == 2)
+            }
+            MethodChoice::Fixed(_) => false,
+        };
+        may_be.then(|| Self::new(shape, channel_axis, bits))?
+    }
+
+    /// Vectors of the tensor.
+    fn count(&self) -> usize {
+        self.partition.len() / self.dimension
+    }
+
     /// Whether the tensor has few codes for a table of its own.
-    pub(crate) fn share_a_table(&self) -> bool {
-        let table = VectorCodebook::LEN * self.dimension;
-        self.partition.len() / self.dimension < MAX_TABLE_SHARE * table
+    fn share_a_table(&self) -> bool {
+        !VectorCodes::have_own_table(self.count(), self.dimension)
     }
 
     /// The root mean square of each channel.
@@ -101,7 +173,7 @@ impl Vectors {
 
     /// About so many vectors in units of their channel's scale, from all over
     /// the tensor.
-    pub(crate) fn sample(&self, weights: &[f32], count: usize) -> Vec<f32> {
+    fn sample(&self, weights: &[f32], count: usize) -> Vec<f32> {
         let scales = self.scales(weights);
         let taken = spread(weights.len() / self.dimension, count.max(MIN_SAMPLE));
         let vectors = taken.into_iter().flat_map(|vector| {
@@ -119,8 +191,8 @@ impl Vectors {
         finite.flatten().copied().collect()
     }
 
-    /// Stores a tensor in vectors: of a shared table where there is one and the
-    /// tensor is small, else of its own.
+    /// Stores a tensor in vectors: of a shared table where the tensor is small,
+    /// else of its own; `None` where there is none.
     pub(crate) fn store(
         &self,
         weights: &[f32],
@@ -128,16 +200,13 @@ impl Vectors {
         shared: &SharedVectors,
     ) -> Option<Stored> {
         let mut scales = self.scales(weights);
-        let shared = shared.0.get(&self.dimension);
-        let shared = shared.filter(|_| self.share_a_table());
-        let own = match shared {
-            Some(_) => None,
-            None => Some(vector_kmeans(
-                &self.sample(weights, SAMPLE),
-                self.dimension,
-            )?),
+        let own;
+        let table = if self.share_a_table() {
+            shared.0.get(&self.dimension)?
+        } else {
+            own = vector_kmeans(&self.sample(weights, SAMPLE), self.dimension)?;
+            &own
         };
-        let table = shared.or(own.as_ref())?;
         for _ in 0..ALTERNATIONS {
             let levels = VectorLevels::new(table, &scales, Precision::Fine)?;
             let numbers = levels.nearest(weights, &self.partition);
@@ -335,15 +404,15 @@ mod tests {
             let noise: f32 = (0..6)
                 .map(|k| ((at * 7919 + k * 104_729) % 1009) as f32 / 1009.0 - 0.5)
                 .sum();
-            noise * 10f32.powi((at / len) as i32 * 3 - 4)
+            noise * 10f32.powi((at / len) as i32 * 2 - 6)
         };
         (0..channels * len).map(weight).collect()
     }
 
     #[test]
     fn channels_of_every_size_are_stored_alike() {
-        let (shape, weights) = ([4, 512], weights(4, 512));
-        for (bits, least) in [(1, 4.0), (2, 9.0), (4, 18.0)] {
+        let (shape, weights) = ([8, 16_384], weights(8, 16_384));
+        for (bits, least) in [(2, 9.0), (4, 18.0)] {
             let vectors = Vectors::new(&shape, Some(0), bits).unwrap();
             let stored = vectors
                 .store(&weights, &shape, &SharedVectors::default())
@@ -354,7 +423,7 @@ mod tests {
                 weights.len() * usize::from(bits) / 8
             );
             let decoded = stored.tensor.dequantize();
-            for (w, q) in weights.chunks(512).zip(decoded.chunks(512)) {
+            for (w, q) in weights.chunks(16_384).zip(decoded.chunks(16_384)) {
                 let energy = |values: &mut dyn Iterator<Item = f32>| -> f64 {
                     values.map(|value| f64::from(value).powi(2)).sum()
                 };
@@ -381,15 +450,15 @@ mod tests {
 
     #[test]
     fn channels_of_zeros_stay_so() {
-        let mut weights = weights(4, 64);
-        weights[64..128].fill(0.0);
-        let shape = [4, 64];
+        let mut weights = weights(4, 16_384);
+        weights[16_384..32_768].fill(0.0);
+        let shape = [4, 16_384];
         let vectors = Vectors::new(&shape, Some(0), 2).unwrap();
         let stored = vectors
             .store(&weights, &shape, &SharedVectors::default())
             .unwrap();
         assert!(
-            stored.tensor.dequantize()[64..128]
+            stored.tensor.dequantize()[16_384..32_768]
                 .iter()
                 .all(|&value| value == 0.0)
         );
@@ -397,7 +466,7 @@ mod tests {
 
     #[test]
     fn stored_vectors_are_read_back() {
-        let (shape, weights) = ([2, 64], weights(2, 64));
+        let (shape, weights) = ([4, 16_384], weights(4, 16_384));
         let vectors = Vectors::new(&shape, Some(0), 2).unwrap();
         let stored = vectors
             .store(&weights, &shape, &SharedVectors::default())
