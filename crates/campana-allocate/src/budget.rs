@@ -167,14 +167,12 @@ impl<'m> Allocator<'m> {
             .collect::<Result<_, _>>()?;
         let free = || slots.iter().filter(|slot| slot.kept.is_none());
         let weights = free().map(|slot| count(&slot.tensor)).sum();
-        // All tensors share the tables of vectors, as any may get their widths.
-        let choices = free().flat_map(|slot| {
-            slot.choices.iter().map(|choice| {
-                let chosen = slot.tensor_choice(choice.bits, options);
-                (&slot.tensor, chosen)
-            })
-        });
-        let vectors = SharedVectors::learn(model, choices)?;
+        let choices: Vec<(&ModelTensor<'_>, TensorChoice)> = free()
+            .map(|slot| (&slot.tensor, options.choice_of(slot.tensor.name)))
+            .collect();
+        let all = free().flat_map(|slot| &slot.choices);
+        let widths = all.map(|choice| choice.bits).collect();
+        let vectors = SharedVectors::learn(model, &choices, &widths)?;
         let prices = Prices::new(free().count(), weights, options.means_are_corrected);
         Ok(Self {
             setting: Setting {

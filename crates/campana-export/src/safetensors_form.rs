@@ -12,14 +12,17 @@ use serde_json::{Map, Value, json};
 /// Key of the metadata that says how tensors are decoded.
 const METADATA_KEY: &str = "campana";
 
-/// Version of the form; readers refuse others.
+/// Versions of the form; readers refuse others. The second has codes in vectors,
+/// and is written where there are some.
 const VERSION: u32 = 1;
+const VERSION_WITH_VECTORS: u32 = 2;
 
 /// A safetensors file under way.
 #[derive(Debug)]
 pub struct SafetensorsForm {
     writer: SafetensorsWriter,
     tensors: Map<String, Value>,
+    version: u32,
 }
 
 impl SafetensorsForm {
@@ -32,6 +35,7 @@ impl SafetensorsForm {
         Ok(Self {
             writer: SafetensorsWriter::new(folder)?,
             tensors: Map::new(),
+            version: VERSION,
         })
     }
 
@@ -88,6 +92,7 @@ impl SafetensorsForm {
             Packing::Digits { base, per_byte } => json!({"base": base, "per_byte": per_byte}),
             Packing::Vectors(vectors) => {
                 let shape = [256, vectors.dimension()];
+                self.version = VERSION_WITH_VECTORS;
                 part("vectors", ElementType::U8, &shape, vectors.table())?;
                 json!({"vectors": vectors.dimension()})
             }
@@ -112,7 +117,7 @@ impl SafetensorsForm {
     /// Where writing fails.
     pub fn into_parts(mut self) -> Result<(Vec<u8>, File)> {
         if !self.tensors.is_empty() {
-            let description = json!({"version": VERSION, "tensors": self.tensors});
+            let description = json!({"version": self.version, "tensors": self.tensors});
             self.writer.metadata(METADATA_KEY, &description.to_string());
         }
         self.writer.into_parts()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use campana_codebook::{Codebook, Packing};
+use campana_codebook::{Codebook, Packing, VectorCodes};
 use campana_container::Piece;
 use campana_eval::{CompareJournal, Dataset, DatasetFormat, DatasetOptions, RgbImage, Sidecar};
 use campana_formats::TensorFile;
@@ -294,6 +294,7 @@ fn picture(bytes: &[u8]) {
 
 /// Packs codes in every way and unpacks them; unpacks any bytes.
 fn packing(bytes: &[u8]) {
+    vector_packing(bytes);
     for levels in [2, 3, 4, 6, 8, 16, 32, 64, 128, 256] {
         let packing = Packing::densest(levels);
         let codes: Vec<u8> = bytes
@@ -312,6 +313,25 @@ fn packing(bytes: &[u8]) {
         let whole = &bytes[..bytes.len() / planes * planes];
         let count = whole.len() / planes * packing.codes_per_byte();
         assert_eq!(packing.unpack(whole, count).len(), count);
+    }
+}
+
+/// Vectors of the first bytes, and the other bytes as their numbers.
+fn vector_packing(bytes: &[u8]) {
+    for dimension in [2, 4, 8] {
+        let (table, numbers) = bytes.split_at(bytes.len().min(256 * dimension));
+        let table = table[..table.len() / dimension * dimension].to_vec();
+        let Some(vectors) = VectorCodes::new(table, dimension) else {
+            continue;
+        };
+        let packing = Packing::Vectors(vectors);
+        let codes = packing.unpack(numbers, numbers.len() * dimension);
+        // Equal vectors have several numbers.
+        let mut packed = vec![0; numbers.len()];
+        packing.pack(&codes, &mut packed);
+        assert_eq!(packing.unpack(&packed, codes.len()), codes);
+        let bound = codes.iter().max().map_or(1, |&most| usize::from(most) + 1);
+        assert!(packing.are_below(numbers, codes.len(), bound));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campana_codebook::QuantizedTensor;
+use campana_codebook::{Packing, QuantizedTensor, VectorCodebook, VectorCodes};
 use campana_formats::Format;
 use campana_ir::format::{container, onnx};
 use campana_ir::graph::{Graph, Node};
@@ -50,14 +50,28 @@ fn codebook(name: &str, tensor: &QuantizedTensor) -> QuantizedInspection {
         .table_of_group
         .as_ref()
         .map_or(0, |tables| 2 * tables.len());
-    let bytes = tensor.packed.len() + tensor.tables.len_bytes() + of_groups + numbers;
+    let (form, levels, tables) = match &tensor.packing {
+        // A table that tensors share is none of theirs.
+        Packing::Vectors(codes) => {
+            let dimension = codes.dimension();
+            let is_own = VectorCodes::have_own_table(tensor.packed.len(), dimension);
+            let table = if is_own { codes.table().len() } else { 0 };
+            ("vectors", VectorCodebook::LEN, table)
+        }
+        _ => (
+            "codebook",
+            tensor.tables.levels(),
+            tensor.tables.len_bytes(),
+        ),
+    };
+    let bytes = tensor.packed.len() + tables + of_groups + numbers;
     let count = tensor.partition.len();
     QuantizedInspection {
         name: name.to_owned(),
-        form: "codebook",
+        form,
         shape: tensor.shape.clone(),
         count: count as u64,
-        levels: tensor.tables.levels() as u64,
+        levels: levels as u64,
         tables: tensor.tables.count() as u64,
         bits_per_weight: 8.0 * bytes as f64 / count.max(1) as f64,
     }

@@ -40,7 +40,8 @@ pub struct Inspection {
 pub struct QuantizedInspection {
     /// The tensor's name.
     pub name: String,
-    /// `codebook` for codes of levels in tables, `linear` for integers with
+    /// `codebook` for codes of levels in tables, `vectors` for those of a codebook
+    /// of vectors of weights, `linear` for integers with
     /// scales (`DequantizeLinear`).
     pub form: &'static str,
     /// Extents, outermost first.

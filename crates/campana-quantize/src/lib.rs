@@ -49,5 +49,5 @@ pub use quantize::{
     QuantizedWeights, TOO_SMALL, Weights, quantize, quantize_tensor, quantize_weights,
 };
 pub use residual::shares_in_sums;
-pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, stored_tensors};
+pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, VectorTable, stored_tensors};
 pub use vectors::SharedVectors;

@@ -74,8 +74,14 @@ pub fn quantize<'m>(
         })
         .collect();
     let chosen = tensors.iter().zip(&choices);
-    let chosen = chosen.filter_map(|(tensor, choice)| Some((tensor, (*choice)?)));
-    let vectors = SharedVectors::learn(model, chosen)?;
+    let chosen: Vec<(&ModelTensor<'_>, TensorChoice)> = chosen
+        .filter_map(|(tensor, choice)| Some((tensor, (*choice)?)))
+        .collect();
+    let used = chosen
+        .iter()
+        .filter_map(|(_, choice)| choice.bits)
+        .collect();
+    let vectors = SharedVectors::learn(model, &chosen, &used)?;
     let outcomes: Vec<Result<TensorOutcome<'_>, Error>> = tensors
         .into_par_iter()
         .zip(choices)

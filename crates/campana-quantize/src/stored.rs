@@ -1,7 +1,8 @@
 //! What was stored of a quantized tensor, beside its weights: what a report
 //! draws.
 
-use campana_codebook::QuantizedTensor;
+use crate::vectors::VectorLevels;
+use campana_codebook::{Packing, QuantizedTensor};
 use campana_design::Summary;
 use campana_ir::weights::Role;
 use campana_onnx::Model;
@@ -23,13 +24,24 @@ pub struct StoredTensor {
     /// How groups of weights come to their levels.
     pub sharing: Sharing,
     /// The levels in the unit of `weights`, ascending, each once; where groups
-    /// have tables of their own, those of all of them.
+    /// have tables of their own, those of all of them; the components of vectors.
     pub levels: Vec<f32>,
+    /// The vectors of a codebook of them, in the unit of `weights`.
+    pub vectors: Option<VectorTable>,
     /// For each output channel the root of its squared error over its squared
     /// weights: 0 is exact, 1 as far off as zeros would be; NaN for a channel
     /// that is [nearly nothing](NEARLY_NOTHING). Empty where the tensor has no
     /// channels.
     pub channel_errors: Vec<f64>,
+}
+
+/// The vectors of a codebook.
+#[derive(Clone, Debug)]
+pub struct VectorTable {
+    /// Weights of a vector.
+    pub dimension: usize,
+    /// Vector by vector.
+    pub values: Vec<f32>,
 }
 
 /// A channel with less than this share of the mean channel's squared weights
@@ -47,6 +59,9 @@ pub enum Sharing {
     Scaled,
     /// Groups have tables of their own; weights are shown as they are.
     Own,
+    /// Vectors of weights share a codebook, which each channel scales for itself;
+    /// weights are shown with that scale undone.
+    Vectors,
 }
 
 /// Compares the quantized tensors of a model with its weights, in its order.
@@ -85,7 +100,7 @@ fn view(
     let sharing = sharing(stored);
     let mut levels = match sharing {
         Sharing::Same => stored.group_levels(0),
-        Sharing::Scaled => {
+        Sharing::Scaled | Sharing::Vectors => {
             weights = in_units_of_the_table(&weights, stored);
             stored.tables.table(0).to_vec()
         }
@@ -93,6 +108,13 @@ fn view(
             .flat_map(|group| stored.group_levels(group))
             .collect(),
     };
+    let vectors = VectorLevels::of(stored).map(|levels| VectorTable {
+        dimension: levels.codebook().dimension(),
+        values: levels.codebook().vectors(),
+    });
+    if let Some(vectors) = &vectors {
+        levels.clone_from(&vectors.values);
+    }
     levels.sort_by(f32::total_cmp);
     levels.dedup();
     let report = &outcome.report;
@@ -102,11 +124,15 @@ fn view(
         weights: inspect_weights(&report.name, &report.op, report.shape.clone(), &summary),
         sharing,
         levels,
+        vectors,
         channel_errors,
     }
 }
 
 fn sharing(stored: &QuantizedTensor) -> Sharing {
+    if matches!(stored.packing, Packing::Vectors(_)) {
+        return Sharing::Vectors;
+    }
     let is_adjusted = stored.scale.is_some() || stored.shift.is_some();
     match (stored.partition.group_count(), stored.tables.count()) {
         (0 | 1, _) => Sharing::Same,
@@ -171,7 +197,7 @@ fn channel_errors(
 
 #[cfg(test)]
 mod tests {
-    use campana_codebook::{LevelTables, Packing, Storage};
+    use campana_codebook::{LevelTables, Storage};
 
     use super::*;
 

@@ -13,7 +13,7 @@
 //! weights at 1 bit, but the correction, which decides on all weights of a vector
 //! together, gains more on vectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use campana_codebook::{
     LevelTables, Packing, QuantizedTensor, Storage, VectorCodebook, VectorCodes,
@@ -68,37 +68,39 @@ pub fn dimension(bits: u8) -> Option<usize> {
 pub struct SharedVectors(BTreeMap<usize, VectorCodebook>);
 
 impl SharedVectors {
-    /// The tables of a model's tensors as they were chosen to be stored, where
-    /// the tensors that share one are worth it together.
+    /// The tables of a model's tensors for these widths, where the tensors that
+    /// may share one are worth it together. What is learnt does not depend on the
+    /// width that each of them was chosen to have: a plan gives the model again
+    /// that it was made from.
     ///
     /// # Errors
     ///
     /// Where weights cannot be read.
-    pub fn learn<'a>(
+    pub fn learn(
         model: &Model,
-        choices: impl Iterator<Item = (&'a ModelTensor<'a>, TensorChoice)>,
+        tensors: &[(&ModelTensor<'_>, TensorChoice)],
+        widths: &BTreeSet<u8>,
     ) -> Result<Self, Error> {
-        let mut sharing: BTreeMap<usize, Vec<(&ModelTensor<'_>, Vectors)>> = BTreeMap::new();
-        for (tensor, choice) in choices {
-            let Role::Weight { channel_axis, .. } = tensor.role else {
+        let mut tables = BTreeMap::new();
+        for &bits in widths {
+            let sharing: Vec<(&ModelTensor<'_>, Vectors)> = tensors
+                .iter()
+                .filter_map(|(tensor, choice)| {
+                    Some((*tensor, small_vectors(tensor, choice, bits)?))
+                })
+                .collect();
+            let Some((_, first)) = sharing.first() else {
                 continue;
             };
-            let vectors = Vectors::chosen(&shape(tensor), channel_axis, &choice);
-            if let Some(vectors) = vectors.filter(Vectors::share_a_table) {
-                let others = sharing.entry(vectors.dimension).or_default();
-                others.push((tensor, vectors));
-            }
-        }
-        let mut tables = BTreeMap::new();
-        for (dimension, tensors) in sharing {
-            let count: usize = tensors.iter().map(|(_, vectors)| vectors.count()).sum();
+            let dimension = first.dimension;
+            let count: usize = sharing.iter().map(|(_, vectors)| vectors.count()).sum();
             if count < CODES_FOR_A_SHARED_TABLE * VectorCodebook::LEN * dimension {
                 continue;
             }
             let mut sample = Vec::new();
-            for (tensor, vectors) in &tensors {
+            for (tensor, vectors) in &sharing {
                 let weights = read_weights(model, tensor)?;
-                sample.extend(vectors.sample(&weights, SAMPLE / tensors.len()));
+                sample.extend(vectors.sample(&weights, SAMPLE / sharing.len()));
             }
             if let Some(table) = vector_kmeans(&sample, dimension) {
                 tables.insert(dimension, table);
@@ -106,6 +108,19 @@ impl SharedVectors {
         }
         Ok(Self(tables))
     }
+}
+
+/// The vectors of a tensor that would be stored so at this width, where it is
+/// too small for a table of its own.
+fn small_vectors(tensor: &ModelTensor<'_>, choice: &TensorChoice, bits: u8) -> Option<Vectors> {
+    let Role::Weight { channel_axis, .. } = tensor.role else {
+        return None;
+    };
+    let choice = TensorChoice {
+        bits: Some(bits),
+        ..*choice
+    };
+    Vectors::chosen(&shape(tensor), channel_axis, &choice).filter(Vectors::share_a_table)
 }
 
 /// A tensor cut into vectors.

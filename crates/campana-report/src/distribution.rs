@@ -74,6 +74,11 @@ impl Quantizer {
                 "value of a weight in its channel's scale",
             ),
             Sharing::Own => (false, "Stored for all channels are", "value of a weight"),
+            Sharing::Vectors => (
+                false,
+                "The vectors that are stored have components of",
+                "value of a weight in its channel's scale",
+            ),
         };
         Self {
             thresholds: if thresholds {

@@ -32,13 +32,14 @@ pub(super) fn card(row: &Row<'_>) -> String {
         "<section class=\"card\" id=\"t{index}\">\n\
          <header><h3><bdi>{name}</bdi></h3>{badge}<a class=\"up\" href=\"#tensors\">↑ table</a>\n\
          <p class=\"meta\">{op} · {shape} · {count}</p></header>\n\
-         <div class=\"columns\">\n{left}\n<div class=\"facts\">\n{verdict}{channels}{curves}{numbers}</div>\n</div>\n</section>\n",
+         <div class=\"columns\">\n{left}\n<div class=\"facts\">\n{verdict}{vectors}{channels}{curves}{numbers}</div>\n</div>\n</section>\n",
         name = escape(&report.name),
         badge = badge(weights),
         op = escape(&report.op),
         shape = shape(&report.shape),
         count = plural(count, "weight"),
         verdict = verdict(row),
+        vectors = vectors(row),
         channels = channels(row),
         numbers = numbers(row),
     )
@@ -49,12 +50,56 @@ fn verdict(row: &Row<'_>) -> String {
         Sharing::Same => "one set of levels for all weights",
         Sharing::Scaled => "one set of levels, and a scale for each channel",
         Sharing::Own => "levels of its own for each channel",
+        Sharing::Vectors => "256 vectors of weights, and a scale for each channel",
     };
     let bits = row.report.bits.unwrap_or_default();
     format!(
         "<p><b>{}: the error is {} of a typical weight</b>, with {levels}.</p>\n",
         plural(u64::from(bits), "bit"),
         percent(row.error()),
+    )
+}
+
+/// The first two weights of each vector of a codebook as dots.
+fn vectors(row: &Row<'_>) -> String {
+    const SIDE: i32 = 600;
+    let Some(codebook) = &row.stored.vectors else {
+        return String::new();
+    };
+    let values = &codebook.values;
+    let largest = values.iter().fold(0f32, |max, value| max.max(value.abs()));
+    let scale = |start, end| Scale::new(-f64::from(largest), f64::from(largest), start, end);
+    let side = f64::from(SIDE);
+    let [across, up] = [scale(0.0, side), scale(side, 0.0)];
+    let mut dots = Path::default();
+    for vector in values.chunks_exact(codebook.dimension) {
+        let [x, y] = [vector[0], vector[1]].map(f64::from);
+        dots.dot(across.place(x), up.place(y));
+    }
+    let said = format!(
+        "a byte names one of them: {} at once; shown are the first two of each",
+        plural(codebook.dimension as u64, "weight"),
+    );
+    let middle = SIDE / 2;
+    let axes = [
+        Path::polyline([(0, middle), (SIDE, middle)]),
+        Path::polyline([(middle, 0), (middle, SIDE)]),
+    ];
+    let picture = chart::picture(
+        &format!("v{}", row.stored.index),
+        (SIDE, SIDE),
+        "The codebook of vectors",
+        &format!("256 vectors: {said}."),
+        &format!(
+            "{}{}",
+            axes.map(|axis| axis.element("base")).concat(),
+            dots.element("levels many"),
+        ),
+    );
+    format!(
+        "<h4>Codebook <small>256 vectors of {}</small></h4>\n<div class=\"vectors\">{picture}</div>\n\
+         <p class=\"caption\">{said}</p>\n",
+        plural(codebook.dimension as u64, "weight"),
     )
 }
 

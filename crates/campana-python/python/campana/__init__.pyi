@@ -25,7 +25,7 @@ _Path = Union[str, PathLike[str]]
 _Extents = Sequence[Union[int, str, None]]
 _Shape = Union[_Extents, Mapping[str, _Extents]]
 _Method = Literal[
-    "auto", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"
+    "auto", "vq", "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"
 ]
 _FixedMethod = Literal[
     "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"

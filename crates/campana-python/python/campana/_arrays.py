@@ -101,7 +101,7 @@ def design(array, bits=4, method="kmeans", *, threads=None):
     """The codebook that a method designs for an array of floats, of any shape.
 
     ``bits`` is 1 to 8, and the codebook has ``2 ** bits`` levels at most. ``method`` is any that ``campana quantize``
-    has but ``auto``: ``"kmeans"`` is the least squared error that there is. For ``"ecsq"`` it is the entropy of the
+    has but ``auto`` and ``vq``: ``"kmeans"`` is the least squared error that there is. For ``"ecsq"`` it is the entropy of the
     codes that is at most ``bits``: there are up to 256 levels, and the thresholds are not the midpoints between them.
 
     Raises :class:`ArgumentError` for an array that is empty, does not hold floats, or holds NaN or infinity.

@@ -85,7 +85,7 @@ def quantize(
       greater, it is what the metric loses at most.
     - ``best_effort``: whether to write the best that is found where a bound cannot be met, and only warn.
     - ``plan``: a path; with a bound, what became of each tensor is written there; without, read from there and applied.
-    - ``method``: how levels are designed: ``"auto"``, ``"ks"``, ``"gaussian"``, ``"laplace"``, ``"ggd"``,
+    - ``method``: how levels are designed: ``"auto"``, ``"vq"``, ``"ks"``, ``"gaussian"``, ``"laplace"``, ``"ggd"``,
       ``"kmeans"``, ``"ecsq"``, ``"minmax"``, ``"mse"``, ``"aciq"``, ``"pwlq"``, ``"pot"``, ``"apot"`` or ``"nf"``.
     - ``granularity``: what shares a codebook or scale: ``"tensor"``, ``"channel"`` or ``"group=N"`` (default: channel
       for ``"auto"``, tensor for every other method).

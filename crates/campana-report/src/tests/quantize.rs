@@ -2,7 +2,7 @@
 
 use crate::QuantizeReport;
 use campana_calibrate::CorrectionReport;
-use campana_quantize::{Sharing, StoredTensor, TensorReport};
+use campana_quantize::{Sharing, StoredTensor, TensorReport, VectorTable};
 
 use super::*;
 use crate::quantize_page;
@@ -14,6 +14,10 @@ fn stored(index: usize, name: &str, sharing: Sharing) -> StoredTensor {
         weights: tensor(name, &laplace_weights(2000)),
         sharing,
         levels: (0..16).map(|level| 0.05 * (level as f32 - 7.5)).collect(),
+        vectors: (sharing == Sharing::Vectors).then(|| VectorTable {
+            dimension: 4,
+            values: (0..1024).map(|at| (at * 37 % 101) as f32 - 50.0).collect(),
+        }),
         channel_errors: vec![0.05, 0.0, 0.4, 0.1],
     }
 }
@@ -175,6 +179,7 @@ fn common_levels_have_thresholds_and_own_ones_none() {
         (Sharing::Same, 15),
         (Sharing::Scaled, 15),
         (Sharing::Own, 0),
+        (Sharing::Vectors, 0),
     ] {
         let page = quantize_page(
             &report(vec![tensor_report("w", 20.0)]),
@@ -185,6 +190,11 @@ fn common_levels_have_thresholds_and_own_ones_none() {
         let lines = paths(&document, "thresholds");
         let lines = lines.first().map_or(0, |path| path.matches('M').count());
         assert_eq!((dots, lines), (16, thresholds), "{sharing:?}");
+        let vectors = paths(&document, "levels many")
+            .first()
+            .map(|path| path.matches('M').count());
+        let expected = (sharing == Sharing::Vectors).then_some(256);
+        assert_eq!(vectors, expected, "{sharing:?}");
     }
 }
 

@@ -21,5 +21,6 @@ mod report;
 mod support;
 mod tflite;
 mod threads;
+mod vectors;
 mod verify;
 mod weight_files;
