@@ -36,7 +36,7 @@ pub use depthwise::{PackedTaps, depthwise};
 pub use elementwise::{add, dequantize, pad, quantize, quantize_channels_last, requantize};
 pub use pack::{GroupOffsets, PackedWeights};
 pub use pooling::{average_pool, max_pool};
-pub use requantize::{QuantParams, Requantize};
+pub use requantize::{ChannelParams, QuantParams, Requantize};
 
 #[cfg(test)]
 mod tests;

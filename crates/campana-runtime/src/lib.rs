@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod integer;
 mod limits;
 mod ops;
 mod plan;

@@ -45,6 +45,9 @@ pub struct PlanOptions {
     /// Whether weights are also kept as they were, which only the reference fallback of
     /// operators needs.
     pub(crate) keep_weights: bool,
+    /// Whether the whole numbers of layers on codes are also kept as they were,
+    /// for those who write them elsewhere.
+    pub(crate) keep_numbers: bool,
 }
 
 impl Default for PlanOptions {
@@ -55,6 +58,7 @@ impl Default for PlanOptions {
             limits: Limits::default(),
             interrupt: None,
             keep_weights: false,
+            keep_numbers: false,
         }
     }
 }
@@ -199,7 +203,7 @@ impl Plan {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
             let coded = weights.as_deref();
-            let packed = match int8::pack(planned, &constants, coded, &codes, opset) {
+            let packed = match int8::pack(planned, &constants, coded, &codes, &options, opset) {
                 Some(packed) => Some(packed),
                 None => pack::pack(planned, &constants, coded, &graph_inputs, opset)?,
             };

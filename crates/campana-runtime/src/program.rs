@@ -5,14 +5,14 @@ mod assign;
 mod compile;
 mod control;
 mod execute;
-mod int8;
+pub(crate) mod int8;
 mod lower;
 mod run_int8;
 mod separate;
 mod stages;
-mod step;
+pub(crate) mod step;
 
-pub(crate) use compile::{InputShape, compile};
+pub(crate) use compile::{InputShape, compile, compile_unassigned};
 pub(crate) use execute::{Frame, InputData, Machine};
 pub(crate) use separate::is_separable;
 #[cfg(test)]

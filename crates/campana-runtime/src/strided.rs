@@ -69,9 +69,9 @@ impl Region {
 /// How two operands are broadcast over an output without gaps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BroadcastPlan {
-    dims: Vec<usize>,
-    left: Vec<usize>,
-    right: Vec<usize>,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) left: Vec<usize>,
+    pub(crate) right: Vec<usize>,
 }
 
 impl BroadcastPlan {

@@ -58,6 +58,21 @@ pub struct Requantize {
     pub at_most: f32,
 }
 
+/// What [`Requantize`] does with the sums of one channel:
+/// `multiplier (bias + (initial + sum)) + offset`, rounded once, where
+/// `initial + sum` becomes a float first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChannelParams {
+    /// Added to the sum of products.
+    pub initial: i32,
+    /// Added to both as a float; 0 or so large that the float is exact.
+    pub bias: f32,
+    /// Factor of the sum as a float.
+    pub multiplier: f32,
+    /// Added to the product.
+    pub offset: f32,
+}
+
 /// What [`Requantize`] makes of a vector of sums, before residuals and bounds.
 #[inline(always)]
 pub(crate) fn scaled<V: Int8>(
@@ -123,6 +138,25 @@ impl Requantize {
             at_least,
             at_most,
             ..self
+        }
+    }
+
+    /// What is done with one channel's sums.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such channel.
+    pub fn channel(&self, channel: usize) -> ChannelParams {
+        assert!(channel < self.channels, "a channel of these");
+        let initial = self.initial[channel];
+        ChannelParams {
+            initial: match self.is_biased {
+                true => initial.wrapping_sub(BIAS_BITS),
+                false => initial,
+            },
+            multiplier: self.multiplier()[channel],
+            offset: self.offset()[channel],
+            bias: if self.is_biased { BIAS } else { 0.0 },
         }
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct Int8Layer {
     /// The value of 1 in each output channel's weights.
     pub(crate) scales: Vec<f32>,
     pub(crate) bias: Vec<f32>,
+    /// The weights as they were, `[filters, channels of a group, taps]`; empty
+    /// where they were not to be kept.
+    pub(crate) numbers: Vec<i8>,
 }
 
 /// Whole numbers as a kernel reads them.

@@ -58,6 +58,21 @@ pub(crate) fn compile(plan: &Plan, inputs: &[InputShape]) -> Result<Program, Pla
     compiler.finish(outputs)
 }
 
+/// The same, each buffer written once and none used again; `None` where shapes
+/// depend on values.
+pub(crate) fn compile_unassigned(
+    plan: &Plan,
+    inputs: &[InputShape],
+) -> Result<Option<Program>, PlanError> {
+    let names = plan.inputs.iter().map(|value| value.name.as_str());
+    let mut compiler = Compiler::new(plan, names.zip(inputs));
+    if compiler.nodes_from(0)? < plan.nodes.len() {
+        return Ok(None);
+    }
+    let outputs = plan.outputs.iter().map(|value| value.name.as_str());
+    compiler.unassigned(outputs).map(Some)
+}
+
 /// The stage of a plan that begins at a node, where these values are known.
 pub(super) fn compile_from(
     plan: &Plan,
@@ -411,7 +426,18 @@ impl<'p> Compiler<'p> {
         converted
     }
 
-    fn finish<'n>(mut self, names: impl Iterator<Item = &'n str>) -> Result<Program, PlanError> {
+    fn finish<'n>(self, names: impl Iterator<Item = &'n str>) -> Result<Program, PlanError> {
+        let mut program = self.unassigned(names)?;
+        let count = program.buffers.len();
+        assign::assign(&mut program, count);
+        Ok(program)
+    }
+
+    /// The program before its buffers share memory.
+    fn unassigned<'n>(
+        mut self,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<Program, PlanError> {
         let mut outputs = Vec::new();
         for name in names {
             let val = self
@@ -436,18 +462,16 @@ impl<'p> Compiler<'p> {
                 }
             }
         }
-        let mut program = Program {
+        Ok(Program {
             steps: self.steps,
             outputs,
-            buffers: Vec::new(),
+            buffers: vec![0; self.buffers],
             slots: self.slots,
             shapes,
             derived,
             mixes_batch: self.mixes_batch,
             staged: false,
-        };
-        assign::assign(&mut program, self.buffers);
-        Ok(program)
+        })
     }
 
     fn staged_program(self) -> Program {

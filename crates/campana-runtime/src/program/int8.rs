@@ -17,7 +17,9 @@ use super::compile::Compiler;
 use super::lower::{pad_region, slice_region};
 use super::step::{Action, Border};
 use super::{Layout, Place, Val};
-use crate::ops::{Fault, conv_geometry, count_of, reshaped, window_geometry};
+use crate::ops::{
+    ConvGeometry, Fault, Windows, conv_geometry, count_of, reshaped, window_geometry,
+};
 use crate::plan::{Int8Layer, Int8Weights, Packed, PlannedNode, UNBOUNDED, quant_params_of};
 use crate::strided::Region;
 
@@ -266,12 +268,15 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
             let number = |tap: usize, channel: usize| numbers[channel * kh * kw + tap];
             let isa = Isa::detect();
             Int8Action::Depthwise(Box::new(Int8Depthwise {
+                geometry,
+                layer: Arc::clone(layer),
                 batch: geometry.batch,
                 filters: PackedTaps::pack(isa, [kh, kw], sliding, channels, number, &requantize),
                 taps: kh * kw,
                 fill: layer.input.zero_point,
                 input_len,
                 output_len: output.iter().product(),
+                requantize,
             }))
         }
         Int8Weights::Groups { groups, joined } => {
@@ -295,6 +300,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
                 )
             });
             Int8Action::Conv(Box::new(Int8Conv {
+                geometry,
                 batch: geometry.batch,
                 layer: Arc::clone(layer),
                 requantize: requantizes.collect(),
@@ -405,6 +411,7 @@ fn dense(
     let input = quantized(c, &input, layer.input);
     let to = planned.quantize;
     let action = Int8Action::Conv(Box::new(Int8Conv {
+        geometry: dense_geometry(rows, depth, weights.columns()),
         batch: 1,
         layer: Arc::clone(layer),
         requantize: vec![requantize(
@@ -437,6 +444,28 @@ fn dense(
         Action::Int8(action),
     );
     Ok(val)
+}
+
+/// A dense layer as a convolution over a line of pixels, a row each.
+fn dense_geometry(rows: usize, depth: usize, columns: usize) -> ConvGeometry {
+    let sliding = Sliding {
+        input: [1, rows],
+        output: [1, rows],
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads_begin: [0, 0],
+    };
+    ConvGeometry {
+        batch: 1,
+        channels: depth,
+        filters: columns,
+        groups: 1,
+        windows: Windows {
+            window: [1, 1],
+            sliding,
+            pads_end: [0, 0],
+        },
+    }
 }
 
 /// Whether the elements lie as the shape says, channels before pixels.

@@ -14,7 +14,7 @@ use campana_tensor::{Tensor, TensorData};
 use super::{Int8Layer, Int8Weights};
 use crate::ops::Call;
 use crate::plan::pack::Packed;
-use crate::plan::{Constants, PlannedNode, constant_call};
+use crate::plan::{Constants, PlanOptions, PlannedNode, constant_call};
 
 /// Whole numbers that weights become, on either side of zero.
 const LARGEST: i32 = 127;
@@ -28,6 +28,7 @@ pub(in crate::plan) fn pack(
     constants: &Constants<'_>,
     coded: Option<&QuantizedTensor>,
     codes: &std::collections::HashMap<String, QuantParams>,
+    options: &PlanOptions,
     opset: i64,
 ) -> Option<(Packed, Vec<usize>)> {
     let node = &planned.node;
@@ -47,15 +48,21 @@ pub(in crate::plan) fn pack(
         None => None,
     };
     let call = constant_call(node, opset, |name| constants.get(name).map(Cow::as_ref));
-    let (weights, mut scales, bias) = match node.op_type.as_str() {
+    let (rows, bias) = match node.op_type.as_str() {
         "Conv" => {
-            let (weights, scales) = conv(&call, stored, &shape)?;
-            let bias = bias_of(bias, scales.len(), 1.0)?;
-            (weights, scales, bias)
+            let rows = conv_rows(&call, stored, &shape)?;
+            let bias = bias_of(bias, rows.scales.len(), 1.0)?;
+            (rows, bias)
         }
-        "Gemm" | "MatMul" => dense(&call, stored, &shape, bias)?,
+        "Gemm" | "MatMul" => dense_rows(&call, stored, &shape, bias)?,
         _ => return None,
     };
+    let numbers = match options.keep_numbers {
+        true => rows.numbers.to_numbers(),
+        false => Vec::new(),
+    };
+    let weights = rows.packed();
+    let mut scales = rows.scales;
     for (scale, factor) in scales.iter_mut().zip(&planned.factors) {
         *scale *= factor;
     }
@@ -65,6 +72,7 @@ pub(in crate::plan) fn pack(
         shape,
         scales,
         bias,
+        numbers,
     };
     let replaced = match node.op_type.as_str() {
         "MatMul" => vec![1],
@@ -114,8 +122,40 @@ fn bias_of(bias: Option<&[f32]>, channels: usize, factor: f32) -> Option<Vec<f32
     (bias.len() == channels).then(|| bias.iter().map(|value| value * factor).collect())
 }
 
+/// The weights of a layer: rows of numbers, one an output channel, of as many
+/// channels for each of `taps`.
+struct LayerRows<'a> {
+    numbers: WholeRows<'a>,
+    scales: Vec<f32>,
+    taps: usize,
+    /// Groups of output channels; 0 where each has one input channel of its own.
+    groups: usize,
+    /// Numbers of a row that meet inputs that follow each other.
+    run_len: usize,
+    joined: bool,
+}
+
+impl LayerRows<'_> {
+    /// As the kernels read them.
+    fn packed(&self) -> Int8Weights {
+        if self.groups == 0 {
+            return Int8Weights::Depthwise(self.numbers.to_numbers());
+        }
+        let per_group = self.scales.len() / self.groups;
+        let runs = self.numbers.len / self.run_len;
+        let groups = (0..self.groups).map(|group| {
+            let filters = group * per_group..(group + 1) * per_group;
+            pack_matrix(runs, self.run_len, &self.numbers, filters, self.taps)
+        });
+        Int8Weights::Groups {
+            groups: groups.collect(),
+            joined: self.joined,
+        }
+    }
+}
+
 /// Weights and scales of a convolution.
-fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Weights, Vec<f32>)> {
+fn conv_rows<'a>(call: &Call<'_>, stored: Stored<'a>, shape: &[usize]) -> Option<LayerRows<'a>> {
     let &[filters, channels, kh, kw] = shape else {
         return None;
     };
@@ -125,31 +165,26 @@ fn conv(call: &Call<'_>, stored: Stored<'_>, shape: &[usize]) -> Option<(Int8Wei
         return None;
     }
     let (numbers, scales) = stored.whole_rows(channels * taps)?;
-    if groups > 1 && channels == 1 && filters == groups {
-        return Some((Int8Weights::Depthwise(numbers.to_numbers()), scales));
-    }
+    let is_depthwise = groups > 1 && channels == 1 && filters == groups;
     let dilations = call.ints("dilations").ok()?;
     let joined = groups == 1 && dilations.is_none_or(|dilations| dilations.last() == Some(&1));
-    let (runs, run_len) = match joined {
-        true => (kh, kw * channels),
-        false => (taps, channels),
-    };
-    let per_group = filters / groups;
-    let groups = (0..groups).map(|group| {
-        let filters = group * per_group..(group + 1) * per_group;
-        pack_matrix(runs, run_len, &numbers, filters, taps)
-    });
-    let groups = groups.collect();
-    Some((Int8Weights::Groups { groups, joined }, scales))
+    Some(LayerRows {
+        numbers,
+        scales,
+        taps,
+        groups: if is_depthwise { 0 } else { groups },
+        run_len: if joined { kw * channels } else { channels },
+        joined,
+    })
 }
 
 /// Weights, scales and bias of a dense layer.
-fn dense(
+fn dense_rows<'a>(
     call: &Call<'_>,
-    stored: Stored<'_>,
+    stored: Stored<'a>,
     shape: &[usize],
     bias: Option<&[f32]>,
-) -> Option<(Int8Weights, Vec<f32>, Vec<f32>)> {
+) -> Option<(LayerRows<'a>, Vec<f32>)> {
     let &[rows, columns] = shape else {
         return None;
     };
@@ -175,12 +210,16 @@ fn dense(
     };
     let (numbers, mut scales) = found;
     scales.iter_mut().for_each(|scale| *scale *= alpha);
-    let weights = Int8Weights::Groups {
-        groups: vec![pack_matrix(1, depth, &numbers, 0..columns, 1)],
+    let bias = bias_of(bias.filter(|_| is_gemm), columns, beta)?;
+    let rows = LayerRows {
+        numbers,
+        scales,
+        taps: 1,
+        groups: 1,
+        run_len: depth,
         joined: true,
     };
-    let bias = bias_of(bias.filter(|_| is_gemm), columns, beta)?;
-    Some((weights, scales, bias))
+    Some((rows, bias))
 }
 
 /// These rows, of as many channels for each of `taps`, as the columns

@@ -7,6 +7,7 @@ use campana_kernels::gemm::Grid;
 use campana_kernels::int8::{GroupOffsets, PackedTaps, QuantParams, Requantize};
 use campana_kernels::pooling::Pooling;
 
+use crate::ops::ConvGeometry;
 use crate::plan::{Int8Layer, Int8Weights};
 use crate::program::step::Border;
 use crate::strided::Region;
@@ -78,6 +79,7 @@ pub(crate) struct PoolExtents {
 /// A convolution or a dense layer as products of codes.
 #[derive(Debug)]
 pub(crate) struct Int8Conv {
+    pub(crate) geometry: ConvGeometry,
     pub(crate) batch: usize,
     pub(crate) layer: Arc<Int8Layer>,
     pub(crate) requantize: Vec<Requantize>,
@@ -97,6 +99,9 @@ pub(crate) struct Int8Conv {
 
 #[derive(Debug)]
 pub(crate) struct Int8Depthwise {
+    pub(crate) geometry: ConvGeometry,
+    pub(crate) layer: Arc<Int8Layer>,
+    pub(crate) requantize: Requantize,
     pub(crate) batch: usize,
     pub(crate) filters: PackedTaps,
     /// Weights of each channel.
