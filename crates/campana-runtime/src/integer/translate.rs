@@ -83,9 +83,8 @@ struct Translation<'p> {
 
 impl Translation<'_> {
     fn step(&mut self, step: &step::Step) -> Result<(), Refusal> {
-        let buffer = match step.write {
-            Some((buffer, _)) => buffer,
-            None => return Err(IN_FLOATS.to_owned()),
+        let Some((buffer, _)) = step.write else {
+            return Err(IN_FLOATS.to_owned());
         };
         let held = match &step.action {
             Action::Int8(action) => self.on_codes(step, action)?,
