@@ -1,0 +1,432 @@
+//! The steps of an integer network as calls of kernels, with where values lie.
+
+use campana_runtime::integer::{
+    Averages, Block, Combination, Extents, IntegerNetwork, Operation, Product, Step, Sum,
+};
+
+use crate::arena::{self, Arena};
+use crate::codes::PackedRows;
+use crate::error::{Error, ErrorKind, Refusal};
+use crate::fixed::{FixedMeans, FixedRounding, FixedSum};
+
+/// Axes of a block that is copied, at most (`CAMPANA_MAX_AXES`).
+pub(crate) const MAX_AXES: usize = 6;
+
+/// Filters that are decoded at once (`FILTERS_AT_ONCE`).
+const FILTERS_AT_ONCE: usize = 2;
+
+/// Channels of a depthwise convolution that are computed at once.
+pub(crate) const DEPTHWISE_CHANNELS: usize = 16;
+
+/// Output pixels for which filters are decoded once, at least, where the image
+/// has as many.
+const STRIP_PIXELS: usize = 64;
+
+/// A step with its kernel.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) node: String,
+    pub(crate) op_type: String,
+    pub(crate) reads: Vec<usize>,
+    pub(crate) writes: usize,
+    pub(crate) kernel: Kernel,
+    /// Bytes of the arena that only this step needs.
+    pub(crate) scratch_bytes: usize,
+    pub(crate) multiply_accumulates: u64,
+}
+
+/// A kernel and its parameters.
+#[derive(Debug)]
+pub(crate) enum Kernel {
+    Product(Box<PackedProduct>),
+    Sum(Sum, FixedSum),
+    Map(Box<[u8; 256]>),
+    Decode(Box<[f32; 256]>),
+    MaxPool(Extents),
+    Average(Averages, FixedMeans),
+    Copy {
+        fill: Option<u8>,
+        blocks: Vec<Block>,
+    },
+    Combine(Box<Combination>),
+}
+
+/// A convolution or a dense layer as kernels read it.
+#[derive(Debug)]
+pub(crate) struct PackedProduct {
+    pub(crate) product: Product,
+    pub(crate) rounding: FixedRounding,
+    pub(crate) rows: PackedRows,
+    pub(crate) is_depthwise: bool,
+    pub(crate) gives_floats: bool,
+    pub(crate) strip_rows: usize,
+    pub(crate) copies_input: bool,
+}
+
+/// Where a value lies while the network runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// What the caller gives.
+    Input(usize),
+    /// Where the caller wants an output.
+    Output(usize),
+    /// From here on in the arena.
+    Arena(usize),
+}
+
+/// A network as calls of kernels.
+#[derive(Debug)]
+pub(crate) struct Firmware {
+    pub(crate) network: IntegerNetwork,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) places: Vec<Place>,
+    /// Where the scratch of each layer begins in the arena.
+    pub(crate) scratch: Vec<usize>,
+    pub(crate) arena_bytes: usize,
+    /// Bytes of the arena that each layer's values and scratch take.
+    pub(crate) live_bytes: Vec<usize>,
+}
+
+impl Firmware {
+    /// # Errors
+    ///
+    /// Where a step has no kernel; names its node.
+    pub(crate) fn new(mut network: IntegerNetwork) -> Result<Self, Error> {
+        let steps = std::mem::take(&mut network.steps);
+        let layers = steps.into_iter().map(|step| {
+            let (node, op_type) = (step.node.clone(), step.op_type.clone());
+            layer(&network, step).map_err(|reason| {
+                let message = format!("node '{node}' ({op_type}) {reason}");
+                Error::new(ErrorKind::Unsupported, message)
+            })
+        });
+        let layers: Vec<Layer> = layers.collect::<Result<_, _>>()?;
+        let mut firmware = Self {
+            network,
+            layers,
+            places: Vec::new(),
+            scratch: Vec::new(),
+            arena_bytes: 0,
+            live_bytes: Vec::new(),
+        };
+        firmware.place_values();
+        Ok(firmware)
+    }
+
+    /// Bytes of a value.
+    pub(crate) fn value_bytes(&self, value: usize) -> usize {
+        let value = &self.network.values[value];
+        match value.codes {
+            Some(_) => value.len(),
+            None => value.len() * size_of::<f32>(),
+        }
+    }
+
+    /// Where the caller's memory is used as it is: inputs, and outputs that no
+    /// step reads.
+    fn fixed_place(&self, value: usize) -> Option<Place> {
+        let network = &self.network;
+        if let Some(input) = network.inputs.iter().position(|&found| found == value) {
+            return Some(Place::Input(input));
+        }
+        let output = network.outputs.iter().position(|&found| found == value)?;
+        let is_read = self.layers.iter().any(|layer| layer.reads.contains(&value));
+        (!is_read).then_some(Place::Output(output))
+    }
+
+    /// The value whose memory a layer may write its result over.
+    fn overwritten(&self, layer: usize) -> Option<usize> {
+        let Layer {
+            kernel,
+            reads,
+            writes,
+            ..
+        } = &self.layers[layer];
+        let candidates = match kernel {
+            Kernel::Sum(..) | Kernel::Map(_) => &reads[..],
+            Kernel::Product(_) => reads.get(1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let later = &self.layers[layer + 1..];
+        let is_free = |&&value: &&usize| {
+            let is_read = later.iter().any(|layer| layer.reads.contains(&value));
+            let is_output = self.network.outputs.contains(&value);
+            let others = reads.iter().filter(|&&read| read == value).count();
+            let is_product = matches!(kernel, Kernel::Product(_));
+            !is_read
+                && !is_output
+                && (others == 1 || !is_product)
+                && self.fixed_place(value).is_none()
+                && self.value_bytes(value) == self.value_bytes(*writes)
+        };
+        candidates.iter().find(is_free).copied()
+    }
+
+    fn place_values(&mut self) {
+        let count = self.network.values.len();
+        // Values that share memory, by the block that they are part of.
+        let mut blocks: Vec<arena::Block> = Vec::new();
+        let mut block_of: Vec<Option<usize>> = vec![None; count];
+        let last_read = |value: usize| {
+            let is_output = self.network.outputs.contains(&value);
+            let read = self.layers.iter().rposition(|l| l.reads.contains(&value));
+            match is_output {
+                true => Some(self.layers.len()),
+                false => read,
+            }
+        };
+        for (at, layer) in self.layers.iter().enumerate() {
+            let written = layer.writes;
+            if self.fixed_place(written).is_some() {
+                continue;
+            }
+            let last = last_read(written).unwrap_or(at).max(at);
+            let shared = self.overwritten(at).and_then(|value| block_of[value]);
+            block_of[written] = Some(match shared {
+                Some(block) => {
+                    blocks[block].last = last;
+                    block
+                }
+                None => {
+                    blocks.push(arena::Block {
+                        len_bytes: self.value_bytes(written),
+                        first: at,
+                        last,
+                    });
+                    blocks.len() - 1
+                }
+            });
+        }
+        let values = blocks.len();
+        blocks.extend(
+            self.layers
+                .iter()
+                .enumerate()
+                .map(|(at, layer)| arena::Block {
+                    len_bytes: layer.scratch_bytes,
+                    first: at,
+                    last: at,
+                }),
+        );
+        let Arena { offsets, len_bytes } = arena::place(&blocks);
+        let places = (0..count).map(|value| match (self.fixed_place(value), block_of[value]) {
+            (Some(place), _) => place,
+            (None, block) => Place::Arena(block.map_or(0, |block| offsets[block])),
+        });
+        self.places = places.collect();
+        self.scratch = offsets[values..].to_vec();
+        self.arena_bytes = len_bytes;
+        let live = (0..self.layers.len()).map(|at| {
+            let blocks = blocks
+                .iter()
+                .filter(|block| block.first <= at && at <= block.last);
+            blocks.map(|block| block.len_bytes).sum()
+        });
+        self.live_bytes = live.collect();
+    }
+}
+
+fn layer(network: &IntegerNetwork, step: Step) -> Result<Layer, Refusal> {
+    let gives_floats = network.values[step.writes].codes.is_none();
+    let mut scratch_bytes = 0;
+    let mut multiply_accumulates = 0;
+    let kernel = match step.operation {
+        Operation::Product(product) => {
+            multiply_accumulates = product.multiply_accumulates();
+            let packed = packed_product(*product, gives_floats)?;
+            scratch_bytes = packed.scratch_bytes();
+            Kernel::Product(Box::new(packed))
+        }
+        Operation::Sum(sum) => Kernel::Sum(sum, FixedSum::of(&sum)?),
+        Operation::Map(table) => Kernel::Map(table),
+        Operation::Decode(table) => Kernel::Decode(table),
+        Operation::MaxPool(extents) => {
+            check_extents(&extents, 0)?;
+            Kernel::MaxPool(extents)
+        }
+        Operation::Average(averages) => {
+            check_extents(&averages.extents, 0)?;
+            let fixed = FixedMeans::of(&averages)?;
+            Kernel::Average(averages, fixed)
+        }
+        Operation::Copy { fill, blocks } => {
+            let len = network.values[step.writes].len();
+            let blocks: Vec<Block> = blocks.into_iter().map(merged).collect();
+            if blocks.iter().any(|block| block.dims.len() > MAX_AXES) {
+                return Err(format!("moves blocks of more than {MAX_AXES} axes"));
+            }
+            let written = blocks
+                .iter()
+                .map(|block| block.dims.iter().product::<usize>());
+            let covers = written.sum::<usize>() == len;
+            Kernel::Copy {
+                fill: (!covers).then_some(fill),
+                blocks,
+            }
+        }
+        Operation::Combine(combination) => {
+            if combination.dims.len() > MAX_AXES {
+                return Err(format!("broadcasts over more than {MAX_AXES} axes"));
+            }
+            Kernel::Combine(combination)
+        }
+        _ => return Err("has no kernel".to_owned()),
+    };
+    Ok(Layer {
+        node: step.node,
+        op_type: step.op_type,
+        reads: step.reads,
+        writes: step.writes,
+        kernel,
+        scratch_bytes,
+        multiply_accumulates,
+    })
+}
+
+/// A block in which axes that follow each other without gaps on both sides are
+/// one.
+fn merged(block: Block) -> Block {
+    let mut result = Block {
+        dims: Vec::new(),
+        from_strides: Vec::new(),
+        to_strides: Vec::new(),
+        ..block
+    };
+    for axis in 0..block.dims.len() {
+        let dim = block.dims[axis];
+        let (from, to) = (block.from_strides[axis], block.to_strides[axis]);
+        if dim == 1 {
+            continue;
+        }
+        let last = result.dims.len().wrapping_sub(1);
+        let continues = result.from_strides.last() == Some(&(from * dim as isize))
+            && result.to_strides.last() == Some(&(to * dim));
+        if continues {
+            result.dims[last] *= dim;
+            result.from_strides[last] = from;
+            result.to_strides[last] = to;
+        } else {
+            result.dims.push(dim);
+            result.from_strides.push(from);
+            result.to_strides.push(to);
+        }
+    }
+    result
+}
+
+/// Extents that fit in the 16 bits that kernels have for each.
+fn check_extents(extents: &Extents, filters: usize) -> Result<(), Refusal> {
+    let Extents {
+        batch,
+        channels,
+        input,
+        output,
+        window,
+        strides,
+        dilations,
+        pads_begin,
+    } = *extents;
+    let all = [input, output, window, strides, dilations, pads_begin];
+    let mut all = all.into_iter().flatten().chain([batch, channels, filters]);
+    match all.find(|&extent| extent > usize::from(u16::MAX)) {
+        Some(extent) => Err(format!("has the extent {extent}, more than kernels count")),
+        None => Ok(()),
+    }
+}
+
+fn packed_product(product: Product, gives_floats: bool) -> Result<PackedProduct, Refusal> {
+    let extents = product.extents;
+    check_extents(&extents, product.filters.max(product.groups))?;
+    let is_depthwise = product.groups > 1
+        && product.groups == extents.channels
+        && product.filters == product.groups;
+    let rounding = FixedRounding::of(&product, gives_floats)?;
+    let taps: usize = extents.window.iter().product();
+    let channels = extents.channels / product.groups.max(1);
+    let turned = channels_behind(&product.weights, channels, taps);
+    let rows = PackedRows::pack(&turned, channels * taps);
+    let reaches = |axis: usize| {
+        let last = (extents.output[axis].max(1) - 1) * extents.strides[axis];
+        let window = (extents.window[axis] - 1) * extents.dilations[axis];
+        extents.pads_begin[axis] > 0 || last + window >= extents.input[axis]
+    };
+    let copies_input = !is_depthwise && (reaches(0) || reaches(1));
+    let strip_rows = match copies_input {
+        true => STRIP_PIXELS.div_ceil(extents.output[1].max(1)),
+        false => extents.output[0],
+    };
+    Ok(PackedProduct {
+        product,
+        rounding,
+        rows,
+        is_depthwise,
+        gives_floats,
+        strip_rows: strip_rows.clamp(1, extents.output[0].max(1)),
+        copies_input,
+    })
+}
+
+impl PackedProduct {
+    /// Weights of a row.
+    pub(crate) fn row_len(&self) -> usize {
+        self.product.weights.len() / self.product.filters.max(1)
+    }
+
+    /// Bytes of decoded weights and of the strip of input rows with its border.
+    fn scratch_bytes(&self) -> usize {
+        let extents = &self.product.extents;
+        if self.is_depthwise {
+            return self.row_len() * DEPTHWISE_CHANNELS;
+        }
+        let decoded = FILTERS_AT_ONCE * self.row_len();
+        if !self.copies_input {
+            return decoded;
+        }
+        let span = |outputs: usize, axis: usize| {
+            (outputs.max(1) - 1) * extents.strides[axis]
+                + (extents.window[axis] - 1) * extents.dilations[axis]
+                + 1
+        };
+        let rows = span(self.strip_rows, 0);
+        decoded + rows * span(extents.output[1], 1) * extents.channels
+    }
+}
+
+/// `[rows, channels, taps]` as `[rows, taps, channels]`.
+fn channels_behind(weights: &[i8], channels: usize, taps: usize) -> Vec<i8> {
+    let mut turned = Vec::with_capacity(weights.len());
+    for row in weights.chunks_exact((channels * taps).max(1)) {
+        for tap in 0..taps {
+            turned.extend((0..channels).map(|channel| row[channel * taps + tap]));
+        }
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_without_gaps_are_one() {
+        let block = merged(Block {
+            dims: vec![1, 4, 5, 6],
+            from: 3,
+            from_strides: vec![120, 30, 6, 1],
+            to: 7,
+            to_strides: vec![400, 100, 6, 1],
+        });
+        assert_eq!(block.dims, [4, 30]);
+        assert_eq!(block.from_strides, [30, 1]);
+        assert_eq!(block.to_strides, [100, 1]);
+        assert_eq!((block.from, block.to), (3, 7));
+    }
+
+    #[test]
+    fn weights_lie_with_their_channels_behind() {
+        assert_eq!(
+            channels_behind(&[1, 2, 3, 4, 5, 6], 2, 3),
+            [1, 4, 2, 5, 3, 6]
+        );
+    }
+}

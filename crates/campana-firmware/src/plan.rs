@@ -1,0 +1,221 @@
+//! What a network takes: flash, RAM and multiply-accumulates of each layer, and
+//! what would make it fit.
+
+use crate::layer::{Firmware, Kernel, Layer};
+
+/// What a network takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Each layer, in the order in which they run.
+    pub layers: Vec<LayerCost>,
+    /// Bytes of the arena, which all layers share.
+    pub arena_bytes: usize,
+    /// Bytes of the kernels' code, about: as `arm-none-eabi-gcc -Os` makes it for
+    /// a Cortex-M4.
+    pub code_bytes: usize,
+}
+
+/// What one layer takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerCost {
+    /// The node: its name, or its first output's.
+    pub node: String,
+    /// The node's operator.
+    pub op_type: String,
+    /// Bits of a weight's code; `None` where there are no weights.
+    pub weight_bits: Option<u8>,
+    /// Number of weights.
+    pub weights: usize,
+    /// Bytes of constants in flash.
+    pub flash_bytes: usize,
+    /// Bytes of the arena that are in use while it runs.
+    pub ram_bytes: usize,
+    /// Multiplications of weights with codes.
+    pub multiply_accumulates: u64,
+}
+
+/// What a device has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes of flash for code and constants.
+    pub flash_bytes: Option<u64>,
+    /// Bytes of RAM for the arena.
+    pub ram_bytes: Option<u64>,
+}
+
+/// What a network lacks on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    /// By how many bytes it is too large, and for what: `flash` or `RAM`.
+    pub excess_bytes: u64,
+    /// Which memory.
+    pub memory: &'static str,
+    /// The layer that takes most of it.
+    pub layer: String,
+    /// What would make it fit, as a sentence.
+    pub advice: String,
+}
+
+impl MemoryPlan {
+    pub(crate) fn of(firmware: &Firmware) -> Self {
+        let layers = firmware.layers.iter().zip(&firmware.live_bytes);
+        Self {
+            layers: layers
+                .map(|(layer, &live)| LayerCost::of(layer, live))
+                .collect(),
+            arena_bytes: firmware.arena_bytes,
+            code_bytes: code_bytes(firmware),
+        }
+    }
+
+    /// Bytes of flash: constants and code.
+    pub fn flash_bytes(&self) -> usize {
+        let constants: usize = self.layers.iter().map(|layer| layer.flash_bytes).sum();
+        constants + self.code_bytes
+    }
+
+    /// Multiply-accumulates of all layers.
+    pub fn multiply_accumulates(&self) -> u64 {
+        self.layers
+            .iter()
+            .map(|layer| layer.multiply_accumulates)
+            .sum()
+    }
+
+    /// What is too large for a device; empty where the network fits.
+    pub fn shortfalls(&self, budget: Budget) -> Vec<Shortfall> {
+        let mut found = Vec::new();
+        let flash = self.flash_bytes() as u64;
+        if let Some(limit) = budget.flash_bytes.filter(|&limit| flash > limit) {
+            let largest = self.layers.iter().max_by_key(|layer| layer.flash_bytes);
+            found.push(Shortfall {
+                excess_bytes: flash - limit,
+                memory: "flash",
+                layer: largest.map_or_else(String::new, |layer| layer.node.clone()),
+                advice: self.flash_advice(limit),
+            });
+        }
+        let ram = self.arena_bytes as u64;
+        if let Some(limit) = budget.ram_bytes.filter(|&limit| ram > limit) {
+            let largest = self.layers.iter().max_by_key(|layer| layer.ram_bytes);
+            found.push(Shortfall {
+                excess_bytes: ram - limit,
+                memory: "RAM",
+                layer: largest.map_or_else(String::new, |layer| layer.node.clone()),
+                advice:
+                    "Smaller inputs help (--shape, where the network leaves its size open); bits \
+                         of weights do not change RAM."
+                        .to_owned(),
+            });
+        }
+        found
+    }
+
+    /// Bytes of flash where no weight had more bits than this.
+    fn flash_bytes_at(&self, bits: u8) -> u64 {
+        let saved = self.layers.iter().map(|layer| {
+            let own = layer.weight_bits.unwrap_or(0);
+            layer.weights * usize::from(own.saturating_sub(bits)) / 8
+        });
+        (self.flash_bytes() - saved.sum::<usize>()) as u64
+    }
+
+    fn flash_advice(&self, limit: u64) -> String {
+        let fitting = (1..8)
+            .rev()
+            .find(|&bits| self.flash_bytes_at(bits) <= limit);
+        match fitting {
+            Some(bits) => format!(
+                "With at most {bits} bits a weight it takes about {} bytes: campana quantize --bits {bits}.",
+                self.flash_bytes_at(bits)
+            ),
+            None => format!(
+                "Bits alone do not help: with 1 bit a weight it takes about {} bytes.",
+                self.flash_bytes_at(1)
+            ),
+        }
+    }
+}
+
+impl LayerCost {
+    fn of(layer: &Layer, live_bytes: usize) -> Self {
+        let (weight_bits, weights) = match &layer.kernel {
+            Kernel::Product(packed) => (Some(packed.rows.bits), packed.product.weights.len()),
+            _ => (None, 0),
+        };
+        Self {
+            node: layer.node.clone(),
+            op_type: layer.op_type.clone(),
+            weight_bits,
+            weights,
+            flash_bytes: flash_bytes(&layer.kernel),
+            ram_bytes: live_bytes,
+            multiply_accumulates: layer.multiply_accumulates,
+        }
+    }
+}
+
+/// Bytes of the structures of `campana_kernels.h` on a processor of 32 bits.
+const WINDOWS_BYTES: usize = 28;
+const CHANNEL_BYTES: usize = 20;
+const PRODUCT_BYTES: usize = 88;
+const SUM_BYTES: usize = 40;
+const AVERAGE_BYTES: usize = 48;
+const BLOCK_BYTES: usize = 80;
+const COMBINATION_BYTES: usize = 96;
+
+/// Bytes of a layer's constants.
+fn flash_bytes(kernel: &Kernel) -> usize {
+    match kernel {
+        Kernel::Product(packed) => {
+            let channels = packed.rounding.channels.len() * CHANNEL_BYTES;
+            PRODUCT_BYTES + packed.rows.len_bytes() + channels
+        }
+        Kernel::Sum(..) => SUM_BYTES,
+        Kernel::Map(_) => 256,
+        Kernel::Decode(_) => 1024,
+        Kernel::MaxPool(_) => WINDOWS_BYTES,
+        Kernel::Average(_, fixed) => AVERAGE_BYTES + 8 * fixed.multipliers.len(),
+        Kernel::Copy { blocks, .. } => BLOCK_BYTES * blocks.len(),
+        Kernel::Combine(_) => COMBINATION_BYTES + 2 * 1024,
+    }
+}
+
+/// Bytes of code, as `tools/firmware/measure.sh` finds them.
+const BASE_CODE_BYTES: usize = 1000;
+const PRODUCT_CODE_BYTES: usize = 1300;
+const DEPTHWISE_CODE_BYTES: usize = 900;
+const OTHER_CODE_BYTES: usize = 400;
+/// Bytes of the run function for a call.
+const CALL_BYTES: usize = 24;
+
+/// Bytes of the code of the kernels that a network needs.
+fn code_bytes(firmware: &Firmware) -> usize {
+    let has = |is_one: fn(&Kernel) -> bool| firmware.layers.iter().any(|l| is_one(&l.kernel));
+    let parts = [
+        (
+            has(|k| matches!(k, Kernel::Product(p) if !p.is_depthwise)),
+            PRODUCT_CODE_BYTES,
+        ),
+        (
+            has(|k| matches!(k, Kernel::Product(p) if p.is_depthwise)),
+            DEPTHWISE_CODE_BYTES,
+        ),
+        (has(|k| matches!(k, Kernel::Sum(..))), OTHER_CODE_BYTES),
+        (
+            has(|k| matches!(k, Kernel::MaxPool(_) | Kernel::Average(..))),
+            OTHER_CODE_BYTES,
+        ),
+        (
+            has(|k| matches!(k, Kernel::Copy { .. })),
+            OTHER_CODE_BYTES / 2,
+        ),
+        (has(|k| matches!(k, Kernel::Combine(_))), OTHER_CODE_BYTES),
+    ];
+    let kernels: usize = parts
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, bytes)| bytes)
+        .sum();
+    BASE_CODE_BYTES + kernels + CALL_BYTES * firmware.layers.len()
+}
