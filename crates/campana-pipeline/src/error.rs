@@ -162,6 +162,17 @@ impl Cause for campana_eval::Error {
     }
 }
 
+impl Cause for campana_firmware::Error {
+    fn kind(&self) -> ErrorKind {
+        use campana_firmware::ErrorKind as Firmware;
+        match self.kind() {
+            Firmware::InvalidArgument | Firmware::OpenShape => ErrorKind::InvalidArgument,
+            Firmware::InvalidModel => ErrorKind::Malformed,
+            _ => ErrorKind::Unsupported,
+        }
+    }
+}
+
 impl Cause for campana_runtime::PlanError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Unsupported

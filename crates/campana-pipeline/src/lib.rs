@@ -28,12 +28,14 @@ mod destination;
 mod error;
 mod evaluate_files;
 mod evaluate_masks;
+mod export_firmware;
 mod file_system;
 mod inspect_file;
 mod job;
 mod journal;
 mod monitor;
 mod output_file;
+mod output_folder;
 mod output_len;
 mod output_name;
 mod plan_file;
@@ -59,6 +61,9 @@ pub use evaluate_files::{
     EvaluateJob, EvaluateOutcome, EvaluateReport, EvaluationKind, ModelReport, evaluate_files,
 };
 pub use evaluate_masks::{MasksOfModel, MasksReport, evaluate_masks};
+pub use export_firmware::{
+    FirmwareJob, FirmwareReport, LayerReport, ShortfallReport, export_firmware,
+};
 pub use file_system::{FileSystem, SystemFiles};
 pub use inspect_file::inspect_file;
 pub use job::{Bound, CALIBRATION_SAMPLES, Measure, QuantizeJob, SampleChoice};

@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Pack(Pack),
     /// Take the ONNX model out of a container, byte for byte
     Unpack(Unpack),
+    /// Write a quantized network as C for microcontrollers, or say what it would take there
+    Export(Export),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Write manual pages
@@ -450,6 +452,43 @@ pub(crate) struct Verify {
     /// Timed runs of each model in each runtime
     #[arg(long, value_name = "N", default_value = "30")]
     pub(crate) runs: NonZeroUsize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// ONNX model that campana quantize --target w4a8 or int8 wrote
+    pub(crate) model: PathBuf,
+    /// Folder for the code; made, and must not be there yet
+    #[arg(
+        short,
+        long,
+        value_name = "FOLDER",
+        required_unless_present = "plan",
+        conflicts_with = "plan"
+    )]
+    pub(crate) output: Option<PathBuf>,
+    /// Language of the code: c (C99 that needs nothing but its own files)
+    #[arg(long, value_name = "FORM", default_value = "c", value_parser = ["c"], hide_possible_values = true)]
+    pub(crate) target: String,
+    /// Name of the function NAME_run and of the files [default: the model's file name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Print flash, RAM and multiply-accumulates of each layer and write nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Flash that the device has for code and constants, for example 256kB; where the network takes
+    /// more, it is said what would help, and nothing is written (exit status 1)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) flash: Option<u64>,
+    /// RAM that the device has for the network's values, for example 64kB; as --flash
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) ram: Option<u64>,
+    /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; an open batch becomes 1
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) shape: Vec<InputShape>,
+    /// Replace the folder where it is one that campana export wrote
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -6,6 +6,7 @@ pub(crate) mod compared;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod merge;

@@ -4,7 +4,7 @@
 type Example = (&'static str, &'static str);
 
 /// The examples of a command.
-const EXAMPLES: [(&str, &[Example]); 10] = [
+const EXAMPLES: [(&str, &[Example]); 11] = [
     (
         "inspect",
         &[
@@ -80,6 +80,19 @@ const EXAMPLES: [(&str, &[Example]); 10] = [
             "In two runtimes that python3 has",
             "campana verify smaller.onnx --reference model.onnx --runtimes onnxruntime,openvino",
         )],
+    ),
+    (
+        "export",
+        &[
+            (
+                "C for a microcontroller",
+                "campana export w4a8.onnx -o firmware",
+            ),
+            (
+                "What it takes, and whether that fits",
+                "campana export w4a8.onnx --plan --flash 256kB --ram 64kB",
+            ),
+        ],
     ),
     (
         "pack",

@@ -65,6 +65,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
         Command::Quantize(quantize) => {
             return commands::quantize::run(&quantize, &args.global);
         }
+        Command::Export(export) => {
+            return commands::export::run(&export, &args.global);
+        }
         Command::Demo(demo) => commands::demo::run(&demo, &args.global),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, &args.global),
         Command::Evaluate(evaluate) => commands::evaluate::run(&evaluate, &args.global),

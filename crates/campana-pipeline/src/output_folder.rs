@@ -1,0 +1,161 @@
+//! Folders that appear whole or not at all.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::destination::folder_of;
+use crate::error::Context;
+use crate::monitor::check;
+use crate::output_file::Overwrite;
+use crate::{Error, ErrorKind, Monitor};
+
+/// A folder under way: its files are written into a folder of a temporary name
+/// beside its final place, which is moved there when they are complete.
+pub(crate) struct OutputFolder<'a> {
+    path: PathBuf,
+    replaces: bool,
+    monitor: &'a dyn Monitor,
+    temporary: tempfile::TempDir,
+}
+
+impl<'a> OutputFolder<'a> {
+    /// Begins a folder; refuses at once what cannot end well. A folder that is
+    /// there is replaced only where that is allowed and it is empty or has a file
+    /// of the name `mark`: others hold what campana did not write.
+    pub(crate) fn create(
+        path: &Path,
+        overwrite: Overwrite,
+        mark: &str,
+        monitor: &'a dyn Monitor,
+    ) -> Result<Self, Error> {
+        let shown = path.display();
+        let replaces = path.symlink_metadata().is_ok();
+        let exists = |why: &str| {
+            let message = format!("the output folder '{shown}' exists{why}");
+            Err(Error::new(ErrorKind::Exists, message))
+        };
+        if replaces && overwrite == Overwrite::Refused {
+            return exists("; use --force to replace it");
+        }
+        if replaces {
+            let is_empty = fs::read_dir(path).is_ok_and(|mut files| files.next().is_none());
+            let is_ours = path.join(mark).is_file();
+            let is_link = path.symlink_metadata().is_ok_and(|data| data.is_symlink());
+            if is_link || !is_empty && !is_ours {
+                return exists(" and is none that campana export wrote; choose another");
+            }
+        }
+        let folder = folder_of(path);
+        let temporary = tempfile::Builder::new()
+            .prefix(".campana-")
+            .suffix(".tmp")
+            .tempdir_in(folder)
+            .context(|| {
+                format!(
+                    "cannot write to the folder '{}' of the output",
+                    folder.display()
+                )
+            })?;
+        Ok(Self {
+            path: path.to_owned(),
+            replaces,
+            monitor,
+            temporary,
+        })
+    }
+
+    /// Writes a file of the folder.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        check(self.monitor)?;
+        let path = self.temporary.path().join(name);
+        let files = self.monitor.file_system();
+        let written = files.create(&path).and_then(|mut file| {
+            file.write_all(bytes)?;
+            files.sync(&file, &path)
+        });
+        written.context(|| format!("cannot write '{}'", self.path.join(name).display()))
+    }
+
+    /// Moves the folder to its place.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        check(self.monitor)?;
+        let failed = || format!("cannot make the folder '{}'", self.path.display());
+        let parent = folder_of(&self.path).to_owned();
+        // A folder is not replaced in one step: the old one waits beside it.
+        let old = match self.replaces {
+            true => {
+                let old = tempfile::Builder::new()
+                    .prefix(".campana-")
+                    .suffix(".tmp")
+                    .tempdir_in(&parent)
+                    .context(failed)?;
+                fs::rename(&self.path, old.path().join("old")).context(failed)?;
+                Some(old)
+            }
+            false => None,
+        };
+        readable(self.temporary.path()).context(failed)?;
+        let moved = fs::rename(self.temporary.path(), &self.path);
+        if let (Err(_), Some(old)) = (&moved, &old) {
+            // Nothing was lost: the old folder goes back.
+            fs::rename(old.path().join("old"), &self.path).context(failed)?;
+        }
+        moved.context(failed)?;
+        let _ = self.temporary.keep();
+        self.monitor
+            .file_system()
+            .sync_folder(&parent)
+            .context(failed)
+    }
+}
+
+/// Gives a temporary folder, which only its owner may enter, the mode of others.
+fn readable(folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let model = fs::metadata(folder_of(folder))?.permissions().mode();
+        let mode = 0o700 | model & 0o055;
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;
+    }
+    let _ = folder;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use campana_quantize::Silent as Quiet;
+
+    #[test]
+    fn a_folder_of_other_files_is_never_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("out");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("thesis.tex"), "years of work").unwrap();
+        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", &Quiet);
+        assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
+        assert!(path.join("thesis.tex").exists());
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("out");
+        let folder = OutputFolder::create(&path, Overwrite::Refused, "mark", &Quiet).unwrap();
+        folder.write("mark", b"1").unwrap();
+        drop(folder);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+        for text in ["1", "2"] {
+            let folder = OutputFolder::create(&path, Overwrite::Allowed, "mark", &Quiet).unwrap();
+            folder.write("mark", text.as_bytes()).unwrap();
+            folder.finish().unwrap();
+            assert_eq!(fs::read_to_string(path.join("mark")).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+        let refused = OutputFolder::create(&path, Overwrite::Refused, "mark", &Quiet);
+        assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
+    }
+}
