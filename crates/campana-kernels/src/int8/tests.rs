@@ -189,6 +189,57 @@ fn products_equal_the_reference_at_every_level() {
     }
 }
 
+/// The products of a group of columns lie among those of other groups, which
+/// stay as they are.
+#[test]
+fn columns_beside_a_groups_own_are_not_written() {
+    let (rows, depth) = (13, 20);
+    let mut noise = Noise(9);
+    let input = noise.codes(rows * depth + SLACK);
+    for (columns, stride) in [(8, 16), (8, 32), (4, 8), (16, 64), (5, 16), (24, 32)] {
+        let numbers = noise.weights(depth * columns, 64);
+        let [requantize, _] = noise.requantize(columns, depth, 64);
+        let sums: Vec<i32> = (0..rows * columns)
+            .map(|i| {
+                let (row, column) = (i / columns, i % columns);
+                let pairs = input[row * depth..][..depth]
+                    .iter()
+                    .zip(&numbers[column * depth..]);
+                pairs.map(|(&c, &w)| i32::from(c) * i32::from(w)).sum()
+            })
+            .collect();
+        let own = reference_codes(&sums, &requantize, None);
+        for start in [0, stride - columns] {
+            let mut expected = vec![77; rows * stride];
+            for (row, codes) in own.chunks_exact(columns).enumerate() {
+                expected[row * stride + start..][..columns].copy_from_slice(codes);
+            }
+            for (isa, pool) in everywhere() {
+                let bytes = bytes_of(&numbers);
+                let packed = packed(isa, [1, depth], columns, Encoding::Int8, &bytes);
+                let mut output = vec![77; rows * stride];
+                let grid = Grid {
+                    start,
+                    ..Grid::rows(rows, stride)
+                };
+                multiply(
+                    isa,
+                    &pool,
+                    &input,
+                    Grid::rows(rows, depth),
+                    &packed,
+                    &packed.offsets(&[0]),
+                    &requantize,
+                    None,
+                    Output::Codes(&mut output),
+                    grid,
+                );
+                assert_eq!(output, expected, "{isa:?} {columns} of {stride} at {start}");
+            }
+        }
+    }
+}
+
 #[test]
 fn no_weights_overflow_the_pairs() {
     for largest in [32, 33, 63, 64, 65, 100, 127] {

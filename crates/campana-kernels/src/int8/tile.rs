@@ -220,7 +220,8 @@ impl<const MR: usize, const NV: usize, const BIASED: bool, const ADDS: bool> Int
                 }};
             }
             let codes = self.codes.add(output);
-            if NV < QUAD && QUAD.is_multiple_of(NV) && stride == NV * V::SUMS {
+            let is_whole = columns == NV * V::SUMS && stride == columns;
+            if NV < QUAD && QUAD.is_multiple_of(NV) && is_whole {
                 // Rows follow each other without gaps: several make one vector.
                 let rows = QUAD / NV;
                 for i in (0..MR).step_by(rows) {
