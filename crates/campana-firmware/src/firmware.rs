@@ -7,7 +7,7 @@ use campana_runtime::integer::IntegerNetwork;
 use crate::error::{Error, ErrorKind};
 use crate::file::File;
 use crate::plan::MemoryPlan;
-use crate::{inputs, kernels, layer, logits, project, self_test, source};
+use crate::{inputs, kernels, layer, live, logits, project, self_test, source};
 
 /// A network that can be written as C.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ impl Firmware {
         check_name(name)?;
         let mut graph = inputs::fixed(graph)?;
         let left_out = logits::leave_out_softmax(&mut graph);
+        live::drop_dead_nodes(&mut graph);
         let network = IntegerNetwork::new(&graph).map_err(|error| match error.kind() {
             PlanErrorKind::Unsupported => {
                 Error::new(ErrorKind::Unsupported, "cannot run on integers alone")

@@ -53,6 +53,7 @@ mod fixed;
 mod inputs;
 mod kernels;
 mod layer;
+mod live;
 mod logits;
 mod plan;
 mod project;
