@@ -36,6 +36,9 @@ typedef struct {
     /* What a residual's code is multiplied with. */
     int32_t residual_multiplier;
     uint32_t float_residual;
+    /* What makes codes of floats; an inverse scale of 0 where results are codes
+     * by themselves. */
+    uint32_t float_inverse_scale, float_zero_point;
     /* Bounds as codes, or as the bits of floats where results are floats. */
     uint32_t low, high;
     uint8_t sum_shift, fraction_bits, is_biased;

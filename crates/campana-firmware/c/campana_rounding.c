@@ -10,10 +10,14 @@ uint32_t campana_float_result(const campana_rounding *rounding, uint32_t channel
      * float that is as much larger. */
     const uint32_t value = is_biased ? (uint32_t)((int32_t)CAMPANA_FLOAT_BIAS + sum)
                                      : campana_float_of_int(sum);
-    const uint32_t result =
-        campana_float_fma(value, own->float_multiplier, own->float_offset);
-    if (residual < 0) {
-        return result;
+    uint32_t result = campana_float_fma(value, own->float_multiplier, own->float_offset);
+    if (residual >= 0) {
+        result =
+            campana_float_fma(campana_float_of_int(residual), rounding->float_residual, result);
     }
-    return campana_float_fma(campana_float_of_int(residual), rounding->float_residual, result);
+    if (rounding->float_inverse_scale != CAMPANA_FLOAT_ZERO) {
+        result = campana_float_add(campana_float_mul(result, rounding->float_inverse_scale),
+                                   rounding->float_zero_point);
+    }
+    return result;
 }

@@ -15,7 +15,7 @@
 //!   other factor is below `2^31`; the offset is rounded by at most 1/2;
 //! - float32: half a unit in the last place of each result that is rounded.
 
-use campana_runtime::integer::{Averages, ChannelParams, Product, Rounding, Sum};
+use campana_runtime::integer::{Averages, ChannelParams, Product, Sum};
 
 use crate::error::Refusal;
 
@@ -90,10 +90,37 @@ fn largest_sum(weights: &[i8], zero_point: u8) -> i64 {
     (positive * above + negative * below).max(positive * below + negative * above)
 }
 
-/// The offset that a channel's sum really gets: a biased sum is multiplied with
-/// its bias.
-fn real_offset(channel: &ChannelParams) -> f64 {
-    f64::from(channel.bias) * f64::from(channel.multiplier) + f64::from(channel.offset)
+/// What results in codes are of results in the engine's floats: `gain x + zero`.
+#[derive(Clone, Copy)]
+struct Unit {
+    gain: f64,
+    zero: f64,
+}
+
+impl Unit {
+    fn of(product: &Product) -> Self {
+        match product.encoding {
+            Some(encoding) => Self {
+                gain: f64::from(encoding.inverse_scale),
+                zero: f64::from(encoding.zero_point),
+            },
+            None => Self {
+                gain: 1.0,
+                zero: 0.0,
+            },
+        }
+    }
+
+    fn factor(self, factor: f32) -> f64 {
+        f64::from(factor) * self.gain
+    }
+
+    /// The offset that a channel's sum really gets: a biased sum is multiplied
+    /// with its bias.
+    fn offset(self, channel: &ChannelParams) -> f64 {
+        let bias = f64::from(channel.bias) * f64::from(channel.multiplier);
+        (bias + f64::from(channel.offset)) * self.gain + self.zero
+    }
 }
 
 impl FixedRounding {
@@ -129,8 +156,9 @@ impl FixedRounding {
             residual_multiplier: 0,
         };
         if !gives_floats {
-            fixed.scale(rounding, &sums, product.residual)?;
+            fixed.scale(product, &sums)?;
         }
+        let unit = Unit::of(product);
         for ((channel, row), &largest) in rounding.channels.iter().zip(&rows).zip(&sums) {
             check_float(channel.multiplier)?;
             check_float(channel.offset)?;
@@ -140,11 +168,11 @@ impl FixedRounding {
                 // Where all sums are zero, their factor is of no account.
                 multiplier: match gives_floats || largest == 0 {
                     true => 0,
-                    false => fixed.multiplier(channel),
+                    false => fixed.multiplier(unit.factor(channel.multiplier)),
                 },
                 offset: match gives_floats {
                     true => 0,
-                    false => fixed.units(real_offset(channel)).round() as i32,
+                    false => fixed.units(unit.offset(channel)).round() as i32,
                 },
                 float_multiplier: channel.multiplier,
                 float_offset: channel.offset,
@@ -154,20 +182,22 @@ impl FixedRounding {
     }
 
     /// Chooses the bits behind the point and the tolerance.
-    fn scale(
-        &mut self,
-        rounding: &Rounding,
-        sums: &[i64],
-        residual: Option<f32>,
-    ) -> Result<(), Refusal> {
-        let factor = f64::from(residual.unwrap_or(0.0));
-        check_float(residual.unwrap_or(0.0))?;
+    fn scale(&mut self, product: &Product, sums: &[i64]) -> Result<(), Refusal> {
+        let unit = Unit::of(product);
+        let residual = product.residual.unwrap_or(0.0);
+        check_float(residual)?;
+        check_float(
+            product
+                .encoding
+                .map_or(0.0, |encoding| encoding.inverse_scale),
+        )?;
+        let factor = unit.factor(residual);
         let mut fraction_bits = MAX_FRACTION_BITS;
         let (mut float_error, mut largest_multiplier) = (0f64, 0f64);
-        for (channel, &sum) in rounding.channels.iter().zip(sums) {
-            let multiplier = f64::from(channel.multiplier).abs();
+        for (channel, &sum) in product.rounding.channels.iter().zip(sums) {
+            let multiplier = unit.factor(channel.multiplier).abs();
             let product = multiplier * sum as f64;
-            let result = product + real_offset(channel).abs() + 255.0 * factor.abs();
+            let result = product + unit.offset(channel).abs() + 255.0 * factor.abs();
             fraction_bits = fraction_bits.min(headroom(result, RESULT_BITS));
             if sum > 0 {
                 largest_multiplier = largest_multiplier.max(multiplier);
@@ -181,10 +211,16 @@ impl FixedRounding {
         fraction_bits = fraction_bits.min(headroom(largest_multiplier, 31) - shift);
         let mut fixed_error = 1.0 + 0.25 + 0.5;
         float_error += half_ulp(LARGEST_RESULT);
-        if residual.is_some() {
+        let mut largest_float = LARGEST_RESULT;
+        if product.encoding.is_some() {
+            // The float, and its product with the inverse scale.
+            largest_float += 255.0;
+            float_error += 2.0 * half_ulp(largest_float);
+        }
+        if product.residual.is_some() {
             fraction_bits = fraction_bits.min(headroom(factor.abs(), 31) - (32 - CODE_SHIFT));
             fixed_error += 1.0 + 0.25;
-            float_error += half_ulp(LARGEST_RESULT + 255.0 * factor.abs());
+            float_error += half_ulp(largest_float + 255.0 * factor.abs());
         }
         self.fraction_bits = checked_bits(fraction_bits)?;
         self.tolerance = (fixed_error + self.units(float_error)).ceil() as i32 + 1;
@@ -196,9 +232,9 @@ impl FixedRounding {
         value * 2f64.powi(self.fraction_bits)
     }
 
-    fn multiplier(&self, channel: &ChannelParams) -> i32 {
+    fn multiplier(&self, factor: f64) -> i32 {
         let shift = 32 - self.sum_shift;
-        (self.units(f64::from(channel.multiplier)) * 2f64.powi(shift)).round() as i32
+        (self.units(factor) * 2f64.powi(shift)).round() as i32
     }
 }
 

@@ -20,7 +20,7 @@ use campana_tensor::ElementType;
 
 pub use campana_kernels::int8::{ChannelParams, QuantParams};
 pub use operation::{
-    Averages, Block, Combination, Extents, Operation, Pair, Product, Rounding, Sum,
+    Averages, Block, Combination, Encoding, Extents, Operation, Pair, Product, Rounding, Sum,
 };
 
 use crate::error::PlanError;

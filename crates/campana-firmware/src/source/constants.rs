@@ -173,14 +173,20 @@ fn rounding(name: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &
         true => bits(bound),
         false => format!("{}", bound as u8),
     };
+    let encoding = product.encoding.map_or([0.0; 2], |encoding| {
+        [encoding.inverse_scale, f32::from(encoding.zero_point)]
+    });
     format!(
         "    .rounding = {{\n        .channels = {name}_channels,\n        .biased = {biased},\n        \
          .tolerance = {},\n        .residual_multiplier = {},\n        .float_residual = {},\n        \
+         .float_inverse_scale = {}, .float_zero_point = {},\n        \
          .low = {}, .high = {},\n        .sum_shift = {}, .fraction_bits = {},\n        \
          .is_biased = {},\n    }},\n",
         fixed.tolerance,
         fixed.residual_multiplier,
         bits(product.residual.unwrap_or(0.0)),
+        bits(encoding[0]),
+        bits(encoding[1]),
         bound(product.rounding.bounds[0]),
         bound(product.rounding.bounds[1]),
         fixed.sum_shift,
@@ -227,8 +233,8 @@ fn combined(name: &str, combination: &Combination) -> String {
         axes(&combination.dims, "1"),
         axes(&combination.strides[0], "0"),
         axes(&combination.strides[1], "0"),
-        bits(combination.inverse_scale),
-        bits(f32::from(combination.zero_point)),
+        bits(combination.encoding.inverse_scale),
+        bits(f32::from(combination.encoding.zero_point)),
         combination.bounds[0],
         combination.bounds[1],
     );

@@ -71,14 +71,14 @@ impl Table {
 pub(super) enum Floats {
     /// Of one value, element by element.
     Table(Table),
-    /// Blocks of several values.
+    /// Blocks of several tables and results.
     Joined {
-        parts: Vec<(Table, Block)>,
+        parts: Vec<(Floats, Block)>,
         fill: f32,
     },
     /// A function of two values.
     Pair(Box<PairOf>),
-    /// Results of the network, which lie in a value of their own.
+    /// Results of a layer, which lie in a value of their own.
     Result(usize),
 }
 

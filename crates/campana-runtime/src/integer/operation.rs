@@ -89,6 +89,28 @@ pub struct Product {
     /// What a residual's code is multiplied with; the product is added to the
     /// result before the bounds, both rounded together.
     pub residual: Option<f32>,
+    /// What makes codes of results that are floats first; their bounds are
+    /// codes all the same.
+    pub encoding: Option<Encoding>,
+}
+
+/// How floats become codes: `inverse_scale x + zero point`, each operation
+/// rounded by itself, then rounded to a whole number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Encoding {
+    /// What the float is multiplied with.
+    pub inverse_scale: f32,
+    /// The code of zero.
+    pub zero_point: u8,
+}
+
+impl From<QuantParams> for Encoding {
+    fn from(to: QuantParams) -> Self {
+        Self {
+            inverse_scale: 1.0 / to.scale,
+            zero_point: to.zero_point,
+        }
+    }
 }
 
 impl Product {
@@ -164,9 +186,8 @@ pub enum Pair {
     Mul,
 }
 
-/// A function of the floats that two codes stand for, rounded to a code:
-/// `inverse_scale f(a, b) + zero point`, every operation rounded by itself, then
-/// held to bounds and rounded.
+/// A function of the floats that two codes stand for, encoded and held to
+/// bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Combination {
     /// The function.
@@ -178,10 +199,8 @@ pub struct Combination {
     /// Elements of each operand from one index to the next; 0 where it is
     /// broadcast.
     pub strides: [Vec<usize>; 2],
-    /// What the result is multiplied with.
-    pub inverse_scale: f32,
-    /// The code of zero.
-    pub zero_point: u8,
+    /// What makes codes of the results.
+    pub encoding: Encoding,
     /// Least and greatest code.
     pub bounds: [u8; 2],
 }

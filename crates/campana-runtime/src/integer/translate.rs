@@ -247,6 +247,7 @@ impl Translation<'_> {
             input: layer.input,
             rounding,
             residual,
+            encoding: None,
         };
         let value = value_of(product.extents.output_shape(product.filters), to);
         let value = self.push(reads, value, Operation::Product(Box::new(product)));
@@ -265,15 +266,10 @@ impl Translation<'_> {
         }
         let floats = self.floats(step, 0)?;
         let value = match floats {
-            Floats::Table(table) => {
-                let codes = table.codes(to);
-                self.mapped(table.source, codes, to)
-            }
             Floats::Joined { parts, fill } => {
                 let (mut reads, mut blocks) = (Vec::new(), Vec::new());
-                for (table, block) in parts {
-                    let codes = table.codes(to);
-                    reads.push(self.mapped(table.source, codes, to));
+                for (floats, block) in parts {
+                    reads.push(self.encoded(&floats, to)?);
                     blocks.push(block);
                 }
                 let fill = to.code(fill);
@@ -281,7 +277,7 @@ impl Translation<'_> {
                 self.push(reads, value, Operation::Copy { fill, blocks })
             }
             Floats::Pair(pair) => self.combined(*pair, to),
-            Floats::Result(_) => return Err(IN_FLOATS.to_owned()),
+            other => self.encoded(&other, to)?,
         };
         let Some([batch, channels, pixels]) = turn else {
             return Ok(value);
@@ -296,6 +292,38 @@ impl Translation<'_> {
             ..self.network.values[value].clone()
         };
         Ok(self.push(vec![value], output, operation))
+    }
+
+    /// Codes of what lies element by element as it is wanted.
+    fn encoded(&mut self, floats: &Floats, to: QuantParams) -> Result<usize, Refusal> {
+        let value = match floats {
+            Floats::Table(table) => {
+                let codes = table.codes(to);
+                return Ok(self.mapped(table.source, codes, to));
+            }
+            Floats::Result(value) => *value,
+            _ => return Err(NO_TABLE.to_owned()),
+        };
+        let maker = self
+            .network
+            .steps
+            .iter_mut()
+            .find(|step| step.writes == value);
+        let Some(Operation::Product(product)) = maker.map(|step| &mut step.operation) else {
+            return Err(IN_FLOATS.to_owned());
+        };
+        let encoding = to.into();
+        match product.encoding {
+            None => {
+                product.encoding = Some(encoding);
+                let bounds = &mut product.rounding.bounds;
+                *bounds = bounds.map(|bound| f32::from(to.code(bound)));
+                self.network.values[value].codes = Some(to);
+                Ok(value)
+            }
+            Some(own) if own == encoding => Ok(value),
+            Some(_) => Err("reads floats that others round in another way".to_owned()),
+        }
     }
 
     /// The value of an input of the graph.
@@ -336,8 +364,7 @@ impl Translation<'_> {
             tables: [left.floats, right.floats],
             dims: pair.dims,
             strides: pair.strides,
-            inverse_scale: 1.0 / to.scale,
-            zero_point: to.zero_point,
+            encoding: to.into(),
             bounds: pair.bounds.map(|bound| to.code(bound)),
         }));
         let value = self.output(Some(to));
@@ -406,11 +433,14 @@ impl Translation<'_> {
         fill: f32,
         regions: &[Region],
     ) -> Result<Floats, Refusal> {
-        let parts = regions.iter().enumerate().map(|(i, region)| {
-            let table = self.table(step, i)?;
-            Ok((table, block(region)))
-        });
-        let parts: Vec<(Table, Block)> = parts.collect::<Result<_, Refusal>>()?;
+        let parts = regions
+            .iter()
+            .enumerate()
+            .map(|(i, region)| match self.floats(step, i)? {
+                floats @ (Floats::Table(_) | Floats::Result(_)) => Ok((floats, block(region))),
+                _ => Err(NO_TABLE.to_owned()),
+            });
+        let parts: Vec<(Floats, Block)> = parts.collect::<Result<_, Refusal>>()?;
         Ok(Floats::Joined { parts, fill })
     }
 
@@ -444,6 +474,11 @@ impl Translation<'_> {
                 return Err(refused("is no result of a layer on 8 bits"));
             };
             let value = match self.buffers.get(&buffer) {
+                Some(Held::Floats(Floats::Result(value)))
+                    if self.network.values[*value].codes.is_some() =>
+                {
+                    return Err(refused("is also rounded for others"));
+                }
                 Some(Held::Codes(value) | Held::Floats(Floats::Result(value))) => *value,
                 Some(Held::Floats(Floats::Table(table))) if table.is_plain => table.source,
                 Some(Held::Floats(Floats::Table(table))) => {
@@ -539,8 +574,8 @@ impl Translation<'_> {
 }
 
 /// Why floats have no form on codes.
-const IN_FLOATS: &str = "computes in floats, for want of an input that is rounded to 8 bits or of \
-                         an operator on codes";
+const IN_FLOATS: &str = "computes in floats, for want of an activation that is rounded to 8 bits \
+                         (int8 rounds more of them than w4a8) or of an operator on codes";
 
 /// Why a function of floats has no table.
 const NO_TABLE: &str = "computes in floats, on more than one rounded activation";

@@ -27,6 +27,7 @@ fn help_states_defaults_and_units() {
         "run",
         "bench",
         "verify",
+        "export",
         "completions",
         "man",
     ] {
