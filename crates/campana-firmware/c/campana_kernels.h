@@ -17,7 +17,9 @@ typedef struct {
 } campana_windows;
 
 /* What becomes of the sums of one channel: first in fixed point, and where that
- * is too near to the middle between two codes, in the arithmetic of float32. */
+ * is too near to the middle between two codes, in the arithmetic of float32. The
+ * offset has what makes the integer part the code: a half, the tolerance, and 128
+ * less. */
 typedef struct {
     int32_t initial;
     int32_t multiplier;
@@ -39,8 +41,10 @@ typedef struct {
     /* What makes codes of floats; an inverse scale of 0 where results are codes
      * by themselves. */
     uint32_t float_inverse_scale, float_zero_point;
-    /* Bounds as codes, or as the bits of floats where results are floats. */
-    uint32_t low, high;
+    /* Bounds of floats, where results are floats. */
+    uint32_t float_low, float_high;
+    /* Bounds of codes. */
+    int16_t low, high;
     uint8_t sum_shift, fraction_bits, is_biased;
 } campana_rounding;
 
@@ -59,8 +63,10 @@ typedef struct {
 typedef struct {
     campana_windows windows;
     uint16_t filters, groups;
-    /* Rows of the output that are computed from one copy of the input. */
+    /* Rows of the output that are computed from one copy of the input, and where
+     * in the scratch that begins, behind decoded weights. */
     uint16_t strip_rows;
+    uint32_t copy_offset;
     /* The code of zero. */
     int8_t zero;
     /* Whether input rows are copied, with a border around them. */

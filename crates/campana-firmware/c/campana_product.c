@@ -1,26 +1,18 @@
 /* Convolutions and dense layers. A strip of output rows is computed at a time:
  * the input rows under it are copied with a border around them where the windows
- * reach beyond the image, and each pair of filters is decoded once for all
- * pixels of the strip. */
+ * reach beyond the image, and filters are decoded once for all pixels of the
+ * strip. */
 #include <string.h>
 
+#include "campana_dot.h"
 #include "campana_kernels.h"
 #include "campana_rounding.h"
-#include "campana_weights.h"
-
-#define FILTERS_AT_ONCE 2
 
 /* Input rows that lie in memory as windows meet them. */
 typedef struct {
     const int8_t *first;
     int32_t row_stride;
 } strip;
-
-/* Where the taps of a window lie: runs of elements that follow each other. */
-typedef struct {
-    uint32_t count, len, across;
-    int32_t down_stride, across_stride;
-} runs;
 
 static int32_t at_least_zero(int32_t value)
 {
@@ -52,27 +44,12 @@ static void copy_rows(const campana_product *layer, const int8_t *image, int32_t
     }
 }
 
-static int32_t dot(const int8_t *input, const int8_t *weights, const runs *taps)
-{
-    int32_t sum = 0;
-    uint32_t run, i;
-    for (run = 0; run < taps->count; run++) {
-        const int8_t *from = input + (int32_t)(run / taps->across) * taps->down_stride +
-                             (int32_t)(run % taps->across) * taps->across_stride;
-        for (i = 0; i < taps->len; i++) {
-            sum += from[i] * weights[i];
-        }
-        weights += taps->len;
-    }
-    return sum;
-}
-
 /* The taps of a window over rows of this stride. */
-static runs runs_of(const campana_product *layer, int32_t row_stride)
+static campana_runs runs_of(const campana_product *layer, int32_t row_stride)
 {
     const campana_windows *w = &layer->windows;
     const uint32_t group_channels = w->channels / layer->groups;
-    runs taps;
+    campana_runs taps;
     taps.down_stride = w->dilation_y * row_stride;
     taps.across_stride = w->dilation_x * w->channels;
     if (layer->groups == 1 && w->dilation_x == 1) {
@@ -95,25 +72,22 @@ static void multiply_strip(const campana_product *layer, strip input, uint32_t y
     const uint32_t filters = layer->filters;
     const uint32_t group_filters = filters / layer->groups;
     const uint32_t group_channels = w->channels / layer->groups;
-    const runs taps = runs_of(layer, input.row_stride);
-    const uint32_t len = taps.count * taps.len;
-    uint32_t first, f, i;
-    for (first = 0; first < filters; first += FILTERS_AT_ONCE) {
-        const uint32_t some =
-            filters - first < FILTERS_AT_ONCE ? filters - first : FILTERS_AT_ONCE;
-        for (f = 0; f < some; f++) {
-            campana_decode_row(&layer->weights, first + f, len, decoded + f * len);
-        }
-        for (i = 0; i < rows * w->output_width; i++) {
-            const uint32_t row = i / w->output_width, column = i % w->output_width;
-            const uint32_t pixel = y * w->output_width + i;
+    const campana_runs taps = runs_of(layer, input.row_stride);
+    uint32_t first, count, row, column;
+    for (first = 0; first < filters; first += count) {
+        const uint32_t group = first / group_filters;
+        const uint32_t left = (group + 1) * group_filters - first;
+        uint32_t place = y * w->output_width * filters + first;
+        count = left < CAMPANA_FILTERS ? left : CAMPANA_FILTERS;
+        campana_decode_filters(&layer->weights, first, count, &taps, decoded);
+        for (row = 0; row < rows; row++) {
             const int8_t *from = input.first + (int32_t)(row * w->stride_y) * input.row_stride +
-                                 column * w->stride_x * w->channels;
-            for (f = 0; f < some; f++) {
-                const uint32_t group = (first + f) / group_filters;
-                const int32_t sum = dot(from + group * group_channels, decoded + f * len, &taps);
-                campana_store(layer, first + f, sum, residual, output,
-                              pixel * filters + first + f);
+                                 group * group_channels;
+            for (column = 0; column < w->output_width; column++, place += filters) {
+                int32_t sums[CAMPANA_FILTERS];
+                campana_dot(from, decoded, &taps, sums);
+                campana_store(layer, first, count, sums, residual, output, place);
+                from += w->stride_x * w->channels;
             }
         }
     }
@@ -123,9 +97,7 @@ void campana_run_product(const campana_product *layer, const int8_t *input,
                          const int8_t *residual, void *output, int8_t *scratch)
 {
     const campana_windows *w = &layer->windows;
-    const uint32_t group_channels = w->channels / layer->groups;
-    const uint32_t len = (uint32_t)w->window_height * w->window_width * group_channels;
-    int8_t *copy = scratch + FILTERS_AT_ONCE * len;
+    int8_t *copy = scratch + layer->copy_offset;
     const size_t output_len =
         (size_t)w->output_height * w->output_width * layer->filters * (layer->gives_floats ? 4 : 1);
     uint32_t image, y;

@@ -42,49 +42,15 @@ static inline int32_t campana_nearest(int32_t fixed, int32_t fraction_bits)
 uint32_t campana_float_result(const campana_rounding *rounding, uint32_t channel, int32_t sum,
                               int32_t residual);
 
-/* The code of a channel's sum, 0 to 255. */
-static inline int32_t campana_code_of_sum(const campana_rounding *rounding, uint32_t channel,
-                                          int32_t sum, int32_t residual)
-{
-    const campana_channel *own = &rounding->channels[channel];
-    const int32_t fraction_bits = rounding->fraction_bits;
-    int32_t fixed;
-    sum += own->initial;
-    fixed = campana_mul_high(sum * ((int32_t)1 << rounding->sum_shift), own->multiplier) +
-            own->offset;
-    if (residual >= 0) {
-        fixed += campana_mul_high(residual * ((int32_t)1 << CAMPANA_CODE_SHIFT),
-                                  rounding->residual_multiplier);
-    }
-    if (campana_is_near(fixed, fraction_bits, rounding->tolerance)) {
-        const uint32_t result = campana_float_result(rounding, channel, sum, residual);
-        return campana_float_to_code(result, (int32_t)rounding->low, (int32_t)rounding->high);
-    }
-    return campana_clamp(campana_nearest(fixed, fraction_bits), (int32_t)rounding->low,
-                         (int32_t)rounding->high);
-}
-
 /* Stores the bits of a float where a caller has floats. */
 static inline void campana_store_float(uint32_t bits, void *output, uint32_t place)
 {
     memcpy((uint8_t *)output + 4 * (size_t)place, &bits, 4);
 }
 
-/* Stores a channel's result at a place of the output. */
-static inline void campana_store(const campana_product *layer, uint32_t channel, int32_t sum,
-                                 const int8_t *residual, void *output, uint32_t place)
-{
-    const campana_rounding *rounding = &layer->rounding;
-    const int32_t code = residual ? residual[place] + 128 : -1;
-    if (layer->gives_floats) {
-        const int32_t whole = sum + rounding->channels[channel].initial;
-        const uint32_t result = campana_float_result(rounding, channel, whole, code);
-        campana_store_float(campana_float_clamp(result, rounding->low, rounding->high), output,
-                            place);
-    } else {
-        ((int8_t *)output)[place] =
-            (int8_t)(campana_code_of_sum(rounding, channel, sum, code) - 128);
-    }
-}
+/* Stores the results of the sums of channels from one on at a place of the output
+ * and behind it. */
+void campana_store(const campana_product *layer, uint32_t first, uint32_t count,
+                   const int32_t *sums, const int8_t *residual, void *output, uint32_t place);
 
 #endif

@@ -172,7 +172,10 @@ impl FixedRounding {
                 },
                 offset: match gives_floats {
                     true => 0,
-                    false => fixed.units(unit.offset(channel)).round() as i32,
+                    false => {
+                        let offset = fixed.units(unit.offset(channel)).round() as i32;
+                        offset + fixed.rounding_offset()
+                    }
                 },
                 float_multiplier: channel.multiplier,
                 float_offset: channel.offset,
@@ -226,6 +229,13 @@ impl FixedRounding {
         self.tolerance = (fixed_error + self.units(float_error)).ceil() as i32 + 1;
         self.residual_multiplier = (self.units(factor) * 2f64.powi(32 - CODE_SHIFT)).round() as i32;
         Ok(())
+    }
+
+    /// What makes the integer part of a result the code that is stored: a half,
+    /// the tolerance, and 128 less. Fractions of at most twice the tolerance then
+    /// are those near to the middle between two codes.
+    fn rounding_offset(&self) -> i32 {
+        (1 << (self.fraction_bits - 1)) + self.tolerance - (128 << self.fraction_bits)
     }
 
     fn units(&self, value: f64) -> f64 {

@@ -22,7 +22,8 @@ const BASE: [(&str, &str); 5] = kernel_files!(
 );
 
 const WEIGHTS: [(&str, &str); 2] = kernel_files!("campana_weights.h", "campana_weights.c");
-const PRODUCT: [(&str, &str); 1] = kernel_files!("campana_product.c");
+const PRODUCT: [(&str, &str); 3] =
+    kernel_files!("campana_product.c", "campana_dot.h", "campana_dot.c");
 const DEPTHWISE: [(&str, &str); 1] = kernel_files!("campana_depthwise.c");
 const ELEMENTWISE: [(&str, &str); 1] = kernel_files!("campana_elementwise.c");
 const POOL: [(&str, &str); 1] = kernel_files!("campana_pool.c");

@@ -12,8 +12,12 @@ use crate::fixed::{FixedMeans, FixedRounding, FixedSum};
 /// Axes of a block that is copied, at most (`CAMPANA_MAX_AXES`).
 pub(crate) const MAX_AXES: usize = 6;
 
-/// Filters that are decoded at once (`FILTERS_AT_ONCE`).
-const FILTERS_AT_ONCE: usize = 2;
+/// Bytes of a weight of the four filters that are decoded at once.
+const DECODED_BYTES: usize = 8;
+
+/// Elements that are multiplied at once: so many but one may be read behind a
+/// run of others.
+const RUN_MULTIPLE: usize = 4;
 
 /// Channels of a depthwise convolution that are computed at once.
 pub(crate) const DEPTHWISE_CHANNELS: usize = 16;
@@ -350,7 +354,8 @@ fn packed_product(product: Product, gives_floats: bool) -> Result<PackedProduct,
         let window = (extents.window[axis] - 1) * extents.dilations[axis];
         extents.pads_begin[axis] > 0 || last + window >= extents.input[axis]
     };
-    let copies_input = !is_depthwise && (reaches(0) || reaches(1));
+    let is_odd = !run_len(&product).is_multiple_of(RUN_MULTIPLE);
+    let copies_input = !is_depthwise && (reaches(0) || reaches(1) || is_odd);
     let strip_rows = match copies_input {
         true => STRIP_PIXELS.div_ceil(extents.output[1].max(1)),
         false => extents.output[0],
@@ -372,13 +377,21 @@ impl PackedProduct {
         self.product.weights.len() / self.product.filters.max(1)
     }
 
+    /// Bytes of decoded weights: those of four filters, and a row.
+    pub(crate) fn copy_offset(&self) -> usize {
+        let len = self.row_len();
+        let run = run_len(&self.product);
+        let padded = len / run.max(1) * run.next_multiple_of(RUN_MULTIPLE);
+        (DECODED_BYTES * padded + len).next_multiple_of(RUN_MULTIPLE)
+    }
+
     /// Bytes of decoded weights and of the strip of input rows with its border.
     fn scratch_bytes(&self) -> usize {
         let extents = &self.product.extents;
         if self.is_depthwise {
             return self.row_len() * DEPTHWISE_CHANNELS;
         }
-        let decoded = FILTERS_AT_ONCE * self.row_len();
+        let decoded = self.copy_offset();
         if !self.copies_input {
             return decoded;
         }
@@ -388,7 +401,17 @@ impl PackedProduct {
                 + 1
         };
         let rows = span(self.strip_rows, 0);
-        decoded + rows * span(extents.output[1], 1) * extents.channels
+        decoded + rows * span(extents.output[1], 1) * extents.channels + RUN_MULTIPLE
+    }
+}
+
+/// Elements of a window that follow each other in memory.
+fn run_len(product: &Product) -> usize {
+    let extents = &product.extents;
+    let channels = extents.channels / product.groups.max(1);
+    match product.groups == 1 && extents.dilations[1] == 1 {
+        true => channels * extents.window[1],
+        false => channels,
     }
 }
 

@@ -158,7 +158,7 @@ impl LayerCost {
 /// Bytes of the structures of `campana_kernels.h` on a processor of 32 bits.
 const WINDOWS_BYTES: usize = 28;
 const CHANNEL_BYTES: usize = 20;
-const PRODUCT_BYTES: usize = 96;
+const PRODUCT_BYTES: usize = 104;
 const SUM_BYTES: usize = 40;
 const AVERAGE_BYTES: usize = 48;
 const BLOCK_BYTES: usize = 80;

@@ -149,13 +149,14 @@ fn product(name: &str, packed: &PackedProduct) -> String {
     let _ = writeln!(
         text,
         "static const campana_product {name} = {{\n    .windows = {},\n    .filters = {}, .groups = {},\n    \
-         .strip_rows = {},\n    .zero = {},\n    .copies_input = {},\n    .gives_floats = {},\n    \
+         .strip_rows = {},\n    .copy_offset = {},\n    .zero = {},\n    .copies_input = {},\n    .gives_floats = {},\n    \
          .weights = {{\n        .codes = {name}_codes,\n        .levels = {levels},\n        \
          .row_bytes = {},\n        .level_stride = {},\n        .bits = {},\n    }},\n{}}};",
         windows(&product.extents, "    "),
         product.filters,
         product.groups,
         packed.strip_rows,
+        packed.copy_offset(),
         signed(product.input.zero_point),
         u8::from(packed.copies_input),
         u8::from(packed.gives_floats),
@@ -169,9 +170,18 @@ fn product(name: &str, packed: &PackedProduct) -> String {
 
 fn rounding(name: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &str) -> String {
     let product = &packed.product;
-    let bound = |bound: f32| match packed.gives_floats {
-        true => bits(bound),
-        false => format!("{}", bound as u8),
+    let [float_bounds, code_bounds] = match packed.gives_floats {
+        true => [
+            product.rounding.bounds.map(bits),
+            ["0", "0"].map(str::to_owned),
+        ],
+        false => {
+            let codes = product.rounding.bounds.map(|bound| signed(bound as u8));
+            [
+                ["0", "0"].map(str::to_owned),
+                codes.map(|code| code.to_string()),
+            ]
+        }
     };
     let encoding = product.encoding.map_or([0.0; 2], |encoding| {
         [encoding.inverse_scale, f32::from(encoding.zero_point)]
@@ -180,15 +190,17 @@ fn rounding(name: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &
         "    .rounding = {{\n        .channels = {name}_channels,\n        .biased = {biased},\n        \
          .tolerance = {},\n        .residual_multiplier = {},\n        .float_residual = {},\n        \
          .float_inverse_scale = {}, .float_zero_point = {},\n        \
-         .low = {}, .high = {},\n        .sum_shift = {}, .fraction_bits = {},\n        \
+         .float_low = {}, .float_high = {}, .low = {}, .high = {},\n        .sum_shift = {}, .fraction_bits = {},\n        \
          .is_biased = {},\n    }},\n",
         fixed.tolerance,
         fixed.residual_multiplier,
         bits(product.residual.unwrap_or(0.0)),
         bits(encoding[0]),
         bits(encoding[1]),
-        bound(product.rounding.bounds[0]),
-        bound(product.rounding.bounds[1]),
+        float_bounds[0],
+        float_bounds[1],
+        code_bounds[0],
+        code_bounds[1],
         fixed.sum_shift,
         fixed.fraction_bits,
         u8::from(fixed.biased.first() == Some(&true)),
