@@ -21,41 +21,79 @@ static const int8_t *run_at(const int8_t *input, const campana_runs *runs, uint3
 
 #ifdef USES_PAIRS
 
+/* Words between fours of one filter: others' lie between them. */
+#define STEP (2 * CAMPANA_FILTERS)
+
+static uint32_t pair(int32_t low, int32_t high)
+{
+    return ((uint32_t)low & UINT32_C(0xffff)) | (uint32_t)high << 16;
+}
+
 /* Weights as pairs of 16 bits: of each four, the first and the third, then the
- * second and the fourth, as two instructions unpack four codes; four of one filter,
- * then four of the next. */
+ * second and the fourth, as two instructions unpack four codes. */
+static void pairs_of_bytes(const int8_t *from, uint32_t fours, uint32_t *to)
+{
+    for (; fours > 0; fours--, from += 4, to += STEP) {
+        uint32_t four;
+        memcpy(&four, from, 4);
+        __asm__("sxtb16 %0, %1" : "=r"(to[0]) : "r"(four));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(to[1]) : "r"(four));
+    }
+}
+
+/* The same of codes of four bits, from a whole byte on. */
+static void pairs_of_codes(const uint8_t *codes, const int8_t *levels, uint32_t fours,
+                           uint32_t *to)
+{
+    for (; fours > 0; fours--, codes += 2, to += STEP) {
+        uint16_t four;
+        memcpy(&four, codes, 2);
+        to[0] = pair(levels[four & 15], levels[four >> 8 & 15]);
+        to[1] = pair(levels[four >> 4 & 15], levels[four >> 12]);
+    }
+}
+
+/* A row by way of bytes, whose runs need not be whole fours. */
+static void decode_by_bytes(const campana_weights *weights, uint32_t filter,
+                            const campana_runs *runs, int8_t *row, uint32_t *to)
+{
+    const uint32_t whole = runs->len / 4, rest = runs->len % 4;
+    uint32_t run;
+    campana_decode_row(weights, filter, runs->count * runs->len, row);
+    for (run = 0; run < runs->count; run++, row += runs->len) {
+        pairs_of_bytes(row, whole, to);
+        to += whole * STEP;
+        if (rest > 0) {
+            int8_t last[4] = {0, 0, 0, 0};
+            memcpy(last, row + 4 * whole, rest);
+            pairs_of_bytes(last, 1, to);
+            to += STEP;
+        }
+    }
+}
+
+/* Fours of one filter, then of the next, after which the first goes on. */
 void campana_decode_filters(const campana_weights *weights, uint32_t first, uint32_t count,
                             const campana_runs *runs, int8_t *decoded)
 {
-    const uint32_t fours = (runs->len + 3) / 4;
-    int8_t *row = decoded + (size_t)runs->count * fours * 4 * CAMPANA_FILTERS * 2;
-    uint32_t filter, run, i, k;
+    const uint32_t fours = runs->count * ((runs->len + 3) / 4);
+    int8_t *row = decoded + (size_t)fours * STEP * 4;
+    uint32_t filter, i;
     for (filter = 0; filter < CAMPANA_FILTERS; filter++) {
-        int16_t *to = (int16_t *)(void *)decoded + 4 * filter;
-        const int8_t *from = row;
-        if (filter < count) {
-            campana_decode_row(weights, first + filter, runs->count * runs->len, row);
+        uint32_t *to = (uint32_t *)(void *)decoded + 2 * filter;
+        const uint8_t *codes = weights->codes + (size_t)(first + filter) * weights->row_bytes;
+        if (filter >= count) {
+            for (i = 0; i < fours; i++) {
+                to[STEP * i] = 0;
+                to[STEP * i + 1] = 0;
+            }
+        } else if (weights->bits == 4 && runs->len % 4 == 0) {
+            const size_t levels = (size_t)(first + filter) * weights->level_stride;
+            pairs_of_codes(codes, weights->levels + levels, fours, to);
+        } else if (weights->bits == 8 && runs->len % 4 == 0) {
+            pairs_of_bytes((const int8_t *)codes, fours, to);
         } else {
-            memset(row, 0, runs->count * runs->len);
-        }
-        for (run = 0; run < runs->count; run++, from += runs->len) {
-            for (i = 0; i + 4 <= runs->len; i += 4, to += 4 * CAMPANA_FILTERS) {
-                to[0] = from[i];
-                to[1] = from[i + 2];
-                to[2] = from[i + 1];
-                to[3] = from[i + 3];
-            }
-            if (i < runs->len) {
-                int16_t last[4] = {0, 0, 0, 0};
-                for (k = 0; i + k < runs->len; k++) {
-                    last[k] = from[i + k];
-                }
-                to[0] = last[0];
-                to[1] = last[2];
-                to[2] = last[1];
-                to[3] = last[3];
-                to += 4 * CAMPANA_FILTERS;
-            }
+            decode_by_bytes(weights, first + filter, runs, row, to);
         }
     }
 }
@@ -69,8 +107,38 @@ void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs 
     for (run = 0; run < runs->count; run++) {
         const int8_t *from = run_at(input, runs, run);
         uint32_t fours = (runs->len + 3) / 4;
-        /* Sixteen products from one word of codes and eight of weights. */
-        __asm__("1:\n\t"
+        /* Sixteen products from one word of codes and eight of weights, twice, where
+         * there are two. */
+        __asm__("lsrs %[fours], %[fours], #1\n\t"
+                "bcc 2f\n\t"
+                "ldr r10, [%[from]], #4\n\t"
+                "ldmia %[weights]!, {r4, r5, r6, r8}\n\t"
+                "sxtb16 r9, r10\n\t"
+                "sxtb16 r10, r10, ror #8\n\t"
+                "smlad %[a], r9, r4, %[a]\n\t"
+                "smlad %[a], r10, r5, %[a]\n\t"
+                "smlad %[b], r9, r6, %[b]\n\t"
+                "smlad %[b], r10, r8, %[b]\n\t"
+                "ldmia %[weights]!, {r4, r5, r6, r8}\n\t"
+                "smlad %[c], r9, r4, %[c]\n\t"
+                "smlad %[c], r10, r5, %[c]\n\t"
+                "smlad %[d], r9, r6, %[d]\n\t"
+                "smlad %[d], r10, r8, %[d]\n\t"
+                "cbz %[fours], 3f\n\t"
+                "2:\n\t"
+                "ldr r10, [%[from]], #4\n\t"
+                "ldmia %[weights]!, {r4, r5, r6, r8}\n\t"
+                "sxtb16 r9, r10\n\t"
+                "sxtb16 r10, r10, ror #8\n\t"
+                "smlad %[a], r9, r4, %[a]\n\t"
+                "smlad %[a], r10, r5, %[a]\n\t"
+                "smlad %[b], r9, r6, %[b]\n\t"
+                "smlad %[b], r10, r8, %[b]\n\t"
+                "ldmia %[weights]!, {r4, r5, r6, r8}\n\t"
+                "smlad %[c], r9, r4, %[c]\n\t"
+                "smlad %[c], r10, r5, %[c]\n\t"
+                "smlad %[d], r9, r6, %[d]\n\t"
+                "smlad %[d], r10, r8, %[d]\n\t"
                 "ldr r10, [%[from]], #4\n\t"
                 "ldmia %[weights]!, {r4, r5, r6, r8}\n\t"
                 "sxtb16 r9, r10\n\t"
@@ -85,7 +153,8 @@ void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs 
                 "smlad %[c], r10, r5, %[c]\n\t"
                 "smlad %[d], r9, r6, %[d]\n\t"
                 "smlad %[d], r10, r8, %[d]\n\t"
-                "bne 1b"
+                "bne 2b\n\t"
+                "3:"
                 : [from] "+r"(from), [weights] "+r"(weights), [fours] "+r"(fours), [a] "+r"(a),
                   [b] "+r"(b), [c] "+r"(c), [d] "+r"(d)
                 :
