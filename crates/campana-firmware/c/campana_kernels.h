@@ -49,15 +49,17 @@ typedef struct {
 } campana_rounding;
 
 /* Weights of rows, one an output channel, each from a whole byte on. Codes are
- * packed from the low bits of a byte on; where there are no levels, they are
- * int8 weights. */
+ * packed from the low bits of a byte on; codes of 8 bits are int8 weights, and of 0
+ * bits bytes that each stand for a vector of weights, whose taps lie behind their
+ * channels. */
 typedef struct {
     const uint8_t *codes;
     const int8_t *levels;
     uint32_t row_bytes;
     /* From the levels of one row to those of the next; 0 where all share them. */
     uint16_t level_stride;
-    uint8_t bits;
+    uint16_t taps;
+    uint8_t bits, vector;
 } campana_weights;
 
 typedef struct {

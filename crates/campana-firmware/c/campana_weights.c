@@ -54,6 +54,25 @@ static void decode_any(const uint8_t *codes, uint32_t bits, const int8_t *levels
 }
 #endif
 
+#ifdef CAMPANA_HAS_VECTORS
+static void decode_vectors(const campana_weights *weights, const uint8_t *codes, uint32_t count,
+                           int8_t *values)
+{
+    const uint32_t channels = count / weights->taps;
+    uint32_t i, k, tap = 0, channel = 0;
+    for (i = 0; i < count; i += weights->vector) {
+        const int8_t *levels = weights->levels + (size_t)*codes++ * weights->vector;
+        for (k = 0; k < weights->vector; k++) {
+            values[tap * channels + channel] = levels[k];
+            if (++tap == weights->taps) {
+                tap = 0;
+                channel++;
+            }
+        }
+    }
+}
+#endif
+
 void campana_decode_row(const campana_weights *weights, uint32_t row, uint32_t count,
                         int8_t *values)
 {
@@ -68,6 +87,11 @@ void campana_decode_row(const campana_weights *weights, uint32_t row, uint32_t c
 #ifdef CAMPANA_HAS_2_BITS
     case 2:
         decode_2(codes, levels, count, values);
+        break;
+#endif
+#ifdef CAMPANA_HAS_VECTORS
+    case 0:
+        decode_vectors(weights, codes, count, values);
         break;
 #endif
 #ifdef CAMPANA_HAS_OTHER_BITS

@@ -1,11 +1,20 @@
 //! Weights as codes of as few bits as their levels need.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 /// Rows of weights, one an output channel, as codes that are packed from the low
 /// bits of bytes on; each row begins a byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PackedRows {
-    /// Bits of a code; 8 where the codes are the weights themselves.
+    /// Bits of a code; 8 where the codes are the weights themselves, 0 where each
+    /// is a byte that stands for several weights.
     pub(crate) bits: u8,
+    /// Weights that a code stands for.
+    pub(crate) vector: usize,
+    /// Taps of a window, which are behind the channels where a code stands for
+    /// several weights, as ONNX has them; 1 where channels are behind.
+    pub(crate) taps: usize,
     pub(crate) codes: Vec<u8>,
     pub(crate) row_bytes: usize,
     /// Levels of all rows, or of each row after those of the one before.
@@ -14,95 +23,120 @@ pub(crate) struct PackedRows {
     pub(crate) level_stride: usize,
 }
 
-/// What rows can be stored as.
-struct Candidate {
-    bits: u8,
-    level_stride: usize,
-    /// The levels of each table.
-    tables: Vec<Vec<i8>>,
-}
+/// Weights that one byte may stand for.
+const VECTORS: [usize; 3] = [8, 4, 2];
 
-impl Candidate {
-    fn len_bytes(&self, rows: usize, len: usize) -> usize {
-        let levels = match self.level_stride {
-            0 => self.tables.iter().map(Vec::len).sum(),
-            stride => stride * rows,
-        };
-        rows * (len * usize::from(self.bits)).div_ceil(8) + levels
-    }
-}
+/// Vectors that a byte tells apart.
+const MAX_VECTORS: usize = 256;
 
 impl PackedRows {
-    /// The form of fewest bytes of rows of `len` weights.
-    pub(crate) fn pack(weights: &[i8], len: usize) -> Self {
-        let rows: Vec<&[i8]> = weights.chunks_exact(len.max(1)).collect();
-        let shared = levels_of(weights);
+    /// The form of fewest bytes of rows `[channels, taps]`.
+    pub(crate) fn pack(weights: &[i8], channels: usize, taps: usize) -> Self {
+        let len = (channels * taps).max(1);
+        let turned = channels_behind(weights, channels, taps);
+        let rows: Vec<&[i8]> = turned.chunks_exact(len).collect();
         let own: Vec<Vec<i8>> = rows.iter().map(|row| levels_of(row)).collect();
         let most = own.iter().map(Vec::len).max().unwrap_or(0);
-        let mut candidates = vec![Candidate {
+        let shared = vec![levels_of(weights)];
+        let scalars = [
+            bits_for(shared[0].len()).map(|bits| Self::of_codes(&rows, bits, &shared, 0)),
+            bits_for(most).map(|bits| Self::of_codes(&rows, bits, &own, most)),
+        ];
+        let vectors = VECTORS.into_iter();
+        let vectors = vectors.map(|vector| Self::of_vectors(weights, len, vector, taps));
+        let forms = scalars.into_iter().chain(vectors).flatten();
+        // What is decoded at less cost is first.
+        let plain = Self::of_weights(&rows);
+        forms.fold(plain, |best, form| {
+            match form.len_bytes() < best.len_bytes() {
+                true => form,
+                false => best,
+            }
+        })
+    }
+
+    /// The weights themselves.
+    fn of_weights(rows: &[&[i8]]) -> Self {
+        let weights = rows.iter().copied().flatten();
+        Self {
             bits: 8,
+            vector: 1,
+            taps: 1,
+            codes: weights.map(|weight| weight.cast_unsigned()).collect(),
+            row_bytes: rows.first().map_or(0, |row| row.len()),
+            levels: Vec::new(),
             level_stride: 0,
-            tables: Vec::new(),
-        }];
-        if let Some(bits) = bits_for(shared.len()) {
-            candidates.push(Candidate {
-                bits,
-                level_stride: 0,
-                tables: vec![shared],
-            });
-        }
-        if let Some(bits) = bits_for(most) {
-            candidates.push(Candidate {
-                bits,
-                level_stride: most,
-                tables: own,
-            });
-        }
-        let best = candidates
-            .into_iter()
-            .min_by_key(|candidate| candidate.len_bytes(rows.len(), len));
-        match best {
-            Some(best) => Self::with(&best, &rows, len),
-            None => Self::with(
-                &Candidate {
-                    bits: 8,
-                    level_stride: 0,
-                    tables: Vec::new(),
-                },
-                &rows,
-                len,
-            ),
         }
     }
 
-    fn with(candidate: &Candidate, rows: &[&[i8]], len: usize) -> Self {
-        let bits = usize::from(candidate.bits);
-        let row_bytes = (len * bits).div_ceil(8);
+    /// A code of each weight into the levels of all rows, or into those of its
+    /// row where there is a stride from one row's to the next.
+    fn of_codes(rows: &[&[i8]], bits: u8, tables: &[Vec<i8>], level_stride: usize) -> Self {
+        let width = usize::from(bits);
+        let row_bytes = rows
+            .first()
+            .map_or(0, |row| (row.len() * width).div_ceil(8));
         let mut codes = vec![0u8; row_bytes * rows.len()];
         for (r, row) in rows.iter().enumerate() {
             let bytes = &mut codes[r * row_bytes..][..row_bytes];
-            let Some(table) = candidate.table(r) else {
-                for (byte, weight) in bytes.iter_mut().zip(*row) {
-                    *byte = weight.cast_unsigned();
-                }
-                continue;
-            };
+            let table = &tables[if level_stride == 0 { 0 } else { r }];
             for (i, weight) in row.iter().enumerate() {
                 let code = table.binary_search(weight).unwrap_or_default();
-                put_bits(bytes, i * bits, bits, code);
+                put_bits(bytes, i * width, width, code);
             }
         }
-        let padded = candidate.tables.iter().flat_map(|table| {
-            let len = table.len().max(candidate.level_stride);
+        let padded = tables.iter().flat_map(|table| {
+            let len = table.len().max(level_stride);
             let filled = table.iter().copied();
             filled.chain(std::iter::repeat(0)).take(len)
         });
         Self {
-            bits: candidate.bits,
+            bits,
+            vector: 1,
+            taps: 1,
             codes,
             row_bytes,
             levels: padded.collect(),
-            level_stride: candidate.level_stride,
+            level_stride,
+        }
+    }
+
+    /// A byte for each so many weights that follow each other as ONNX has them;
+    /// `None` where a byte does not tell them apart.
+    fn of_vectors(weights: &[i8], len: usize, vector: usize, taps: usize) -> Option<Self> {
+        if !len.is_multiple_of(vector) {
+            return None;
+        }
+        let mut known: HashMap<&[i8], u8> = HashMap::new();
+        let (mut codes, mut levels) = (Vec::new(), Vec::new());
+        for values in weights.chunks_exact(vector) {
+            let next = known.len();
+            let code = match known.entry(values) {
+                Entry::Occupied(entry) => *entry.get(),
+                Entry::Vacant(_) if next == MAX_VECTORS => return None,
+                Entry::Vacant(entry) => {
+                    levels.extend_from_slice(values);
+                    *entry.insert(next as u8)
+                }
+            };
+            codes.push(code);
+        }
+        Some(Self {
+            bits: 0,
+            vector,
+            taps,
+            codes,
+            row_bytes: len / vector,
+            levels,
+            level_stride: 0,
+        })
+    }
+
+    /// Bits of codes for a weight, rounded up.
+    pub(crate) fn weight_bits(&self) -> u8 {
+        match self.bits {
+            0 => (8 / self.vector) as u8,
+            bits => bits,
         }
     }
 
@@ -112,14 +146,15 @@ impl PackedRows {
     }
 }
 
-impl Candidate {
-    fn table(&self, row: usize) -> Option<&[i8]> {
-        let table = match self.level_stride {
-            0 => self.tables.first(),
-            _ => self.tables.get(row),
-        };
-        table.map(Vec::as_slice)
+/// `[rows, channels, taps]` as `[rows, taps, channels]`.
+fn channels_behind(weights: &[i8], channels: usize, taps: usize) -> Vec<i8> {
+    let mut turned = Vec::with_capacity(weights.len());
+    for row in weights.chunks_exact((channels * taps).max(1)) {
+        for tap in 0..taps {
+            turned.extend((0..channels).map(|channel| row[channel * taps + tap]));
+        }
     }
+    turned
 }
 
 /// The different weights, in ascending order.
@@ -151,54 +186,93 @@ fn put_bits(bytes: &mut [u8], at: usize, bits: usize, code: usize) {
 mod tests {
     use super::*;
 
-    fn decoded(packed: &PackedRows, rows: usize, len: usize) -> Vec<i8> {
-        let bits = usize::from(packed.bits);
-        let code = |row: usize, i: usize| {
-            let bit = |b: usize| {
-                let at = i * bits + b;
-                let byte = packed.codes[row * packed.row_bytes + at / 8];
-                usize::from(byte >> (at % 8) & 1) << b
+    /// What kernels make of rows, `[taps, channels]` each.
+    fn decoded(packed: &PackedRows, rows: usize, channels: usize, taps: usize) -> Vec<i8> {
+        let (bits, len) = (usize::from(packed.bits), channels * taps);
+        let row = |row: usize| -> Vec<i8> {
+            let codes = &packed.codes[row * packed.row_bytes..][..packed.row_bytes];
+            if bits == 0 {
+                let vectors = codes.iter().flat_map(|&code| {
+                    packed.levels[usize::from(code) * packed.vector..][..packed.vector].iter()
+                });
+                let weights: Vec<i8> = vectors.copied().collect();
+                return channels_behind(&weights, channels, packed.taps);
+            }
+            let code = |i: usize| {
+                let bit = |b: usize| {
+                    usize::from(codes[(i * bits + b) / 8] >> ((i * bits + b) % 8) & 1) << b
+                };
+                (0..bits).map(bit).sum::<usize>()
             };
-            (0..bits).map(bit).sum::<usize>()
+            let weight = |i: usize| match packed.levels.is_empty() {
+                true => (code(i) as u8).cast_signed(),
+                false => packed.levels[row * packed.level_stride + code(i)],
+            };
+            (0..len).map(weight).collect()
         };
-        let weight = |row: usize, i: usize| match packed.levels.is_empty() {
-            true => (code(row, i) as u8).cast_signed(),
-            false => packed.levels[row * packed.level_stride + code(row, i)],
-        };
-        (0..rows)
-            .flat_map(|row| (0..len).map(move |i| (row, i)))
-            .map(|(row, i)| weight(row, i))
-            .collect()
+        (0..rows).flat_map(row).collect()
+    }
+
+    #[track_caller]
+    fn check(weights: &[i8], [rows, channels, taps]: [usize; 3]) -> PackedRows {
+        let packed = PackedRows::pack(weights, channels, taps);
+        let expected = channels_behind(weights, channels, taps);
+        assert_eq!(decoded(&packed, rows, channels, taps), expected);
+        packed
+    }
+
+    #[test]
+    fn weights_lie_with_their_channels_behind() {
+        assert_eq!(
+            channels_behind(&[1, 2, 3, 4, 5, 6], 2, 3),
+            [1, 4, 2, 5, 3, 6]
+        );
     }
 
     #[test]
     fn rows_are_stored_in_as_few_bits_as_their_levels_need() {
         for bits in 1..8u32 {
-            let (rows, len) = (5, 333);
-            let level = |i: usize| ((i * 7919 % (1 << bits)) as i16 - 64) as i8;
-            let weights: Vec<i8> = (0..rows * len).map(level).collect();
-            let packed = PackedRows::pack(&weights, len);
+            let extents = [5, 37, 9];
+            let len: usize = extents.iter().product();
+            let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let level = |i: usize| ((noise(i) % (1 << bits)) as i16 - 64) as i8;
+            let packed = check(&(0..len).map(level).collect::<Vec<i8>>(), extents);
             assert_eq!(u32::from(packed.bits), bits);
             assert_eq!(packed.level_stride, 0);
-            assert_eq!(decoded(&packed, rows, len), weights);
         }
     }
 
     #[test]
     fn rows_have_levels_of_their_own_where_that_is_smaller() {
-        let (rows, len) = (12, 200);
-        let level = |i: usize| ((i * 31 % 4) * 3 + 10 * (i / len)) as i8 - 60;
-        let weights: Vec<i8> = (0..rows * len).map(level).collect();
-        let packed = PackedRows::pack(&weights, len);
+        let extents = [12, 67, 3];
+        let noise = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let level = |i: usize| (noise(i) % 4 * 3) as i8 + 10 * (i / 201) as i8 - 60;
+        let weights: Vec<i8> = (0..12 * 201).map(level).collect();
+        let packed = check(&weights, extents);
         assert_eq!((packed.bits, packed.level_stride), (2, 4));
-        assert_eq!(decoded(&packed, rows, len), weights);
+    }
+
+    #[test]
+    fn a_byte_stands_for_several_weights_where_few_vectors_occur() {
+        let (rows, channels, taps) = (64, 32, 9);
+        let noise = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        for vector in [2, 4, 8] {
+            let weight = |i: usize| {
+                let code = noise(i / vector) % 256;
+                (noise((code as usize) << 8 | i % vector) % 250) as i16 - 125
+            };
+            let weights: Vec<i8> = (0..rows * channels * taps)
+                .map(|i| weight(i) as i8)
+                .collect();
+            let packed = check(&weights, [rows, channels, taps]);
+            assert_eq!((packed.bits, packed.vector), (0, vector));
+        }
     }
 
     #[test]
     fn many_levels_stay_weights() {
         let weights: Vec<i8> = (0..600).map(|i| (i * 37 % 255 - 127) as i8).collect();
-        let packed = PackedRows::pack(&weights, 300);
+        let packed = check(&weights, [2, 300, 1]);
         assert_eq!((packed.bits, packed.levels.len()), (8, 0));
-        assert_eq!(decoded(&packed, 2, 300), weights);
     }
 }

@@ -91,6 +91,7 @@ pub(crate) fn files(firmware: &Firmware) -> Vec<File> {
 fn bits_macro(bits: u8) -> Option<&'static str> {
     match bits {
         8 => None,
+        0 => Some("CAMPANA_HAS_VECTORS"),
         4 => Some("CAMPANA_HAS_4_BITS"),
         2 => Some("CAMPANA_HAS_2_BITS"),
         _ => Some("CAMPANA_HAS_OTHER_BITS"),

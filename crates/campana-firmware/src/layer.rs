@@ -347,8 +347,7 @@ fn packed_product(product: Product, gives_floats: bool) -> Result<PackedProduct,
     let rounding = FixedRounding::of(&product, gives_floats)?;
     let taps: usize = extents.window.iter().product();
     let channels = extents.channels / product.groups.max(1);
-    let turned = channels_behind(&product.weights, channels, taps);
-    let rows = PackedRows::pack(&turned, channels * taps);
+    let rows = PackedRows::pack(&product.weights, channels, taps);
     let reaches = |axis: usize| {
         let last = (extents.output[axis].max(1) - 1) * extents.strides[axis];
         let window = (extents.window[axis] - 1) * extents.dilations[axis];
@@ -415,17 +414,6 @@ fn run_len(product: &Product) -> usize {
     }
 }
 
-/// `[rows, channels, taps]` as `[rows, taps, channels]`.
-fn channels_behind(weights: &[i8], channels: usize, taps: usize) -> Vec<i8> {
-    let mut turned = Vec::with_capacity(weights.len());
-    for row in weights.chunks_exact((channels * taps).max(1)) {
-        for tap in 0..taps {
-            turned.extend((0..channels).map(|channel| row[channel * taps + tap]));
-        }
-    }
-    turned
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,13 +431,5 @@ mod tests {
         assert_eq!(block.from_strides, [30, 1]);
         assert_eq!(block.to_strides, [100, 1]);
         assert_eq!((block.from, block.to), (3, 7));
-    }
-
-    #[test]
-    fn weights_lie_with_their_channels_behind() {
-        assert_eq!(
-            channels_behind(&[1, 2, 3, 4, 5, 6], 2, 3),
-            [1, 4, 2, 5, 3, 6]
-        );
     }
 }

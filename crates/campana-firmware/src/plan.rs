@@ -140,7 +140,10 @@ impl MemoryPlan {
 impl LayerCost {
     fn of(layer: &Layer, live_bytes: usize) -> Self {
         let (weight_bits, weights) = match &layer.kernel {
-            Kernel::Product(packed) => (Some(packed.rows.bits), packed.product.weights.len()),
+            Kernel::Product(packed) => (
+                Some(packed.rows.weight_bits()),
+                packed.product.weights.len(),
+            ),
             _ => (None, 0),
         };
         Self {
@@ -158,7 +161,7 @@ impl LayerCost {
 /// Bytes of the structures of `campana_kernels.h` on a processor of 32 bits.
 const WINDOWS_BYTES: usize = 28;
 const CHANNEL_BYTES: usize = 20;
-const PRODUCT_BYTES: usize = 104;
+const PRODUCT_BYTES: usize = 108;
 const SUM_BYTES: usize = 40;
 const AVERAGE_BYTES: usize = 48;
 const BLOCK_BYTES: usize = 80;

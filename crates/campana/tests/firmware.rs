@@ -212,6 +212,43 @@ fn the_fixture_in_c_answers_as_the_engine() {
     }
 }
 
+/// What is measured of a quantized model, and recorded in docs/microcontrollers.md:
+///
+/// ```sh
+/// CAMPANA_FIRMWARE_MODEL=w4a8.onnx CAMPANA_FIRMWARE_SIDECAR=model.json \\
+/// CAMPANA_FIRMWARE_DATA=cifar10_test.bin CAMPANA_FIRMWARE_IMAGES=10000 \\
+/// cargo test -p campana --test firmware measured -- --ignored --nocapture
+/// ```
+#[test]
+#[ignore = "measures a model that variables name"]
+fn a_model_is_measured_on_all_images() {
+    let file = |what: &str| {
+        let path = std::env::var_os(format!("CAMPANA_FIRMWARE_{what}"));
+        PathBuf::from(path.unwrap_or_else(|| panic!("set CAMPANA_FIRMWARE_{what}")))
+    };
+    let [model, sidecar, data] = ["MODEL", "SIDECAR", "DATA"].map(file);
+    let images = std::env::var("CAMPANA_FIRMWARE_IMAGES").ok();
+    let images = images
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(usize::MAX);
+    let folder = Folder::new();
+    folder.write("net.onnx", fs::read(&model).expect("the model"));
+    let report = folder
+        .run(&["export", "net.onnx", "-o", "net", "--json"])
+        .json();
+    assert!(has_compiler(), "a compiler");
+    let code = folder.path("net");
+    self_test_passes(&code, "net");
+    let found = compare(&code, "net", [&model, &sidecar, &data], images, &CHECKED);
+    let percent = 100.0 * found.right as f64 / found.images as f64;
+    let (flash, ram) = (&report["flash_bytes"], &report["ram_bytes"]);
+    eprintln!(
+        "{}: {found:?}, {percent:.2} %; {flash} bytes of flash, {ram} of RAM",
+        model.display()
+    );
+    assert_eq!(found.equal, found.images);
+}
+
 /// Layers of every kind that kernels have, with windows that reach beyond the
 /// image on some sides.
 ///
@@ -370,11 +407,7 @@ fn what_does_not_fit_is_said_and_not_written() {
         let before = folder.listing();
         let outcome = folder.run(&[&command[..], &bounds].concat());
         assert_eq!(outcome.status, Some(1), "{outcome:?}");
-        for words in [
-            "too much flash",
-            "too much RAM",
-            "campana quantize --bits",
-        ] {
+        for words in ["too much flash", "too much RAM", "campana quantize --bits"] {
             assert!(
                 outcome.stdout.contains(words),
                 "no {words}:\n{}",

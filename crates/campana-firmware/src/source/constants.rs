@@ -151,7 +151,7 @@ fn product(name: &str, packed: &PackedProduct) -> String {
         "static const campana_product {name} = {{\n    .windows = {},\n    .filters = {}, .groups = {},\n    \
          .strip_rows = {},\n    .copy_offset = {},\n    .zero = {},\n    .copies_input = {},\n    .gives_floats = {},\n    \
          .weights = {{\n        .codes = {name}_codes,\n        .levels = {levels},\n        \
-         .row_bytes = {},\n        .level_stride = {},\n        .bits = {},\n    }},\n{}}};",
+         .row_bytes = {},\n        .level_stride = {},\n        .taps = {},\n        .bits = {}, .vector = {},\n    }},\n{}}};",
         windows(&product.extents, "    "),
         product.filters,
         product.groups,
@@ -162,7 +162,9 @@ fn product(name: &str, packed: &PackedProduct) -> String {
         u8::from(packed.gives_floats),
         rows.row_bytes,
         rows.level_stride,
+        rows.taps,
         rows.bits,
+        rows.vector,
         rounding(name, packed, &packed.rounding, &apart),
     );
     text
