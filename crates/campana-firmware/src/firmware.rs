@@ -54,6 +54,13 @@ impl Firmware {
         self.left_out.as_deref()
     }
 
+    /// Runs wide layers in strips of rows, so that the arena is not larger than this,
+    /// or as small as it gets: what two strips need is computed twice.
+    pub fn fit_ram(&mut self, limit_bytes: u64) {
+        let limit = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        self.firmware.fit_arena(limit);
+    }
+
     /// Flash, RAM and multiply-accumulates of each layer.
     pub fn plan(&self) -> MemoryPlan {
         MemoryPlan::of(&self.firmware)

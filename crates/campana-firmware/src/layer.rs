@@ -1,5 +1,7 @@
 //! The steps of an integer network as calls of kernels, with where values lie.
 
+use std::sync::Arc;
+
 use campana_runtime::integer::{
     Averages, Block, Combination, Extents, IntegerNetwork, Operation, Product, Step, Sum,
 };
@@ -8,6 +10,7 @@ use crate::arena::{self, Arena};
 use crate::codes::PackedRows;
 use crate::error::{Error, ErrorKind, Refusal};
 use crate::fixed::{FixedMeans, FixedRounding, FixedSum};
+use crate::strips::{self, Segment};
 
 /// Axes of a block that is copied, at most (`CAMPANA_MAX_AXES`).
 pub(crate) const MAX_AXES: usize = 6;
@@ -27,12 +30,21 @@ pub(crate) const DEPTHWISE_CHANNELS: usize = 16;
 const STRIP_PIXELS: usize = 64;
 
 /// A step with its kernel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Layer {
+    /// The place of the step among those of the network: strips of one share its
+    /// weights.
+    pub(crate) step: usize,
+    /// The first row of its result, where it runs in strips of rows.
+    pub(crate) strip: Option<usize>,
     pub(crate) node: String,
     pub(crate) op_type: String,
     pub(crate) reads: Vec<usize>,
+    /// Bytes from where each value begins to where it is read.
+    pub(crate) read_offsets: Vec<usize>,
     pub(crate) writes: usize,
+    /// Bytes from where the value begins to where it is written.
+    pub(crate) write_offset: usize,
     pub(crate) kernel: Kernel,
     /// Bytes of the arena that only this step needs.
     pub(crate) scratch_bytes: usize,
@@ -40,9 +52,9 @@ pub(crate) struct Layer {
 }
 
 /// A kernel and its parameters.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Kernel {
-    Product(Box<PackedProduct>),
+    Product(Arc<PackedProduct>),
     Sum(Sum, FixedSum),
     Map(Box<[u8; 256]>),
     Decode(Box<[f32; 256]>),
@@ -79,7 +91,7 @@ pub(crate) enum Place {
 }
 
 /// A network as calls of kernels.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Firmware {
     pub(crate) network: IntegerNetwork,
     pub(crate) layers: Vec<Layer>,
@@ -97,9 +109,9 @@ impl Firmware {
     /// Where a step has no kernel; names its node.
     pub(crate) fn new(mut network: IntegerNetwork) -> Result<Self, Error> {
         let steps = std::mem::take(&mut network.steps);
-        let layers = steps.into_iter().map(|step| {
+        let layers = steps.into_iter().enumerate().map(|(at, step)| {
             let (node, op_type) = (step.node.clone(), step.op_type.clone());
-            layer(&network, step).map_err(|reason| {
+            layer(&network, at, step).map_err(|reason| {
                 let message = format!("node '{node}' ({op_type}) {reason}");
                 Error::new(ErrorKind::Unsupported, message)
             })
@@ -115,6 +127,52 @@ impl Firmware {
         };
         firmware.place_values();
         Ok(firmware)
+    }
+
+    /// Runs layers in strips of rows until the arena is not larger than this, or
+    /// nothing makes it smaller any more.
+    pub(crate) fn fit_arena(&mut self, limit_bytes: usize) {
+        let whole = self.clone();
+        let mut segments: Vec<Segment> = Vec::new();
+        while self.arena_bytes > limit_bytes {
+            let peak = (0..self.layers.len()).max_by_key(|&at| self.live_bytes[at]);
+            let Some(peak) = peak.map(|at| self.layers[at].step) else {
+                return;
+            };
+            let candidates = strips::segments(&whole.layers, &whole.network.outputs, peak);
+            let tried = candidates.into_iter().filter_map(|candidate| {
+                let kept = segments
+                    .iter()
+                    .copied()
+                    .filter(|other| !other.meets(candidate));
+                let segments: Vec<Segment> = kept.chain([candidate]).collect();
+                Some((whole.with_strips(&segments)?, segments))
+            });
+            // The fewest operations among those that fit, else the least memory.
+            let best = tried.min_by_key(|(split, _)| {
+                let products: u64 = split.layers.iter().map(|l| l.multiply_accumulates).sum();
+                let excess = split.arena_bytes.saturating_sub(limit_bytes);
+                (excess, products)
+            });
+            match best.filter(|(best, _)| best.arena_bytes < self.arena_bytes) {
+                Some((best, chosen)) => (*self, segments) = (best, chosen),
+                None => return,
+            }
+        }
+    }
+
+    /// The same network with segments in strips, where that can be.
+    fn with_strips(&self, segments: &[Segment]) -> Option<Self> {
+        let mut firmware = self.clone();
+        let mut segments = segments.to_vec();
+        // From the last on, so that those before stay where they are.
+        segments.sort_by_key(|segment| std::cmp::Reverse(segment.first));
+        for segment in segments {
+            let split = strips::split(&firmware.layers, &firmware.network.values, segment);
+            (firmware.layers, firmware.network.values) = split.ok()??;
+        }
+        firmware.place_values();
+        Some(firmware)
     }
 
     /// Bytes of a value.
@@ -146,6 +204,9 @@ impl Firmware {
             writes,
             ..
         } = &self.layers[layer];
+        if self.layers[layer].strip.is_some() {
+            return None;
+        }
         let candidates = match kernel {
             Kernel::Sum(..) | Kernel::Map(_) => &reads[..],
             Kernel::Product(_) => reads.get(1..).unwrap_or_default(),
@@ -181,7 +242,7 @@ impl Firmware {
         };
         for (at, layer) in self.layers.iter().enumerate() {
             let written = layer.writes;
-            if self.fixed_place(written).is_some() {
+            if self.fixed_place(written).is_some() || block_of[written].is_some() {
                 continue;
             }
             let last = last_read(written).unwrap_or(at).max(at);
@@ -230,7 +291,7 @@ impl Firmware {
     }
 }
 
-fn layer(network: &IntegerNetwork, step: Step) -> Result<Layer, Refusal> {
+fn layer(network: &IntegerNetwork, at: usize, step: Step) -> Result<Layer, Refusal> {
     let gives_floats = network.values[step.writes].codes.is_none();
     let mut scratch_bytes = 0;
     let mut multiply_accumulates = 0;
@@ -239,7 +300,7 @@ fn layer(network: &IntegerNetwork, step: Step) -> Result<Layer, Refusal> {
             multiply_accumulates = product.multiply_accumulates();
             let packed = packed_product(*product, gives_floats)?;
             scratch_bytes = packed.scratch_bytes();
-            Kernel::Product(Box::new(packed))
+            Kernel::Product(Arc::new(packed))
         }
         Operation::Sum(sum) => Kernel::Sum(sum, FixedSum::of(&sum)?),
         Operation::Map(table) => Kernel::Map(table),
@@ -277,10 +338,14 @@ fn layer(network: &IntegerNetwork, step: Step) -> Result<Layer, Refusal> {
         _ => return Err("has no kernel".to_owned()),
     };
     Ok(Layer {
+        step: at,
+        strip: None,
         node: step.node,
         op_type: step.op_type,
+        read_offsets: vec![0; step.reads.len()],
         reads: step.reads,
         writes: step.writes,
+        write_offset: 0,
         kernel,
         scratch_bytes,
         multiply_accumulates,
@@ -338,7 +403,10 @@ fn check_extents(extents: &Extents, filters: usize) -> Result<(), Refusal> {
     }
 }
 
-fn packed_product(product: Product, gives_floats: bool) -> Result<PackedProduct, Refusal> {
+pub(crate) fn packed_product(
+    product: Product,
+    gives_floats: bool,
+) -> Result<PackedProduct, Refusal> {
     let extents = product.extents;
     check_extents(&extents, product.filters.max(product.groups))?;
     let is_depthwise = product.groups > 1
@@ -385,7 +453,7 @@ impl PackedProduct {
     }
 
     /// Bytes of decoded weights and of the strip of input rows with its border.
-    fn scratch_bytes(&self) -> usize {
+    pub(crate) fn scratch_bytes(&self) -> usize {
         let extents = &self.product.extents;
         if self.is_depthwise {
             return self.row_len() * DEPTHWISE_CHANNELS;

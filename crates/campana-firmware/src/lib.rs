@@ -59,6 +59,7 @@ mod plan;
 mod project;
 mod self_test;
 mod source;
+mod strips;
 
 pub use error::{Error, ErrorKind};
 pub use file::File;

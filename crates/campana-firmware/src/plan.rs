@@ -26,11 +26,13 @@ pub struct LayerCost {
     pub weight_bits: Option<u8>,
     /// Number of weights.
     pub weights: usize,
+    /// Strips of rows in which it runs; 1 for the whole image at once.
+    pub strips: usize,
     /// Bytes of constants in flash.
     pub flash_bytes: usize,
     /// Bytes of the arena that are in use while it runs.
     pub ram_bytes: usize,
-    /// Multiplications of weights with codes.
+    /// Multiplications of weights with codes, those that strips do twice included.
     pub multiply_accumulates: u64,
 }
 
@@ -58,11 +60,15 @@ pub struct Shortfall {
 
 impl MemoryPlan {
     pub(crate) fn of(firmware: &Firmware) -> Self {
-        let layers = firmware.layers.iter().zip(&firmware.live_bytes);
+        let mut layers: Vec<(usize, LayerCost)> = Vec::new();
+        for (layer, &live) in firmware.layers.iter().zip(&firmware.live_bytes) {
+            match layers.iter_mut().find(|(step, _)| *step == layer.step) {
+                Some((_, cost)) => cost.add_strip(layer, live),
+                None => layers.push((layer.step, LayerCost::of(layer, live))),
+            }
+        }
         Self {
-            layers: layers
-                .map(|(layer, &live)| LayerCost::of(layer, live))
-                .collect(),
+            layers: layers.into_iter().map(|(_, cost)| cost).collect(),
             arena_bytes: firmware.arena_bytes,
             code_bytes: code_bytes(firmware),
         }
@@ -138,6 +144,14 @@ impl MemoryPlan {
 }
 
 impl LayerCost {
+    /// Another strip of rows, which has the weights of the first.
+    fn add_strip(&mut self, layer: &Layer, live_bytes: usize) {
+        self.strips += 1;
+        self.flash_bytes += PRODUCT_BYTES;
+        self.ram_bytes = self.ram_bytes.max(live_bytes);
+        self.multiply_accumulates += layer.multiply_accumulates;
+    }
+
     fn of(layer: &Layer, live_bytes: usize) -> Self {
         let (weight_bits, weights) = match &layer.kernel {
             Kernel::Product(packed) => (
@@ -151,6 +165,7 @@ impl LayerCost {
             op_type: layer.op_type.clone(),
             weight_bits,
             weights,
+            strips: 1,
             flash_bytes: flash_bytes(&layer.kernel),
             ram_bytes: live_bytes,
             multiply_accumulates: layer.multiply_accumulates,

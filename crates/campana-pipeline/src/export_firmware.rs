@@ -79,6 +79,8 @@ pub struct LayerReport {
     pub weight_bits: Option<u8>,
     /// Number of weights.
     pub weights: usize,
+    /// Strips of rows in which it runs.
+    pub strips: usize,
     /// Bytes of constants.
     pub flash_bytes: usize,
     /// Bytes of the arena that are in use while it runs.
@@ -129,7 +131,10 @@ pub fn export_firmware(
         None => own_name(job.model),
     };
     let exported = || format!("cannot export '{}'", job.model.display());
-    let firmware = Firmware::new(&graph, &name).context(exported)?;
+    let mut firmware = Firmware::new(&graph, &name).context(exported)?;
+    if let Some(limit) = job.ram_bytes {
+        firmware.fit_ram(limit);
+    }
     let plan = firmware.plan();
     let budget = Budget {
         flash_bytes: job.flash_bytes,
@@ -175,6 +180,7 @@ fn report(
         op_type: layer.op_type.clone(),
         weight_bits: layer.weight_bits,
         weights: layer.weights,
+        strips: layer.strips,
         flash_bytes: layer.flash_bytes,
         ram_bytes: layer.ram_bytes,
         multiply_accumulates: layer.multiply_accumulates,

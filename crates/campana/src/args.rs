@@ -480,7 +480,8 @@ pub(crate) struct Export {
     /// more, it is said what would help, and nothing is written (exit status 1)
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) flash: Option<u64>,
-    /// RAM that the device has for the network's values, for example 64kB; as --flash
+    /// RAM that the device has for the network's values, for example 64kB: where they take more,
+    /// wide layers run in strips of rows; else as --flash
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) ram: Option<u64>,
     /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; an open batch becomes 1

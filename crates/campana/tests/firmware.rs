@@ -364,7 +364,7 @@ fn a_test_of_wrong_weights_fails() {
         .run(&["export", "small.onnx", "-o", "net"])
         .succeeds();
     let source = String::from_utf8(folder.read("net/small.c")).unwrap();
-    let at = source.find("layer_3_levels").expect("levels");
+    let at = source.find("rows_3_levels").expect("levels");
     let first = at + source[at..].find("{\n    ").expect("a list") + 6;
     let wrong = format!("{}1 + {}", &source[..first], &source[first..]);
     folder.write("net/small.c", wrong);
@@ -372,6 +372,80 @@ fn a_test_of_wrong_weights_fails() {
     let program = compile(&code, &code.join("small_test.c"), &CHECKED);
     let output = Command::new(program).output().expect("the test runs");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Two inverted bottlenecks, wide between narrow values; the second with a
+/// residual, windows of two rows on one side, and a height that strips do not divide.
+fn wide_blocks() -> Vec<u8> {
+    let mut model = NewModel::new()
+        .input("x", &[1, 8, 27, 20])
+        .output("logits", &[1, 5])
+        .weights("stem", &[8, 8, 3, 3])
+        .node(
+            NewNode::new("Conv", ["x", "stem"], ["s"])
+                .attribute("strides", vec![1i64, 2])
+                .attribute("pads", vec![1i64, 1, 1, 1]),
+        )
+        .node(NewNode::new("Relu", ["s"], ["y0"]));
+    let blocks: [[&'static str; 7]; 2] = [
+        ["y0", "e1", "er1", "d1", "dr1", "y1", "w1"],
+        ["y1", "e2", "er2", "d2", "dr2", "p2", "w2"],
+    ];
+    for (i, [input, e, er, d, dr, y, w]) in blocks.into_iter().enumerate() {
+        let [we, wd, wp] = ["e", "d", "p"].map(|part| format!("{w}{part}"));
+        let stride = if i == 0 { 2i64 } else { 1 };
+        model = model
+            .weights(&we, &[64, 8, 1, 1])
+            .node(NewNode::new("Conv", [input, &we], [e]))
+            .node(NewNode::new("Relu", [e], [er]))
+            .weights(&wd, &[64, 1, 4, 3])
+            .node(
+                NewNode::new("Conv", [er, &wd], [d])
+                    .attribute("group", 64i64)
+                    .attribute("strides", vec![stride, 1])
+                    .attribute("pads", vec![2i64, 1, 1, 1]),
+            )
+            .node(NewNode::new("Relu", [d], [dr]))
+            .weights(&wp, &[8, 64, 1, 1])
+            .node(NewNode::new("Conv", [dr, &wp], [y]));
+    }
+    model
+        .node(NewNode::new("Add", ["p2", "y1"], ["y2"]))
+        .node(NewNode::new("GlobalAveragePool", ["y2"], ["g"]))
+        .node(NewNode::new("Flatten", ["g"], ["f"]))
+        .weights("last", &[5, 8])
+        .node(NewNode::new("Gemm", ["f", "last"], ["logits"]).attribute("transB", 1i64))
+        .into_bytes()
+}
+
+#[test]
+fn layers_in_strips_of_rows_need_less_memory_and_give_the_same() {
+    let folder = Folder::with_model(wide_blocks());
+    let quantize = ["quantize", "model.onnx", "--no-correct", "--target", "w4a8"];
+    let input = ["--input-range=-1,1", "-o", "small.onnx"];
+    folder
+        .run(&[&quantize[..], &input].concat())
+        .may_warn("")
+        .succeeds();
+    let export = |name: &str, more: &[&str]| {
+        let export = ["export", "small.onnx", "--json", "--name=net", "-o", name];
+        folder.run(&[&export[..], more].concat()).json()
+    };
+    let whole = export("whole", &[]);
+    let ram = |report: &serde_json::Value| report["ram_bytes"].as_u64().unwrap();
+    let limit = ram(&whole) * 2 / 3;
+    let strips = export("strips", &["--ram", &format!("{limit}B")]);
+    assert!(ram(&strips) <= limit, "{strips}");
+    let layers = strips["layers"].as_array().unwrap();
+    assert!(
+        layers
+            .iter()
+            .any(|layer| layer["strips"].as_u64() > Some(1))
+    );
+    assert_eq!(layers.len(), whole["layers"].as_array().unwrap().len());
+    if has_compiler() {
+        self_test_passes(&folder.path("strips"), "net");
+    }
 }
 
 #[test]

@@ -8,8 +8,9 @@ use super::{bits, comment, list};
 use crate::fixed::FixedRounding;
 use crate::layer::{Kernel, Layer, MAX_AXES, PackedProduct};
 
-/// The constants of a layer, all of whose names begin with `layer_<at>`.
-pub(super) fn constants(at: usize, layer: &Layer, count: usize) -> String {
+/// The constants of a layer, `layer_<at>` and others of that name; the weights of
+/// a step, `rows_<step>_...`, with the first of its layers.
+pub(super) fn constants(at: usize, layer: &Layer, count: usize, is_first: bool) -> String {
     let name = format!("layer_{at}");
     let title = format!(
         "\n/* {} ({}) */\n",
@@ -17,7 +18,15 @@ pub(super) fn constants(at: usize, layer: &Layer, count: usize) -> String {
         comment(&layer.op_type)
     );
     let body = match &layer.kernel {
-        Kernel::Product(packed) => product(&name, packed),
+        Kernel::Product(packed) => {
+            let rows = format!("rows_{}", layer.step);
+            let arrays = if is_first {
+                arrays(&rows, packed)
+            } else {
+                String::new()
+            };
+            arrays + &product(&name, &rows, packed)
+        }
         Kernel::Sum(sum, fixed) => format!(
             "static const campana_sum {name} = {{\n    .count = {count},\n    .multipliers = {{{}, {}}},\n    \
              .offset = {},\n    .tolerance = {},\n    .float_factors = {{{}, {}}},\n    .float_offset = {},\n    \
@@ -113,17 +122,22 @@ fn windows(extents: &Extents, indent: &str) -> String {
     text + indent + "}"
 }
 
-fn product(name: &str, packed: &PackedProduct) -> String {
-    let rows = &packed.rows;
-    let mut text = array("uint8_t", &format!("{name}_codes"), rows.codes.iter());
-    let levels = match rows.levels.is_empty() {
-        // Codes are weights; kernels count levels from some place on all the same.
-        true => format!("(const int8_t *){name}_codes"),
-        false => {
-            text += &array("int8_t", &format!("{name}_levels"), rows.levels.iter());
-            format!("{name}_levels")
-        }
-    };
+/// Whether the float sums of some channels are biased and of others not.
+fn differ(biased: &[bool]) -> bool {
+    biased.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+/// Weights, and what becomes of the sums of each channel.
+fn arrays(rows: &str, packed: &PackedProduct) -> String {
+    let mut text = array(
+        "uint8_t",
+        &format!("{rows}_codes"),
+        packed.rows.codes.iter(),
+    );
+    let levels = &packed.rows.levels;
+    if !levels.is_empty() {
+        text += &array("int8_t", &format!("{rows}_levels"), levels.iter());
+    }
     let channels = packed.rounding.channels.iter().map(|channel| {
         format!(
             "{{{}, {}, {}, {}, {}}}",
@@ -134,23 +148,32 @@ fn product(name: &str, packed: &PackedProduct) -> String {
             bits(channel.float_offset),
         )
     });
-    text += &array("campana_channel", &format!("{name}_channels"), channels);
+    text += &array("campana_channel", &format!("{rows}_channels"), channels);
     let biased = &packed.rounding.biased;
-    let all_alike = biased.windows(2).all(|pair| pair[0] == pair[1]);
-    let apart = match all_alike {
-        true => "0".to_owned(),
-        false => {
-            let flags = biased.iter().map(|&flag| u8::from(flag));
-            text += &array("uint8_t", &format!("{name}_biased"), flags);
-            format!("{name}_biased")
-        }
+    if differ(biased) {
+        let flags = biased.iter().map(|&flag| u8::from(flag));
+        text += &array("uint8_t", &format!("{rows}_biased"), flags);
+    }
+    text
+}
+
+fn product(name: &str, rows: &str, packed: &PackedProduct) -> String {
+    let levels = match packed.rows.levels.is_empty() {
+        // Codes are weights; kernels count levels from some place on all the same.
+        true => format!("(const int8_t *){rows}_codes"),
+        false => format!("{rows}_levels"),
     };
+    let apart = match differ(&packed.rounding.biased) {
+        true => format!("{rows}_biased"),
+        false => "0".to_owned(),
+    };
+    let mut text = String::new();
     let product = &packed.product;
     let _ = writeln!(
         text,
         "static const campana_product {name} = {{\n    .windows = {},\n    .filters = {}, .groups = {},\n    \
          .strip_rows = {},\n    .copy_offset = {},\n    .zero = {},\n    .copies_input = {},\n    .gives_floats = {},\n    \
-         .weights = {{\n        .codes = {name}_codes,\n        .levels = {levels},\n        \
+         .weights = {{\n        .codes = {rows}_codes,\n        .levels = {levels},\n        \
          .row_bytes = {},\n        .level_stride = {},\n        .taps = {},\n        .bits = {}, .vector = {},\n    }},\n{}}};",
         windows(&product.extents, "    "),
         product.filters,
@@ -160,17 +183,17 @@ fn product(name: &str, packed: &PackedProduct) -> String {
         signed(product.input.zero_point),
         u8::from(packed.copies_input),
         u8::from(packed.gives_floats),
-        rows.row_bytes,
-        rows.level_stride,
-        rows.taps,
-        rows.bits,
-        rows.vector,
-        rounding(name, packed, &packed.rounding, &apart),
+        packed.rows.row_bytes,
+        packed.rows.level_stride,
+        packed.rows.taps,
+        packed.rows.bits,
+        packed.rows.vector,
+        rounding(rows, packed, &packed.rounding, &apart),
     );
     text
 }
 
-fn rounding(name: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &str) -> String {
+fn rounding(rows: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &str) -> String {
     let product = &packed.product;
     let [float_bounds, code_bounds] = match packed.gives_floats {
         true => [
@@ -189,7 +212,7 @@ fn rounding(name: &str, packed: &PackedProduct, fixed: &FixedRounding, biased: &
         [encoding.inverse_scale, f32::from(encoding.zero_point)]
     });
     format!(
-        "    .rounding = {{\n        .channels = {name}_channels,\n        .biased = {biased},\n        \
+        "    .rounding = {{\n        .channels = {rows}_channels,\n        .biased = {biased},\n        \
          .tolerance = {},\n        .residual_multiplier = {},\n        .float_residual = {},\n        \
          .float_inverse_scale = {}, .float_zero_point = {},\n        \
          .float_low = {}, .float_high = {}, .low = {}, .high = {},\n        .sum_shift = {}, .fraction_bits = {},\n        \

@@ -14,7 +14,8 @@ pub(crate) fn source(firmware: &Firmware, name: &str) -> String {
     );
     for (at, layer) in firmware.layers.iter().enumerate() {
         let count = firmware.network.values[layer.writes].len();
-        text += &constants(at, layer, count);
+        let is_first = firmware.layers[..at].iter().all(|l| l.step != layer.step);
+        text += &constants(at, layer, count, is_first);
     }
     if firmware.arena_bytes > 0 {
         let words = firmware.arena_bytes.div_ceil(4);
@@ -38,7 +39,7 @@ pub(crate) fn source(firmware: &Firmware, name: &str) -> String {
                 text,
                 "    memcpy({}, {}, {});",
                 parameter(firmware, false, at),
-                place(firmware, value),
+                place(firmware, value, 0),
                 firmware.value_bytes(value),
             );
         }
@@ -46,12 +47,23 @@ pub(crate) fn source(firmware: &Firmware, name: &str) -> String {
     text + "    return 0;\n}\n"
 }
 
-/// A pointer to a value.
-fn place(firmware: &Firmware, value: usize) -> String {
+/// A pointer to a value, some bytes behind its begin.
+fn place(firmware: &Firmware, value: usize, behind: usize) -> String {
+    let moved = |name: String, count: usize| match count {
+        0 => name,
+        count => format!("{name} + {count}"),
+    };
     match firmware.places[value] {
-        Place::Input(at) => parameter(firmware, true, at),
-        Place::Output(at) => parameter(firmware, false, at),
-        Place::Arena(offset) => arena(offset),
+        Place::Input(at) => moved(parameter(firmware, true, at), behind),
+        Place::Output(at) => {
+            let len = firmware.network.values[value].len().max(1);
+            let element_bytes = firmware.value_bytes(value) / len;
+            moved(
+                parameter(firmware, false, at),
+                behind / element_bytes.max(1),
+            )
+        }
+        Place::Arena(offset) => arena(offset + behind),
     }
 }
 
@@ -63,12 +75,11 @@ fn arena(offset: usize) -> String {
 }
 
 fn call(firmware: &Firmware, at: usize, layer: &Layer) -> String {
-    let reads: Vec<String> = layer
-        .reads
-        .iter()
-        .map(|&read| place(firmware, read))
+    let reads = layer.reads.iter().zip(&layer.read_offsets);
+    let reads: Vec<String> = reads
+        .map(|(&read, &offset)| place(firmware, read, offset))
         .collect();
-    let output = place(firmware, layer.writes);
+    let output = place(firmware, layer.writes, layer.write_offset);
     let count = firmware.network.values[layer.writes].len();
     match &layer.kernel {
         Kernel::Product(packed) => {

@@ -72,9 +72,16 @@ fn print(report: &FirmwareReport, args: &Export) {
 }
 
 fn print_layers(report: &FirmwareReport) {
-    let numbers = ["bits", "weights", "flash", "RAM", "multiply-accumulates"];
-    let mut table =
-        printer::new_table(&["layer", "operator"], &numbers).dispensable(&["weights", "operator"]);
+    let numbers = [
+        "bits",
+        "weights",
+        "strips",
+        "flash",
+        "RAM",
+        "multiply-accumulates",
+    ];
+    let mut table = printer::new_table(&["layer", "operator"], &numbers)
+        .dispensable(&["weights", "strips", "operator"]);
     for layer in &report.layers {
         let bits = layer
             .weight_bits
@@ -84,6 +91,7 @@ fn print_layers(report: &FirmwareReport) {
             layer.op_type.clone(),
             bits,
             thousands(layer.weights as u64),
+            layer.strips.to_string(),
             thousands(layer.flash_bytes as u64),
             thousands(layer.ram_bytes as u64),
             thousands(layer.multiply_accumulates),
