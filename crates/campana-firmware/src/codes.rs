@@ -259,7 +259,7 @@ mod tests {
         for vector in [2, 4, 8] {
             let weight = |i: usize| {
                 let code = noise(i / vector) % 256;
-                (noise((code as usize) << 8 | i % vector) % 250) as i16 - 125
+                (noise(((code as usize) << 8) + i % vector) % 250) as i16 - 125
             };
             let weights: Vec<i8> = (0..rows * channels * taps)
                 .map(|i| weight(i) as i8)

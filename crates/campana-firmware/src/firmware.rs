@@ -7,14 +7,14 @@ use campana_runtime::integer::IntegerNetwork;
 use crate::error::{Error, ErrorKind};
 use crate::file::File;
 use crate::plan::MemoryPlan;
-use crate::{inputs, kernels, layer, live, logits, project, self_test, source};
+use crate::{inputs, kernels, live, logits, memory, project, self_test, source};
 
 /// A network that can be written as C.
 #[derive(Debug)]
 pub struct Firmware {
     name: String,
     graph: Graph,
-    firmware: layer::Firmware,
+    firmware: memory::Firmware,
     left_out: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Firmware {
         })?;
         Ok(Self {
             name: name.to_owned(),
-            firmware: layer::Firmware::new(network)?,
+            firmware: memory::Firmware::new(network)?,
             graph,
             left_out,
         })

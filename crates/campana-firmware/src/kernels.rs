@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::file::File;
-use crate::layer::{DEPTHWISE_CHANNELS, Firmware, Kernel};
+use crate::layer::{DEPTHWISE_CHANNELS, Kernel};
+use crate::memory::Firmware;
 
 macro_rules! kernel_files {
     ($($name:literal),*) => {

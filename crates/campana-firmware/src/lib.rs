@@ -55,6 +55,7 @@ mod kernels;
 mod layer;
 mod live;
 mod logits;
+mod memory;
 mod plan;
 mod project;
 mod self_test;

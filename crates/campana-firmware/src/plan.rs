@@ -1,7 +1,8 @@
 //! What a network takes: flash, RAM and multiply-accumulates of each layer, and
 //! what would make it fit.
 
-use crate::layer::{Firmware, Kernel, Layer};
+use crate::layer::{Kernel, Layer};
+use crate::memory::Firmware;
 
 /// What a network takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

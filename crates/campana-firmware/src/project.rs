@@ -1,6 +1,6 @@
 //! What stands around the code: how it is built, and what to know.
 
-use crate::layer::Firmware;
+use crate::memory::Firmware;
 use crate::plan::MemoryPlan;
 
 /// `CMakeLists.txt`: a library, and a test of it.

@@ -8,7 +8,7 @@ use campana_runtime::{Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::{Error, ErrorKind};
-use crate::layer::Firmware;
+use crate::memory::Firmware;
 
 /// Inputs that are tested.
 const VECTORS: usize = 3;

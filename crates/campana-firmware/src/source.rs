@@ -9,7 +9,7 @@ pub(crate) use run::source;
 
 use std::fmt::Display;
 
-use crate::layer::Firmware;
+use crate::memory::Firmware;
 
 /// Columns of lists of numbers.
 const WIDTH: usize = 96;

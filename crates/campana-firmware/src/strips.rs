@@ -28,6 +28,13 @@ pub(crate) struct Segment {
     pub(crate) strips: usize,
 }
 
+/// Layers with a segment in strips, and the values with those between.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) values: Vec<Value>,
+}
+
 impl Segment {
     /// Whether layers are part of both.
     pub(crate) fn meets(self, other: Self) -> bool {
@@ -85,7 +92,7 @@ fn follows(layers: &[Layer], outputs: &[usize], first: usize, at: usize) -> bool
         && !outputs.contains(&written)
 }
 
-/// The layers with a segment in strips, and the values with those between.
+/// The layers with a segment in strips; `None` where it has no strips.
 ///
 /// # Errors
 ///
@@ -94,7 +101,7 @@ pub(crate) fn split(
     layers: &[Layer],
     values: &[Value],
     segment: Segment,
-) -> Result<Option<(Vec<Layer>, Vec<Value>)>, Refusal> {
+) -> Result<Option<Split>, Refusal> {
     let chain = &layers[segment.first..=segment.last];
     let all: Option<Vec<Extents>> = chain.iter().map(extents).collect();
     let Some(all) = all else { return Ok(None) };
@@ -142,7 +149,10 @@ pub(crate) fn split(
         }
     }
     split.extend_from_slice(&layers[segment.last + 1..]);
-    Ok(Some((split, values)))
+    Ok(Some(Split {
+        layers: split,
+        values,
+    }))
 }
 
 /// The rows of an input under rows of an output.

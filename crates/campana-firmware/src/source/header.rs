@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{comment, parameter, signature};
-use crate::layer::Firmware;
+use crate::memory::Firmware;
 
 /// `NAME.h`; the note says what was left out of the network.
 pub(crate) fn header(firmware: &Firmware, name: &str, note: Option<&str>) -> String {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::constants::{constants, signed};
 use super::{comment, parameter, signature};
-use crate::layer::{Firmware, Kernel, Layer, Place};
+use crate::layer::{Kernel, Layer};
+use crate::memory::{Firmware, Place};
 
 /// `NAME.c`.
 pub(crate) fn source(firmware: &Firmware, name: &str) -> String {
