@@ -6,6 +6,7 @@
 
 #if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
 #include <arm_mve.h>
+#define USES_VECTORS 1
 #elif defined(__ARM_FEATURE_DSP) && !defined(CAMPANA_PORTABLE)
 #define USES_PAIRS 1
 #endif
@@ -166,6 +167,75 @@ void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs 
     sums[3] = d;
 }
 
+#elif defined(USES_VECTORS)
+
+/* Sixteen codes of four bits as bytes. */
+static uint8x16_t bytes_of_codes(const uint8_t *codes)
+{
+    const uint16x8_t pairs = vldrbq_u16(codes);
+    const uint16x8_t low = vandq_u16(pairs, vdupq_n_u16(15));
+    const uint16x8_t high = vandq_u16(vshlq_n_u16(pairs, 4), vdupq_n_u16(0xf00));
+    return vreinterpretq_u8_u16(vorrq_u16(low, high));
+}
+
+/* Sixteen weights of one filter, then of the next, after which the first goes on;
+ * zeros behind each run. */
+void campana_decode_filters(const campana_weights *weights, uint32_t first, uint32_t count,
+                            const campana_runs *runs, int8_t *decoded)
+{
+    const uint32_t steps = (runs->len + 15) / 16;
+    int8_t *row = decoded + (size_t)runs->count * steps * 16 * CAMPANA_FILTERS;
+    uint32_t filter, run, step;
+    for (filter = 0; filter < CAMPANA_FILTERS; filter++) {
+        const uint8_t *codes = weights->codes + (size_t)(first + filter) * weights->row_bytes;
+        const int8_t *levels =
+            weights->levels + (size_t)(first + filter) * weights->level_stride;
+        const int is_direct = weights->bits == 4 && runs->len % 16 == 0 && filter < count;
+        const int8_t *from = row;
+        int8_t *to = decoded + 16 * filter;
+        if (filter >= count) {
+            memset(row, 0, runs->count * runs->len);
+        } else if (!is_direct) {
+            campana_decode_row(weights, first + filter, runs->count * runs->len, row);
+        }
+        for (run = 0; run < runs->count; run++) {
+            uint32_t left = runs->len;
+            for (step = 0; step < steps; step++, to += 16 * CAMPANA_FILTERS, codes += 8) {
+                const uint32_t some = left < 16 ? left : 16;
+                vstrbq_s8(to, is_direct ? vldrbq_gather_offset_s8(levels, bytes_of_codes(codes))
+                                        : vldrbq_z_s8(from, vctp8q(some)));
+                from += some;
+                left -= some;
+            }
+        }
+    }
+}
+
+void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
+                 int32_t *sums)
+{
+    const uint32_t whole = runs->len / 16, rest = runs->len % 16;
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    uint32_t run, step;
+    for (run = 0; run < runs->count; run++) {
+        const int8_t *from = run_at(input, runs, run);
+        for (step = 0; step < whole + (rest > 0); step++) {
+            const int8x16_t codes =
+                step < whole ? vldrbq_s8(from) : vldrbq_z_s8(from, vctp8q(rest));
+            a = vmladavaq_s8(a, codes, vldrbq_s8(decoded));
+            b = vmladavaq_s8(b, codes, vldrbq_s8(decoded + 16));
+            c = vmladavaq_s8(c, codes, vldrbq_s8(decoded + 32));
+            d = vmladavaq_s8(d, codes, vldrbq_s8(decoded + 48));
+            from += 16;
+            decoded += 64;
+        }
+    }
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
+    sums[3] = d;
+}
+
 #else
 
 /* Weights as they are, one filter after another. */
@@ -179,34 +249,6 @@ void campana_decode_filters(const campana_weights *weights, uint32_t first, uint
     }
     memset(decoded + (size_t)count * len, 0, (size_t)(CAMPANA_FILTERS - count) * len);
 }
-
-#ifdef __ARM_FEATURE_MVE
-
-void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
-                 int32_t *sums)
-{
-    const size_t row = (size_t)runs->count * runs->len;
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    uint32_t run;
-    for (run = 0; run < runs->count; run++, decoded += runs->len) {
-        const int8_t *from = run_at(input, runs, run), *weights = decoded;
-        int32_t left;
-        for (left = (int32_t)runs->len; left > 0; left -= 16, from += 16, weights += 16) {
-            const mve_pred16_t some = vctp8q((uint32_t)left);
-            const int8x16_t codes = vldrbq_z_s8(from, some);
-            a = vmladavaq_s8(a, codes, vldrbq_z_s8(weights, some));
-            b = vmladavaq_s8(b, codes, vldrbq_z_s8(weights + row, some));
-            c = vmladavaq_s8(c, codes, vldrbq_z_s8(weights + 2 * row, some));
-            d = vmladavaq_s8(d, codes, vldrbq_z_s8(weights + 3 * row, some));
-        }
-    }
-    sums[0] = a;
-    sums[1] = b;
-    sums[2] = c;
-    sums[3] = d;
-}
-
-#else
 
 static int32_t dot_of_run(const int8_t *codes, const int8_t *weights, uint32_t len)
 {
@@ -231,7 +273,5 @@ void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs 
         }
     }
 }
-
-#endif
 
 #endif

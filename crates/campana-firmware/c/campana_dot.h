@@ -16,7 +16,8 @@ typedef struct {
 
 /* Decodes the weights of some filters, at most four, from one row on, as
  * campana_dot reads them; aligned as words. There is room for 8 bytes of each
- * weight, runs rounded up to a multiple of four, and for a row. */
+ * weight, runs rounded up to a multiple of four, or 4 bytes, runs rounded up to a
+ * multiple of sixteen, and for a row. */
 void campana_decode_filters(const campana_weights *weights, uint32_t first, uint32_t count,
                             const campana_runs *runs, int8_t *decoded);
 

@@ -13,8 +13,14 @@ use crate::fixed::{FixedMeans, FixedRounding, FixedSum};
 /// Axes of a block that is copied, at most (`CAMPANA_MAX_AXES`).
 pub(crate) const MAX_AXES: usize = 6;
 
-/// Bytes of a weight of the four filters that are decoded at once.
-const DECODED_BYTES: usize = 8;
+/// Filters that are decoded at once (`CAMPANA_FILTERS`).
+const FILTERS_AT_ONCE: usize = 4;
+
+/// Bytes of a weight of these as pairs of 16 bits.
+const DECODED_BYTES: usize = 2 * FILTERS_AT_ONCE;
+
+/// Weights of a vector of bytes.
+const VECTOR: usize = 16;
 
 /// Elements that are multiplied at once: so many but one may be read behind a
 /// run of others.
@@ -239,8 +245,10 @@ impl PackedProduct {
     pub(crate) fn copy_offset(&self) -> usize {
         let len = self.row_len();
         let run = run_len(&self.product);
-        let padded = len / run.max(1) * run.next_multiple_of(RUN_MULTIPLE);
-        (DECODED_BYTES * padded + len).next_multiple_of(RUN_MULTIPLE)
+        let padded = |multiple: usize| len / run.max(1) * run.next_multiple_of(multiple);
+        let pairs = DECODED_BYTES * padded(RUN_MULTIPLE);
+        let vectors = FILTERS_AT_ONCE * padded(VECTOR);
+        (pairs.max(vectors) + len).next_multiple_of(RUN_MULTIPLE)
     }
 
     /// Bytes of decoded weights and of the strip of input rows with its border.
