@@ -67,6 +67,7 @@ void campana_run_depthwise(const campana_product *layer, const int8_t *input,
     const uint32_t channels = w->channels;
     const size_t input_len = (size_t)w->input_height * w->input_width * channels;
     const uint32_t pixels = (uint32_t)w->output_height * w->output_width;
+    const campana_pixels one = {1, channels, CAMPANA_DEPTHWISE_CHANNELS};
     int32_t sums[CAMPANA_DEPTHWISE_CHANNELS];
     uint32_t first, image, pixel;
     for (first = 0; first < channels; first += CAMPANA_DEPTHWISE_CHANNELS) {
@@ -79,7 +80,7 @@ void campana_run_depthwise(const campana_product *layer, const int8_t *input,
                 const uint32_t place = (image * pixels + pixel) * channels + first;
                 sum_taps(layer, input + image * input_len + first, pixel / w->output_width,
                          pixel % w->output_width, count, scratch, sums);
-                campana_store(layer, first, count, sums, residual, output, place);
+                campana_store(layer, first, count, one, sums, residual, output, place);
             }
         }
     }

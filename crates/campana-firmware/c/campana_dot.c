@@ -99,12 +99,13 @@ void campana_decode_filters(const campana_weights *weights, uint32_t first, uint
     }
 }
 
-void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
-                 int32_t *sums)
+void campana_dot(const int8_t *input, const int8_t *next, const int8_t *decoded,
+                 const campana_runs *runs, int32_t *sums)
 {
     const int8_t *weights = decoded;
     int32_t a = 0, b = 0, c = 0, d = 0;
     uint32_t run;
+    (void)next;
     for (run = 0; run < runs->count; run++) {
         const int8_t *from = run_at(input, runs, run);
         uint32_t fours = (runs->len + 3) / 4;
@@ -211,29 +212,105 @@ void campana_decode_filters(const campana_weights *weights, uint32_t first, uint
     }
 }
 
-void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
-                 int32_t *sums)
+/* Two pixels, the weights of four filters for both, and eight sums. */
+typedef struct {
+    const int8_t *from[2], *weights;
+    uint32_t steps;
+    int32_t sums[2 * CAMPANA_FILTERS];
+    uint32_t runs;
+    /* From the end of a run to the next one. */
+    int32_t gap;
+} two_pixels;
+
+/* In each step of each run, 128 products: of 16 codes of two pixels with the weights
+ * of four filters. Sums are in registers of even numbers, as the instruction wants
+ * them. */
+static void multiply_runs(two_pixels *both)
 {
-    const uint32_t whole = runs->len / 16, rest = runs->len % 16;
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    uint32_t run, step;
+    register two_pixels *at __asm__("r1") = both;
+    __asm__ volatile("ldrd r3, r5, [r1]\n\t"
+                     "ldr r9, [r1, #8]\n\t"
+                     "ldrd r0, r2, [r1, #16]\n\t"
+                     "ldrd r4, r6, [r1, #24]\n\t"
+                     "ldrd r8, r10, [r1, #32]\n\t"
+                     "ldrd r12, lr, [r1, #40]\n\t"
+                     "1:\n\t"
+                     "ldr r11, [r1, #12]\n\t"
+                     "2:\n\t"
+                     "vldrb.8 q0, [r3], #16\n\t"
+                     "vldrb.8 q2, [r9], #16\n\t"
+                     "vldrb.8 q1, [r5], #16\n\t"
+                     "vmladava.s8 r0, q0, q2\n\t"
+                     "vmladava.s8 r8, q1, q2\n\t"
+                     "vldrb.8 q3, [r9], #16\n\t"
+                     "vmladava.s8 r2, q0, q3\n\t"
+                     "vmladava.s8 r10, q1, q3\n\t"
+                     "vldrb.8 q2, [r9], #16\n\t"
+                     "vmladava.s8 r4, q0, q2\n\t"
+                     "vmladava.s8 r12, q1, q2\n\t"
+                     "vldrb.8 q3, [r9], #16\n\t"
+                     "subs r11, r11, #1\n\t"
+                     "vmladava.s8 r6, q0, q3\n\t"
+                     "vmladava.s8 lr, q1, q3\n\t"
+                     "bne 2b\n\t"
+                     "ldr r11, [r1, #52]\n\t"
+                     "add r3, r3, r11\n\t"
+                     "add r5, r5, r11\n\t"
+                     "ldr r11, [r1, #48]\n\t"
+                     "subs r11, r11, #1\n\t"
+                     "str r11, [r1, #48]\n\t"
+                     "bne 1b\n\t"
+                     "strd r0, r2, [r1, #16]\n\t"
+                     "strd r4, r6, [r1, #24]\n\t"
+                     "strd r8, r10, [r1, #32]\n\t"
+                     "strd r12, lr, [r1, #40]"
+                     :
+                     : "r"(at)
+                     : "r0", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr",
+                       "q0", "q1", "q2", "q3", "cc", "memory");
+}
+
+/* Runs that are no whole steps, or lie in more than one row of runs. */
+static void dot_by_runs(const int8_t *input, const int8_t *next, const int8_t *decoded,
+                        const campana_runs *runs, int32_t *sums)
+{
+    uint32_t run, filter, at;
     for (run = 0; run < runs->count; run++) {
-        const int8_t *from = run_at(input, runs, run);
-        for (step = 0; step < whole + (rest > 0); step++) {
-            const int8x16_t codes =
-                step < whole ? vldrbq_s8(from) : vldrbq_z_s8(from, vctp8q(rest));
-            a = vmladavaq_s8(a, codes, vldrbq_s8(decoded));
-            b = vmladavaq_s8(b, codes, vldrbq_s8(decoded + 16));
-            c = vmladavaq_s8(c, codes, vldrbq_s8(decoded + 32));
-            d = vmladavaq_s8(d, codes, vldrbq_s8(decoded + 48));
-            from += 16;
-            decoded += 64;
+        const int8_t *first = run_at(input, runs, run);
+        const int8_t *second = run_at(next, runs, run);
+        for (at = 0; at < runs->len; at += 16) {
+            const mve_pred16_t some = vctp8q(runs->len - at);
+            const int8x16_t a = vldrbq_z_s8(first + at, some);
+            const int8x16_t b = vldrbq_z_s8(second + at, some);
+            for (filter = 0; filter < CAMPANA_FILTERS; filter++, decoded += 16) {
+                const int8x16_t weights = vldrbq_s8(decoded);
+                sums[filter] = vmladavaq_s8(sums[filter], a, weights);
+                sums[CAMPANA_FILTERS + filter] =
+                    vmladavaq_s8(sums[CAMPANA_FILTERS + filter], b, weights);
+            }
         }
     }
-    sums[0] = a;
-    sums[1] = b;
-    sums[2] = c;
-    sums[3] = d;
+}
+
+void campana_dot(const int8_t *input, const int8_t *next, const int8_t *decoded,
+                 const campana_runs *runs, int32_t *sums)
+{
+    two_pixels both;
+    vstrwq_s32(both.sums, vdupq_n_s32(0));
+    vstrwq_s32(both.sums + 4, vdupq_n_s32(0));
+    if (runs->across == 1 && runs->len % 16 == 0) {
+        both.from[0] = input;
+        both.from[1] = next;
+        both.weights = decoded;
+        both.steps = runs->len / 16;
+        both.runs = runs->count;
+        both.gap = runs->down_stride - (int32_t)runs->len;
+        multiply_runs(&both);
+    } else {
+        dot_by_runs(input, next, decoded, runs, both.sums);
+    }
+    vstrwq_s32(sums, vldrwq_s32(both.sums));
+    vstrwq_s32(sums + 4, vldrwq_s32(both.sums + 4));
 }
 
 #else
@@ -260,11 +337,12 @@ static int32_t dot_of_run(const int8_t *codes, const int8_t *weights, uint32_t l
     return sum;
 }
 
-void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
-                 int32_t *sums)
+void campana_dot(const int8_t *input, const int8_t *next, const int8_t *decoded,
+                 const campana_runs *runs, int32_t *sums)
 {
     const size_t row = (size_t)runs->count * runs->len;
     uint32_t filter, run;
+    (void)next;
     memset(sums, 0, CAMPANA_FILTERS * sizeof *sums);
     for (run = 0; run < runs->count; run++, decoded += runs->len) {
         const int8_t *from = run_at(input, runs, run);

@@ -21,9 +21,17 @@ typedef struct {
 void campana_decode_filters(const campana_weights *weights, uint32_t first, uint32_t count,
                             const campana_runs *runs, int8_t *decoded);
 
-/* The sums of the four filters over one window. Up to three elements behind each
- * run may be read. */
-void campana_dot(const int8_t *input, const int8_t *decoded, const campana_runs *runs,
-                 int32_t *sums);
+/* Pixels whose sums are computed at once. */
+#if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
+#define CAMPANA_PIXELS 2
+#else
+#define CAMPANA_PIXELS 1
+#endif
+
+/* The sums of the four filters over one window, and where two pixels are computed at
+ * once then those over the window at the next, which may be the same. Up to three
+ * elements behind each run may be read. */
+void campana_dot(const int8_t *input, const int8_t *next, const int8_t *decoded,
+                 const campana_runs *runs, int32_t *sums);
 
 #endif

@@ -8,6 +8,9 @@
 #include "campana_kernels.h"
 #include "campana_rounding.h"
 
+/* Pixels whose results are stored at once; whole steps of CAMPANA_PIXELS. */
+#define PIXELS_AT_ONCE 16
+
 /* Input rows that lie in memory as windows meet them. */
 typedef struct {
     const int8_t *first;
@@ -73,6 +76,8 @@ static void multiply_strip(const campana_product *layer, strip input, uint32_t y
     const uint32_t group_filters = filters / layer->groups;
     const uint32_t group_channels = w->channels / layer->groups;
     const campana_runs taps = runs_of(layer, input.row_stride);
+    const uint32_t pixel = w->stride_x * w->channels, next = (CAMPANA_PIXELS - 1) * pixel;
+    campana_pixels pixels = {0, filters, CAMPANA_FILTERS};
     uint32_t first, count, row, column;
     for (first = 0; first < filters; first += count) {
         const uint32_t group = first / group_filters;
@@ -83,11 +88,18 @@ static void multiply_strip(const campana_product *layer, strip input, uint32_t y
         for (row = 0; row < rows; row++) {
             const int8_t *from = input.first + (int32_t)(row * w->stride_y) * input.row_stride +
                                  group * group_channels;
-            for (column = 0; column < w->output_width; column++, place += filters) {
-                int32_t sums[CAMPANA_FILTERS];
-                campana_dot(from, decoded, &taps, sums);
-                campana_store(layer, first, count, sums, residual, output, place);
-                from += w->stride_x * w->channels;
+            for (column = 0; column < w->output_width; column += pixels.count) {
+                int32_t sums[PIXELS_AT_ONCE * CAMPANA_FILTERS];
+                const uint32_t rest = w->output_width - column;
+                uint32_t i;
+                pixels.count = rest < PIXELS_AT_ONCE ? rest : PIXELS_AT_ONCE;
+                for (i = 0; i < pixels.count; i += CAMPANA_PIXELS, from += pixel) {
+                    const int8_t *const at = from;
+                    from += i + CAMPANA_PIXELS <= pixels.count ? next : 0;
+                    campana_dot(at, from, decoded, &taps, sums + i * CAMPANA_FILTERS);
+                }
+                campana_store(layer, first, count, pixels, sums, residual, output, place);
+                place += pixels.count * filters;
             }
         }
     }

@@ -34,88 +34,139 @@ static int32_t exact_code(const campana_rounding *rounding, uint32_t channel, in
     return campana_float_to_code(result, rounding->low + 128, rounding->high + 128) - 128;
 }
 
-#if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
-
-/* Four channels at once; whether all of them are far enough from the middle between
- * two codes. */
-static int store_four(const campana_rounding *rounding, uint32_t first, const int32_t *sums,
-                      const int8_t *residual, int8_t *output)
+/* The result of a channel for each of some pixels. */
+static void store_channel(const campana_rounding *rounding, uint32_t channel,
+                          const campana_pixels *pixels, const int32_t *sums,
+                          const int8_t *residual, int8_t *output)
 {
-    const uint32x4_t channels = vidupq_n_u32(0, 1);
-    const uint32x4_t places = vmulq_n_u32(channels, sizeof(campana_channel));
-    const campana_channel *own = rounding->channels + first;
-    const int32_t mask = (int32_t)((UINT32_C(1) << rounding->fraction_bits) - 1);
-    int32x4_t fixed = vaddq_s32(vldrwq_s32(sums),
-                                vldrwq_gather_offset_s32(&own->initial, places));
-    fixed = vmulhq_s32(vshlq_r_s32(fixed, rounding->sum_shift),
-                       vldrwq_gather_offset_s32(&own->multiplier, places));
-    fixed = vaddq_s32(fixed, vldrwq_gather_offset_s32(&own->offset, places));
-    if (residual) {
-        const int32x4_t codes = vshlq_n_s32(vaddq_n_s32(vldrbq_s32(residual), 128), 23);
-        fixed = vaddq_s32(fixed, vmulhq_s32(codes, vdupq_n_s32(rounding->residual_multiplier)));
-    }
-    if (vcmpleq_n_s32(vandq_s32(fixed, vdupq_n_s32(mask)), 2 * rounding->tolerance)) {
-        return 0;
-    }
-    fixed = vshlq_r_s32(fixed, -(int32_t)rounding->fraction_bits);
-    fixed = vmaxq_s32(vminq_s32(fixed, vdupq_n_s32(rounding->high)), vdupq_n_s32(rounding->low));
-    vstrbq_s32(output, fixed);
-    return 1;
-}
-
-#endif
-
-static void store_codes(const campana_rounding *rounding, uint32_t first, uint32_t count,
-                        const int32_t *sums, const int8_t *residual, int8_t *output)
-{
-    const campana_channel *own = rounding->channels + first;
+    const campana_channel own = rounding->channels[channel];
     const int32_t fraction_bits = rounding->fraction_bits, sum_shift = rounding->sum_shift;
     const int32_t factor = rounding->residual_multiplier;
     const int32_t low = rounding->low, high = rounding->high;
     const uint32_t mask = (UINT32_C(1) << fraction_bits) - 1;
     const uint32_t near = 2 * (uint32_t)rounding->tolerance;
-    uint32_t i = 0;
-#if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
-    while (i + 4 <= count && store_four(rounding, first + i, sums + i,
-                                        residual ? residual + i : residual, output + i)) {
-        i += 4;
-        own += 4;
-    }
-#endif
-    for (; i < count; i++, own++) {
-        const int32_t sum = sums[i] + own->initial;
-        int32_t fixed = campana_mul_high((int32_t)((uint32_t)sum << sum_shift), own->multiplier) +
-                        own->offset;
+    uint32_t i;
+    for (i = 0; i < pixels->count; i++) {
+        const int32_t sum = *sums + own.initial;
+        int32_t fixed =
+            campana_mul_high((int32_t)((uint32_t)sum << sum_shift), own.multiplier) + own.offset;
         int32_t code = -1;
         if (residual) {
-            code = residual[i] + 128;
+            code = *residual + 128;
             fixed += campana_mul_high((int32_t)((uint32_t)code << CAMPANA_CODE_SHIFT), factor);
+            residual += pixels->stride;
         }
         if (((uint32_t)fixed & mask) <= near) {
-            code = exact_code(rounding, first + i, sum, code);
+            code = exact_code(rounding, channel, sum, code);
         } else {
             code = campana_clamp(fixed >> fraction_bits, low, high);
         }
-        output[i] = (int8_t)code;
+        *output = (int8_t)code;
+        output += pixels->stride;
+        sums += pixels->sum_stride;
+    }
+}
+
+#if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
+
+/* Four channels of each of some pixels; gives how many pixels were stored, up to the
+ * first of which a result is near to the middle between two codes. */
+static uint32_t store_vectors(const campana_rounding *rounding, uint32_t first,
+                              const campana_pixels *pixels, const int32_t *sums,
+                              const int8_t *residual, int8_t *output)
+{
+    const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), sizeof(campana_channel));
+    const campana_channel *own = rounding->channels + first;
+    const int32x4_t initial = vldrwq_gather_offset_s32(&own->initial, places);
+    const int32x4_t multiplier = vldrwq_gather_offset_s32(&own->multiplier, places);
+    const int32x4_t offset = vldrwq_gather_offset_s32(&own->offset, places);
+    const int32x4_t low = vdupq_n_s32(rounding->low), high = vdupq_n_s32(rounding->high);
+    const int32_t sum_shift = rounding->sum_shift, fraction_bits = rounding->fraction_bits;
+    const int32x4_t mask = vdupq_n_s32((int32_t)((UINT32_C(1) << fraction_bits) - 1));
+    const int32_t near = 2 * rounding->tolerance, factor = rounding->residual_multiplier;
+    const uint32_t stride = pixels->stride, sum_stride = pixels->sum_stride;
+    uint32_t i;
+    for (i = 0; i < pixels->count; i++, sums += sum_stride, output += stride) {
+        int32x4_t fixed = vshlq_r_s32(vaddq_s32(vldrwq_s32(sums), initial), sum_shift);
+        fixed = vaddq_s32(vmulhq_s32(fixed, multiplier), offset);
+        if (residual) {
+            const int32x4_t codes = vshlq_n_s32(vaddq_n_s32(vldrbq_s32(residual), 128), 23);
+            fixed = vaddq_s32(fixed, vmulhq_s32(codes, vdupq_n_s32(factor)));
+            residual += stride;
+        }
+        if (vcmpleq_n_s32(vandq_s32(fixed, mask), near)) {
+            return i;
+        }
+        fixed = vshlq_r_s32(fixed, -fraction_bits);
+        vstrbq_s32(output, vmaxq_s32(vminq_s32(fixed, high), low));
+    }
+    return i;
+}
+
+#endif
+
+static void store_codes(const campana_rounding *rounding, uint32_t first, uint32_t count,
+                        campana_pixels pixels, const int32_t *sums, const int8_t *residual,
+                        int8_t *output)
+{
+    uint32_t i;
+#if defined(__ARM_FEATURE_MVE) && !defined(CAMPANA_PORTABLE)
+    while (count % 4 == 0 && pixels.count > 0) {
+        const campana_pixels one = {1, pixels.stride, pixels.sum_stride};
+        uint32_t stored = pixels.count;
+        for (i = 0; i < count && stored == pixels.count; i += 4) {
+            stored = store_vectors(rounding, first + i, &pixels, sums + i,
+                                   residual ? residual + i : residual, output + i);
+        }
+        if (stored == pixels.count) {
+            return;
+        }
+        /* The pixel that is near, one channel after another. */
+        sums += stored * pixels.sum_stride;
+        output += stored * pixels.stride;
+        residual = residual ? residual + stored * pixels.stride : residual;
+        for (i = 0; i < count; i++) {
+            store_channel(rounding, first + i, &one, sums + i,
+                          residual ? residual + i : residual, output + i);
+        }
+        sums += pixels.sum_stride;
+        output += pixels.stride;
+        residual = residual ? residual + pixels.stride : residual;
+        pixels.count -= stored + 1;
+    }
+#endif
+    for (i = 0; i < count; i++) {
+        store_channel(rounding, first + i, &pixels, sums + i, residual ? residual + i : residual,
+                      output + i);
+    }
+}
+
+static void store_floats(const campana_rounding *rounding, uint32_t channel,
+                         const campana_pixels *pixels, const int32_t *sums,
+                         const int8_t *residual, void *output, uint32_t place)
+{
+    uint32_t i;
+    for (i = 0; i < pixels->count; i++, place += pixels->stride, sums += pixels->sum_stride) {
+        const int32_t sum = *sums + rounding->channels[channel].initial;
+        const int32_t code = residual ? residual[place] + 128 : -1;
+        const uint32_t result = campana_float_result(rounding, channel, sum, code);
+        campana_store_float(
+            campana_float_clamp(result, rounding->float_low, rounding->float_high), output,
+            place);
     }
 }
 
 void campana_store(const campana_product *layer, uint32_t first, uint32_t count,
-                   const int32_t *sums, const int8_t *residual, void *output, uint32_t place)
+                   campana_pixels pixels, const int32_t *sums, const int8_t *residual,
+                   void *output, uint32_t place)
 {
-    const campana_rounding *rounding = &layer->rounding;
     uint32_t i;
-    residual = residual ? residual + place : residual;
     if (!layer->gives_floats) {
-        store_codes(rounding, first, count, sums, residual, (int8_t *)output + place);
+        store_codes(&layer->rounding, first, count, pixels, sums,
+                    residual ? residual + place : residual, (int8_t *)output + place);
         return;
     }
     for (i = 0; i < count; i++) {
-        const int32_t sum = sums[i] + rounding->channels[first + i].initial;
-        const uint32_t result =
-            campana_float_result(rounding, first + i, sum, residual ? residual[i] + 128 : -1);
-        campana_store_float(
-            campana_float_clamp(result, rounding->float_low, rounding->float_high), output,
-            place + i);
+        store_floats(&layer->rounding, first + i, &pixels, sums + i, residual, output, place + i);
     }
 }

@@ -48,9 +48,16 @@ static inline void campana_store_float(uint32_t bits, void *output, uint32_t pla
     memcpy((uint8_t *)output + 4 * (size_t)place, &bits, 4);
 }
 
-/* Stores the results of the sums of channels from one on at a place of the output
- * and behind it. */
+/* Pixels that follow each other: how many elements of the output, and how many sums
+ * are from one to the next. */
+typedef struct {
+    uint32_t count, stride, sum_stride;
+} campana_pixels;
+
+/* Stores the results of the sums of channels from one on, of some pixels, from a
+ * place of the output on. */
 void campana_store(const campana_product *layer, uint32_t first, uint32_t count,
-                   const int32_t *sums, const int8_t *residual, void *output, uint32_t place);
+                   campana_pixels pixels, const int32_t *sums, const int8_t *residual,
+                   void *output, uint32_t place);
 
 #endif
