@@ -374,6 +374,39 @@ fn a_test_of_wrong_weights_fails() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+#[test]
+fn kernels_for_cortex_m_compute_what_the_engine_does() {
+    let tools = ["arm-none-eabi-gcc", "qemu-system-arm"];
+    let has = |tool: &&str| Command::new(tool).arg("--version").output().is_ok();
+    if !tools.iter().all(has) {
+        skipped("no compiler and machine for Cortex-M: tools/firmware/setup.sh installs them");
+        return;
+    }
+    let folder = Folder::with_model(every_kernel(true));
+    let quantize = ["quantize", "model.onnx", "--no-correct", "--target", "int8"];
+    let input = ["--input-range=-1,1", "-o", "small.onnx"];
+    folder
+        .run(&[&quantize[..], &input].concat())
+        .may_warn("")
+        .succeeds();
+    folder
+        .run(&["export", "small.onnx", "-o", "net"])
+        .succeeds();
+    for processor in ["m4", "m55"] {
+        let output = Command::new(root().join("tools/firmware/run.sh"))
+            .arg(folder.path("net"))
+            .arg(processor)
+            .output()
+            .expect("the script runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{processor}: {output:?}");
+        assert!(
+            said.contains("0 of 3 vectors differ"),
+            "{processor}: {said}"
+        );
+    }
+}
+
 /// Two inverted bottlenecks, wide between narrow values; the second with a
 /// residual, windows of two rows on one side, and a height that strips do not divide.
 fn wide_blocks() -> Vec<u8> {
