@@ -2,6 +2,9 @@
 # Compiles a folder of campana export for a Cortex-M, runs its self-test in QEMU and
 # counts the instructions of a run.
 #   tools/firmware/run.sh FOLDER [m4 | m55]
+# With a program in C as a third argument, runs that one instead, which finds its files
+# where the script is run.
+#   tools/firmware/run.sh FOLDER m4 PROGRAM.c
 set -eu
 folder=$1
 cpu=${2:-m4}
@@ -26,6 +29,12 @@ run() {
     qemu-system-arm -machine "$machine" -nographic -monitor none -serial none \
         -semihosting-config enable=on,target=native -icount shift=0 -kernel "$1"
 }
+if [ $# -gt 2 ]; then
+    # shellcheck disable=SC2086
+    compile "$here/startup.c" $sources "$3" -o "$build/program.elf"
+    run "$build/program.elf"
+    exit
+fi
 upper=$(echo "$name" | tr '[:lower:]' '[:upper:]')
 # shellcheck disable=SC2086
 compile "$here/startup.c" $sources "$folder/${name}_test.c" -o "$build/test.elf"

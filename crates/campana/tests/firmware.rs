@@ -4,9 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use campana_eval::{Dataset, Sidecar};
 use campana_onnx::NewNode;
@@ -91,6 +90,53 @@ struct Agreement {
     right: usize,
 }
 
+/// What runs exported code.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Processor<'a> {
+    /// This machine, with sanitizers.
+    Host,
+    /// One of those of `tools/firmware/run.sh`, in QEMU.
+    Cortex(&'a str),
+}
+
+impl Processor<'_> {
+    /// Runs images through exported code: the outputs' bytes.
+    #[track_caller]
+    fn outputs(
+        self,
+        code: &Path,
+        name: &str,
+        [input, output]: [usize; 2],
+        codes: &[u8],
+    ) -> Vec<u8> {
+        let driver = code.with_extension("driver.c");
+        let text = format!(
+            "#include <stdio.h>\n#include \"{name}.h\"\nstatic int8_t in[{input}];\n\
+             static float out[{output}];\nint main(void)\n{{\n    \
+             FILE *from = fopen(\"images.bin\", \"rb\"), *to = fopen(\"outputs.bin\", \"wb\");\n    \
+             while (fread(in, 1, sizeof in, from) == sizeof in) {{\n        {name}_run(in, out);\n        \
+             fwrite(out, 1, sizeof out, to);\n    }}\n    return fclose(to);\n}}\n"
+        );
+        fs::write(&driver, text).expect("a driver");
+        let folder = code.parent().expect("a folder");
+        fs::write(folder.join("images.bin"), codes).expect("images");
+        let mut command = match self {
+            Self::Host => Command::new(compile(code, &driver, &CHECKED)),
+            Self::Cortex(processor) => {
+                let mut command = Command::new(root().join("tools/firmware/run.sh"));
+                command.arg(code).arg(processor).arg(&driver);
+                command
+            }
+        };
+        let output = command
+            .current_dir(folder)
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{self:?}: {output:?}");
+        fs::read(folder.join("outputs.bin")).expect("outputs")
+    }
+}
+
 /// Runs images through exported code and through the engine.
 #[track_caller]
 fn compare(
@@ -98,22 +144,13 @@ fn compare(
     name: &str,
     [model, sidecar, data]: [&Path; 3],
     images: usize,
-    flags: &[&str],
+    processor: Processor<'_>,
 ) -> Agreement {
     let header = fs::read_to_string(code.join(format!("{name}.h"))).expect("a header");
     let upper = name.to_uppercase();
     let number = |what: &str| constant(&header, &format!("{upper}_{what}"));
     let (scale, zero_point) = (number("INPUT_SCALE"), number("INPUT_ZERO_POINT"));
-    let [input_len, output_len] = ["INPUT_LEN", "OUTPUT_LEN"].map(|what| number(what) as usize);
-    let driver = code.with_extension("driver.c");
-    let text = format!(
-        "#include <stdio.h>\n#include \"{name}.h\"\nstatic int8_t in[{input_len}];\n\
-         static float out[{output_len}];\nint main(void)\n{{\n    \
-         while (fread(in, 1, sizeof in, stdin) == sizeof in) {{\n        {name}_run(in, out);\n        \
-         fwrite(out, 1, sizeof out, stdout);\n    }}\n    return 0;\n}}\n"
-    );
-    fs::write(&driver, text).expect("a driver");
-    let program = compile(code, &driver, flags);
+    let lens = ["INPUT_LEN", "OUTPUT_LEN"].map(|what| number(what) as usize);
     let settings = Sidecar::read(sidecar).expect("a sidecar").preprocessing;
     let dataset = Dataset::open(data).expect("images");
     let session = campana::open_session(model).expect("a session");
@@ -145,21 +182,12 @@ fn compare(
         expected.extend_from_slice(found);
         labels.push(dataset.label(index));
     }
-    let mut child = Command::new(&program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    let writer = std::thread::spawn(move || stdin.write_all(&codes));
-    let output = child.wait_with_output().expect("the program ends");
-    writer.join().expect("a writer").expect("all is read");
-    assert!(output.status.success(), "{output:?}");
-    let (found, _) = output.stdout.as_chunks::<4>();
+    let bytes = processor.outputs(code, name, lens, &codes);
+    let (found, _) = bytes.as_chunks::<4>();
     assert_eq!(found.len(), expected.len(), "outputs");
     let images = found
-        .chunks_exact(output_len)
-        .zip(expected.chunks_exact(output_len));
+        .chunks_exact(lens[1])
+        .zip(expected.chunks_exact(lens[1]));
     let mut agreement = Agreement {
         images: count,
         equal: 0,
@@ -206,7 +234,7 @@ fn the_fixture_in_c_answers_as_the_engine() {
         self_test_passes(&folder.path(&name), &name);
         let files = [folder.path(&model), sidecar.clone(), data.clone()];
         let files = files.each_ref().map(PathBuf::as_path);
-        let found = compare(&folder.path(&name), &name, files, 100, &CHECKED);
+        let found = compare(&folder.path(&name), &name, files, 100, Processor::Host);
         assert_eq!(found.equal, found.images, "{bits:?}: {found:?}");
         assert!(found.right > 70, "{bits:?}: {found:?}");
     }
@@ -239,7 +267,11 @@ fn a_model_is_measured_on_all_images() {
     assert!(has_compiler(), "a compiler");
     let code = folder.path("net");
     self_test_passes(&code, "net");
-    let found = compare(&code, "net", [&model, &sidecar, &data], images, &CHECKED);
+    let processor = std::env::var("CAMPANA_FIRMWARE_PROCESSOR").ok();
+    let processor = processor
+        .as_deref()
+        .map_or(Processor::Host, Processor::Cortex);
+    let found = compare(&code, "net", [&model, &sidecar, &data], images, processor);
     let percent = 100.0 * found.right as f64 / found.images as f64;
     let (flash, ram) = (&report["flash_bytes"], &report["ram_bytes"]);
     eprintln!(
@@ -374,12 +406,43 @@ fn a_test_of_wrong_weights_fails() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-#[test]
-fn kernels_for_cortex_m_compute_what_the_engine_does() {
+/// Whether code for Cortex-M can be compiled and run; said loudly where it cannot.
+fn has_cortex_m() -> bool {
     let tools = ["arm-none-eabi-gcc", "qemu-system-arm"];
     let has = |tool: &&str| Command::new(tool).arg("--version").output().is_ok();
-    if !tools.iter().all(has) {
+    let has_all = tools.iter().all(has);
+    if !has_all {
         skipped("no compiler and machine for Cortex-M: tools/firmware/setup.sh installs them");
+    }
+    has_all
+}
+
+#[test]
+fn the_fixture_on_cortex_m_answers_as_the_engine() {
+    if !has_cortex_m() {
+        return;
+    }
+    let folder = quantized_fixture();
+    folder
+        .run(&["export", "small.onnx", "-o", "net"])
+        .succeeds();
+    let data = root().join("fixtures/cifar10_test_500.bin");
+    let files = [
+        &folder.path("small.onnx"),
+        &folder.path("model.json"),
+        &data,
+    ];
+    for processor in ["m4", "m55"] {
+        let processor = Processor::Cortex(processor);
+        let files = files.map(PathBuf::as_path);
+        let found = compare(&folder.path("net"), "small", files, 20, processor);
+        assert_eq!(found.equal, 20, "{processor:?}");
+    }
+}
+
+#[test]
+fn kernels_for_cortex_m_compute_what_the_engine_does() {
+    if !has_cortex_m() {
         return;
     }
     let folder = Folder::with_model(every_kernel(true));
