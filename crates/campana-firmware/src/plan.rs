@@ -4,6 +4,10 @@
 use crate::layer::{Kernel, Layer};
 use crate::memory::Firmware;
 
+/// Weights of more bits are those of filters and outer layers, which `quantize`
+/// gives 8 bits at any width.
+const LOOKED_UP_BITS: u8 = 4;
+
 /// What a network takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -118,22 +122,25 @@ impl MemoryPlan {
         found
     }
 
-    /// Bytes of flash where no weight had more bits than this.
+    /// Bytes of flash, about, where weights had this many bits, but for those
+    /// that have more than kernels look up in any case.
     fn flash_bytes_at(&self, bits: u8) -> u64 {
-        let saved = self.layers.iter().map(|layer| {
-            let own = layer.weight_bits.unwrap_or(0);
-            layer.weights * usize::from(own.saturating_sub(bits)) / 8
+        let changed = self.layers.iter().map(|layer| {
+            let own = i64::from(layer.weight_bits.unwrap_or(0));
+            let is_coded = own <= i64::from(LOOKED_UP_BITS);
+            let more = if is_coded { i64::from(bits) - own } else { 0 };
+            layer.weights as i64 * more / 8
         });
-        (self.flash_bytes() - saved.sum::<usize>()) as u64
+        (self.flash_bytes() as i64 + changed.sum::<i64>()).max(0) as u64
     }
 
     fn flash_advice(&self, limit: u64) -> String {
-        let fitting = (1..8)
+        let fitting = (1..=LOOKED_UP_BITS)
             .rev()
             .find(|&bits| self.flash_bytes_at(bits) <= limit);
         match fitting {
             Some(bits) => format!(
-                "With at most {bits} bits a weight it takes about {} bytes: campana quantize --bits {bits}.",
+                "With {bits} bits a weight it takes about {} bytes: campana quantize --bits {bits}.",
                 self.flash_bytes_at(bits)
             ),
             None => format!(
