@@ -135,18 +135,7 @@ impl Translation<'_> {
                 scales, to, bounds, ..
             } => {
                 let right = self.codes(step, 1)?;
-                let factors = scales.map(|params| params.scale / to.scale);
-                let zeros = scales.map(|params| f32::from(params.zero_point));
-                let offset =
-                    f32::from(to.zero_point) - factors[0] * zeros[0] - factors[1] * zeros[1];
-                let sum = Operation::Sum(Sum {
-                    factors,
-                    offset,
-                    bounds: *bounds,
-                });
-                let shape = self.network.values[source].shape.clone();
-                let value = value_of(shape, Some(*to));
-                Held::Codes(self.push(vec![source, right], value, sum))
+                self.sum([source, right], *scales, *to, *bounds)
             }
             Int8Action::Conv(conv) => {
                 let to = self.result_of(conv.gives_codes);
@@ -187,16 +176,13 @@ impl Translation<'_> {
                 from,
                 to,
             } => {
-                let extents = pool_extents(extents);
-                let value = value_of(extents.output_shape(extents.channels), *to);
-                let operation = Operation::Average(Averages {
-                    extents,
+                let averages = Averages {
+                    extents: pool_extents(extents),
                     counts_padding: *pooling == Pooling::AverageWithPadding,
                     from: *from,
                     to: *to,
-                });
-                let value = self.push(vec![source], value, operation);
-                held(value, to.is_some())
+                };
+                self.average(source, averages)
             }
             Int8Action::Copy { fill, region, .. } => {
                 let value = self.output(from);
@@ -207,6 +193,33 @@ impl Translation<'_> {
                 Held::Codes(self.push(vec![source], value, operation))
             }
         })
+    }
+
+    fn sum(
+        &mut self,
+        operands: [usize; 2],
+        scales: [QuantParams; 2],
+        to: QuantParams,
+        bounds: [u8; 2],
+    ) -> Held {
+        let factors = scales.map(|params| params.scale / to.scale);
+        let zeros = scales.map(|params| f32::from(params.zero_point));
+        let offset = f32::from(to.zero_point) - factors[0] * zeros[0] - factors[1] * zeros[1];
+        let sum = Operation::Sum(Sum {
+            factors,
+            offset,
+            bounds,
+        });
+        let shape = self.network.values[operands[0]].shape.clone();
+        let value = value_of(shape, Some(to));
+        Held::Codes(self.push(operands.to_vec(), value, sum))
+    }
+
+    fn average(&mut self, source: usize, averages: Averages) -> Held {
+        let extents = averages.extents;
+        let value = value_of(extents.output_shape(extents.channels), averages.to);
+        let value = self.push(vec![source], value, Operation::Average(averages));
+        held(value, averages.to.is_some())
     }
 
     /// What the node's results are rounded to, where they are.
