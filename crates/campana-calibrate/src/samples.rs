@@ -240,7 +240,7 @@ impl Batches {
 
     /// Makes an integer input indices below `rows`, all alike likely.
     pub(crate) fn draw_indices(&mut self, input: &str, rows: usize) {
-        let mut random = Random(rows as u64);
+        let mut random = Random::new(rows as u64);
         let own = self.inputs.iter_mut().filter(|(name, _)| name == input);
         for tensor in own.flat_map(|(_, batches)| batches) {
             let len = tensor.len();

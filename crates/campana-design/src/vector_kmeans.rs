@@ -1,6 +1,7 @@
 //! Codebooks of vectors by k-means (the generalized Lloyd, or LBG, algorithm).
 
 use campana_codebook::VectorCodebook;
+use campana_tensor::SplitMix64;
 use rayon::prelude::*;
 
 /// Assignments and centroids; fewer where one gains less than `MIN_GAIN`.
@@ -111,7 +112,7 @@ fn assign(vectors: &[f32], codebook: &VectorCodebook) -> Sums {
 /// Up to 256 of the vectors, each drawn with a probability proportional to its
 /// squared distance from those before it.
 fn seeds(vectors: &[f32], dimension: usize) -> Vec<f32> {
-    let mut random = SplitMix(0x5eed);
+    let mut random = SplitMix64::new(0x5eed);
     let at = |number: usize| &vectors[number * dimension..][..dimension];
     let count = vectors.len() / dimension;
     let mut table = Vec::with_capacity(VectorCodebook::LEN * dimension);
@@ -146,28 +147,13 @@ fn seeds(vectors: &[f32], dimension: usize) -> Vec<f32> {
     table
 }
 
-/// Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators",
-/// OOPSLA 2014.
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// 0 up to, and without, 1.
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Standard normal values.
     fn gaussian(count: usize) -> Vec<f32> {
-        let mut random = SplitMix(7);
+        let mut random = SplitMix64::new(7);
         let mut value = || -> f32 {
             let radius = (-2.0 * (1.0 - random.uniform()).ln()).sqrt();
             (radius * (std::f64::consts::TAU * random.uniform()).cos()) as f32

@@ -22,10 +22,12 @@ mod element_type;
 mod fingerprint;
 mod group;
 mod limits;
+mod random;
 mod tensor;
 
 pub use element_type::ElementType;
 pub use fingerprint::Fingerprint;
 pub use group::{Granularity, GroupIndices, Partition};
 pub use limits::{Limits, MemoryBudget, MemoryExceeded};
+pub use random::SplitMix64;
 pub use tensor::{Tensor, TensorData};

@@ -1,6 +1,8 @@
 //! Synthetic images that resemble photographs in what first and second moments
 //! of a network's activations see.
 
+use campana_tensor::SplitMix64;
+
 /// Shapes on an image, for each 1,000 of its pixels and at least.
 const SHAPES_PER_KILOPIXEL: usize = 6;
 const MIN_SHAPES: usize = 120;
@@ -34,7 +36,7 @@ const GRAIN: f64 = 0.08;
 /// Study of a Scale-Invariant Dead Leaves Model", International Journal of
 /// Computer Vision 41, 2001, doi 10.1023/A:1011109015675.
 pub(crate) fn dead_leaves(count: usize, channels: usize, height: usize, width: usize) -> Vec<f32> {
-    let mut random = Random(0x5eed);
+    let mut random = Random::new(0x5eed);
     let mut images = vec![0f32; count * channels * height * width];
     for image in images.chunks_exact_mut((channels * height * width).max(1)) {
         draw(image, channels, [height, width], &mut random);
@@ -94,21 +96,18 @@ fn span(centre: f64, reach: f64, len: usize) -> std::ops::Range<usize> {
 }
 
 /// Pseudorandom numbers.
-///
-/// # References
-///
-/// Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
-/// OOPSLA 2014, doi 10.1145/2660193.2660195 (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
+#[derive(Clone)]
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
+    /// The numbers of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     /// All 64-bit numbers alike.
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A position of the `part`-th of `parts` equal parts of `len` ones: of
@@ -120,7 +119,7 @@ impl Random {
 
     /// From 0 to below 1.
     pub(crate) fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        self.0.uniform()
     }
 
     /// Mean 0, variance 1, near enough to normal: a sum of uniform numbers.

@@ -136,16 +136,16 @@ impl Gatherer {
         Self {
             windows,
             images: images.max(1),
-            random: Random(0),
+            random: Random::new(0),
         }
     }
 
     /// Of each batch, all of equal shapes, the same places; for each group of
     /// channels.
     pub(super) fn gather(&mut self, batches: [&Tensor; 2]) -> Result<[Vec<Gathered>; 2], Error> {
-        let before = self.random.0;
+        let before = self.random.clone();
         let [first, second] = batches.map(|batch| {
-            self.random.0 = before;
+            self.random = before.clone();
             let (values, shape) = (floats(batch)?, batch.shape());
             match self.windows {
                 Windows::Rows => self.rows(values, shape),
