@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decoder;
+pub mod fixed_inputs;
 pub mod format;
 pub mod graph;
 pub mod infer;
