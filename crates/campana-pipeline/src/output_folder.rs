@@ -8,6 +8,7 @@ use crate::destination::folder_of;
 use crate::error::Context;
 use crate::monitor::check;
 use crate::output_file::Overwrite;
+use crate::unfinished::{self, Placing};
 use crate::{Error, ErrorKind, Monitor};
 
 /// A folder under way: its files are written into a folder of a temporary name
@@ -16,7 +17,7 @@ pub(crate) struct OutputFolder<'a> {
     path: PathBuf,
     replaces: bool,
     monitor: &'a dyn Monitor,
-    temporary: tempfile::TempDir,
+    temporary: PathBuf,
 }
 
 impl<'a> OutputFolder<'a> {
@@ -47,11 +48,8 @@ impl<'a> OutputFolder<'a> {
             }
         }
         let folder = folder_of(path);
-        let temporary = tempfile::Builder::new()
-            .prefix(".campana-")
-            .suffix(".tmp")
-            .tempdir_in(folder)
-            .context(|| {
+        let (temporary, ()) =
+            unfinished::begin(folder, |path| fs::create_dir(path)).context(|| {
                 format!(
                     "cannot write to the folder '{}' of the output",
                     folder.display()
@@ -68,7 +66,7 @@ impl<'a> OutputFolder<'a> {
     /// Writes a file of the folder.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         check(self.monitor)?;
-        let path = self.temporary.path().join(name);
+        let path = self.temporary.join(name);
         let files = self.monitor.file_system();
         let written = files.create(&path).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -82,12 +80,15 @@ impl<'a> OutputFolder<'a> {
         check(self.monitor)?;
         let failed = || format!("cannot make the folder '{}'", self.path.display());
         let parent = folder_of(&self.path).to_owned();
-        // A folder is not replaced in one step: the old one waits beside it.
+        let placing = Placing::begin();
+        // A folder is not replaced in one step: the old one waits beside it, under
+        // a name that none takes for a leftover.
         let old = match self.replaces {
             true => {
+                let mut name = self.path.file_name().unwrap_or_default().to_owned();
+                name.push(".old-");
                 let old = tempfile::Builder::new()
-                    .prefix(".campana-")
-                    .suffix(".tmp")
+                    .prefix(&name)
                     .tempdir_in(&parent)
                     .context(failed)?;
                 fs::rename(&self.path, old.path().join("old")).context(failed)?;
@@ -95,14 +96,13 @@ impl<'a> OutputFolder<'a> {
             }
             false => None,
         };
-        readable(self.temporary.path()).context(failed)?;
-        let moved = fs::rename(self.temporary.path(), &self.path);
+        let moved = fs::rename(&self.temporary, &self.path);
         if let (Err(_), Some(old)) = (&moved, &old) {
             // Nothing was lost: the old folder goes back.
             fs::rename(old.path().join("old"), &self.path).context(failed)?;
         }
         moved.context(failed)?;
-        let _ = self.temporary.keep();
+        placing.placed(&self.temporary);
         self.monitor
             .file_system()
             .sync_folder(&parent)
@@ -110,17 +110,12 @@ impl<'a> OutputFolder<'a> {
     }
 }
 
-/// Gives a temporary folder, which only its owner may enter, the mode of others.
-fn readable(folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let model = fs::metadata(folder_of(folder))?.permissions().mode();
-        let mode = 0o700 | model & 0o055;
-        fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;
+impl Drop for OutputFolder<'_> {
+    /// Removes what was not moved to its place.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.temporary);
+        unfinished::forget(&self.temporary);
     }
-    let _ = folder;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Files that are not finished: their names, which of them this process has,
+//! Files and folders that are not finished: their names, which of them this process has,
 //! and the end of those whose process was killed.
 
 use std::collections::BTreeSet;
@@ -34,8 +34,8 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub fn discard_unfinished(waits: bool) -> bool {
     let placing = waits.then(|| lock(&PLACING));
     if let Some(files) = lock(&UNFINISHED).take() {
-        for file in files {
-            let _ = fs::remove_file(file);
+        for path in files {
+            remove(&path);
         }
     }
     // Kept for ever: what waits for it does not go on before the process ends.
@@ -58,7 +58,7 @@ impl Placing {
     }
 }
 
-/// Takes a name in a folder for a new unfinished file and makes it; an error
+/// Takes a name in a folder for a new unfinished file or folder and makes it; an error
 /// where the process is ending.
 pub(crate) fn begin<T>(
     folder: &Path,
@@ -102,9 +102,18 @@ fn sweep(folder: &Path) {
             None => is_old(&entry),
         };
         if is_abandoned {
-            let _ = fs::remove_file(entry.path());
+            remove(&entry.path());
         }
     }
+}
+
+/// Removes a file, or a folder with all that is in it.
+fn remove(path: &Path) {
+    let is_folder = path.symlink_metadata().is_ok_and(|data| data.is_dir());
+    let _ = match is_folder {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
 }
 
 fn is_old(entry: &fs::DirEntry) -> bool {
@@ -237,6 +246,10 @@ mod tests {
         for name in kept.iter().chain([&gone.to_string()]) {
             fs::write(folder.path().join(name), "").unwrap();
         }
+        let number = gone.number + 1;
+        let gone_folder = folder.path().join(Name { number, ..gone }.to_string());
+        fs::create_dir(&gone_folder).unwrap();
+        fs::write(gone_folder.join("half.c"), "int").unwrap();
         let long_ago = SystemTime::now() - 2 * ABANDONED_AFTER;
         let old = fs::File::create(folder.path().join(".campana-OlDoNe.tmp")).unwrap();
         old.set_modified(long_ago).unwrap();
