@@ -45,7 +45,7 @@ pub(crate) mod statistics;
 mod vector_layer;
 mod verdict;
 
-use campana_codebook::{Packing, QuantizedTensor};
+use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
@@ -72,7 +72,7 @@ pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
 use crate::correct::state::{Correction, LAYERS, uses};
 pub use crate::correct::state::{CorrectionReport, Skipped};
-use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors};
+use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors, vector_len};
 use crate::samples::{Batches, Samples};
 use crate::scale::{batches_for, inputs_of_unknown_scale};
 
@@ -527,63 +527,65 @@ impl Correction<'_, '_, '_> {
         if let Some((_, units)) = addition {
             moments[0].add_addend_error(&units, rows.unit);
         }
-        let at_rate = self.rounding == Rounding::AtRate;
         let (solvers, target) = aimed(&mut rows, moments, vector_len(tensor));
-        let solved = if at_rate {
-            at_rate::solve(&rows, tensor, &solvers)
-        } else {
-            let mut solved = match self.table_of(place) {
-                Some(table) => {
-                    let precision = Precision::Coarse;
-                    let found = solve_vectors(&rows, tensor, &solvers, precision, table, FITS);
-                    let Some(solved) = found else {
-                        return Ok(None);
-                    };
-                    solved
-                }
-                None => solve(&rows, tensor, &solvers, Precision::Coarse, FITS),
-            };
-            let moments: Vec<(&LayerHessian, &[f32])> = solvers
-                .iter()
-                .map(GptqSolver::hessian)
-                .zip(target.iter().map(Vec::as_slice))
-                .collect();
-            let [before, after] = losses(&rows, [tensor, &solved], &moments);
-            if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
-                return Ok(None);
-            }
-            let target = self.quantized.target;
-            if self.has_integer_levels() && round_tensor(&mut solved, target) {
-                // Codes for the levels as they are now.
-                let again = match vector_len(&solved) {
-                    Some(_) => solve_numbers(&rows, &solved, &solvers),
-                    None => solve_codes(&rows, &solved, &solvers),
-                };
-                if let Some(again) = again {
-                    let [rounded, resolved] = losses(&rows, [&solved, &again], &moments);
-                    if resolved < rounded {
-                        solved = again;
-                    }
-                }
-            }
-            solved
-        };
-        Ok(Some(solved))
+        if self.rounding == Rounding::AtRate {
+            return Ok(Some(at_rate::solve(&rows, tensor, &solvers)));
+        }
+        let moments: Vec<(&LayerHessian, &[f32])> = solvers
+            .iter()
+            .map(GptqSolver::hessian)
+            .zip(target.iter().map(Vec::as_slice))
+            .collect();
+        Ok(self.solved(&rows, place, tensor, &solvers, &moments))
     }
 
-    /// Whose the table of a tensor's vectors is; `None` where it is stored in
-    /// scalar codes.
-    fn table_of(&self, place: usize) -> Option<Table> {
-        let packing =
-            |outcome: &TensorOutcome<'_>| Some(outcome.quantized.as_ref()?.packing.clone());
-        let own = packing(&self.quantized.tensors[place])?;
+    /// Codes and levels by these solvers, the levels rounded as they will be
+    /// stored; `None` where outputs lose no less by them.
+    fn solved(
+        &self,
+        rows: &Rows,
+        place: usize,
+        tensor: &QuantizedTensor,
+        solvers: &[GptqSolver],
+        moments: &[(&LayerHessian, &[f32])],
+    ) -> Option<QuantizedTensor> {
+        let precision = Precision::Coarse;
+        let mut solved = match vector_len(tensor) {
+            Some(_) => {
+                let table = self.table_of(place, tensor);
+                solve_vectors(rows, tensor, solvers, precision, table, FITS)?
+            }
+            None => solve(rows, tensor, solvers, precision, FITS),
+        };
+        let [before, after] = losses(rows, [tensor, &solved], moments);
+        if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
+            return None;
+        }
+        let target = self.quantized.target;
+        if self.has_integer_levels() && round_tensor(&mut solved, target) {
+            // Codes for the levels as they are now.
+            let again = match vector_len(&solved) {
+                Some(_) => solve_numbers(rows, &solved, solvers),
+                None => solve_codes(rows, &solved, solvers),
+            };
+            if let Some(again) = again {
+                let [rounded, resolved] = losses(rows, [&solved, &again], moments);
+                if resolved < rounded {
+                    solved = again;
+                }
+            }
+        }
+        Some(solved)
+    }
+
+    /// Whose the table of a tensor's vectors is.
+    fn table_of(&self, place: usize, tensor: &QuantizedTensor) -> Table {
         let mut others = self.quantized.tensors.iter().enumerate();
-        let is_shared = others
-            .any(|(other, outcome)| other != place && packing(outcome).as_ref() == Some(&own));
-        matches!(own, Packing::Vectors(_)).then_some(match is_shared {
-            true => Table::Shared,
-            false => Table::Own,
-        })
+        let is_shared = others.any(|(other, outcome)| {
+            let other_tensor = outcome.quantized.as_ref().filter(|_| other != place);
+            other_tensor.is_some_and(|other| other.packing == tensor.packing)
+        });
+        if is_shared { Table::Shared } else { Table::Own }
     }
 
     /// Puts a corrected tensor into the network and its figures into the report.
@@ -638,14 +640,6 @@ impl Correction<'_, '_, '_> {
         let changes: Vec<f32> = bias.iter().zip(&before).map(|(b, a)| b - a).collect();
         self.caches[1].shift(output, &changes, axis)?;
         self.set(place, bias.clone(), bias)
-    }
-}
-
-/// Weights of a vector, where a tensor is stored in vectors.
-fn vector_len(tensor: &QuantizedTensor) -> Option<usize> {
-    match &tensor.packing {
-        Packing::Vectors(codes) => Some(codes.dimension()),
-        _ => None,
     }
 }
 

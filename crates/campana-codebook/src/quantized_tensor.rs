@@ -232,28 +232,29 @@ impl QuantizedTensor {
         weights
     }
 
-    /// Bytes of codes, tables, table numbers, scales and shifts as stored. What
-    /// several tensors share counts for none of them: a table of vectors, where
-    /// the tensor has [too few](VectorCodes::have_own_table) for its own, and
-    /// their integer levels.
+    /// Bytes of the tables as stored. What several tensors share counts for none
+    /// of them: a table of vectors, where the tensor has [too
+    /// few](VectorCodes::have_own_table) for its own, and their integer levels.
+    pub fn tables_len_bytes(&self) -> usize {
+        match &self.packing {
+            Packing::Vectors(codes) => {
+                let is_own = VectorCodes::have_own_table(self.packed.len(), codes.dimension());
+                if is_own { codes.table().len() } else { 0 }
+            }
+            _ => self.tables.len_bytes(),
+        }
+    }
+
+    /// Bytes of codes, [tables](Self::tables_len_bytes), table numbers, scales and
+    /// shifts as stored.
     pub fn len_bytes(&self) -> usize {
         let floats = |values: &Option<(Vec<f32>, Storage)>| {
             values
                 .as_ref()
                 .map_or(0, |(values, storage)| values.len() * storage.len_bytes())
         };
-        let tables = match &self.packing {
-            Packing::Vectors(codes) => {
-                let dimension = codes.dimension();
-                match VectorCodes::have_own_table(self.packed.len(), dimension) {
-                    true => codes.table().len(),
-                    false => 0,
-                }
-            }
-            _ => self.tables.len_bytes(),
-        };
         self.packed.len()
-            + tables
+            + self.tables_len_bytes()
             + self.table_of_group.as_ref().map_or(0, |tables| {
                 tables.len() * offset_len_bytes(self.tables.count(), self.tables.levels())
             })

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use campana_codebook::{Packing, QuantizedTensor, VectorCodebook, VectorCodes};
+use campana_codebook::{Packing, QuantizedTensor, VectorCodebook};
 use campana_formats::Format;
 use campana_ir::format::{container, onnx};
 use campana_ir::graph::{Graph, Node};
@@ -50,21 +50,11 @@ fn codebook(name: &str, tensor: &QuantizedTensor) -> QuantizedInspection {
         .table_of_group
         .as_ref()
         .map_or(0, |tables| 2 * tables.len());
-    let (form, levels, tables) = match &tensor.packing {
-        // A table that tensors share is none of theirs.
-        Packing::Vectors(codes) => {
-            let dimension = codes.dimension();
-            let is_own = VectorCodes::have_own_table(tensor.packed.len(), dimension);
-            let table = if is_own { codes.table().len() } else { 0 };
-            ("vectors", VectorCodebook::LEN, table)
-        }
-        _ => (
-            "codebook",
-            tensor.tables.levels(),
-            tensor.tables.len_bytes(),
-        ),
+    let (form, levels) = match &tensor.packing {
+        Packing::Vectors(_) => ("vectors", VectorCodebook::LEN),
+        _ => ("codebook", tensor.tables.levels()),
     };
-    let bytes = tensor.packed.len() + tables + of_groups + numbers;
+    let bytes = tensor.packed.len() + tensor.tables_len_bytes() + of_groups + numbers;
     let count = tensor.partition.len();
     QuantizedInspection {
         name: name.to_owned(),

@@ -66,16 +66,17 @@ pub fn quantize<'m>(
         let names: Vec<&str> = tensors.iter().filter(is_weight).map(|t| t.name).collect();
         plan.check_names(&names)?;
     }
-    let choices: Vec<Option<TensorChoice>> = tensors
+    // Or why it is kept.
+    let choices: Vec<Result<TensorChoice, String>> = tensors
         .iter()
         .map(|tensor| match kept_beforehand(tensor, options) {
-            Some(_) => None,
-            None => Some(widths.choice_of(options, tensor.name, layer(tensor))),
+            Some(reason) => Err(reason),
+            None => Ok(widths.choice_of(options, tensor.name, layer(tensor))),
         })
         .collect();
     let chosen = tensors.iter().zip(&choices);
     let chosen: Vec<(&ModelTensor<'_>, TensorChoice)> = chosen
-        .filter_map(|(tensor, choice)| Some((tensor, (*choice)?)))
+        .filter_map(|(tensor, choice)| Some((tensor, *choice.as_ref().ok()?)))
         .collect();
     let used = chosen
         .iter()
@@ -89,9 +90,9 @@ pub fn quantize<'m>(
             if progress.is_cancelled() {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
-            let outcome = match (choice, kept_beforehand(&tensor, options)) {
-                (None, reason) => keep(tensor, reason.unwrap_or_default()),
-                (Some(choice), _) => quantize_tensor(model, tensor, choice, prices, &vectors)?,
+            let outcome = match choice {
+                Err(reason) => keep(tensor, reason),
+                Ok(choice) => quantize_tensor(model, tensor, choice, prices, &vectors)?,
             };
             if outcome.quantized.is_some() {
                 progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);
@@ -145,8 +146,8 @@ fn keep_costly_packings(tensors: &mut [TensorOutcome<'_>]) {
     }
 }
 
-/// Quantizes one weight tensor of a model as it was chosen; small ones in
-/// vectors of tables that they `vectors` share.
+/// Quantizes one weight tensor of a model as it was chosen: in vectors of a
+/// table of `vectors`, where it is small and chosen to be.
 ///
 /// # Errors
 ///
@@ -246,66 +247,16 @@ fn quantize_chosen(
     let Some(bits) = choice.bits else {
         return Ok(None);
     };
-    let prices = match choice.byte_price {
-        Some(price) => prices.with_byte(price),
-        None => prices,
-    };
     let &Weights {
         name,
         shape,
-        channel_axis,
         float_bytes,
         values,
         ..
     } = weights;
     let summary = Summary::of(values);
     check_finite(name, summary.moments())?;
-    let partition = Partition::new(shape, channel_axis, choice.granularity);
-    let in_vectors = Vectors::chosen(shape, channel_axis, &choice)
-        .and_then(|rows| rows.store(values, shape, vectors));
-    let mut method = choice.method;
-    let stored = match (method, in_vectors) {
-        (MethodChoice::Auto | MethodChoice::Vectors, Some(stored)) => {
-            method = MethodChoice::Vectors;
-            stored
-        }
-        (MethodChoice::Auto | MethodChoice::Vectors, None) => {
-            method = MethodChoice::Auto;
-            let levels = 1 << bits;
-            let tables = match choice.on_integers && shape.len() == 2 {
-                true => Tables::One,
-                false => Tables::Any,
-            };
-            best_design(
-                values,
-                shape,
-                channel_axis,
-                choice.granularity,
-                levels,
-                prices,
-                tables,
-            )
-        }
-        (MethodChoice::Fixed(method), _) => {
-            let designs: Vec<Levels> = if partition.group_count() == 1 {
-                vec![design(method, &summary, bits).levels]
-            } else {
-                let design_group = |group| {
-                    design(
-                        method,
-                        &Summary::of(&gather(values, &partition, group)),
-                        bits,
-                    )
-                    .levels
-                };
-                (0..partition.group_count())
-                    .into_par_iter()
-                    .map(design_group)
-                    .collect()
-            };
-            store(values, shape, &partition, &designs, Precision::Fine)
-        }
-    };
+    let (method, stored) = stored_as_chosen(weights, &summary, bits, choice, prices, vectors);
     let Stored {
         tensor,
         squared_error,
@@ -340,6 +291,73 @@ fn quantize_chosen(
         squared_error,
         report,
     }))
+}
+
+/// Weights stored as they were chosen to be, and the method that did it.
+fn stored_as_chosen(
+    weights: &Weights<'_>,
+    summary: &Summary<'_>,
+    bits: u8,
+    choice: TensorChoice,
+    prices: Prices,
+    vectors: &SharedVectors,
+) -> (MethodChoice, Stored) {
+    let &Weights {
+        shape,
+        channel_axis,
+        values,
+        ..
+    } = weights;
+    match choice.method {
+        MethodChoice::Auto | MethodChoice::Vectors => {
+            let in_vectors = Vectors::chosen(shape, channel_axis, &choice)
+                .and_then(|rows| rows.store(values, shape, vectors));
+            if let Some(stored) = in_vectors {
+                return (MethodChoice::Vectors, stored);
+            }
+            let prices = match choice.byte_price {
+                Some(price) => prices.with_byte(price),
+                None => prices,
+            };
+            let levels = 1 << bits;
+            let tables = match choice.on_integers && shape.len() == 2 {
+                true => Tables::One,
+                false => Tables::Any,
+            };
+            let granularity = choice.granularity;
+            let stored = best_design(
+                values,
+                shape,
+                channel_axis,
+                granularity,
+                levels,
+                prices,
+                tables,
+            );
+            (MethodChoice::Auto, stored)
+        }
+        MethodChoice::Fixed(method) => {
+            let partition = Partition::new(shape, channel_axis, choice.granularity);
+            let designs: Vec<Levels> = if partition.group_count() == 1 {
+                vec![design(method, summary, bits).levels]
+            } else {
+                let design_group = |group| {
+                    design(
+                        method,
+                        &Summary::of(&gather(values, &partition, group)),
+                        bits,
+                    )
+                    .levels
+                };
+                (0..partition.group_count())
+                    .into_par_iter()
+                    .map(design_group)
+                    .collect()
+            };
+            let stored = store(values, shape, &partition, &designs, Precision::Fine);
+            (choice.method, stored)
+        }
+    }
 }
 
 /// Whether a quantized tensor and its decoder are smaller than the weights.

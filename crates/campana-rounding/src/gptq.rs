@@ -122,12 +122,12 @@ fn decode(codebooks: &[&Codebook], codes: &[u8]) -> Vec<f32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// Moments of a few correlated inputs, made from random samples.
-    fn moments(inputs: usize, samples: &[f64]) -> LayerHessian {
+    pub(crate) fn moments(inputs: usize, samples: &[f64]) -> LayerHessian {
         let mut values = vec![0.0; inputs * inputs];
         for sample in samples.chunks_exact(inputs) {
             for i in 0..inputs {

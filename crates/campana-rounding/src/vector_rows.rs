@@ -339,20 +339,8 @@ impl<'a> VectorBlock<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gptq::tests::moments;
     use proptest::prelude::*;
-
-    /// Moments of correlated inputs, made from random samples.
-    fn moments(inputs: usize, samples: &[f64]) -> LayerHessian {
-        let mut values = vec![0.0; inputs * inputs];
-        for sample in samples.chunks_exact(inputs) {
-            for i in 0..inputs {
-                for j in 0..inputs {
-                    values[i * inputs + j] += sample[i] * sample[j];
-                }
-            }
-        }
-        LayerHessian::new(inputs, values)
-    }
 
     fn total(rows: &VectorRows) -> f64 {
         rows.row_errors().iter().sum()

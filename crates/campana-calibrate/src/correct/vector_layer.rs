@@ -1,6 +1,6 @@
 //! Vectors and their codebook for the least error of a layer's outputs.
 
-use campana_codebook::{QuantizedTensor, VectorCodebook};
+use campana_codebook::{Packing, QuantizedTensor, VectorCodebook};
 use campana_quantize::store::Precision;
 use campana_quantize::vectors::VectorLevels;
 use campana_rounding::{AssignedRows, GptqSolver, PackedTiles, VectorRows, refit_vectors};
@@ -19,6 +19,14 @@ pub(crate) enum Table {
     Own,
     /// Several layers': it stays.
     Shared,
+}
+
+/// Weights of a vector, where a tensor is stored in vectors.
+pub(crate) fn vector_len(tensor: &QuantizedTensor) -> Option<usize> {
+    match &tensor.packing {
+        Packing::Vectors(codes) => Some(codes.dimension()),
+        _ => None,
+    }
 }
 
 /// Chooses vectors again, and then `fits` times the scales of rows and the
