@@ -144,7 +144,7 @@ fn corrected_models_are_rows_beside_the_plain_one() {
         "--methods",
         methods,
         "--bits",
-        "2",
+        "1",
         "--limit",
         "200",
         "--json",
@@ -167,9 +167,8 @@ fn corrected_models_are_rows_beside_the_plain_one() {
         .iter()
         .map(|row| row["top1"].as_f64().unwrap())
         .collect();
-    // The same 200 images: six more of them are right.
     assert!(
-        top1[1] > top1[0] + 0.03 && top1[2] > top1[0] + 0.03,
+        top1[1] > top1[0] + 0.1 && top1[2] > top1[0] + 0.1,
         "{top1:?}"
     );
 }
