@@ -63,6 +63,6 @@ mod source;
 mod strips;
 
 pub use error::{Error, ErrorKind};
-pub use file::File;
+pub use file::{File, foreign_name};
 pub use firmware::Firmware;
 pub use plan::{Budget, LayerCost, MemoryPlan, Shortfall};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use campana_firmware::{Budget, Firmware, MemoryPlan};
+use campana_firmware::{Budget, Firmware, MemoryPlan, foreign_name};
 use campana_ir::format::onnx::{self, InputShape};
 use campana_onnx::Model;
 use serde::Serialize;
@@ -118,7 +118,7 @@ pub fn export_firmware(
             let message = "the output is a folder, which the standard output cannot be";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        OutputFolder::create(output, job.overwrite, MARK, monitor)
+        OutputFolder::create(output, job.overwrite, MARK, foreign_name, monitor)
     });
     let folder = folder.transpose()?;
     let read = || format!("cannot read '{}'", job.model.display());

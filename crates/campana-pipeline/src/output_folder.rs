@@ -1,5 +1,6 @@
 //! Folders that appear whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,14 @@ pub(crate) struct OutputFolder<'a> {
 
 impl<'a> OutputFolder<'a> {
     /// Begins a folder; refuses at once what cannot end well. A folder that is
-    /// there is replaced only where that is allowed and it is empty or has a file
-    /// of the name `mark`: others hold what campana did not write.
+    /// there is replaced only where that is allowed and it is empty, or has a file
+    /// of the name `mark` and none of which `foreign` says that campana did not
+    /// write it.
     pub(crate) fn create(
         path: &Path,
         overwrite: Overwrite,
         mark: &str,
+        foreign: impl Fn(&BTreeSet<String>) -> Option<&str>,
         monitor: &'a dyn Monitor,
     ) -> Result<Self, Error> {
         let shown = path.display();
@@ -40,11 +43,23 @@ impl<'a> OutputFolder<'a> {
             return exists("; use --force to replace it");
         }
         if replaces {
-            let is_empty = fs::read_dir(path).is_ok_and(|mut files| files.next().is_none());
-            let is_ours = path.join(mark).is_file();
             let is_link = path.symlink_metadata().is_ok_and(|data| data.is_symlink());
-            if is_link || !is_empty && !is_ours {
+            let names = fs::read_dir(path).and_then(|entries| {
+                let name = |entry: std::io::Result<fs::DirEntry>| {
+                    Ok(entry?.file_name().to_string_lossy().into_owned())
+                };
+                entries
+                    .map(name)
+                    .collect::<std::io::Result<BTreeSet<String>>>()
+            });
+            let is_ours = |names: &BTreeSet<String>| names.is_empty() || names.contains(mark);
+            let Some(names) = names.ok().filter(is_ours).filter(|_| !is_link) else {
                 return exists(" and is none that campana export wrote; choose another");
+            };
+            if let Some(name) = foreign(&names) {
+                return exists(&format!(
+                    " and holds '{name}', which campana export did not write; choose another"
+                ));
             }
         }
         let folder = folder_of(path);
@@ -124,13 +139,33 @@ mod tests {
 
     use campana_quantize::Silent as Quiet;
 
+    fn no_other(names: &BTreeSet<String>) -> Option<&str> {
+        names
+            .iter()
+            .map(String::as_str)
+            .find(|name| *name != "mark")
+    }
+
+    #[test]
+    fn a_file_beside_those_of_campana_is_not_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("out");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("mark"), "").unwrap();
+        fs::write(path.join("main.c"), "int main;").unwrap();
+        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet);
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("'main.c'"), "{message}");
+        assert!(path.join("main.c").exists());
+    }
+
     #[test]
     fn a_folder_of_other_files_is_never_replaced() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("thesis.tex"), "years of work").unwrap();
-        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", &Quiet);
+        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet);
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
         assert!(path.join("thesis.tex").exists());
     }
@@ -139,18 +174,20 @@ mod tests {
     fn a_folder_appears_whole_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out");
-        let folder = OutputFolder::create(&path, Overwrite::Refused, "mark", &Quiet).unwrap();
+        let folder =
+            OutputFolder::create(&path, Overwrite::Refused, "mark", no_other, &Quiet).unwrap();
         folder.write("mark", b"1").unwrap();
         drop(folder);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for text in ["1", "2"] {
-            let folder = OutputFolder::create(&path, Overwrite::Allowed, "mark", &Quiet).unwrap();
+            let folder =
+                OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet).unwrap();
             folder.write("mark", text.as_bytes()).unwrap();
             folder.finish().unwrap();
             assert_eq!(fs::read_to_string(path.join("mark")).unwrap(), text);
         }
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
-        let refused = OutputFolder::create(&path, Overwrite::Refused, "mark", &Quiet);
+        let refused = OutputFolder::create(&path, Overwrite::Refused, "mark", no_other, &Quiet);
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
     }
 }

@@ -487,7 +487,7 @@ pub(crate) struct Export {
     /// Shape of an input that the model leaves open, [NAME=]1x3x224x224; an open batch becomes 1
     #[arg(long, value_name = "SHAPE")]
     pub(crate) shape: Vec<InputShape>,
-    /// Replace the folder where it is one that campana export wrote
+    /// Replace the folder where campana export wrote all that is in it
     #[arg(long, conflicts_with = "plan")]
     pub(crate) force: bool,
 }
