@@ -70,9 +70,11 @@ use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
 pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
-use crate::correct::state::{Correction, LAYERS, uses};
+pub(crate) use crate::correct::state::uses;
+use crate::correct::state::{Correction, LAYERS};
 pub use crate::correct::state::{CorrectionReport, Skipped};
 use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors, vector_len};
+use crate::distill::{DistillBudget, DistillReport, Parted, distill};
 use crate::samples::{Batches, Samples};
 use crate::scale::{batches_for, inputs_of_unknown_scale};
 
@@ -86,11 +88,36 @@ const JUDGED_SHARE: usize = 4;
 /// few samples that judge it: 0.2 dB.
 const MOST_LOST: f64 = 1.05;
 
+/// How a model is corrected.
+#[derive(Clone, Copy, Debug)]
+pub struct CorrectionSettings {
+    /// How codes are chosen.
+    pub rounding: Rounding,
+    /// Threads that run networks; 0 counts as 1.
+    pub threads: usize,
+    /// How long to learn from the float network afterwards; not at all by
+    /// default.
+    pub distill: Option<DistillBudget>,
+}
+
+impl CorrectionSettings {
+    /// A correction without distillation.
+    pub fn new(rounding: Rounding, threads: usize) -> Self {
+        Self {
+            rounding,
+            threads,
+            distill: None,
+        }
+    }
+}
+
 /// A correction, and the network after it.
 #[derive(Debug)]
 pub struct Corrected {
     /// What was corrected.
     pub report: CorrectionReport,
+    /// What was learned after it, where that was asked for.
+    pub distilled: Option<DistillReport>,
     /// The quantized network as it computes on the samples: where these are
     /// synthetic, with normalizations that give them the statistics that the
     /// network saw in training.
@@ -112,17 +139,28 @@ pub fn correct(
     model: &Model,
     quantized: &mut QuantizedModel<'_>,
     samples: &Samples,
-    rounding: Rounding,
-    threads: usize,
+    settings: CorrectionSettings,
     finished: Option<&mut dyn FinishedLayers>,
     progress: &dyn Progress,
 ) -> Result<Corrected, Error> {
+    let CorrectionSettings {
+        rounding,
+        threads,
+        distill,
+    } = settings;
     // Before the weights are read for it.
     let inputs = onnx::inputs(model);
     samples.check(&inputs)?;
     let graph = float_graph(model)?;
     let (batches, rounding) = shown(&graph, samples, quantized.effort, rounding)?;
     let epilogues = epilogues(&graph)?;
+    let (batches, learned) = match distill {
+        Some(budget) => {
+            let parted = Parted::of(batches);
+            (parted.learned.clone(), Some((budget, parted)))
+        }
+        None => (batches, None),
+    };
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
     let weights: usize = quantized
@@ -178,10 +216,15 @@ pub fn correct(
         correction.quantized.tensors = uncorrected;
         return Err(error);
     }
+    let distilled = match learned {
+        Some((budget, parted)) => Some(correction.distill(budget, parted, progress)?),
+        None => None,
+    };
     correction.merge_normalizations();
     correction.round_parameters();
     Ok(Corrected {
         report: correction.report,
+        distilled,
         graph: correction.quantized_graph,
     })
 }
@@ -244,6 +287,24 @@ impl Correction<'_, '_, '_> {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Learns what is continuous from the float network's answers.
+    fn distill(
+        &mut self,
+        budget: DistillBudget,
+        samples: Parted,
+        progress: &dyn Progress,
+    ) -> Result<DistillReport, Error> {
+        self.caches.iter_mut().for_each(ActivationCache::clear);
+        distill(
+            &self.graph,
+            (&mut self.quantized_graph, self.quantized),
+            samples,
+            budget,
+            self.threads,
+            progress,
+        )
     }
 
     /// Weights as they are decoded, in the quantized network.

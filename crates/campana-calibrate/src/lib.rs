@@ -9,15 +9,15 @@
 //! activations, [`sensitivities`] says which tensors matter.
 //!
 //! ```no_run
-//! use campana_calibrate::{InputScale, Rounding, Samples, correct};
+//! use campana_calibrate::{CorrectionSettings, InputScale, Rounding, Samples, correct};
 //! use campana_onnx::Model;
 //! use campana_quantize::{Options, Silent, quantize};
 //!
 //! let model = Model::open("model.onnx")?;
 //! let mut quantized = quantize(&model, &Options::default(), &Silent)?;
 //! let samples = Samples::Synthetic { size: None, scale: InputScale::Unknown };
-//! let rounding = Rounding::Compensate;
-//! let corrected = correct(&model, &mut quantized, &samples, rounding, 2, None, &Silent)?;
+//! let settings = CorrectionSettings::new(Rounding::Compensate, 2);
+//! let corrected = correct(&model, &mut quantized, &samples, settings, None, &Silent)?;
 //! println!("{} images", corrected.report.images);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -25,6 +25,7 @@
 
 mod activations;
 mod correct;
+mod distill;
 mod divergence;
 mod indices;
 mod integer_layers;
@@ -37,8 +38,10 @@ pub use activations::calibrate;
 pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
 pub use correct::{
-    Corrected, CorrectionReport, FinishedLayer, FinishedLayers, Rounding, Skipped, correct,
+    Corrected, CorrectionReport, CorrectionSettings, FinishedLayer, FinishedLayers, Rounding,
+    Skipped, correct,
 };
+pub use distill::{DistillBudget, DistillReport, check_distillable};
 pub use divergence::{Kind, log_probabilities_of};
 pub use integer_layers::IntegerLayers;
 pub use open_size::{has_open_size, open_size};

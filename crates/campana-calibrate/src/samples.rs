@@ -206,6 +206,61 @@ impl Batches {
         inputs.map(move |(name, batches)| (name.as_str(), &batches[index]))
     }
 
+    /// The names of the inputs.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Elements of the first axis of a batch, which counts samples where their
+    /// number is open.
+    pub(crate) fn batch_len(&self, index: usize) -> usize {
+        let first = self.inputs.first().map(|(_, batches)| &batches[index]);
+        first
+            .and_then(|tensor| tensor.shape().first().copied())
+            .unwrap_or(1)
+    }
+
+    /// Whether two batches have the same extents.
+    pub(crate) fn are_alike(&self, one: usize, other: usize) -> bool {
+        let mut inputs = self.inputs.iter();
+        inputs.all(|(_, batches)| batches[one].shape() == batches[other].shape())
+    }
+
+    /// Samples of a float32 input, each by its batch and its place there, one
+    /// after another along the first axis; `None` where there is no such input or
+    /// sample.
+    pub(crate) fn gathered(&self, input: &str, samples: &[[usize; 2]]) -> Option<Tensor> {
+        let (_, batches) = self.inputs.iter().find(|(name, _)| name == input)?;
+        let mut shape = batches.first()?.shape().to_vec();
+        let len: usize = shape.iter().skip(1).product();
+        let mut values = Vec::with_capacity(samples.len() * len);
+        for &[batch, sample] in samples {
+            let TensorData::F32(all) = batches.get(batch)?.data() else {
+                return None;
+            };
+            values.extend_from_slice(all.get(sample * len..(sample + 1) * len)?);
+        }
+        *shape.first_mut()? = samples.len();
+        Tensor::new(shape, TensorData::F32(values))
+    }
+
+    /// The batches of which this holds.
+    pub(crate) fn filtered(mut self, holds: impl Fn(usize) -> bool) -> Self {
+        let lens: Vec<usize> = (0..self.len()).map(|batch| self.batch_len(batch)).collect();
+        let kept = lens.iter().enumerate().filter(|(batch, _)| holds(*batch));
+        let kept: usize = kept.map(|(_, len)| len).sum();
+        let all: usize = lens.iter().sum();
+        for (_, batches) in &mut self.inputs {
+            let mut batch = 0;
+            batches.retain(|_| {
+                batch += 1;
+                holds(batch - 1)
+            });
+        }
+        self.samples = self.samples * kept / all.max(1);
+        self
+    }
+
     /// The first batch alone.
     pub(crate) fn first(&self) -> Self {
         self.clone().step_by(self.len().max(1))

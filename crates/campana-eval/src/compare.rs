@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use campana_calibrate::{Samples, correct};
+use campana_calibrate::{CorrectionSettings, Samples, correct};
 use campana_export::{OutputModel, Placement};
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -314,15 +314,8 @@ impl<'a> Experiment<'a> {
         };
         if let Some(samples) = samples {
             let stop = Stop(go_on);
-            let corrected = correct(
-                self.model,
-                &mut quantized,
-                samples,
-                design.method.into(),
-                self.threads,
-                None,
-                &stop,
-            );
+            let settings = CorrectionSettings::new(design.method.into(), self.threads);
+            let corrected = correct(self.model, &mut quantized, samples, settings, None, &stop);
             match corrected {
                 // The model is as `quantize` writes it then: not corrected.
                 Err(error) if error.kind() == campana_quantize::ErrorKind::NoGain => {}

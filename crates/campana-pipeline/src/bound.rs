@@ -11,7 +11,7 @@ use campana_export::{OutputModel, Placement};
 use campana_ir::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::graph::float_graph;
-use campana_quantize::{Plan, QuantizedModel, causes, quantized_graph};
+use campana_quantize::{Options, Plan, QuantizedModel, causes, quantize, quantized_graph};
 use campana_report::{AllocationReport, DropReport};
 
 use crate::correction::{JobSamples, correct_model};
@@ -85,9 +85,14 @@ pub(crate) fn quantize_within<'m>(
     };
     let (sensitivities, how) = measure(job, model, images, monitor)?;
     let context = || format!("cannot quantize '{}'", job.input.display());
+    // Only what is chosen is distilled.
+    let searched = QuantizeJob {
+        distill: None,
+        ..*job
+    };
     let mut search = Search {
         allocator: Allocator::new(model, job.options, &sensitivities).context(context)?,
-        job,
+        job: &searched,
         model,
         samples,
         estimator,
@@ -97,10 +102,17 @@ pub(crate) fn quantize_within<'m>(
     let (found, bound) = match *bound {
         Bound::BitsPerWeight(bits) => {
             let found = search.best_of(&TRUSTS, &Budget::BitsPerWeight(bits))?;
-            (found, format!("{bits} bits a weight"))
+            (
+                search.distilled(job, found)?,
+                format!("{bits} bits a weight"),
+            )
         }
         Bound::OutputBytes(most) => {
-            let found = search.within_bytes(most)?;
+            let mut found = search.within_bytes(most)?;
+            if job.distill.is_some() && found.correction.is_ok() {
+                found = search.distilled(job, found)?;
+                found.is_within = search.output_bytes(&found.quantized)? <= most;
+            }
             (found, format!("{most} bytes"))
         }
         Bound::Drop { most, .. } => {
@@ -156,6 +168,7 @@ fn measure(
 /// A candidate.
 struct Found<'m> {
     quantized: QuantizedModel<'m>,
+    plan: Plan,
     correction: Result<Corrected, String>,
     divergence: f64,
     is_within: bool,
@@ -216,12 +229,43 @@ impl<'m> Search<'_, 'm> {
         let correction = correct_model(job, self.model, quantized, self.samples, self.monitor)?;
         let mut found = Found {
             quantized: allocation.quantized,
+            plan: allocation.plan,
             correction,
             divergence: allocation.divergence,
             is_within: allocation.is_within,
             trust,
             drop: None,
         };
+        self.estimate(&mut found)?;
+        Ok(Some(found))
+    }
+
+    /// A candidate that the job distills: corrected once more from its plan, and
+    /// then learned.
+    fn distilled(&self, job: &QuantizeJob<'_>, found: Found<'m>) -> Result<Found<'m>, Error> {
+        if job.distill.is_none() || found.correction.is_err() {
+            return Ok(found);
+        }
+        let options = Options {
+            plan: Some(found.plan.clone()),
+            ..job.options.clone()
+        };
+        let context = || format!("cannot quantize '{}'", job.input.display());
+        let mut quantized = quantize(self.model, &options, self.monitor).context(context)?;
+        let correction =
+            correct_model(job, self.model, &mut quantized, self.samples, self.monitor)?;
+        let mut found = Found {
+            quantized,
+            correction,
+            ..found
+        };
+        self.estimate(&mut found)?;
+        Ok(found)
+    }
+
+    /// Estimates what a candidate loses.
+    fn estimate(&self, found: &mut Found<'m>) -> Result<(), Error> {
+        let job = self.job;
         if let Some(estimator) = &self.estimator {
             let estimate = estimator
                 .estimate(&found.quantized)
@@ -243,7 +287,16 @@ impl<'m> Search<'_, 'm> {
                 metric: None,
             });
         }
-        Ok(Some(found))
+        Ok(())
+    }
+
+    /// Bytes of the output.
+    fn output_bytes(&self, quantized: &QuantizedModel<'_>) -> Result<u64, Error> {
+        let (job, target) = (self.job, self.job.options.target);
+        let placement = Placement::of(job.input, job.output);
+        OutputModel::new(self.model, quantized, &[], target, &placement)
+            .and_then(|model| output_len(model, target))
+            .context(|| format!("cannot write '{}'", job.output.display()))
     }
 
     fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {

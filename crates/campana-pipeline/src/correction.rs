@@ -4,7 +4,8 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use campana_calibrate::{
-    Corrected, FinishedLayers, InputScale, Rounding, Samples, correct, has_open_size, open_size,
+    Corrected, CorrectionSettings, FinishedLayers, InputScale, Rounding, Samples, correct,
+    has_open_size, open_size,
 };
 use campana_eval::{
     BatchOptions, Dataset, Preprocessing, Selection, Sidecar, input_scale, open_input,
@@ -161,15 +162,11 @@ pub(crate) fn correct_model(
         Some(_) => Rounding::AtRate,
         None => job.options.method.into(),
     };
-    match correct(
-        model,
-        quantized,
-        samples,
-        rounding,
-        job.threads,
-        finished,
-        monitor,
-    ) {
+    let settings = CorrectionSettings {
+        distill: job.distill,
+        ..CorrectionSettings::new(rounding, job.threads)
+    };
+    match correct(model, quantized, samples, settings, finished, monitor) {
         Ok(corrected) => Ok(Ok(corrected)),
         Err(error) if error.kind() == campana_quantize::ErrorKind::NoGain => {
             Ok(Err(causes(&error)))

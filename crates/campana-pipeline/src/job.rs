@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use campana_calibrate::DistillBudget;
 use campana_ir::format::onnx::InputShape;
 use campana_ir::graph::Graph;
 use campana_quantize::Options;
@@ -134,6 +135,9 @@ pub struct QuantizeJob<'a> {
     pub save_plan: Option<&'a Path>,
     /// Where the plan of the options was read from, if from a file.
     pub applied_plan: Option<&'a Path>,
+    /// How long to learn from the float network after the correction; not at all
+    /// where that is none.
+    pub distill: Option<DistillBudget>,
     /// Journal of the layers that the correction finished: taken from it where
     /// they follow from the same things, and appended to it.
     pub resume: Option<&'a Path>,
@@ -158,6 +162,7 @@ impl<'a> QuantizeJob<'a> {
             best_effort: false,
             save_plan: None,
             applied_plan: None,
+            distill: None,
             resume: None,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{
     Corrected, CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate,
-    inputs_of_unknown_scale,
+    check_distillable, inputs_of_unknown_scale,
 };
 use campana_eval::Sidecar;
 use campana_export::{OutputModel, Placement, admit};
@@ -85,11 +85,19 @@ pub fn quantize_file(
     };
     check(monitor)?;
     let (correction, graph) = match correction {
-        Ok(Corrected { report, graph }) => (Ok(report), Some(graph)),
+        Ok(Corrected {
+            report,
+            distilled,
+            graph,
+        }) => (Ok((report, distilled)), Some(graph)),
         Err(reason) => {
             round_levels(&mut quantized, options.target);
             (Err(reason), None)
         }
+    };
+    let (correction, distilled) = match correction {
+        Ok((report, distilled)) => (Ok(report), distilled),
+        Err(reason) => (Err(reason), None),
     };
     let mut warnings = correction_warnings(job, &correction);
     warnings.extend(assumed);
@@ -111,6 +119,7 @@ pub fn quantize_file(
             integer_layers,
             warnings,
             stated_options: stated_options(job),
+            distilled,
             ..QuantizeReport::of(
                 &quantized,
                 [(input, input_bytes), (output, output_bytes)],
@@ -161,7 +170,34 @@ fn checked_files(job: &QuantizeJob<'_>) -> Result<CommandFiles, Error> {
             ),
         ));
     }
+    check_distillation(job)?;
     Ok(files)
+}
+
+/// Refuses to distill what is not corrected, or would be again and again.
+fn check_distillation(job: &QuantizeJob<'_>) -> Result<(), Error> {
+    if job.distill.is_none() {
+        return Ok(());
+    }
+    let name = job.input.display();
+    let message = match job.bound {
+        _ if Format::of(job.input).is_some() => {
+            format!("'{name}' has no graph to distill: export the network to ONNX")
+        }
+        _ if job.samples.is_none() => {
+            "distillation follows the correction, which is left out".to_owned()
+        }
+        _ if job.options.rate.is_some() => {
+            "codes at a rate are not distilled: choose bits or a largest size".to_owned()
+        }
+        Some(Bound::Drop { .. } | Bound::DropOf { .. }) => {
+            "a search for the smallest output under a drop does not distill what it tries: choose bits or a \
+             largest size"
+                .to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::InvalidArgument, message))
 }
 
 /// The model as its target takes it, and the bytes of its files.
@@ -190,6 +226,9 @@ fn checked_samples(
         let inputs = onnx::inputs(model);
         let checked = samples.get()?.check(&inputs);
         checked.context(|| format!("cannot calibrate '{input}'"))?;
+    }
+    if job.distill.is_some() {
+        check_distillable(model, samples.get()?).context(|| format!("cannot distill '{input}'"))?;
     }
     assumed_scale(job, model, samples).context(|| format!("cannot quantize '{input}'"))
 }
@@ -555,7 +594,11 @@ fn correction_warnings(
 ) -> Vec<String> {
     match correction {
         Err(reason) if job.samples.is_some() && reason != NOTHING_QUANTIZED => {
-            vec![format!("not corrected: {reason}")]
+            let done = match job.distill {
+                Some(_) => "not corrected and not distilled",
+                None => "not corrected",
+            };
+            vec![format!("{done}: {reason}")]
         }
         Ok(report) => match report.skipped.as_slice() {
             [] => Vec::new(),

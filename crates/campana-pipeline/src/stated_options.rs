@@ -55,6 +55,9 @@ pub(crate) fn stated_options(job: &QuantizeJob<'_>) -> Vec<String> {
         }
         Some(SampleChoice::Synthetic) | None => {}
     }
+    if let Some(budget) = job.distill {
+        add("--distill", budget.to_string());
+    }
     if let Some([low, high]) = job.input_range {
         add("--input-range", format!("{low},{high}"));
     }

@@ -36,6 +36,7 @@ pub(crate) struct Keywords {
     target: String,
     activation_ranges: String,
     effort: String,
+    distill: Option<String>,
     rate: Option<f64>,
     sparsity: Option<Share>,
     report: Option<PathBuf>,
@@ -305,6 +306,10 @@ impl Keywords {
             save_plan: saved_plan,
             applied_plan: self.plan.as_deref().filter(|_| self.applies_plan()),
             resume: self.resume.as_deref(),
+            distill: match &self.distill {
+                Some(budget) => Some(parse("distill", budget)?),
+                None => None,
+            },
             ..QuantizeJob::new(input, output, options)
         })
     }

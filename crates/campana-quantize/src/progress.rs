@@ -12,6 +12,11 @@ pub trait Progress: Sync {
         let _ = (name, weights);
     }
 
+    /// A step of a distillation is done, of `steps`; the best divergence so far.
+    fn distilled(&self, step: u64, steps: u64, divergence: f64) {
+        let _ = (step, steps, divergence);
+    }
+
     /// Whether to stop with an error of kind
     /// [`Interrupted`](crate::ErrorKind::Interrupted).
     fn is_cancelled(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use campana_calibrate::{CorrectionReport, IntegerLayers};
+use campana_calibrate::{CorrectionReport, DistillReport, IntegerLayers};
 use campana_quantize::{Options, QuantizedModel, Target, TensorReport, sqnr_db, zero_share};
 use serde::Serialize;
 
@@ -34,6 +34,9 @@ pub struct QuantizeReport {
     pub elapsed_s: f64,
     /// What was corrected; null where nothing was.
     pub correction: Option<CorrectionReport>,
+    /// What was learned after the correction; left out where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distilled: Option<DistillReport>,
     /// Why nothing was corrected; null where something was.
     pub not_corrected: Option<String>,
     /// Whether the network was corrected, none of its layers left out.
@@ -137,6 +140,7 @@ impl QuantizeReport {
                 .is_ok_and(|found| found.skipped.is_empty()),
             warnings: Vec::new(),
             correction: correction.ok(),
+            distilled: None,
             allocation: None,
             target: target.to_string(),
             rounded_activations: 0,

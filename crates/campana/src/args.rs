@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use campana_calibrate::DistillBudget;
 use campana_design::Method;
 use campana_eval::{Correction, Shard};
 use campana_ir::format::onnx::InputShape;
@@ -193,6 +194,11 @@ pub(crate) struct Quantize {
         help_heading = "Correction"
     )]
     pub(crate) samples: NonZeroUsize,
+    /// Learn from the float network's answers after the correction, without labels: levels, scales,
+    /// normalizations and biases by gradient descent on the samples. So many steps, or as many as fit
+    /// into a time: 300, 90s, 5m, 1h; the more pictures --calibrate has, the better (--samples 2048)
+    #[arg(long, value_name = "STEPS|TIME", conflicts_with_all = ["no_correct", "max_drop", "rate", "sparsity"], help_heading = "Correction")]
+    pub(crate) distill: Option<DistillBudget>,
     /// Least and greatest value of the network's float inputs, where neither data nor a sidecar
     /// tell them: 0,255 for bytes
     #[arg(long, value_name = "LO,HI", hide_short_help = true, value_parser = parse_range, allow_hyphen_values = true, conflicts_with = "calibrate", help_heading = "Correction")]

@@ -49,6 +49,7 @@ mod progress;
 mod quantizer;
 mod table;
 
+pub use campana_calibrate::{DistillBudget, DistillReport};
 pub use campana_codebook::{Codebook, QuantizedTensor};
 pub use campana_design::{Method, kmeans_levels};
 pub use campana_pipeline::{Error, ErrorKind, EvaluateReport, Monitor};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Reset, Style};
+use campana_calibrate::DistillReport;
 use campana_pipeline::{PackReport, SYNTHETIC_IMAGES, is_stdout};
 use campana_quantize::TensorReport;
 use campana_quantize::inspect::{Inspection, OUTLIER_DEVIATIONS, QuantizedInspection};
@@ -322,6 +323,27 @@ fn print_distributions(inspection: &Inspection) {
     );
 }
 
+/// What distillation did.
+fn distilled_line(report: &DistillReport) -> String {
+    let judged = match report.held_back {
+        0 => "the same samples, too few to hold any back".to_owned(),
+        count => format!("{count} held back"),
+    };
+    let [before, after] = [report.divergence_before, report.divergence_after];
+    let learned = format!(
+        "Distilled in {} steps: {} numbers learned from the float network's answers on {} samples",
+        thousands(u64::from(report.steps)),
+        thousands(report.parameters as u64),
+        thousands(report.samples as u64),
+    );
+    match report.kept_step {
+        0 => format!(
+            "{learned}; none was better on {judged} (divergence {before:.4}): nothing is changed"
+        ),
+        _ => format!("{learned}; divergence {before:.4} -> {after:.4} on {judged}"),
+    }
+}
+
 /// The table of `campana quantize`.
 pub(crate) fn print_quantized(report: &QuantizeReport) {
     let mut numbers = vec!["bits/weight", "SQNR dB", "bytes before", "after", "%"];
@@ -380,6 +402,9 @@ pub(crate) fn print_quantized(report: &QuantizeReport) {
             say!("{} of the weights are zero", percent(zeros));
         }
         say!("{}", correction_line(report));
+        if let Some(distilled) = &report.distilled {
+            say!("{}", distilled_line(distilled));
+        }
     }
     if let Some(allocation) = &report.allocation {
         print_allocation(allocation);

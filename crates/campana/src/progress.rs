@@ -45,6 +45,13 @@ impl Progress for Bar {
         self.0.set_message(visible(name));
     }
 
+    fn distilled(&self, step: u64, steps: u64, divergence: f64) {
+        self.0.set_length(steps);
+        self.0.set_position(step);
+        self.0
+            .set_message(format!("distilling, divergence {divergence:.4}"));
+    }
+
     fn is_cancelled(&self) -> bool {
         interrupt::is_requested()
     }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
+use campana_calibrate::DistillBudget;
 use campana_eval::open_input;
 use campana_pipeline::{
     Bound, CALIBRATION_SAMPLES, Error, ErrorKind, Monitor, Overwrite, QuantizeJob, SampleChoice,
@@ -75,6 +76,7 @@ pub struct Quantizer {
     keep: Vec<NamePattern>,
     correction: Correction,
     effort: Effort,
+    distill: Option<DistillBudget>,
     input_range: Option<[f32; 2]>,
     threads: NonZeroUsize,
     overwrite: Overwrite,
@@ -102,6 +104,7 @@ impl Quantizer {
             keep: Vec::new(),
             correction: Correction::Synthetic,
             effort: Effort::default(),
+            distill: None,
             input_range: None,
             threads: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             overwrite: Overwrite::Refused,
@@ -176,6 +179,16 @@ impl Quantizer {
         Self { effort, ..self }
     }
 
+    /// How long to learn from the float network's answers after the correction;
+    /// not at all by default.
+    #[must_use]
+    pub fn distill(self, budget: DistillBudget) -> Self {
+        Self {
+            distill: Some(budget),
+            ..self
+        }
+    }
+
     /// Least and greatest value of synthetic float inputs.
     #[must_use]
     pub fn input_range(self, low: f32, high: f32) -> Self {
@@ -227,6 +240,7 @@ impl Quantizer {
             samples,
             range_samples: samples.or(Some(SampleChoice::Synthetic)),
             input_range: self.input_range,
+            distill: self.distill,
             threads: self.threads.get(),
             overwrite: self.overwrite,
             bound: self.bound(),

@@ -179,6 +179,11 @@ impl ActivationCache {
         Ok(())
     }
 
+    /// Lets go of all values.
+    pub(crate) fn clear(&mut self) {
+        self.values.clear();
+    }
+
     /// Lets go of the values that nothing after the first `nodes` nodes needs.
     pub(crate) fn forget(&mut self, graph: &Graph, nodes: usize) {
         let mut needed = read_after(graph, nodes);

@@ -75,8 +75,9 @@ impl Correction<'_, '_, '_> {
                 continue;
             };
             let given = Normalization {
-                scale: scale.1,
-                bias: bias.1,
+                // Distilled, where that was asked for.
+                scale: corrected(scale.0).unwrap_or(scale.1),
+                bias: corrected(bias.0).unwrap_or(bias.1),
                 mean: means,
                 variance: variances,
             };

@@ -135,7 +135,7 @@ impl Correction<'_, '_, '_> {
 }
 
 /// How many nodes read each value.
-pub(super) fn uses(graph: &Graph) -> HashMap<String, usize> {
+pub(crate) fn uses(graph: &Graph) -> HashMap<String, usize> {
     let mut uses = HashMap::new();
     for name in graph.nodes.iter().flat_map(Node::reads) {
         *uses.entry(name.to_owned()).or_insert(0) += 1;

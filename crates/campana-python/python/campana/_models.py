@@ -58,8 +58,9 @@ def as_file(model, sidecar=None):
 def quantize(
     model, output=None, *, bits=None, average_bits=None, max_size=None, max_drop=None, data=None, best_effort=False,
     plan=None, method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256,
-    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", effort="full", report=None,
-    rate=None, sparsity=None, sidecar=None, transform=None, metric=None, force=False, threads=None, progress=None,
+    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", effort="full", distill=None,
+    report=None, rate=None, sparsity=None, sidecar=None, transform=None, metric=None, force=False, threads=None,
+    progress=None,
 ):
     """Makes a model smaller.
 
@@ -107,6 +108,8 @@ def quantize(
     - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"``, ``"campana"``, ``"tflite"`` or
       ``"tflite-float"`` (default: ``"campana"`` or ``"tflite"`` for an output of that name, else ``"lut"``).
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
+    - ``distill``: how long to learn from the float network's answers after the correction, without labels: a number of
+      steps, or a time such as ``"90s"`` or ``"5m"`` (default: not at all).
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
     - ``report``: a path of an HTML page to write.
     - ``rate``: with ``target="campana"``, bits of a weight under the entropy coder, 0.1 to 8.
@@ -127,7 +130,7 @@ def quantize(
         keep=[keep] if isinstance(keep, str) else list(keep), bits_for=list((bits_for or {}).items()), correct=correct,
         calibrate=calibrate, samples=samples, input_range=input_range, shape=shapes_of(shape),
         resume=path_of(resume, "resume"), target=target, activation_ranges=activation_ranges, effort=effort,
-        report=path_of(report, "report"), rate=rate, sparsity=sparsity, force=force)
+        distill=None if distill is None else str(distill), report=path_of(report, "report"), rate=rate, sparsity=sparsity, force=force)
     in_memory = dict(metric=metric, transform=transform)
 
     if is_path(model):
@@ -196,7 +199,7 @@ def _with_data(source, keywords, metric, transform):
 
 def _quantize_state_dict(state, keywords, sidecar, threads, progress):
     for name in ("average_bits", "max_size", "max_drop", "data", "plan", "calibrate", "input_range", "shape", "resume",
-                 "report", "rate", "sparsity", "metric", "transform"):
+                 "distill", "report", "rate", "sparsity", "metric", "transform"):
         if keywords[name] is not None and not (name == "shape" and keywords[name] == []):
             raise ArgumentError(f"{name} needs a model that can run, not a state dict")
     if sidecar is not None or keywords["best_effort"]:

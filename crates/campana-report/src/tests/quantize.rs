@@ -78,6 +78,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
             corrected: 2,
             skipped: Vec::new(),
         }),
+        distilled: None,
         not_corrected: None,
         corrected: true,
         warnings: Vec::new(),

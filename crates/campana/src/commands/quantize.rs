@@ -88,6 +88,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
         best_effort: args.best_effort,
         save_plan: saved.map(PathBuf::as_path),
         applied_plan: applied.map(PathBuf::as_path),
+        distill: args.distill,
         resume: args.resume.as_deref(),
         ..QuantizeJob::new(&args.model, &args.output, &options)
     };

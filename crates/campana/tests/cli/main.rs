@@ -11,6 +11,7 @@ mod command_files;
 mod container;
 mod contract;
 mod correction;
+mod distillation;
 mod evaluate;
 mod external_data;
 mod interrupt;

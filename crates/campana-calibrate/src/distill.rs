@@ -1,0 +1,257 @@
+//! Knowledge distillation without labels: what is continuous of a quantized
+//! network (levels, entries of vector codebooks, scales, normalizations,
+//! biases) is learned by gradient descent so that the whole network gives the
+//! float network's answers on the samples. Codes stay.
+//!
+//! - Teacher is the float network, student the corrected quantized one. The loss
+//!   is the Kullback-Leibler divergence of class scores, or the squared error of
+//!   other outputs relative to their energy, and beside it the relative squared
+//!   error of the inputs of all layers, which keeps few samples from being learned
+//!   by heart.
+//! - What is learned is what will be stored: weights are decoded from levels and
+//!   scales as rounded to their storage, gradients go to the values before
+//!   rounding (straight-through estimation).
+//! - Steps are Adam's, of sizes relative to each parameter's magnitude, along a
+//!   cosine from [`LEARNING_RATE`] to 0.
+//! - Some batches are held back, also from the correction before. The divergence
+//!   on these judges: the best state is kept, which is the first where none is
+//!   better.
+//!
+//! # References
+//!
+//! Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
+//! arXiv 1503.02531. Kingma, Ba, "Adam: A Method for Stochastic Optimization",
+//! 2015, arXiv 1412.6980. Bengio, Leonard, Courville, "Estimating or Propagating
+//! Gradients Through Stochastic Neurons", 2013, arXiv 1308.3432.
+
+mod adam;
+mod learner;
+mod loss;
+mod parameters;
+mod shown;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use campana_ir::graph::{Graph, Value};
+use campana_ir::weights::{Role, constant_tensors};
+use campana_onnx::Model;
+use campana_quantize::graph::{float_graph, unsupported};
+use campana_quantize::{Error, Progress, QuantizedModel};
+use campana_tensor::{ElementType, Tensor};
+
+use crate::distill::learner::Learner;
+use crate::distill::parameters::Parameters;
+pub(crate) use crate::distill::shown::Parted;
+use crate::distill::shown::{Inputs, owned};
+use crate::samples::{Batches, Samples, run_shapes, typed_values};
+
+/// How long to learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DistillBudget {
+    /// So many steps: the same result on every machine.
+    Steps(u32),
+    /// As many steps as fit into this time on this machine.
+    Time(Duration),
+}
+
+/// Units of a time, with their seconds.
+const UNITS: [(char, u64); 3] = [('s', 1), ('m', 60), ('h', 3600)];
+
+impl FromStr for DistillBudget {
+    type Err = String;
+
+    /// From a number of steps, or a time: `300`, `90s`, `5m`, `1h`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let advice =
+            || "use a number of steps or a time, for example 300, 90s, 5m or 1h".to_owned();
+        let unit = UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
+        let digits = &text[..text.len() - usize::from(unit.is_some())];
+        let count: u32 = digits.parse().map_err(|_| advice())?;
+        match unit {
+            _ if count == 0 => Err(advice()),
+            Some((_, seconds)) => Ok(Self::Time(Duration::from_secs(u64::from(count) * seconds))),
+            None if count <= MOST_STEPS => Ok(Self::Steps(count)),
+            None => Err(format!("use at most {MOST_STEPS} steps")),
+        }
+    }
+}
+
+impl fmt::Display for DistillBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+        }
+    }
+}
+
+/// What distillation did.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct DistillReport {
+    /// Steps that were taken.
+    pub steps: u32,
+    /// The step whose state is kept; 0 for the state before.
+    pub kept_step: u32,
+    /// Samples that were learned from.
+    pub samples: usize,
+    /// Samples that judged; 0 where there were too few to hold any back, and all
+    /// judged.
+    pub held_back: usize,
+    /// Numbers that were learned.
+    pub parameters: usize,
+    /// The mean divergence on the samples that judged, before.
+    pub divergence_before: f64,
+    /// The same of what is kept.
+    pub divergence_after: f64,
+}
+
+/// How often the divergence on held-back samples is measured.
+const MEASURED: u32 = 16;
+
+/// Steps that are timed before their number is known.
+const TIMED: u32 = 3;
+
+/// Most steps of a time.
+const MOST_STEPS: u32 = 100_000;
+
+/// Learns what is continuous of a quantized network, `student` as it computes on
+/// the samples beside `teacher`, and puts it into both `student` and
+/// `quantized`.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where an operator between the weights and the outputs
+/// has no gradient, which the error names; of kind `Interrupted` where
+/// `progress` says so.
+pub(crate) fn distill(
+    teacher: &Graph,
+    (student, quantized): (&mut Graph, &mut QuantizedModel<'_>),
+    samples: Parted,
+    budget: DistillBudget,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<DistillReport, Error> {
+    let start = Instant::now();
+    let mut parameters = Parameters::of(student, quantized)?;
+    let mut learner = Learner::new(teacher, student, &parameters, samples, threads)?;
+    let before = learner.judge(student)?;
+    let mut best = (before, 0, parameters.clone());
+    let mut steps = match budget {
+        DistillBudget::Steps(steps) => steps,
+        DistillBudget::Time(_) => MOST_STEPS,
+    };
+    let judged = start.elapsed();
+    let mut step = 0;
+    while step < steps {
+        let loss = learner.step(student, &mut parameters, [step, steps], progress)?;
+        step += 1;
+        if let (DistillBudget::Time(time), TIMED) = (budget, step) {
+            steps = steps_within(time, start.elapsed(), judged);
+        }
+        let is_measured = step == steps || step.is_multiple_of((steps / MEASURED).max(1));
+        if is_measured {
+            let divergence = learner.judge(student)?;
+            if divergence < best.0 {
+                best = (divergence, step, parameters.clone());
+            }
+        }
+        progress.distilled(u64::from(step), u64::from(steps), best.0);
+        if !loss.is_finite() {
+            break;
+        }
+    }
+    let (after, kept_step, mut best) = best;
+    best.put_into_graph(student)?;
+    let count = best.count();
+    best.put_into_model(teacher, quantized)?;
+    Ok(DistillReport {
+        steps: step,
+        kept_step,
+        samples: learner.samples(),
+        held_back: learner.held_back(),
+        parameters: count,
+        divergence_before: before,
+        divergence_after: after,
+    })
+}
+
+/// Whether a model can be distilled on these samples, by one sample's extents.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where an operator between the weights and the outputs
+/// has no gradient, which the error names, or the model cannot be run on the
+/// samples.
+pub fn check_distillable(model: &Model, samples: &Samples) -> Result<(), Error> {
+    let graph = float_graph(model)?;
+    let weights = constant_tensors(model);
+    let weights: Vec<&str> = weights
+        .iter()
+        .filter(|tensor| matches!(tensor.role, Role::Weight { .. }))
+        .map(|tensor| tensor.name)
+        .filter(|name| graph.constants.contains_key(*name))
+        .collect();
+    let inputs = match samples {
+        Samples::Synthetic { size, .. } => neutral_inputs(&graph.inputs, *size)?,
+        _ => owned(&Batches::of_length(&graph.inputs, samples, 1)?.first(), 0),
+    };
+    learner::check(&graph, &weights, &inputs)
+}
+
+/// One sample of zeros.
+fn neutral_inputs(inputs: &[Value], size: Option<[usize; 2]>) -> Result<Inputs, Error> {
+    let shapes = run_shapes(inputs, 1, size)?;
+    let tensors = inputs.iter().zip(shapes).map(|(input, shape)| {
+        let element_type = input.element_type.unwrap_or(ElementType::F32);
+        let values = typed_values(element_type, shape.iter().product(), |len, _| {
+            vec![0.0; len]
+        });
+        let tensor = values.and_then(|values| Tensor::new(shape, values));
+        let name = &input.name;
+        let tensor =
+            tensor.ok_or_else(|| unsupported(format!("no values for the input '{name}'")))?;
+        Ok((name.clone(), tensor))
+    });
+    tensors.collect()
+}
+
+/// Steps that fit into a time, by the first ones; each sixteenth is followed by
+/// a measurement.
+fn steps_within(time: Duration, elapsed: Duration, judged: Duration) -> u32 {
+    let of_step = elapsed.saturating_sub(judged).as_secs_f64() / f64::from(TIMED);
+    let measurements = judged.as_secs_f64() * f64::from(MEASURED);
+    let left = time.as_secs_f64() - elapsed.as_secs_f64() - measurements;
+    let steps = (left / of_step.max(1e-9)).clamp(0.0, f64::from(MOST_STEPS - TIMED));
+    TIMED + steps as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_steps_or_times() {
+        for (text, budget) in [
+            ("300", DistillBudget::Steps(300)),
+            ("90s", DistillBudget::Time(Duration::from_secs(90))),
+            ("5m", DistillBudget::Time(Duration::from_secs(300))),
+            ("1h", DistillBudget::Time(Duration::from_secs(3600))),
+        ] {
+            assert_eq!(text.parse(), Ok(budget));
+            assert_eq!(budget.to_string().parse(), Ok(budget));
+        }
+        for text in ["", "0", "m", "-3", "1.5h", "10 min", "1000000"] {
+            assert!(text.parse::<DistillBudget>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_as_many_steps_as_fit() {
+        let time = |seconds| Duration::from_secs_f64(seconds);
+        // Three steps took 3 s, a measurement half a second: 16 of these.
+        assert_eq!(steps_within(time(60.0), time(3.5), time(0.5)), 3 + 48);
+        assert_eq!(steps_within(time(1.0), time(3.5), time(0.5)), 3);
+    }
+}

@@ -1,0 +1,241 @@
+//! Passes through teacher and student, and steps by their gradients.
+
+use std::collections::{BTreeMap, HashMap};
+
+use campana_gradient::Backward;
+use campana_ir::graph::{Graph, Value};
+use campana_ir::network::Network;
+use campana_quantize::graph::unsupported;
+use campana_quantize::{Error, ErrorKind, Progress};
+use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::Tensor;
+
+use crate::correct::activation_cache::floats;
+use crate::distill::adam::{Adam, LEARNING_RATE, schedule};
+use crate::distill::loss::{Loss, classes_of};
+use crate::distill::parameters::Parameters;
+use crate::distill::shown::{Inputs, Parted, Shown, owned};
+
+/// Samples of one step.
+const STEP_SAMPLES: usize = 64;
+
+/// Samples of one pass, and bytes that their values may take.
+const PASS_SAMPLES: usize = 32;
+const PASS_BYTES: usize = 256 << 20;
+
+/// Teacher and student.
+pub(super) struct Learner {
+    backward: Backward,
+    loss: Loss,
+    teacher: Session,
+    shown: Shown,
+    /// Passes of one step.
+    passes: usize,
+    states: Vec<Adam>,
+    /// What the teacher gives on the batches that judge.
+    answers: Vec<Vec<Tensor>>,
+    threads: usize,
+}
+
+/// Whether gradients of constants are known in a network on these inputs.
+pub(super) fn check(graph: &Graph, constants: &[&str], inputs: &Inputs) -> Result<(), Error> {
+    backward(graph, constants, &loss_of(graph)?, inputs).map(|_| ())
+}
+
+fn loss_of(graph: &Graph) -> Result<Loss, Error> {
+    let network = Network::new(graph)
+        .map_err(|error| unsupported("cannot analyse the network").with_source(error))?;
+    let loss = Loss::of(&network);
+    if loss.outputs().is_empty() {
+        return Err(unsupported("no output of the network is float32"));
+    }
+    Ok(loss)
+}
+
+impl Learner {
+    pub(super) fn new(
+        teacher: &Graph,
+        student: &Graph,
+        parameters: &Parameters,
+        samples: Parted,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let loss = loss_of(student)?;
+        let wanted = parameters.names();
+        let mut shown = Shown::new(student, samples);
+        let mut backward = backward(student, &wanted, &loss, &shown.draw())?;
+        if shown.can_draw() {
+            let samples = PASS_BYTES / backward.kept_bytes().max(1);
+            shown.set_samples(samples.clamp(1, PASS_SAMPLES));
+            backward = self::backward(student, &wanted, &loss, &shown.draw())?;
+        }
+        let compared: Vec<&str> = loss.names().collect();
+        let mut learner = Self {
+            teacher: session(teacher, &compared, threads)?,
+            passes: STEP_SAMPLES.div_ceil(shown.samples()),
+            states: parameters.states(),
+            answers: Vec::new(),
+            backward,
+            loss,
+            shown,
+            threads,
+        };
+        learner.answers = learner.outputs_of(teacher)?;
+        Ok(learner)
+    }
+
+    /// Samples to learn from.
+    pub(super) fn samples(&self) -> usize {
+        self.shown.learned()
+    }
+
+    /// Samples that judge and are not learned from.
+    pub(super) fn held_back(&self) -> usize {
+        self.shown.held_back()
+    }
+
+    /// One step, which `[step, steps]` counts from 0; the loss before it.
+    pub(super) fn step(
+        &mut self,
+        student: &mut Graph,
+        parameters: &mut Parameters,
+        [step, steps]: [u32; 2],
+        progress: &dyn Progress,
+    ) -> Result<f64, Error> {
+        let session = self
+            .backward
+            .session(student, self.threads)
+            .map_err(failed)?;
+        let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        let mut total = 0.0;
+        for _ in 0..self.passes {
+            if progress.is_cancelled() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            let inputs = self.shown.draw();
+            let (loss, found) = self.pass(student, &session, &inputs)?;
+            total += loss;
+            for (name, gradient) in found {
+                match gradients.get_mut(&name) {
+                    Some(sum) => sum
+                        .iter_mut()
+                        .zip(gradient)
+                        .for_each(|(sum, value)| *sum += value),
+                    None => {
+                        gradients.insert(name, gradient);
+                    }
+                }
+            }
+        }
+        if !total.is_finite() {
+            return Ok(total);
+        }
+        let rate = LEARNING_RATE * schedule([step, steps]);
+        parameters.step(&gradients, &mut self.states, rate, step);
+        parameters.put_into_graph(student)?;
+        Ok(total)
+    }
+
+    /// The loss on some inputs, and its gradients.
+    fn pass(
+        &self,
+        student: &Graph,
+        session: &Session,
+        inputs: &Inputs,
+    ) -> Result<(f64, BTreeMap<String, Vec<f32>>), Error> {
+        let given = named(inputs);
+        let expected = run(&self.teacher, inputs)?;
+        let expected: HashMap<&str, &Tensor> = self.loss.names().zip(&expected).collect();
+        let found = self.backward.values(session, &given).map_err(failed)?;
+        let pair = |name: &str| {
+            let (expected, found) = (expected.get(name)?, found.get(name)?);
+            let pair = [floats(expected).ok()?, floats(found).ok()?];
+            (pair[0].len() == pair[1].len()).then_some(pair)
+        };
+        let classes = |name: &str| expected.get(name).map_or(1, |tensor| classes_of(tensor));
+        let share = 1.0 / self.passes as f64;
+        let (loss, seeds) = self.loss.of_pass(pair, classes, share);
+        let seeds = seeds.into_iter().collect();
+        let gradients = self.backward.run(student, &found, seeds).map_err(failed)?;
+        Ok((loss, gradients))
+    }
+
+    /// The mean divergence of the student's outputs on the batches that judge.
+    pub(super) fn judge(&self, student: &Graph) -> Result<f64, Error> {
+        let found = self.outputs_of(student)?;
+        let outputs: Vec<&str> = self
+            .loss
+            .outputs()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let share = 1.0 / self.answers.len().max(1) as f64;
+        let mut total = 0.0;
+        for (answers, found) in self.answers.iter().zip(&found) {
+            let at = |name: &str| outputs.iter().position(|output| *output == name);
+            let pair = |name: &str| {
+                let at = at(name)?;
+                Some([floats(&answers[at]).ok()?, floats(&found[at]).ok()?])
+            };
+            let classes = |name: &str| at(name).map_or(1, |at| classes_of(&answers[at]));
+            total += self.loss.of_pass(pair, classes, share).0;
+        }
+        Ok(total)
+    }
+
+    /// What a network gives on the batches that judge.
+    fn outputs_of(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>, Error> {
+        let names: Vec<&str> = self
+            .loss
+            .outputs()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let session = session(graph, &names, self.threads)?;
+        let judging = self.shown.judging();
+        (0..judging.len())
+            .map(|batch| run(&session, &owned(judging, batch)))
+            .collect()
+    }
+}
+
+/// The way back from the compared values to what is learned.
+fn backward(
+    student: &Graph,
+    wanted: &[&str],
+    loss: &Loss,
+    inputs: &Inputs,
+) -> Result<Backward, Error> {
+    let compared: Vec<&str> = loss.names().collect();
+    Backward::new(student, wanted, &compared, &named(inputs)).map_err(failed)
+}
+
+fn failed(error: campana_gradient::Error) -> Error {
+    unsupported("cannot distill the network").with_source(error)
+}
+
+fn named(inputs: &Inputs) -> Vec<(&str, &Tensor)> {
+    inputs
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect()
+}
+
+/// A session that gives these values of a graph.
+fn session(graph: &Graph, names: &[&str], threads: usize) -> Result<Session, Error> {
+    let mut graph = graph.clone();
+    graph.outputs = names.iter().map(|name| Value::named(name)).collect();
+    let plan = Plan::new(graph, PlanOptions::default())
+        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+    Ok(Session::new(plan, threads))
+}
+
+fn run(session: &Session, inputs: &Inputs) -> Result<Vec<Tensor>, Error> {
+    let inputs: Vec<(&str, Input<'_>)> = inputs
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), Input::from(tensor)))
+        .collect();
+    session
+        .run(&inputs)
+        .map_err(|error| unsupported("cannot run the network").with_source(error))
+}
