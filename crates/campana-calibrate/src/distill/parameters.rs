@@ -446,3 +446,125 @@ fn add(sums: &mut [f32], values: &[f32]) {
         *sum += value;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use campana_tensor::{Granularity, Partition};
+
+    /// Of a difference in float32, relative.
+    const TOLERANCE: f32 = 1e-3;
+
+    fn parameters_of(tensor: &QuantizedTensor) -> Parameters {
+        let mut parameters = Parameters {
+            slots: Vec::new(),
+            coded: Vec::new(),
+            kept: Vec::new(),
+        };
+        let coded = Coded::new(0, "w", tensor);
+        parameters.add_coded(coded, &mut HashMap::new(), [true, false]);
+        parameters
+    }
+
+    /// Gradients against differences of a weighted sum of the decoded weights, for
+    /// steps of this size.
+    fn check(tensor: &QuantizedTensor, step: f32) {
+        let parameters = parameters_of(tensor);
+        let count = tensor.partition.len();
+        let weights: Vec<f32> = (0..count).map(|i| ((i * 5) % 7) as f32 - 2.5).collect();
+        let loss = |parameters: &Parameters| -> f32 {
+            let decoded = parameters.stored_of(&parameters.coded[0]).dequantize();
+            decoded.iter().zip(&weights).map(|(w, g)| w * g).sum()
+        };
+        let slots = parameters.slots.iter();
+        let mut sums: Vec<Vec<f32>> = slots.map(|slot| vec![0.0; slot.values.len()]).collect();
+        parameters.add_gradients(&parameters.coded[0], &weights, &mut sums);
+        for (slot, gradient) in sums.iter().enumerate() {
+            for (at, gradient) in gradient.iter().enumerate() {
+                let moved = |step: f32| {
+                    let mut moved = parameters.clone();
+                    moved.slots[slot].values[at] += step;
+                    loss(&moved)
+                };
+                let difference = (moved(step) - moved(-step)) / (2.0 * step);
+                let error = (difference - gradient).abs();
+                assert!(
+                    error <= TOLERANCE * gradient.abs().max(1.0),
+                    "slot {slot}, {at}: {gradient}, not {difference}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_levels_scales_and_shifts_are_those_of_the_weights() {
+        let codes = [0u8, 1, 2, 1, 0, 2, 2, 1, 0, 0, 1, 2];
+        let packing = Packing::densest(3);
+        let mut packed = vec![0; packing.len_bytes(codes.len())];
+        packing.pack(&codes, &mut packed);
+        let tables = vec![-1.5, 0.25, 2.0, -1.0, 0.5, 1.25];
+        let tensor = QuantizedTensor {
+            shape: vec![3, 4],
+            partition: Partition::new(&[3, 4], Some(0), Granularity::PerChannel),
+            packing,
+            packed,
+            tables: LevelTables::new(tables, 3, Storage::F32),
+            table_of_group: Some(vec![0, 1, 0]),
+            scale: Some((vec![2.0, 0.5, 1.0], Storage::F32)),
+            scale_unit: Some(0.5),
+            shift: Some((vec![0.125, 0.0, -0.25], Storage::F32)),
+        };
+        tensor.check().unwrap();
+        check(&tensor, 0.0625);
+    }
+
+    #[test]
+    fn gradients_of_vectors_are_those_of_the_weights() {
+        let vectors: Vec<u8> = (0..512).map(|i| 20 + (i * 7 % 31) as u8).collect();
+        let tensor = QuantizedTensor {
+            shape: vec![2, 4],
+            partition: Partition::new(&[2, 4], Some(0), Granularity::PerChannel),
+            packing: Packing::Vectors(VectorCodes::new(vectors, 2).unwrap()),
+            packed: vec![3, 200, 3, 17],
+            tables: LevelTables::new((-40..40).map(|v| v as f32).collect(), 80, Storage::I8),
+            table_of_group: None,
+            scale: Some((vec![2.0, 0.5], Storage::F32)),
+            scale_unit: None,
+            shift: None,
+        };
+        tensor.check().unwrap();
+        // Whole levels, as entries are rounded to these.
+        check(&tensor, 1.0);
+    }
+
+    #[test]
+    fn zeros_stay_and_levels_keep_their_range() {
+        let tensor = QuantizedTensor {
+            shape: vec![1, 4],
+            partition: Partition::new(&[1, 4], Some(0), Granularity::PerChannel),
+            packing: Packing::densest(3),
+            packed: {
+                let packing = Packing::densest(3);
+                let mut packed = vec![0; packing.len_bytes(4)];
+                packing.pack(&[0, 1, 2, 1], &mut packed);
+                packed
+            },
+            tables: LevelTables::new(vec![-64.0, 0.0, 50.0], 3, Storage::I8),
+            table_of_group: None,
+            scale: Some((vec![0.01], Storage::F32)),
+            scale_unit: None,
+            shift: None,
+        };
+        let mut parameters = parameters_of(&tensor);
+        let mut states = parameters.states();
+        let gradients = BTreeMap::from([("w".to_owned(), vec![1.0, -1.0, 1.0, -1.0])]);
+        for step in 0..50 {
+            parameters.step(&gradients, &mut states, 0.5, step);
+        }
+        let stored = parameters.stored_of(&parameters.coded[0]);
+        let levels = stored.tables.table(0);
+        assert_eq!([levels[0], levels[1]], [-64.0, 0.0]);
+        assert!(levels[2] < 0.0, "{levels:?}");
+        assert_eq!(stored.tables.storage(), Storage::I8);
+    }
+}
