@@ -10,6 +10,7 @@ use campana_quantize::{Error, ErrorKind, Options, Target};
 use campana_runtime::{Plan, PlanOptions};
 use campana_tensor::ElementType;
 
+use crate::global_pools::with_global_pools;
 use crate::opset;
 use crate::opset_upgrade;
 use crate::tflite_form::tflite_bytes;
@@ -40,9 +41,12 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         None
     };
     drop(tensors);
-    let model = raised.unwrap_or(model);
+    let mut model = raised.unwrap_or(model);
     if target.rounds_activations() {
         check_runs(&model, target)?;
+        if let Some(pooled) = with_global_pools(&model)? {
+            model = pooled;
+        }
     }
     if is_tflite {
         tflite_bytes(&model)?;

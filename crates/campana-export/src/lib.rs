@@ -19,6 +19,7 @@
 
 mod admission;
 mod external;
+mod global_pools;
 mod opset;
 mod opset_upgrade;
 mod safetensors_form;
