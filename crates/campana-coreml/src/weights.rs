@@ -1,0 +1,308 @@
+//! Codes and tables as Core ML decodes them.
+//!
+//! `constexpr_lut_to_dense` has tables of `2^bits` values, one for all weights
+//! or one for each block of them, and nothing else: what campana stores beside
+//! its tables (scales and shifts of groups) goes one of two ways.
+//!
+//! - *Folded*: each group has a table of its own, of the values that its
+//!   weights decode to. The weights are then all there, but a channel's table of
+//!   16 values takes 32 bytes, which in a layer of 64 weights a channel is as
+//!   much as the codes.
+//! - *Behind the layer*: the table has the levels, and what the layer computes is
+//!   multiplied by the channel's scale. Apple's own converter rewrites scales of
+//!   channels so (`reorder_lut_per_channel_scale`): the Neural Engine wants it,
+//!   and packages with a `constexpr_blockwise_shift_scale` behind the lookup do
+//!   not load there (coremltools#2688). Levels are made small by a power of two,
+//!   which changes no digit of them, so that sums of 16-bit floats do not
+//!   overflow.
+//!
+//! The smaller one of those that are exact is taken, or plain floats where these
+//! are smaller still.
+
+use campana_codebook::{LevelTables, Packing, QuantizedTensor};
+use campana_tensor::Partition;
+
+use crate::blob::packed;
+use crate::error::Converted;
+use crate::program::{Precision, Program, Var, int_value};
+use crate::proto::DataType;
+
+/// The least exponent of the factor that makes levels small: whole numbers times
+/// it are normal 16-bit floats.
+const LEAST_EXPONENT: i32 = -14;
+
+/// Weights as a layer reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Weights {
+    pub(crate) shape: Vec<usize>,
+    values: Values,
+    /// What the layer's output is multiplied by, for each of its channels.
+    pub(crate) factors: Option<Vec<f32>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Values {
+    Dense(Vec<f32>),
+    Coded(Coded),
+}
+
+/// Codes and tables.
+#[derive(Clone, Debug, PartialEq)]
+struct Coded {
+    /// A code for each weight, or the number of a vector for each of `vector`
+    /// weights along `axis`.
+    codes: Vec<u8>,
+    vector: usize,
+    axis: usize,
+    bits: usize,
+    /// Tables along each axis of the weights.
+    counts: Vec<usize>,
+    /// Shape `[tables, 2^bits, vector]`.
+    tables: Vec<f32>,
+}
+
+impl Weights {
+    /// Plain floats.
+    pub(crate) fn dense(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        let values = Values::Dense(values);
+        Self {
+            shape,
+            values,
+            factors: None,
+        }
+    }
+
+    /// The smallest form that decodes exactly, of weights whose output channels
+    /// lie along an axis, if they do.
+    pub(crate) fn coded(
+        tensor: &QuantizedTensor,
+        channel_axis: Option<usize>,
+        to: Precision,
+    ) -> Self {
+        let forms = [
+            folded(tensor),
+            channel_axis.and_then(|axis| scaled(tensor, axis, to)),
+            Some(Self::dense(tensor.shape.clone(), tensor.dequantize())),
+        ];
+        let smallest = forms.into_iter().flatten().min_by_key(|form| form.len_bytes(to));
+        smallest.expect("floats are always a form")
+    }
+
+    fn len_bytes(&self, to: Precision) -> usize {
+        let values = match &self.values {
+            Values::Dense(values) => values.len() * to.len_bytes(),
+            Values::Coded(coded) => {
+                (coded.codes.len() * coded.bits).div_ceil(8) + coded.tables.len() * to.len_bytes()
+            }
+        };
+        values + self.factors.as_ref().map_or(0, |factors| factors.len() * to.len_bytes())
+    }
+
+    /// The same weights with the two axes of a matrix exchanged.
+    pub(crate) fn transposed(mut self) -> Self {
+        let &[rows, columns] = self.shape.as_slice() else {
+            unreachable!("only matrices are transposed");
+        };
+        self.shape = vec![columns, rows];
+        match &mut self.values {
+            Values::Dense(values) => *values = transposed(values, [rows, columns]),
+            Values::Coded(coded) => {
+                let mut indices = [rows, columns];
+                indices[coded.axis] /= coded.vector;
+                coded.codes = transposed(&coded.codes, indices);
+                coded.axis = 1 - coded.axis;
+                let groups = [coded.counts[0], coded.counts[1]];
+                let len = coded.tables.len() / (groups[0] * groups[1]);
+                let tables: Vec<&[f32]> = coded.tables.chunks(len).collect();
+                coded.tables = transposed(&tables, groups).concat();
+                coded.counts = vec![groups[1], groups[0]];
+            }
+        }
+        self
+    }
+
+    /// The weights in a program.
+    pub(crate) fn add_to(&self, program: &mut Program, like: &str) -> Converted<Var> {
+        let coded = match &self.values {
+            Values::Dense(values) => return program.floats(&self.shape, values),
+            Values::Coded(coded) => coded,
+        };
+        let mut indices = self.shape.clone();
+        indices[coded.axis] /= coded.vector;
+        let bytes = packed(&coded.codes, coded.bits);
+        let codes = program.tensor_value(&indices, index_type(coded.bits), bytes);
+        let shape = [&coded.counts[..], &[1 << coded.bits, coded.vector]].concat();
+        let precision = program.precision;
+        let lut = program.tensor_value(&shape, precision.data_type(), precision.encode(&coded.tables));
+        let mut inputs = vec![("indices", codes.into()), ("lut", lut.into())];
+        if coded.vector > 1 {
+            inputs.push(("vector_axis", int_value(coded.axis as i32).into()));
+        }
+        program.operation("constexpr_lut_to_dense", inputs, like, &self.shape)
+    }
+}
+
+/// Elements of a matrix with its axes exchanged.
+fn transposed<T: Clone>(values: &[T], [rows, columns]: [usize; 2]) -> Vec<T> {
+    let places = (0..columns).flat_map(|column| (0..rows).map(move |row| row * columns + column));
+    places.map(|place| values[place].clone()).collect()
+}
+
+/// A table for each group, of what the group's weights decode to.
+fn folded(tensor: &QuantizedTensor) -> Option<Weights> {
+    let counts = tables_along(&tensor.partition, &tensor.shape)?;
+    let groups = tensor.partition.group_count();
+    let levels = (0..groups).map(|group| tensor.group_levels(group));
+    let levels: Vec<Vec<f32>> = levels.collect();
+    let coded = coded(tensor, counts, &levels)?;
+    Some(Weights {
+        shape: tensor.shape.clone(),
+        values: Values::Coded(coded),
+        factors: None,
+    })
+}
+
+/// Tables of levels, with the scales of channels left to be applied behind the
+/// layer.
+fn scaled(tensor: &QuantizedTensor, channel_axis: usize, to: Precision) -> Option<Weights> {
+    let groups = tensor.partition.group_count();
+    let of_channels = tables_along(&tensor.partition, &tensor.shape)?;
+    let is_by_channel = |(axis, &count): (usize, &usize)| count == 1 || axis == channel_axis;
+    let channels = tensor.shape[channel_axis];
+    let fits = tensor.scale.is_some()
+        && tensor.shift.is_none()
+        && of_channels.iter().enumerate().all(is_by_channel)
+        && (groups == 1 || groups == channels);
+    if !fits {
+        return None;
+    }
+    let scale = |group| tensor.group_scale(group).unwrap_or(1.0);
+    let scales: Vec<f32> = (0..groups).map(scale).collect();
+    let largest = scales.iter().copied().fold(0.0, f32::max);
+    let factor = small_factor(largest);
+    let levels = |table: &[f32]| table.iter().map(|level| level * factor).collect();
+    let (counts, tables): (_, Vec<Vec<f32>>) = match &tensor.table_of_group {
+        None => (vec![1; tensor.shape.len()], vec![levels(tensor.tables.table(0))]),
+        Some(_) => {
+            let table = |group| levels(tensor.tables.table(tensor.group_table(group)));
+            (of_channels, (0..groups).map(table).collect())
+        }
+    };
+    let is_exact = |&level: &f32| to.round(level) == level;
+    if !tables.iter().flatten().all(is_exact) {
+        return None;
+    }
+    let factors = (0..channels).map(|channel| scales[channel.min(groups - 1)] / factor);
+    Some(Weights {
+        shape: tensor.shape.clone(),
+        values: Values::Coded(coded(tensor, counts, &tables)?),
+        factors: Some(factors.collect()),
+    })
+}
+
+/// The power of two next above the largest scale, at most 1: what levels are
+/// multiplied by before the scales are.
+fn small_factor(largest: f32) -> f32 {
+    let mut exponent = 0;
+    while exponent > LEAST_EXPONENT && 2f32.powi(exponent - 1) >= largest {
+        exponent -= 1;
+    }
+    2f32.powi(exponent)
+}
+
+/// The codes of a tensor under tables of levels, one a group.
+fn coded(tensor: &QuantizedTensor, counts: Vec<usize>, levels: &[Vec<f32>]) -> Option<Coded> {
+    if let Packing::Vectors(vectors) = &tensor.packing
+        && let Some(axis) = axis_of_vectors(&tensor.shape, vectors.dimension())
+    {
+        let components = |levels: &Vec<f32>| -> Vec<f32> {
+            vectors.table().iter().map(|&code| levels[usize::from(code)]).collect()
+        };
+        return Some(Coded {
+            codes: tensor.packed.clone(),
+            vector: vectors.dimension(),
+            axis,
+            bits: 8,
+            counts,
+            tables: levels.iter().flat_map(components).collect(),
+        });
+    }
+    let bits = bits_of(&tensor.tables)?;
+    let filled = |levels: &Vec<f32>| {
+        let mut table = levels.clone();
+        table.resize(1 << bits, 0.0);
+        table
+    };
+    Some(Coded {
+        codes: tensor.codes(),
+        vector: 1,
+        axis: 0,
+        bits,
+        counts,
+        tables: levels.iter().flat_map(filled).collect(),
+    })
+}
+
+/// The axis along which vectors of neighbouring weights lie: the last one that
+/// has more than one index, where it holds whole vectors.
+pub(crate) fn axis_of_vectors(shape: &[usize], dimension: usize) -> Option<usize> {
+    let axis = shape.iter().rposition(|&extent| extent > 1)?;
+    shape[axis].is_multiple_of(dimension).then_some(axis)
+}
+
+/// Bits of a code, of which Core ML has 1, 2, 3, 4, 6 and 8.
+fn bits_of(tables: &LevelTables) -> Option<usize> {
+    let widths = [1, 2, 3, 4, 6, 8];
+    widths.into_iter().find(|&bits| tables.levels() <= 1 << bits)
+}
+
+fn index_type(bits: usize) -> DataType {
+    match bits {
+        1 => DataType::Uint1,
+        2 => DataType::Uint2,
+        3 => DataType::Uint3,
+        4 => DataType::Uint4,
+        6 => DataType::Uint6,
+        _ => DataType::Uint8,
+    }
+}
+
+/// The number of tables along each axis with which each group has its own;
+/// `None` where groups are no blocks of the tensor.
+fn tables_along(partition: &Partition, shape: &[usize]) -> Option<Vec<usize>> {
+    if partition.group_count() == 1 {
+        return Some(vec![1; shape.len()]);
+    }
+    let [outer_blocks, outer_block, channels, inner_blocks, inner_block] = partition.extents();
+    (0..shape.len()).find_map(|axis| {
+        let (outer, inner) = (&shape[..axis], &shape[axis + 1..]);
+        let fits = shape[axis] == channels
+            && outer.iter().product::<usize>() == outer_blocks * outer_block
+            && inner.iter().product::<usize>() == inner_blocks * inner_block;
+        if !fits {
+            return None;
+        }
+        let (outer, inner) = (blocks_along(outer, outer_block)?, blocks_along(inner, inner_block)?);
+        Some([&outer[..], &[channels], &inner].concat())
+    })
+}
+
+/// The number of blocks along each axis, of so many neighbouring elements each.
+fn blocks_along(extents: &[usize], block: usize) -> Option<Vec<usize>> {
+    let mut left = block;
+    let mut counts = vec![1; extents.len()];
+    for (count, &extent) in counts.iter_mut().zip(extents).rev() {
+        if left.is_multiple_of(extent) {
+            left /= extent;
+        } else if extent.is_multiple_of(left) {
+            *count = extent / left;
+            left = 1;
+        } else {
+            return None;
+        }
+    }
+    (left == 1).then_some(counts)
+}
+
+#[cfg(test)]
+mod tests;
