@@ -50,7 +50,8 @@ pub enum Channels {
 }
 
 impl Channels {
-    pub(crate) fn count(self) -> usize {
+    /// Their number.
+    pub fn count(self) -> usize {
         match self {
             Self::Gray => 1,
             Self::Rgb | Self::Bgr => 3,

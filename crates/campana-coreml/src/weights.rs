@@ -2,29 +2,33 @@
 //!
 //! `constexpr_lut_to_dense` has tables of `2^bits` values, one for all weights
 //! or one for each block of them, and nothing else: what campana stores beside
-//! its tables (scales and shifts of groups) goes one of two ways.
+//! its tables (scales and shifts of groups) goes one of these ways.
 //!
 //! - *Folded*: each group has a table of its own, of the values that its
-//!   weights decode to. The weights are then all there, but a channel's table of
-//!   16 values takes 32 bytes, which in a layer of 64 weights a channel is as
-//!   much as the codes.
-//! - *Behind the layer*: the table has the levels, and what the layer computes is
-//!   multiplied by the channel's scale. Apple's own converter rewrites scales of
-//!   channels so (`reorder_lut_per_channel_scale`): the Neural Engine wants it,
-//!   and packages with a `constexpr_blockwise_shift_scale` behind the lookup do
-//!   not load there (coremltools#2688). Levels are made small by a power of two,
-//!   which changes no digit of them, so that sums of 16-bit floats do not
-//!   overflow.
+//!   weights decode to. A channel's table of 16 values takes 32 bytes, which in a
+//!   layer of 64 weights a channel is as much as the codes.
+//! - *Integers*: the tables of the groups are int8, and a
+//!   `constexpr_blockwise_shift_scale` multiplies each by its scale before weights
+//!   are looked up, the order of both that Apple's converter makes before iOS 26.
+//! - *Behind the layer*: the tables are those of the levels, and what the layer
+//!   computes is multiplied by the channel's scale. Apple's converter moves scales
+//!   of channels there (`reorder_lut_per_channel_scale`): the Neural Engine wants
+//!   it so, and packages with a `constexpr_blockwise_shift_scale` behind the lookup
+//!   of floats do not load on it (coremltools#2688). Levels are made small by a
+//!   power of two, which changes no digit of them, so that sums of 16-bit floats
+//!   do not overflow.
 //!
-//! The smaller one of those that are exact is taken, or plain floats where these
-//! are smaller still.
+//! The first two decode to campana's weights, rounded to the program's precision
+//! once. In the third, level and scale are rounded each, which is exact in 32-bit
+//! floats. The smallest one is taken, or plain floats where these are smaller
+//! still.
 
 use campana_codebook::{LevelTables, Packing, QuantizedTensor};
 use campana_tensor::Partition;
 
 use crate::blob::packed;
 use crate::error::Converted;
-use crate::program::{Precision, Program, Var, int_value};
+use crate::program::{Given, Precision, Program, Var, int_value};
 use crate::proto::DataType;
 
 /// The least exponent of the factor that makes levels small: whole numbers times
@@ -57,8 +61,24 @@ struct Coded {
     bits: usize,
     /// Tables along each axis of the weights.
     counts: Vec<usize>,
-    /// Shape `[tables, 2^bits, vector]`.
-    tables: Vec<f32>,
+    tables: Tables,
+}
+
+/// Values of tables, shape `[tables, 2^bits, vector]`.
+#[derive(Clone, Debug, PartialEq)]
+enum Tables {
+    Floats(Vec<f32>),
+    /// Whole numbers, with a scale for each table or one for all.
+    Integers(Vec<i8>, Vec<f32>),
+}
+
+impl Tables {
+    fn len_bytes(&self, to: Precision) -> usize {
+        match self {
+            Self::Floats(values) => values.len() * to.len_bytes(),
+            Self::Integers(values, scales) => values.len() + scales.len() * to.len_bytes(),
+        }
+    }
 }
 
 impl Weights {
@@ -72,8 +92,8 @@ impl Weights {
         }
     }
 
-    /// The smallest form that decodes exactly, of weights whose output channels
-    /// lie along an axis, if they do.
+    /// The smallest form of weights whose output channels lie along an axis, if
+    /// they do.
     pub(crate) fn coded(
         tensor: &QuantizedTensor,
         channel_axis: Option<usize>,
@@ -81,6 +101,7 @@ impl Weights {
     ) -> Self {
         let forms = [
             folded(tensor),
+            integers(tensor, to),
             channel_axis.and_then(|axis| scaled(tensor, axis, to)),
             Some(Self::dense(tensor.shape.clone(), tensor.dequantize())),
         ];
@@ -92,7 +113,7 @@ impl Weights {
         let values = match &self.values {
             Values::Dense(values) => values.len() * to.len_bytes(),
             Values::Coded(coded) => {
-                (coded.codes.len() * coded.bits).div_ceil(8) + coded.tables.len() * to.len_bytes()
+                (coded.codes.len() * coded.bits).div_ceil(8) + coded.tables.len_bytes(to)
             }
         };
         values + self.factors.as_ref().map_or(0, |factors| factors.len() * to.len_bytes())
@@ -112,9 +133,17 @@ impl Weights {
                 coded.codes = transposed(&coded.codes, indices);
                 coded.axis = 1 - coded.axis;
                 let groups = [coded.counts[0], coded.counts[1]];
-                let len = coded.tables.len() / (groups[0] * groups[1]);
-                let tables: Vec<&[f32]> = coded.tables.chunks(len).collect();
-                coded.tables = transposed(&tables, groups).concat();
+                coded.tables = match std::mem::replace(&mut coded.tables, Tables::Floats(Vec::new())) {
+                    Tables::Floats(values) => Tables::Floats(blocks_transposed(&values, groups)),
+                    Tables::Integers(values, scales) => {
+                        let is_one = scales.len() == 1;
+                        let scales = match is_one {
+                            true => scales,
+                            false => blocks_transposed(&scales, groups),
+                        };
+                        Tables::Integers(blocks_transposed(&values, groups), scales)
+                    }
+                };
                 coded.counts = vec![groups[1], groups[0]];
             }
         }
@@ -133,8 +162,23 @@ impl Weights {
         let codes = program.tensor_value(&indices, index_type(coded.bits), bytes);
         let shape = [&coded.counts[..], &[1 << coded.bits, coded.vector]].concat();
         let precision = program.precision;
-        let lut = program.tensor_value(&shape, precision.data_type(), precision.encode(&coded.tables));
-        let mut inputs = vec![("indices", codes.into()), ("lut", lut.into())];
+        let float = precision.data_type();
+        let lut: Given = match &coded.tables {
+            Tables::Floats(values) => program.tensor_value(&shape, float, precision.encode(values)).into(),
+            Tables::Integers(values, scales) => {
+                let bytes = values.iter().map(|&value| value.cast_unsigned()).collect();
+                let data = program.tensor_value(&shape, DataType::Int8, bytes);
+                let mut of_scales = vec![1; shape.len()];
+                if scales.len() > 1 {
+                    of_scales[..coded.counts.len()].copy_from_slice(&coded.counts);
+                }
+                let scale = program.tensor_value(&of_scales, float, precision.encode(scales));
+                let inputs = vec![("data", data.into()), ("scale", scale.into())];
+                let like = format!("{like}_lut");
+                program.operation("constexpr_blockwise_shift_scale", inputs, &like, &shape)?.into()
+            }
+        };
+        let mut inputs = vec![("indices", codes.into()), ("lut", lut)];
         if coded.vector > 1 {
             inputs.push(("vector_axis", int_value(coded.axis as i32).into()));
         }
@@ -148,18 +192,48 @@ fn transposed<T: Clone>(values: &[T], [rows, columns]: [usize; 2]) -> Vec<T> {
     places.map(|place| values[place].clone()).collect()
 }
 
+/// Equally long parts of values, one for each place of a matrix, with its axes
+/// exchanged.
+fn blocks_transposed<T: Clone>(values: &[T], extents: [usize; 2]) -> Vec<T> {
+    let len = values.len() / (extents[0] * extents[1]);
+    let blocks: Vec<&[T]> = values.chunks(len).collect();
+    transposed(&blocks, extents).concat()
+}
+
 /// A table for each group, of what the group's weights decode to.
 fn folded(tensor: &QuantizedTensor) -> Option<Weights> {
     let counts = tables_along(&tensor.partition, &tensor.shape)?;
     let groups = tensor.partition.group_count();
     let levels = (0..groups).map(|group| tensor.group_levels(group));
     let levels: Vec<Vec<f32>> = levels.collect();
-    let coded = coded(tensor, counts, &levels)?;
     Some(Weights {
+        shape: tensor.shape.clone(),
+        values: Values::Coded(coded(tensor, counts, &levels)?),
+        factors: None,
+    })
+}
+
+/// A table of whole numbers and a scale for each group, where both are exact.
+fn integers(tensor: &QuantizedTensor, to: Precision) -> Option<Weights> {
+    let counts = tables_along(&tensor.partition, &tensor.shape)?;
+    let groups = 0..tensor.partition.group_count();
+    let levels: Vec<Vec<f32>> = groups.clone().map(|group| own_levels(tensor, group)).collect();
+    let scales = groups.map(|group| tensor.group_scale(group).unwrap_or(1.0));
+    let scales: Vec<f32> = scales.collect();
+    let is_exact = scales.iter().all(|&scale| to.round(scale) == scale);
+    let coded = coded(tensor, counts, &levels)?.with_integers(scales)?;
+    is_exact.then(|| Weights {
         shape: tensor.shape.clone(),
         values: Values::Coded(coded),
         factors: None,
     })
+}
+
+/// The levels of a group before they are scaled.
+fn own_levels(tensor: &QuantizedTensor, group: usize) -> Vec<f32> {
+    let table = tensor.tables.table(tensor.group_table(group));
+    let shift = tensor.group_shift(group);
+    table.iter().map(|level| level + shift).collect()
 }
 
 /// Tables of levels, with the scales of channels left to be applied behind the
@@ -169,8 +243,10 @@ fn scaled(tensor: &QuantizedTensor, channel_axis: usize, to: Precision) -> Optio
     let of_channels = tables_along(&tensor.partition, &tensor.shape)?;
     let is_by_channel = |(axis, &count): (usize, &usize)| count == 1 || axis == channel_axis;
     let channels = tensor.shape[channel_axis];
+    // A shift of each group needs a table of each.
+    let has_own_tables = tensor.table_of_group.is_some();
     let fits = tensor.scale.is_some()
-        && tensor.shift.is_none()
+        && (tensor.shift.is_none() || has_own_tables)
         && of_channels.iter().enumerate().all(is_by_channel)
         && (groups == 1 || groups == channels);
     if !fits {
@@ -180,24 +256,67 @@ fn scaled(tensor: &QuantizedTensor, channel_axis: usize, to: Precision) -> Optio
     let scales: Vec<f32> = (0..groups).map(scale).collect();
     let largest = scales.iter().copied().fold(0.0, f32::max);
     let factor = small_factor(largest);
-    let levels = |table: &[f32]| table.iter().map(|level| level * factor).collect();
-    let (counts, tables): (_, Vec<Vec<f32>>) = match &tensor.table_of_group {
-        None => (vec![1; tensor.shape.len()], vec![levels(tensor.tables.table(0))]),
+    let (counts, levels) = match &tensor.table_of_group {
+        None => (vec![1; tensor.shape.len()], vec![own_levels(tensor, 0)]),
         Some(_) => {
-            let table = |group| levels(tensor.tables.table(tensor.group_table(group)));
-            (of_channels, (0..groups).map(table).collect())
+            let levels = (0..groups).map(|group| own_levels(tensor, group));
+            (of_channels, levels.collect::<Vec<_>>())
         }
     };
-    let is_exact = |&level: &f32| to.round(level) == level;
-    if !tables.iter().flatten().all(is_exact) {
-        return None;
-    }
+    let coded = coded(tensor, counts, &levels)?;
+    let coded = match coded.clone().with_integers(vec![factor]) {
+        Some(integers) if levels.len() > 1 || coded.vector > 1 => integers,
+        _ => coded.times(factor),
+    };
     let factors = (0..channels).map(|channel| scales[channel.min(groups - 1)] / factor);
-    Some(Weights {
+    let factors: Vec<f32> = factors.collect();
+    let is_held = coded.is_held(to) && factors.iter().all(|&factor| is_held(factor, to));
+    is_held.then(|| Weights {
         shape: tensor.shape.clone(),
-        values: Values::Coded(coded(tensor, counts, &tables)?),
-        factors: Some(factors.collect()),
+        values: Values::Coded(coded),
+        factors: Some(factors),
     })
+}
+
+/// Whether a float of a precision is as near to a value as its digits allow.
+fn is_held(value: f32, to: Precision) -> bool {
+    let rounded = to.round(value);
+    rounded == value || to == Precision::Float16 && (SMALLEST_HALF..=LARGEST_HALF).contains(&value.abs())
+}
+
+/// The magnitudes of normal 16-bit floats.
+const SMALLEST_HALF: f32 = 6.103_515_6e-5;
+const LARGEST_HALF: f32 = 65504.0;
+
+impl Coded {
+    /// The same with tables of whole numbers and scales, where they are such.
+    fn with_integers(mut self, scales: Vec<f32>) -> Option<Self> {
+        let Tables::Floats(values) = self.tables else {
+            return Some(self);
+        };
+        let integer = |&value: &f32| {
+            let integer = value as i8;
+            (f32::from(integer) == value).then_some(integer)
+        };
+        let integers: Option<Vec<i8>> = values.iter().map(integer).collect();
+        self.tables = Tables::Integers(integers?, scales);
+        Some(self)
+    }
+
+    /// The same with values of tables multiplied.
+    fn times(mut self, factor: f32) -> Self {
+        if let Tables::Floats(values) = &mut self.tables {
+            values.iter_mut().for_each(|value| *value *= factor);
+        }
+        self
+    }
+
+    fn is_held(&self, to: Precision) -> bool {
+        match &self.tables {
+            Tables::Floats(values) => values.iter().all(|&value| is_held(value, to)),
+            Tables::Integers(..) => true,
+        }
+    }
 }
 
 /// The power of two next above the largest scale, at most 1: what levels are
@@ -224,7 +343,7 @@ fn coded(tensor: &QuantizedTensor, counts: Vec<usize>, levels: &[Vec<f32>]) -> O
             axis,
             bits: 8,
             counts,
-            tables: levels.iter().flat_map(components).collect(),
+            tables: Tables::Floats(levels.iter().flat_map(components).collect()),
         });
     }
     let bits = bits_of(&tensor.tables)?;
@@ -239,7 +358,7 @@ fn coded(tensor: &QuantizedTensor, counts: Vec<usize>, levels: &[Vec<f32>]) -> O
         axis: 0,
         bits,
         counts,
-        tables: levels.iter().flat_map(filled).collect(),
+        tables: Tables::Floats(levels.iter().flat_map(filled).collect()),
     })
 }
 

@@ -18,6 +18,7 @@ use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
 use crate::job::{Bound, Measure, QuantizeJob, SampleChoice};
 use crate::monitor::check;
+use crate::core_ml::sidecar_for;
 use crate::output_len::output_len;
 use crate::{Error, ErrorKind, Monitor, sidecar};
 
@@ -249,10 +250,12 @@ impl<'m> Search<'_, 'm> {
     fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {
         let (model, target) = (self.model, self.job.options.target);
         let placement = Placement::of(self.job.input, self.job.output);
+        let sidecar = sidecar_for(target, self.job.input)?;
         let measure = |quantized: &QuantizedModel<'_>| {
             output_len(
                 OutputModel::new(model, quantized, &[], target, &placement)?,
                 target,
+                sidecar.as_ref(),
             )
         };
         // What the correction adds or saves is known after one round.
