@@ -37,6 +37,7 @@ impl Blob {
         if let Some(&offset) = self.offsets.get(&(data_type, bytes.clone())) {
             return offset;
         }
+        self.pad();
         let offset = ALIGNMENT + self.records.len();
         let start = offset + ALIGNMENT;
         let unused = 8 * bytes.len() - bits(data_type) * count;
@@ -47,7 +48,6 @@ impl Blob {
         }
         self.pad();
         self.records.extend(&bytes);
-        self.pad();
         self.count += 1;
         self.offsets.insert((data_type, bytes), offset as u64);
         offset as u64
@@ -141,7 +141,7 @@ mod tests {
         let again = blob.add(DataType::Uint8, 3, vec![1, 2, 3]);
         assert_eq!([first, other, again], [64, 192, 192]);
         let file = blob.into_bytes();
-        assert_eq!(file.len(), 320);
+        assert_eq!(file.len(), 259);
         assert_eq!(file[..8], [2, 0, 0, 0, 2, 0, 0, 0]);
         let record = [0xef, 0xbe, 0xad, 0xde, 12, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(file[64..80], record);

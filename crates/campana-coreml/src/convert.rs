@@ -270,9 +270,8 @@ impl<'n> Converter<'n> {
 
     /// An operation whose result is a node's output.
     fn make(&mut self, at: usize, kind: &str, inputs: Vec<(&str, Given)>, shape: &[usize]) -> Converted {
-        let name = self.network.node(at).outputs[0].clone();
-        let var = self.program.operation(kind, inputs, &name, shape)?;
-        self.values.insert(name, var);
+        let var = self.program.operation(kind, inputs, shape)?;
+        self.define(at, var);
         Ok(())
     }
 
@@ -290,9 +289,9 @@ impl<'n> Converter<'n> {
     }
 
     /// `kind` of two values of the same shape, or one of which is broadcast.
-    fn two(&mut self, kind: &str, x: &Var, y: &Var, like: &str) -> Converted<Var> {
+    fn two(&mut self, kind: &str, x: &Var, y: &Var) -> Converted<Var> {
         let shape = broadcast(&x.shape, &y.shape)?;
-        self.program.operation(kind, vec![("x", x.into()), ("y", y.into())], like, &shape)
+        self.program.operation(kind, vec![("x", x.into()), ("y", y.into())], &shape)
     }
 
     /// A factor and a term for each index along an axis; either is left out where
@@ -303,18 +302,17 @@ impl<'n> Converter<'n> {
         axis: usize,
         factors: Option<&[f32]>,
         terms: Option<&[f32]>,
-        like: &str,
     ) -> Converted<Var> {
-        let mut shape = vec![1; x.shape.len()];
-        shape[axis] = x.shape[axis];
+        let mut shape = vec![1; x.shape.len() - axis];
+        shape[0] = x.shape[axis];
         let mut x = x;
         if let Some(factors) = factors.filter(|all| all.iter().any(|&factor| factor != 1.0)) {
             let factors = self.program.floats(&shape, factors)?;
-            x = self.two("mul", &x, &factors, like)?;
+            x = self.two("mul", &x, &factors)?;
         }
         if let Some(terms) = terms.filter(|all| all.iter().any(|&term| term != 0.0)) {
             let terms = self.program.floats(&shape, terms)?;
-            x = self.two("add", &x, &terms, like)?;
+            x = self.two("add", &x, &terms)?;
         }
         Ok(x)
     }

@@ -50,19 +50,15 @@ impl Package {
 fn manifest() -> String {
     let item = |id: &str, description: &str, name: &str| {
         format!(
-            "    \"{id}\": {{\n      \"author\": \"com.apple.CoreML\",\n      \
-             \"description\": \"CoreML Model {description}\",\n      \"name\": \"{name}\",\n      \
-             \"path\": \"com.apple.CoreML/{name}\"\n    }}"
+            "\"{id}\":{{\"author\":\"com.apple.CoreML\",\"description\":\"CoreML Model {description}\",\
+             \"name\":\"{name}\",\"path\":\"com.apple.CoreML/{name}\"}}"
         )
     };
-    let items = [
-        item(MODEL_ID, "Specification", "model.mlmodel"),
-        item(WEIGHTS_ID, "Weights", "weights"),
-    ];
+    let model = item(MODEL_ID, "Specification", "model.mlmodel");
+    let weights = item(WEIGHTS_ID, "Weights", "weights");
     format!(
-        "{{\n  \"fileFormatVersion\": \"1.0.0\",\n  \"itemInfoEntries\": {{\n{}\n  }},\n  \
-         \"rootModelIdentifier\": \"{MODEL_ID}\"\n}}\n",
-        items.join(",\n")
+        "{{\"fileFormatVersion\":\"1.0.0\",\"itemInfoEntries\":{{{model},{weights}}},\
+         \"rootModelIdentifier\":\"{MODEL_ID}\"}}\n"
     )
 }
 

@@ -17,7 +17,7 @@ pub(crate) const MAX_RANK: usize = 5;
 
 /// Up to so many bytes a constant stands in the program itself: a record of the
 /// other file takes 64 to 190 bytes more.
-const MAX_IMMEDIATE_BYTES: usize = 1024;
+const MAX_IMMEDIATE_BYTES: usize = 4096;
 
 /// In what a program computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +113,8 @@ pub(crate) struct Program {
     operations: Vec<Operation>,
     blob: Blob,
     names: HashSet<String>,
+    /// Names that were given to values without one of their own.
+    numbered: usize,
     /// Constants that are there already, by their encoded value.
     constants: HashMap<Vec<u8>, Var>,
 }
@@ -124,6 +126,7 @@ impl Program {
             operations: Vec::new(),
             blob: Blob::default(),
             names: HashSet::new(),
+            numbered: 0,
             constants: HashMap::new(),
         }
     }
@@ -155,6 +158,14 @@ impl Program {
             number += 1;
         }
         unique
+    }
+
+    /// A short name for a value between operations: names of networks, written
+    /// at each use, would take more than small layers do.
+    fn number(&mut self) -> String {
+        self.numbered += 1;
+        let number = self.numbered;
+        self.name(&format!("v{number}"))
     }
 
     /// Whether an operation, not an input, makes a value.
@@ -249,15 +260,7 @@ impl Program {
         bytes: Vec<u8>,
     ) -> Value {
         if bytes.len() > MAX_IMMEDIATE_BYTES {
-            let count = shape.iter().product();
-            let offset = self.blob.add(data_type, count, bytes);
-            return Value {
-                value_type: Some(tensor_type(shape, data_type)),
-                kind: Some(ValueKind::Blob(BlobValue {
-                    file_name: "@model_path/weights/weight.bin".to_owned(),
-                    offset,
-                })),
-            };
+            return self.stored_value(shape, data_type, bytes);
         }
         let kind = match data_type {
             DataType::Float32 => {
@@ -269,6 +272,25 @@ impl Program {
             _ => TensorKind::Bytes(Bytes { values: bytes }),
         };
         immediate(shape, data_type, kind)
+    }
+
+    /// The same in the file of constants, however small: there it is once where
+    /// several have it.
+    pub(crate) fn stored_value(
+        &mut self,
+        shape: &[usize],
+        data_type: DataType,
+        bytes: Vec<u8>,
+    ) -> Value {
+        let count = shape.iter().product();
+        let offset = self.blob.add(data_type, count, bytes);
+        Value {
+            value_type: Some(tensor_type(shape, data_type)),
+            kind: Some(ValueKind::Blob(BlobValue {
+                file_name: "@model_path/weights/weight.bin".to_owned(),
+                offset,
+            })),
+        }
     }
 
     /// A constant, once for all that want the same.
@@ -287,52 +309,69 @@ impl Program {
             shape: extents.map(|extent| extent.size as usize).collect(),
             data_type: found.data_type(),
         };
-        self.push("const", BTreeMap::new(), &[&var], Some(value));
+        self.push("const", BTreeMap::new(), &[&var], [("val", value)]);
         self.constants.insert(key, var.clone());
         var
     }
 
     /// An operation with one result of the program's precision.
+    ///
+    /// # Errors
+    ///
+    /// Where the result has more axes than Core ML's values.
     pub(crate) fn operation(
         &mut self,
         kind: &str,
         inputs: Vec<(&str, Given)>,
-        like: &str,
         shape: &[usize],
     ) -> Converted<Var> {
         let data_type = self.precision.data_type();
-        Ok(self.operations(kind, inputs, &[(like, shape)], data_type)?.remove(0))
+        Ok(self.operations(kind, inputs, &[shape], data_type)?.remove(0))
+    }
+
+    /// An operation that decodes constants and is called as they are.
+    pub(crate) fn decoding(
+        &mut self,
+        kind: &str,
+        inputs: Vec<(&str, Given)>,
+        name: &str,
+        shape: &[usize],
+    ) -> Var {
+        let var = Var {
+            name: self.number(),
+            shape: shape.to_vec(),
+            data_type: self.precision.data_type(),
+        };
+        self.push(kind, arguments(inputs), &[&var], [("name", text_value(name))]);
+        var
     }
 
     /// An operation with results of one type.
+    ///
+    /// # Errors
+    ///
+    /// Where a result has more axes than Core ML's values.
     pub(crate) fn operations(
         &mut self,
         kind: &str,
         inputs: Vec<(&str, Given)>,
-        results: &[(&str, &[usize])],
+        results: &[&[usize]],
         data_type: DataType,
     ) -> Converted<Vec<Var>> {
         let mut vars = Vec::new();
-        for &(like, shape) in results {
-            if shape.len() > MAX_RANK && !kind.starts_with("constexpr_") {
-                let rank = shape.len();
+        for shape in results {
+            let rank = shape.len();
+            if rank > MAX_RANK {
                 return Err(format!("has {rank} axes, and values of Core ML at most {MAX_RANK}"));
             }
             vars.push(Var {
-                name: self.name(like),
+                name: self.number(),
                 shape: shape.to_vec(),
                 data_type,
             });
         }
-        let arguments = inputs.into_iter().map(|(name, given)| {
-            let arguments = match given {
-                Given::One(binding) => vec![binding],
-                Given::Many(bindings) => bindings,
-            };
-            (name.to_owned(), Argument { arguments })
-        });
         let outputs: Vec<&Var> = vars.iter().collect();
-        self.push(kind, arguments.collect(), &outputs, None);
+        self.push(kind, arguments(inputs), &outputs, []);
         Ok(vars)
     }
 
@@ -343,31 +382,24 @@ impl Program {
         inputs: Vec<(&str, Given)>,
         outputs: Vec<NamedType>,
     ) {
-        let arguments = inputs.into_iter().map(|(name, given)| {
-            let arguments = match given {
-                Given::One(binding) => vec![binding],
-                Given::Many(bindings) => bindings,
-            };
-            (name.to_owned(), Argument { arguments })
-        });
         let name = outputs.first().map_or(kind, |output| &output.name).to_owned();
         self.operations.push(Operation {
             kind: kind.to_owned(),
-            inputs: arguments.collect(),
+            inputs: arguments(inputs),
             outputs,
             attributes: BTreeMap::from([("name".to_owned(), text_value(&name))]),
         });
     }
 
-    fn push(
+    fn push<const N: usize>(
         &mut self,
         kind: &str,
         inputs: BTreeMap<String, Argument>,
         outputs: &[&Var],
-        value: Option<Value>,
+        more: [(&str, Value); N],
     ) {
         let mut attributes = BTreeMap::from([("name".to_owned(), text_value(&outputs[0].name))]);
-        attributes.extend(value.map(|value| ("val".to_owned(), value)));
+        attributes.extend(more.map(|(name, value)| (name.to_owned(), value)));
         let outputs = outputs.iter().map(|var| named_type(var)).collect();
         self.operations.push(Operation {
             kind: kind.to_owned(),
@@ -376,6 +408,17 @@ impl Program {
             attributes,
         });
     }
+}
+
+fn arguments(inputs: Vec<(&str, Given)>) -> BTreeMap<String, Argument> {
+    let arguments = inputs.into_iter().map(|(name, given)| {
+        let arguments = match given {
+            Given::One(binding) => vec![binding],
+            Given::Many(bindings) => bindings,
+        };
+        (name.to_owned(), Argument { arguments })
+    });
+    arguments.collect()
 }
 
 /// A value's name and type.

@@ -35,6 +35,9 @@ use crate::proto::DataType;
 /// it are normal 16-bit floats.
 const LEAST_EXPONENT: i32 = -14;
 
+/// Bytes of an operation with its constants' names and types.
+const OPERATION_LEN_BYTES: usize = 250;
+
 /// Weights as a layer reads them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Weights {
@@ -76,7 +79,9 @@ impl Tables {
     fn len_bytes(&self, to: Precision) -> usize {
         match self {
             Self::Floats(values) => values.len() * to.len_bytes(),
-            Self::Integers(values, scales) => values.len() + scales.len() * to.len_bytes(),
+            Self::Integers(values, scales) => {
+                values.len() + scales.len() * to.len_bytes() + OPERATION_LEN_BYTES
+            }
         }
     }
 }
@@ -109,14 +114,17 @@ impl Weights {
         smallest.expect("floats are always a form")
     }
 
+    /// Bytes that the form takes in a package, about.
     fn len_bytes(&self, to: Precision) -> usize {
         let values = match &self.values {
             Values::Dense(values) => values.len() * to.len_bytes(),
             Values::Coded(coded) => {
-                (coded.codes.len() * coded.bits).div_ceil(8) + coded.tables.len_bytes(to)
+                let codes = (coded.codes.len() * coded.bits).div_ceil(8);
+                codes + coded.tables.len_bytes(to) + OPERATION_LEN_BYTES
             }
         };
-        values + self.factors.as_ref().map_or(0, |factors| factors.len() * to.len_bytes())
+        let factors = self.factors.as_ref();
+        values + factors.map_or(0, |all| all.len() * to.len_bytes() + OPERATION_LEN_BYTES)
     }
 
     /// The same weights with the two axes of a matrix exchanged.
@@ -167,22 +175,26 @@ impl Weights {
             Tables::Floats(values) => program.tensor_value(&shape, float, precision.encode(values)).into(),
             Tables::Integers(values, scales) => {
                 let bytes = values.iter().map(|&value| value.cast_unsigned()).collect();
-                let data = program.tensor_value(&shape, DataType::Int8, bytes);
+                // Tensors may share a table of vectors.
+                let data = match coded.vector {
+                    1 => program.tensor_value(&shape, DataType::Int8, bytes),
+                    _ => program.stored_value(&shape, DataType::Int8, bytes),
+                };
                 let mut of_scales = vec![1; shape.len()];
                 if scales.len() > 1 {
                     of_scales[..coded.counts.len()].copy_from_slice(&coded.counts);
                 }
                 let scale = program.tensor_value(&of_scales, float, precision.encode(scales));
                 let inputs = vec![("data", data.into()), ("scale", scale.into())];
-                let like = format!("{like}_lut");
-                program.operation("constexpr_blockwise_shift_scale", inputs, &like, &shape)?.into()
+                let name = "constexpr_blockwise_shift_scale";
+                program.decoding(name, inputs, &format!("{like}_lut"), &shape).into()
             }
         };
         let mut inputs = vec![("indices", codes.into()), ("lut", lut)];
         if coded.vector > 1 {
             inputs.push(("vector_axis", int_value(coded.axis as i32).into()));
         }
-        program.operation("constexpr_lut_to_dense", inputs, like, &self.shape)
+        Ok(program.decoding("constexpr_lut_to_dense", inputs, like, &self.shape))
     }
 }
 
@@ -279,7 +291,7 @@ fn scaled(tensor: &QuantizedTensor, channel_axis: usize, to: Precision) -> Optio
 }
 
 /// Whether a float of a precision is as near to a value as its digits allow.
-fn is_held(value: f32, to: Precision) -> bool {
+pub(crate) fn is_held(value: f32, to: Precision) -> bool {
     let rounded = to.round(value);
     rounded == value || to == Precision::Float16 && (SMALLEST_HALF..=LARGEST_HALF).contains(&value.abs())
 }

@@ -6,8 +6,8 @@ use campana_ir::op::{AutoPad, Convolution, Op};
 use super::Converter;
 use super::window::Windows;
 use crate::error::Converted;
-use crate::program::{Given, Var};
-use crate::weights::Weights;
+use crate::program::{Given, Precision, Var};
+use crate::weights::{Weights, is_held};
 
 /// What a layer's output is multiplied by and what is added, for each channel,
 /// before it becomes the value of a name.
@@ -78,16 +78,22 @@ impl Converter<'_> {
                 Some(both.map(|(factor, &scale)| (factor * f64::from(scale)) as f32).collect())
             }
         };
-        let var = if factors.is_none() {
-            if let Some(terms) = terms {
-                let bias = self.program.floats(&[terms.len()], &terms)?;
-                inputs.push(("bias", bias.into()));
-            }
-            self.program.operation(kind, inputs, &output, shape)?
-        } else {
-            let product = self.program.operation(kind, inputs, &output, shape)?;
-            self.affine(product, axis, factors.as_deref(), terms.as_deref(), &output)?
+        // Before what is multiplied the layer adds its own terms, where they can be
+        // undone: one operation less.
+        let (before, behind) = match (&factors, terms) {
+            (None, terms) => (terms, None),
+            (Some(factors), Some(terms)) => match divided(&terms, factors, self.program.precision) {
+                Some(before) => (Some(before), None),
+                None => (None, Some(terms)),
+            },
+            (Some(_), None) => (None, None),
         };
+        if let Some(terms) = before.filter(|terms| terms.iter().any(|&term| term != 0.0)) {
+            let bias = self.program.floats(&[terms.len()], &terms)?;
+            inputs.push(("bias", bias.into()));
+        }
+        let product = self.program.operation(kind, inputs, shape)?;
+        let var = self.affine(product, axis, factors.as_deref(), behind.as_deref())?;
         self.values.insert(output, var);
         Ok(())
     }
@@ -182,6 +188,16 @@ impl Converter<'_> {
         }
         self.layer("conv_transpose", inputs, &weights, epilogue, (&outputs, 1))
     }
+}
+
+/// Terms that give these when they are multiplied by the factors; `None` where
+/// there are none that are held as well.
+fn divided(terms: &[f32], factors: &[f32], to: Precision) -> Option<Vec<f32>> {
+    let divided = terms.iter().zip(factors).map(|(&term, &factor)| {
+        let divided = if term == 0.0 { 0.0 } else { term / factor };
+        (divided.is_finite() && is_held(divided, to)).then_some(divided)
+    });
+    divided.collect()
 }
 
 /// What is cut off along an axis, before and after, of all that a transposed

@@ -22,7 +22,7 @@ impl Converter<'_> {
             let shape = [a.shape[1], a.shape[0]];
             let perm = self.program.ints(&[1, 0]);
             let inputs = vec![("x", a.into()), ("perm", perm.into())];
-            a = self.program.operation("transpose", inputs, &node.outputs[0], &shape)?;
+            a = self.program.operation("transpose", inputs, &shape)?;
         }
         if self.network.is_activation(&node.inputs[1]) {
             return self.gemm_of_activations(at, gemm, &a);
@@ -72,22 +72,21 @@ impl Converter<'_> {
             return Err("multiplies by what is no matrix".to_owned());
         }
         let columns = b.shape[usize::from(!gemm.transpose_b)];
-        let output = node.outputs[0].as_str();
         let shape = [a.shape[0], columns];
         let flag = self.program.flag(gemm.transpose_b);
         let inputs = vec![("x", a.into()), ("y", (&b).into()), ("transpose_y", flag.into())];
-        let mut product = self.program.operation("matmul", inputs, output, &shape)?;
+        let mut product = self.program.operation("matmul", inputs, &shape)?;
         if gemm.alpha != 1.0 {
             let alpha = self.program.float(gemm.alpha)?;
-            product = self.two("mul", &product, &alpha, output)?;
+            product = self.two("mul", &product, &alpha)?;
         }
         if let Some(c) = node.inputs.get(2).filter(|name| !name.is_empty()) {
             let mut c = self.operand(c)?;
             if gemm.beta != 1.0 {
                 let beta = self.program.float(gemm.beta)?;
-                c = self.two("mul", &c, &beta, output)?;
+                c = self.two("mul", &c, &beta)?;
             }
-            product = self.two("add", &product, &c, output)?;
+            product = self.two("add", &product, &c)?;
         }
         self.define(at, product);
         Ok(())

@@ -20,7 +20,7 @@ impl Converter<'_> {
             },
         };
         let [x, y] = [self.operand(&node.inputs[0])?, self.operand(&node.inputs[1])?];
-        let var = self.two(kind, &x, &y, &node.outputs[0])?;
+        let var = self.two(kind, &x, &y)?;
         self.define(at, var);
         Ok(())
     }
@@ -49,14 +49,13 @@ impl Converter<'_> {
 
     fn prelu_by_parts(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let x = self.activation(&node.inputs[0])?;
         let slopes = self.operand(&node.inputs[1])?;
         let zero = self.program.float(0.0)?;
-        let above = self.two("maximum", &x, &zero, output)?;
-        let below = self.two("minimum", &x, &zero, output)?;
-        let below = self.two("mul", &below, &slopes, output)?;
-        let sum = self.two("add", &above, &below, output)?;
+        let above = self.two("maximum", &x, &zero)?;
+        let below = self.two("minimum", &x, &zero)?;
+        let below = self.two("mul", &below, &slopes)?;
+        let sum = self.two("add", &above, &below)?;
         self.define(at, sum);
         Ok(())
     }
@@ -64,11 +63,10 @@ impl Converter<'_> {
     /// The same function of two operands, over all inputs.
     pub(super) fn variadic(&mut self, at: usize, kind: &str) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let mut result = self.operand(&node.inputs[0])?;
         for name in &node.inputs[1..] {
             let next = self.operand(name)?;
-            result = self.two(kind, &result, &next, output)?;
+            result = self.two(kind, &result, &next)?;
         }
         self.define(at, result);
         Ok(())
@@ -79,7 +77,7 @@ impl Converter<'_> {
         let node = self.network.node(at);
         let sum = self.activation(&node.outputs[0])?;
         let share = self.program.float(1.0 / node.inputs.len() as f32)?;
-        let mean = self.two("mul", &sum, &share, &node.outputs[0])?;
+        let mean = self.two("mul", &sum, &share)?;
         self.define(at, mean);
         Ok(())
     }
@@ -87,7 +85,6 @@ impl Converter<'_> {
     /// Bounds of inputs or attributes, each of which may be absent.
     pub(super) fn clip(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let mut x = self.activation(&node.inputs[0])?;
         let bound = |place: usize, name: &str| -> Converted<Option<f32>> {
             if let Some((_, values)) = self.constant(at, place)? {
@@ -104,6 +101,7 @@ impl Converter<'_> {
         let (low, high) = (bound(1, "min")?, bound(2, "max")?);
         let (low, high) = (low.filter(holds), high.filter(holds));
         match (low, high) {
+            (Some(0.0), Some(6.0)) => return self.plain(at, "relu6"),
             (Some(low), Some(high)) if low < high => {
                 let (alpha, beta) = (self.program.float(low)?, self.program.float(high)?);
                 let shape = x.shape.clone();
@@ -114,7 +112,7 @@ impl Converter<'_> {
                 for (kind, bound) in [("maximum", bounds.0), ("minimum", bounds.1)] {
                     if let Some(bound) = bound {
                         let bound = self.program.float(bound)?;
-                        x = self.two(kind, &x, &bound, output)?;
+                        x = self.two(kind, &x, &bound)?;
                     }
                 }
             }

@@ -55,7 +55,7 @@ impl Converter<'_> {
 
     fn array(&mut self, name: &str, shape: &[usize]) -> Converted<(Var, FeatureKind)> {
         let var = self.float32(name, shape);
-        let own = self.cast(&var, self.program.precision.data_type(), name)?;
+        let own = self.cast(&var, self.program.precision.data_type())?;
         self.values.insert(name.to_owned(), own);
         let kind = array_feature(&var.shape);
         Ok((var, kind))
@@ -70,7 +70,7 @@ impl Converter<'_> {
     }
 
     /// The same values in another precision.
-    fn cast(&mut self, var: &Var, to: DataType, like: &str) -> Converted<Var> {
+    fn cast(&mut self, var: &Var, to: DataType) -> Converted<Var> {
         if var.data_type == to {
             return Ok(var.clone());
         }
@@ -80,24 +80,24 @@ impl Converter<'_> {
         };
         let precision = self.program.text(precision);
         let inputs = vec![("x", var.into()), ("dtype", precision.into())];
-        Ok(self.program.operations("cast", inputs, &[(like, &var.shape)], to)?.remove(0))
+        Ok(self.program.operations("cast", inputs, &[&var.shape], to)?.remove(0))
     }
 
     /// A picture, whose pixels become the values that the network takes.
     fn picture(&mut self, name: &str, image: &Image) -> Converted<(Var, FeatureKind)> {
         let [height, width] = image.size;
         let var = self.float32(name, &[1, image.channels.count(), height, width]);
-        let pixels = self.cast(&var, self.program.precision.data_type(), name)?;
+        let pixels = self.cast(&var, self.program.precision.data_type())?;
         let channels = image.mean.iter().zip(&image.std);
         let factors = image.std.iter().map(|std| 1.0 / (PIXEL_STEPS * std));
         let (factors, terms): (Vec<f32>, Vec<f32>) =
             (factors.collect(), channels.map(|(mean, std)| -mean / std).collect());
-        let mut own = self.affine(pixels, 1, Some(&factors), Some(&terms), name)?;
+        let mut own = self.affine(pixels, 1, Some(&factors), Some(&terms))?;
         if image.layout == Layout::Nhwc {
             let shape = [1, height, width, image.channels.count()];
             let perm = self.program.ints(&[0, 2, 3, 1]);
             let inputs = vec![("x", own.into()), ("perm", perm.into())];
-            own = self.program.operation("transpose", inputs, name, &shape)?;
+            own = self.program.operation("transpose", inputs, &shape)?;
         }
         self.values.insert(name.to_owned(), own);
         let color_space = match image.channels {
@@ -165,9 +165,9 @@ impl Converter<'_> {
         let made = match (own.data_type, is_shared) {
             (DataType::Float32, false) => own.clone(),
             (DataType::Float32, true) => {
-                self.program.operation("identity", vec![("x", own.into())], name, &own.shape)?
+                self.program.operation("identity", vec![("x", own.into())], &own.shape)?
             }
-            _ => self.cast(own, DataType::Float32, name)?,
+            _ => self.cast(own, DataType::Float32)?,
         };
         Ok(self.program.renamed(made, name))
     }
@@ -179,8 +179,8 @@ impl Converter<'_> {
             false => {
                 let axis = self.program.int(-1);
                 let inputs = vec![("x", scores.into()), ("axis", axis.into())];
-                let result = [("probabilities", &scores.shape[..])];
-                self.program.operations("softmax", inputs, &result, DataType::Float32)?.remove(0)
+                let shape = &scores.shape[..];
+                self.program.operations("softmax", inputs, &[shape], DataType::Float32)?.remove(0)
             }
         };
         let names = [CLASS, PROBABILITIES].map(|name| self.program.name(name));

@@ -16,19 +16,18 @@ impl Converter<'_> {
         if shape.is_empty() {
             return Err("makes a single number without axes, which no program is written with".to_owned());
         }
-        let output = self.network.node(at).outputs[0].clone();
-        let var = self.reshaped(&x, &shape, &output)?;
+        let var = self.reshaped(&x, &shape)?;
         self.define(at, var);
         Ok(())
     }
 
     /// The elements of a value in another shape.
-    fn reshaped(&mut self, x: &Var, shape: &[usize], like: &str) -> Converted<Var> {
+    fn reshaped(&mut self, x: &Var, shape: &[usize]) -> Converted<Var> {
         if x.shape == shape {
             return Ok(x.clone());
         }
         let extents = self.program.ints(shape);
-        self.program.operation("reshape", vec![("x", x.into()), ("shape", extents.into())], like, shape)
+        self.program.operation("reshape", vec![("x", x.into()), ("shape", extents.into())], shape)
     }
 
     pub(super) fn transpose(&mut self, at: usize, permutation: &[usize]) -> Converted {
@@ -98,14 +97,13 @@ impl Converter<'_> {
         if shape.contains(&0) {
             return Err("leaves nothing".to_owned());
         }
-        let output = self.network.node(at).outputs[0].clone();
-        let var = self.part(&x, [&begins, &stops, &strides], &shape, &output)?;
+        let var = self.part(&x, [&begins, &stops, &strides], &shape)?;
         self.define(at, var);
         Ok(())
     }
 
     /// Elements from begins to ends, in steps.
-    fn part(&mut self, x: &Var, bounds: [&[usize]; 3], shape: &[usize], like: &str) -> Converted<Var> {
+    fn part(&mut self, x: &Var, bounds: [&[usize]; 3], shape: &[usize]) -> Converted<Var> {
         if x.shape == shape {
             return Ok(x.clone());
         }
@@ -116,7 +114,7 @@ impl Converter<'_> {
             ("end", end.into()),
             ("stride", stride.into()),
         ];
-        self.program.operation("slice_by_index", inputs, like, shape)
+        self.program.operation("slice_by_index", inputs, shape)
     }
 
     pub(super) fn pad(&mut self, at: usize) -> Converted {
@@ -190,8 +188,7 @@ impl Converter<'_> {
                 shape
             })
             .collect();
-        let names = node.outputs.iter().map(|name| if name.is_empty() { "unread" } else { name });
-        let results: Vec<(&str, &[usize])> = names.zip(shapes.iter().map(Vec::as_slice)).collect();
+        let results: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
         let sizes = self.program.ints(&lengths);
         let along = self.program.int(axis as i32);
         let data_type = self.program.precision.data_type();
@@ -204,7 +201,6 @@ impl Converter<'_> {
     /// Of constant places: one after another, or a single one without its axis.
     pub(super) fn gather(&mut self, at: usize, axis: i64) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let x = self.activation(&node.inputs[0])?;
         let axis = axis_from_start(axis, x.shape.len()).ok_or("has no such axis")?;
         let places = self.list(at, 1)?.ok_or("lacks an input")?;
@@ -216,8 +212,8 @@ impl Converter<'_> {
         };
         let places: Option<Vec<usize>> = places.iter().map(within).collect();
         let places = places.ok_or("takes elements that are not there")?;
-        let gathered = self.gathered(&x, axis, &places, output)?;
-        let var = self.reshaped(&gathered, &shape, output)?;
+        let gathered = self.gathered(&x, axis, &places)?;
+        let var = self.reshaped(&gathered, &shape)?;
         if shape.is_empty() {
             return Err("makes a single number without axes, which no program is written with".to_owned());
         }
@@ -226,7 +222,7 @@ impl Converter<'_> {
     }
 
     /// Elements of these places along an axis.
-    pub(super) fn gathered(&mut self, x: &Var, axis: usize, places: &[usize], like: &str) -> Converted<Var> {
+    pub(super) fn gathered(&mut self, x: &Var, axis: usize, places: &[usize]) -> Converted<Var> {
         let mut shape = x.shape.clone();
         shape[axis] = places.len();
         let indices = self.program.ints(places);
@@ -238,16 +234,15 @@ impl Converter<'_> {
             ("axis", along.into()),
             ("validate_indices", validates.into()),
         ];
-        self.program.operation("gather", inputs, like, &shape)
+        self.program.operation("gather", inputs, &shape)
     }
 
     pub(super) fn expand(&mut self, at: usize) -> Converted {
-        let output = self.network.node(at).outputs[0].clone();
         let x = self.activation(&self.network.node(at).inputs[0])?;
         let shape = self.output_shape(at, 0)?;
         let more = shape.len().saturating_sub(x.shape.len());
         let aligned = [&vec![1; more][..], &x.shape].concat();
-        let x = self.reshaped(&x, &aligned, &output)?;
+        let x = self.reshaped(&x, &aligned)?;
         let repeats: Vec<usize> = shape.iter().zip(&aligned).map(|(to, from)| to / from).collect();
         self.tiled(at, &x, &repeats)
     }

@@ -41,7 +41,7 @@ impl Converter<'_> {
         let affine = self.affine_of(at, normalization, channels)?;
         let part = |i: usize| affine.iter().map(|both| both[i] as f32).collect::<Vec<f32>>();
         let (factors, terms) = (part(0), part(1));
-        let var = self.affine(x, 1, Some(&factors), Some(&terms), &node.outputs[0])?;
+        let var = self.affine(x, 1, Some(&factors), Some(&terms))?;
         self.define(at, var);
         Ok(())
     }
@@ -60,7 +60,6 @@ impl Converter<'_> {
     /// Before opset 13 softmax was over all axes from one on.
     fn softmax(&mut self, at: usize, is_logarithm: bool) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let x = self.activation(&node.inputs[0])?;
         let rank = x.shape.len();
         let is_old = self.network.graph().opset() < 13;
@@ -85,8 +84,8 @@ impl Converter<'_> {
             ("axes", axes.into()),
             ("keep_dims", keeps.into()),
         ];
-        let sum = self.program.operation("reduce_log_sum_exp", inputs, output, &shape)?;
-        let var = self.two("sub", &x, &sum, output)?;
+        let sum = self.program.operation("reduce_log_sum_exp", inputs, &shape)?;
+        let var = self.two("sub", &x, &sum)?;
         self.define(at, var);
         Ok(())
     }

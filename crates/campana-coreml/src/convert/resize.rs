@@ -66,7 +66,6 @@ impl Converter<'_> {
     /// Whole rows and columns, repeated or taken one by one.
     fn nearest(&mut self, at: usize, axes: [Axis; 2]) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let mut x = self.activation(&node.inputs[0])?;
         let way = || "rounds places in a way of its own".to_owned();
         let [rows, columns] = axes.map(|axis| axis.nearest(node));
@@ -86,8 +85,8 @@ impl Converter<'_> {
             ];
             return self.make(at, "upsample_nearest_neighbor", inputs, &shape);
         }
-        x = self.gathered(&x, 2, &rows, output)?;
-        x = self.gathered(&x, 3, &columns, output)?;
+        x = self.gathered(&x, 2, &rows)?;
+        x = self.gathered(&x, 3, &columns)?;
         self.define(at, x);
         Ok(())
     }

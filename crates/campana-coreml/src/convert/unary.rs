@@ -80,7 +80,7 @@ impl Converter<'_> {
         let x = self.activation(&node.inputs[0])?;
         let number = self.program.float(number)?;
         let (x, y) = if is_first { (number, x) } else { (x, number) };
-        let var = self.two(kind, &x, &y, &node.outputs[0])?;
+        let var = self.two(kind, &x, &y)?;
         self.define(at, var);
         Ok(())
     }
@@ -88,14 +88,13 @@ impl Converter<'_> {
     /// The operand times functions of it, one after another.
     fn gated(&mut self, at: usize, functions: &[&str]) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let x = self.activation(&node.inputs[0])?;
         let mut gate = x.clone();
         for kind in functions {
             let inputs = vec![("x", gate.into())];
-            gate = self.program.operation(kind, inputs, output, &x.shape)?;
+            gate = self.program.operation(kind, inputs, &x.shape)?;
         }
-        let var = self.two("mul", &x, &gate, output)?;
+        let var = self.two("mul", &x, &gate)?;
         self.define(at, var);
         Ok(())
     }
@@ -115,12 +114,11 @@ impl Converter<'_> {
     /// `x * clamp(x / 6 + 1 / 2, 0, 1)`.
     fn hard_swish(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let output = node.outputs[0].as_str();
         let x = self.activation(&node.inputs[0])?;
         let (alpha, beta) = (self.program.float(1.0 / 6.0)?, self.program.float(0.5)?);
         let inputs = vec![("x", (&x).into()), ("alpha", alpha.into()), ("beta", beta.into())];
-        let gate = self.program.operation("sigmoid_hard", inputs, output, &x.shape)?;
-        let var = self.two("mul", &x, &gate, output)?;
+        let gate = self.program.operation("sigmoid_hard", inputs, &x.shape)?;
+        let var = self.two("mul", &x, &gate)?;
         self.define(at, var);
         Ok(())
     }
@@ -132,7 +130,7 @@ impl Converter<'_> {
         self.function(at, "elu", &[("alpha", alpha)])?;
         let x = self.activation(&node.outputs[0])?;
         let gamma = self.program.float(gamma)?;
-        let var = self.two("mul", &x, &gamma, &node.outputs[0])?;
+        let var = self.two("mul", &x, &gamma)?;
         self.define(at, var);
         Ok(())
     }
