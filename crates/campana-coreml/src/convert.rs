@@ -17,7 +17,7 @@ mod window;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use campana_ir::fixed_inputs::{Unfit, UnfitInput, fixed_inputs};
-use campana_ir::graph::{Attribute, Graph, Node};
+use campana_ir::graph::{Attribute, Graph, Node, Value};
 use campana_ir::network::Network;
 use campana_ir::op::{Op, Unary};
 use campana_tensor::ElementType;
@@ -57,11 +57,17 @@ pub fn convert(graph: &Graph, options: &Options) -> Result<Package, Error> {
         values: HashMap::new(),
         done: HashSet::new(),
     };
-    let (inputs, features) = converter.inputs(options)?;
-    let names = graph.outputs.iter().map(|output| converter.program.name(&output.name));
-    let names: Vec<String> = names.collect();
+    // Before values between them take names.
+    let mut names = |values: &[Value]| -> Vec<String> {
+        values
+            .iter()
+            .map(|value| converter.program.name(&value.name))
+            .collect()
+    };
+    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
+    let (inputs, features) = converter.inputs(options, &inputs)?;
     converter.nodes()?;
-    let (outputs, description) = converter.outputs(options, names, features)?;
+    let (outputs, description) = converter.outputs(options, outputs, features)?;
     let (block, weights) = converter.program.finish(outputs);
     let function = Function {
         inputs,
@@ -244,7 +250,9 @@ impl<'n> Converter<'n> {
         };
         match self.parameters.floats(name) {
             Some((shape, values)) => Ok(Some((shape, values.into_owned()))),
-            None => Err(format!("computes '{name}' from its inputs, and Core ML wants a constant")),
+            None => Err(format!(
+                "computes '{name}' from its inputs, and Core ML wants a constant"
+            )),
         }
     }
 
@@ -256,7 +264,9 @@ impl<'n> Converter<'n> {
         };
         match self.parameters.integers(name) {
             Some(list) => Ok(Some(list)),
-            None => Err(format!("computes '{name}' from its inputs, and Core ML wants a constant")),
+            None => Err(format!(
+                "computes '{name}' from its inputs, and Core ML wants a constant"
+            )),
         }
     }
 
@@ -269,7 +279,13 @@ impl<'n> Converter<'n> {
     }
 
     /// An operation whose result is a node's output.
-    fn make(&mut self, at: usize, kind: &str, inputs: Vec<(&str, Given)>, shape: &[usize]) -> Converted {
+    fn make(
+        &mut self,
+        at: usize,
+        kind: &str,
+        inputs: Vec<(&str, Given)>,
+        shape: &[usize],
+    ) -> Converted {
         let var = self.program.operation(kind, inputs, shape)?;
         self.define(at, var);
         Ok(())
@@ -291,7 +307,8 @@ impl<'n> Converter<'n> {
     /// `kind` of two values of the same shape, or one of which is broadcast.
     fn two(&mut self, kind: &str, x: &Var, y: &Var) -> Converted<Var> {
         let shape = broadcast(&x.shape, &y.shape)?;
-        self.program.operation(kind, vec![("x", x.into()), ("y", y.into())], &shape)
+        self.program
+            .operation(kind, vec![("x", x.into()), ("y", y.into())], &shape)
     }
 
     /// A factor and a term for each index along an axis; either is left out where

@@ -63,7 +63,10 @@ impl<'g> Parameters<'g> {
         let mut wanted = Vec::new();
         for at in 0..network.graph().nodes.len() {
             let node = network.node(at);
-            let is_parameter = node.outputs.first().is_some_and(|name| network.is_parameter(name));
+            let is_parameter = node
+                .outputs
+                .first()
+                .is_some_and(|name| network.is_parameter(name));
             if is_parameter {
                 continue;
             }
@@ -108,7 +111,11 @@ impl<'g> Parameters<'g> {
 
     /// The elements of a list or scalar of integers.
     pub(crate) fn integers(&self, name: &str) -> Option<Vec<i64>> {
-        if let Some(known) = self.network.value(name).and_then(|info| info.integers.as_ref()) {
+        if let Some(known) = self
+            .network
+            .value(name)
+            .and_then(|info| info.integers.as_ref())
+        {
             return Some(known.clone());
         }
         match self.tensor(name)?.data() {

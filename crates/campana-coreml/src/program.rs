@@ -49,7 +49,10 @@ impl Precision {
         let half = |value: &f32| f16::from_f32(*value).to_le_bytes();
         match self {
             Self::Float16 => values.iter().flat_map(half).collect(),
-            Self::Float32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Float32 => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         }
     }
 
@@ -140,17 +143,9 @@ impl Program {
         (block, self.blob.into_bytes())
     }
 
-    /// A name like this one that no other value has: letters, digits and
-    /// underscores, no digit first.
+    /// A name like this one that no other value has.
     pub(crate) fn name(&mut self, like: &str) -> String {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let mut name: String = like
-            .chars()
-            .map(|c| if is_plain(c) { c } else { '_' })
-            .collect();
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-            name.insert(0, '_');
-        }
+        let name = plain_name(like);
         let mut unique = name.clone();
         let mut number = 1;
         while !self.names.insert(unique.clone()) {
@@ -170,7 +165,10 @@ impl Program {
 
     /// Whether an operation, not an input, makes a value.
     pub(crate) fn makes(&self, name: &str) -> bool {
-        let mut outputs = self.operations.iter().flat_map(|operation| &operation.outputs);
+        let mut outputs = self
+            .operations
+            .iter()
+            .flat_map(|operation| &operation.outputs);
         outputs.any(|output| output.name == name)
     }
 
@@ -182,7 +180,10 @@ impl Program {
                     name.clone_into(&mut output.name);
                 }
             }
-            let bindings = operation.inputs.values_mut().flat_map(|argument| &mut argument.arguments);
+            let bindings = operation
+                .inputs
+                .values_mut()
+                .flat_map(|argument| &mut argument.arguments);
             for binding in bindings {
                 if let Some(Bound::Name(own)) = &mut binding.bound
                     && *own == var.name
@@ -266,7 +267,10 @@ impl Program {
             DataType::Float32 => {
                 let (values, _) = bytes.as_chunks();
                 TensorKind::Floats(Floats {
-                    values: values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+                    values: values
+                        .iter()
+                        .map(|&bytes| f32::from_le_bytes(bytes))
+                        .collect(),
                 })
             }
             _ => TensorKind::Bytes(Bytes { values: bytes }),
@@ -326,7 +330,9 @@ impl Program {
         shape: &[usize],
     ) -> Converted<Var> {
         let data_type = self.precision.data_type();
-        Ok(self.operations(kind, inputs, &[shape], data_type)?.remove(0))
+        Ok(self
+            .operations(kind, inputs, &[shape], data_type)?
+            .remove(0))
     }
 
     /// An operation that decodes constants and is called as they are.
@@ -342,7 +348,12 @@ impl Program {
             shape: shape.to_vec(),
             data_type: self.precision.data_type(),
         };
-        self.push(kind, arguments(inputs), &[&var], [("name", text_value(name))]);
+        self.push(
+            kind,
+            arguments(inputs),
+            &[&var],
+            [("name", text_value(&plain_name(name)))],
+        );
         var
     }
 
@@ -362,7 +373,9 @@ impl Program {
         for shape in results {
             let rank = shape.len();
             if rank > MAX_RANK {
-                return Err(format!("has {rank} axes, and values of Core ML at most {MAX_RANK}"));
+                return Err(format!(
+                    "has {rank} axes, and values of Core ML at most {MAX_RANK}"
+                ));
             }
             vars.push(Var {
                 name: self.number(),
@@ -382,7 +395,10 @@ impl Program {
         inputs: Vec<(&str, Given)>,
         outputs: Vec<NamedType>,
     ) {
-        let name = outputs.first().map_or(kind, |output| &output.name).to_owned();
+        let name = outputs
+            .first()
+            .map_or(kind, |output| &output.name)
+            .to_owned();
         self.operations.push(Operation {
             kind: kind.to_owned(),
             inputs: arguments(inputs),
@@ -408,6 +424,17 @@ impl Program {
             attributes,
         });
     }
+}
+
+/// A name as Core ML has them: letters, digits and underscores, no digit first.
+fn plain_name(like: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let plain = like.chars().map(|c| if is_plain(c) { c } else { '_' });
+    let mut name: String = plain.collect();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        name.insert(0, '_');
+    }
+    name
 }
 
 fn arguments(inputs: Vec<(&str, Given)>) -> BTreeMap<String, Argument> {

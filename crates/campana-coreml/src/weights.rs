@@ -18,6 +18,10 @@
 //!   power of two, which changes no digit of them, so that sums of 16-bit floats
 //!   do not overflow.
 //!
+//! Vectors of weights are tables of vectors, along the axis that holds whole ones;
+//! where none does, as in convolutions over windows, the weights are decoded as a
+//! matrix and reshaped.
+//!
 //! The first two decode to campana's weights, rounded to the program's precision
 //! once. In the third, level and scale are rounded each, which is exact in 32-bit
 //! floats. The smallest one is taken, or plain floats where these are smaller
@@ -25,6 +29,7 @@
 
 use campana_codebook::{LevelTables, Packing, QuantizedTensor};
 use campana_tensor::Partition;
+use half::f16;
 
 use crate::blob::packed;
 use crate::error::Converted;
@@ -43,6 +48,9 @@ const OPERATION_LEN_BYTES: usize = 250;
 pub(crate) struct Weights {
     pub(crate) shape: Vec<usize>,
     values: Values,
+    /// Rows and columns as which vectors are decoded, where no axis of the weights
+    /// holds whole ones.
+    matrix: Option<[usize; 2]>,
     /// What the layer's output is multiplied by, for each of its channels.
     pub(crate) factors: Option<Vec<f32>>,
 }
@@ -93,6 +101,7 @@ impl Weights {
         Self {
             shape,
             values,
+            matrix: None,
             factors: None,
         }
     }
@@ -110,8 +119,19 @@ impl Weights {
             channel_axis.and_then(|axis| scaled(tensor, axis, to)),
             Some(Self::dense(tensor.shape.clone(), tensor.dequantize())),
         ];
-        let smallest = forms.into_iter().flatten().min_by_key(|form| form.len_bytes(to));
+        let smallest = forms
+            .into_iter()
+            .flatten()
+            .min_by_key(|form| form.len_bytes(to));
         smallest.expect("floats are always a form")
+    }
+
+    /// The same as one constant: what is reshaped is none.
+    pub(crate) fn as_constant(self, tensor: Option<&QuantizedTensor>) -> Self {
+        match (tensor, self.matrix) {
+            (Some(tensor), Some(_)) => Self::dense(tensor.shape.clone(), tensor.dequantize()),
+            _ => self,
+        }
     }
 
     /// Bytes that the form takes in a package, about.
@@ -141,17 +161,20 @@ impl Weights {
                 coded.codes = transposed(&coded.codes, indices);
                 coded.axis = 1 - coded.axis;
                 let groups = [coded.counts[0], coded.counts[1]];
-                coded.tables = match std::mem::replace(&mut coded.tables, Tables::Floats(Vec::new())) {
-                    Tables::Floats(values) => Tables::Floats(blocks_transposed(&values, groups)),
-                    Tables::Integers(values, scales) => {
-                        let is_one = scales.len() == 1;
-                        let scales = match is_one {
-                            true => scales,
-                            false => blocks_transposed(&scales, groups),
-                        };
-                        Tables::Integers(blocks_transposed(&values, groups), scales)
-                    }
-                };
+                coded.tables =
+                    match std::mem::replace(&mut coded.tables, Tables::Floats(Vec::new())) {
+                        Tables::Floats(values) => {
+                            Tables::Floats(blocks_transposed(&values, groups))
+                        }
+                        Tables::Integers(values, scales) => {
+                            let is_one = scales.len() == 1;
+                            let scales = match is_one {
+                                true => scales,
+                                false => blocks_transposed(&scales, groups),
+                            };
+                            Tables::Integers(blocks_transposed(&values, groups), scales)
+                        }
+                    };
                 coded.counts = vec![groups[1], groups[0]];
             }
         }
@@ -164,7 +187,8 @@ impl Weights {
             Values::Dense(values) => return program.floats(&self.shape, values),
             Values::Coded(coded) => coded,
         };
-        let mut indices = self.shape.clone();
+        let decoded = self.matrix.map_or_else(|| self.shape.clone(), Vec::from);
+        let mut indices = decoded.clone();
         indices[coded.axis] /= coded.vector;
         let bytes = packed(&coded.codes, coded.bits);
         let codes = program.tensor_value(&indices, index_type(coded.bits), bytes);
@@ -172,7 +196,9 @@ impl Weights {
         let precision = program.precision;
         let float = precision.data_type();
         let lut: Given = match &coded.tables {
-            Tables::Floats(values) => program.tensor_value(&shape, float, precision.encode(values)).into(),
+            Tables::Floats(values) => program
+                .tensor_value(&shape, float, precision.encode(values))
+                .into(),
             Tables::Integers(values, scales) => {
                 let bytes = values.iter().map(|&value| value.cast_unsigned()).collect();
                 // Tensors may share a table of vectors.
@@ -187,14 +213,22 @@ impl Weights {
                 let scale = program.tensor_value(&of_scales, float, precision.encode(scales));
                 let inputs = vec![("data", data.into()), ("scale", scale.into())];
                 let name = "constexpr_blockwise_shift_scale";
-                program.decoding(name, inputs, &format!("{like}_lut"), &shape).into()
+                program
+                    .decoding(name, inputs, &format!("{like}_lut"), &shape)
+                    .into()
             }
         };
         let mut inputs = vec![("indices", codes.into()), ("lut", lut)];
         if coded.vector > 1 {
             inputs.push(("vector_axis", int_value(coded.axis as i32).into()));
         }
-        Ok(program.decoding("constexpr_lut_to_dense", inputs, like, &self.shape))
+        let var = program.decoding("constexpr_lut_to_dense", inputs, like, &decoded);
+        if decoded == self.shape {
+            return Ok(var);
+        }
+        let extents = program.ints(&self.shape);
+        let inputs = vec![("x", var.into()), ("shape", extents.into())];
+        program.operation("reshape", inputs, &self.shape)
     }
 }
 
@@ -221,6 +255,7 @@ fn folded(tensor: &QuantizedTensor) -> Option<Weights> {
     Some(Weights {
         shape: tensor.shape.clone(),
         values: Values::Coded(coded(tensor, counts, &levels)?),
+        matrix: matrix_of(tensor),
         factors: None,
     })
 }
@@ -229,7 +264,10 @@ fn folded(tensor: &QuantizedTensor) -> Option<Weights> {
 fn integers(tensor: &QuantizedTensor, to: Precision) -> Option<Weights> {
     let counts = tables_along(&tensor.partition, &tensor.shape)?;
     let groups = 0..tensor.partition.group_count();
-    let levels: Vec<Vec<f32>> = groups.clone().map(|group| own_levels(tensor, group)).collect();
+    let levels: Vec<Vec<f32>> = groups
+        .clone()
+        .map(|group| own_levels(tensor, group))
+        .collect();
     let scales = groups.map(|group| tensor.group_scale(group).unwrap_or(1.0));
     let scales: Vec<f32> = scales.collect();
     let is_exact = scales.iter().all(|&scale| to.round(scale) == scale);
@@ -237,6 +275,7 @@ fn integers(tensor: &QuantizedTensor, to: Precision) -> Option<Weights> {
     is_exact.then(|| Weights {
         shape: tensor.shape.clone(),
         values: Values::Coded(coded),
+        matrix: matrix_of(tensor),
         factors: None,
     })
 }
@@ -286,19 +325,19 @@ fn scaled(tensor: &QuantizedTensor, channel_axis: usize, to: Precision) -> Optio
     is_held.then(|| Weights {
         shape: tensor.shape.clone(),
         values: Values::Coded(coded),
+        matrix: matrix_of(tensor),
         factors: Some(factors),
     })
 }
 
 /// Whether a float of a precision is as near to a value as its digits allow.
 pub(crate) fn is_held(value: f32, to: Precision) -> bool {
-    let rounded = to.round(value);
-    rounded == value || to == Precision::Float16 && (SMALLEST_HALF..=LARGEST_HALF).contains(&value.abs())
+    let largest = match to {
+        Precision::Float16 => f16::MAX.to_f32(),
+        Precision::Float32 => f32::MAX,
+    };
+    value.abs() <= largest
 }
-
-/// The magnitudes of normal 16-bit floats.
-const SMALLEST_HALF: f32 = 6.103_515_6e-5;
-const LARGEST_HALF: f32 = 65504.0;
 
 impl Coded {
     /// The same with tables of whole numbers and scales, where they are such.
@@ -343,11 +382,19 @@ fn small_factor(largest: f32) -> f32 {
 
 /// The codes of a tensor under tables of levels, one a group.
 fn coded(tensor: &QuantizedTensor, counts: Vec<usize>, levels: &[Vec<f32>]) -> Option<Coded> {
-    if let Packing::Vectors(vectors) = &tensor.packing
-        && let Some(axis) = axis_of_vectors(&tensor.shape, vectors.dimension())
-    {
+    if let Packing::Vectors(vectors) = &tensor.packing {
+        let (axis, counts) = match matrix_of(tensor) {
+            None => (axis_of_vectors(&tensor.shape, vectors.dimension())?, counts),
+            // One table has no axes.
+            Some(_) if levels.len() == 1 => (1, vec![1; 2]),
+            Some(_) => return None,
+        };
         let components = |levels: &Vec<f32>| -> Vec<f32> {
-            vectors.table().iter().map(|&code| levels[usize::from(code)]).collect()
+            vectors
+                .table()
+                .iter()
+                .map(|&code| levels[usize::from(code)])
+                .collect()
         };
         return Some(Coded {
             codes: tensor.packed.clone(),
@@ -374,9 +421,21 @@ fn coded(tensor: &QuantizedTensor, counts: Vec<usize>, levels: &[Vec<f32>]) -> O
     })
 }
 
+/// Rows and columns as which a tensor of vectors is decoded, where these lie along
+/// no axis of its own: vectors are parts of channels, and so of all behind the
+/// first axis.
+fn matrix_of(tensor: &QuantizedTensor) -> Option<[usize; 2]> {
+    let Packing::Vectors(vectors) = &tensor.packing else {
+        return None;
+    };
+    let rows = tensor.shape.first().copied().filter(|&rows| rows > 0)?;
+    let is_aligned = axis_of_vectors(&tensor.shape, vectors.dimension()).is_some();
+    (!is_aligned).then(|| [rows, tensor.partition.len() / rows])
+}
+
 /// The axis along which vectors of neighbouring weights lie: the last one that
 /// has more than one index, where it holds whole vectors.
-pub(crate) fn axis_of_vectors(shape: &[usize], dimension: usize) -> Option<usize> {
+fn axis_of_vectors(shape: &[usize], dimension: usize) -> Option<usize> {
     let axis = shape.iter().rposition(|&extent| extent > 1)?;
     shape[axis].is_multiple_of(dimension).then_some(axis)
 }
@@ -384,7 +443,9 @@ pub(crate) fn axis_of_vectors(shape: &[usize], dimension: usize) -> Option<usize
 /// Bits of a code, of which Core ML has 1, 2, 3, 4, 6 and 8.
 fn bits_of(tables: &LevelTables) -> Option<usize> {
     let widths = [1, 2, 3, 4, 6, 8];
-    widths.into_iter().find(|&bits| tables.levels() <= 1 << bits)
+    widths
+        .into_iter()
+        .find(|&bits| tables.levels() <= 1 << bits)
 }
 
 fn index_type(bits: usize) -> DataType {
@@ -404,7 +465,13 @@ fn tables_along(partition: &Partition, shape: &[usize]) -> Option<Vec<usize>> {
     if partition.group_count() == 1 {
         return Some(vec![1; shape.len()]);
     }
-    let [outer_blocks, outer_block, channels, inner_blocks, inner_block] = partition.extents();
+    let [
+        outer_blocks,
+        outer_block,
+        channels,
+        inner_blocks,
+        inner_block,
+    ] = partition.extents();
     (0..shape.len()).find_map(|axis| {
         let (outer, inner) = (&shape[..axis], &shape[axis + 1..]);
         let fits = shape[axis] == channels
@@ -413,7 +480,10 @@ fn tables_along(partition: &Partition, shape: &[usize]) -> Option<Vec<usize>> {
         if !fits {
             return None;
         }
-        let (outer, inner) = (blocks_along(outer, outer_block)?, blocks_along(inner, inner_block)?);
+        let (outer, inner) = (
+            blocks_along(outer, outer_block)?,
+            blocks_along(inner, inner_block)?,
+        );
         Some([&outer[..], &[channels], &inner].concat())
     })
 }

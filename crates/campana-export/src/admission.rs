@@ -40,10 +40,8 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         Target::CoreMlFloat32 => Some(Precision::Float32),
         _ => None,
     };
-    let raises = target.rounds_activations()
-        || target == Target::LutUint4
-        || is_tflite
-        || core_ml.is_some();
+    let raises =
+        target.rounds_activations() || target == Target::LutUint4 || is_tflite || core_ml.is_some();
     let raised = if raises {
         opset_upgrade::upgraded(&model)?
     } else {

@@ -14,11 +14,11 @@ use campana_quantize::graph::float_graph;
 use campana_quantize::{Plan, QuantizedModel, causes, quantized_graph};
 use campana_report::{AllocationReport, DropReport};
 
+use crate::core_ml::sidecar_for;
 use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
 use crate::job::{Bound, Measure, QuantizeJob, SampleChoice};
 use crate::monitor::check;
-use crate::core_ml::sidecar_for;
 use crate::output_len::output_len;
 use crate::{Error, ErrorKind, Monitor, sidecar};
 

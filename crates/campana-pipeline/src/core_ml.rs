@@ -80,7 +80,11 @@ mod tests {
     #[test]
     fn a_package_holds_no_other_files() {
         let names = |more: &[&str]| -> BTreeSet<String> {
-            let own = ["Data", "Data/com.apple.CoreML", "Data/com.apple.CoreML/weights"];
+            let own = [
+                "Data",
+                "Data/com.apple.CoreML",
+                "Data/com.apple.CoreML/weights",
+            ];
             let own = own.iter().chain(Package::PATHS.iter()).chain(more);
             own.map(|&name| name.to_owned()).collect()
         };

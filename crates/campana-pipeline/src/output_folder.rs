@@ -219,14 +219,12 @@ mod tests {
     fn a_folder_appears_whole_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out");
-        let folder =
-            OutputFolder::create(&path, Overwrite::Refused, &KIND, &Quiet).unwrap();
+        let folder = OutputFolder::create(&path, Overwrite::Refused, &KIND, &Quiet).unwrap();
         folder.write("mark", b"1").unwrap();
         drop(folder);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for text in ["1", "2"] {
-            let folder =
-                OutputFolder::create(&path, Overwrite::Allowed, &KIND, &Quiet).unwrap();
+            let folder = OutputFolder::create(&path, Overwrite::Allowed, &KIND, &Quiet).unwrap();
             folder.write("mark", text.as_bytes()).unwrap();
             folder.write("inner/file", text.as_bytes()).unwrap();
             folder.finish().unwrap();

@@ -31,9 +31,6 @@ pub struct TensorChoice {
     /// Whether codes will be chosen for an entropy coder, which knows scalar ones
     /// alone.
     pub for_coder: bool,
-    /// Whether the weights of a vector must lie along one axis of the tensor, as
-    /// Core ML has them; a tensor whose vectors would not is stored in scalar codes.
-    pub aligned_vectors: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.

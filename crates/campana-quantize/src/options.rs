@@ -151,7 +151,6 @@ impl Options {
                 byte_price: None,
                 on_integers: false,
                 for_coder: false,
-                aligned_vectors: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -160,14 +159,12 @@ impl Options {
                 byte_price: planned.byte_price,
                 on_integers: false,
                 for_coder: false,
-                aligned_vectors: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
             for_coder: self.rate.is_some(),
-            aligned_vectors: self.target.is_folder(),
             ..planned
         }
     }

@@ -163,16 +163,7 @@ impl Vectors {
             }
             MethodChoice::Fixed(_) => false,
         };
-        let vectors = may_be.then(|| Self::new(shape, channel_axis, bits))??;
-        let is_aligned = || vectors.lie_along_an_axis(shape);
-        (!choice.aligned_vectors || is_aligned()).then_some(vectors)
-    }
-
-    /// Whether the weights of each vector are neighbours along one axis: the last
-    /// that has more than one index.
-    fn lie_along_an_axis(&self, shape: &[usize]) -> bool {
-        let last = shape.iter().rfind(|&&extent| extent > 1);
-        last.is_some_and(|extent| extent.is_multiple_of(self.dimension))
+        may_be.then(|| Self::new(shape, channel_axis, bits))?
     }
 
     /// Vectors of the tensor.

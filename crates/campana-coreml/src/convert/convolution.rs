@@ -48,7 +48,11 @@ impl Converter<'_> {
         Ok(Epilogue {
             output: self.network.node(next).outputs[0].clone(),
             factors: Some(affine.iter().map(|[factor, _]| *factor).collect()),
-            terms: Some(terms.map(|([factor, term], bias)| factor * bias + term).collect()),
+            terms: Some(
+                terms
+                    .map(|([factor, term], bias)| factor * bias + term)
+                    .collect(),
+            ),
         })
     }
 
@@ -75,17 +79,22 @@ impl Converter<'_> {
             (Some(factors), None) => Some(single(factors)),
             (Some(factors), Some(scales)) => {
                 let both = factors.iter().zip(scales);
-                Some(both.map(|(factor, &scale)| (factor * f64::from(scale)) as f32).collect())
+                Some(
+                    both.map(|(factor, &scale)| (factor * f64::from(scale)) as f32)
+                        .collect(),
+                )
             }
         };
         // Before what is multiplied the layer adds its own terms, where they can be
         // undone: one operation less.
         let (before, behind) = match (&factors, terms) {
             (None, terms) => (terms, None),
-            (Some(factors), Some(terms)) => match divided(&terms, factors, self.program.precision) {
-                Some(before) => (Some(before), None),
-                None => (None, Some(terms)),
-            },
+            (Some(factors), Some(terms)) => {
+                match divided(&terms, factors, self.program.precision) {
+                    Some(before) => (Some(before), None),
+                    None => (None, Some(terms)),
+                }
+            }
             (Some(_), None) => (None, None),
         };
         if let Some(terms) = before.filter(|terms| terms.iter().any(|&term| term != 0.0)) {
@@ -113,9 +122,14 @@ impl Converter<'_> {
     pub(super) fn convolution(&mut self, at: usize, convolution: &Convolution) -> Converted {
         let node = self.network.node(at);
         let x = self.activation(&node.inputs[0])?;
-        let weights = self.weights(&node.inputs[1], Some(0))?;
+        let mut weights = self.weights(&node.inputs[1], Some(0))?;
+        if convolution.window.is_dilated() {
+            // Core ML's dilated convolutions take no others.
+            weights = weights.as_constant(self.parameters.quantized(&node.inputs[1]));
+        }
         let bias = self.constant(at, 2)?.map(|(_, bias)| bias);
-        let (Some(&channels), Some(kernel)) = (weights.shape.first(), weights.shape.get(2..)) else {
+        let (Some(&channels), Some(kernel)) = (weights.shape.first(), weights.shape.get(2..))
+        else {
             return Err("has weights without spatial axes".to_owned());
         };
         check_channels(&x, &weights.shape, convolution.groups)?;
@@ -134,7 +148,11 @@ impl Converter<'_> {
     /// Strides and padding.
     pub(super) fn window_inputs(&mut self, windows: &Windows) -> Vec<(&'static str, Given)> {
         let strides = self.program.ints(&windows.strides);
-        let kind = if windows.is_padded() { "custom" } else { "valid" };
+        let kind = if windows.is_padded() {
+            "custom"
+        } else {
+            "valid"
+        };
         let kind = self.program.text(kind);
         let mut inputs = vec![("strides", strides.into()), ("pad_type", kind.into())];
         if windows.is_padded() {
@@ -155,25 +173,39 @@ impl Converter<'_> {
         let channel_axis = (groups == 1).then_some(1);
         let weights = self.weights(&node.inputs[1], channel_axis)?;
         let bias = self.constant(at, 2)?.map(|(_, bias)| bias);
-        let (Some(&per_group), Some(kernel)) = (weights.shape.get(1), weights.shape.get(2..)) else {
+        let (Some(&per_group), Some(kernel)) = (weights.shape.get(1), weights.shape.get(2..))
+        else {
             return Err("has weights without spatial axes".to_owned());
         };
         if x.shape.len() != weights.shape.len() || x.shape[1] != weights.shape[0] {
             return Err("has weights for another input".to_owned());
         }
         let channels = per_group * groups;
-        let outputs = self.output_shape(at, 0)?;
-        let strides: Vec<usize> = (0..kernel.len()).map(|i| convolution.window.stride(i)).collect();
-        let dilations: Vec<usize> =
-            (0..kernel.len()).map(|i| convolution.window.dilation(i)).collect();
+        let strides: Vec<usize> = (0..kernel.len())
+            .map(|i| convolution.window.stride(i))
+            .collect();
+        let dilations: Vec<usize> = (0..kernel.len())
+            .map(|i| convolution.window.dilation(i))
+            .collect();
         let mut cut = Vec::new();
+        let mut outputs = vec![x.shape[0], channels];
         for (i, &kernel) in kernel.iter().enumerate() {
-            let full = strides[i] * (x.shape[2 + i] - 1) + (kernel - 1) * dilations[i] + 1;
-            cut.extend(cut_along(node, convolution, i, full, outputs[2 + i])?);
+            let input = x.shape[2 + i];
+            if kernel == 0 || input == 0 {
+                return Err("slides a window over nothing".to_owned());
+            }
+            let full = strides[i] * (input - 1) + (kernel - 1) * dilations[i] + 1;
+            let pads = cut_along(node, convolution, (i, input), full)?;
+            outputs.push(full - pads[0] - pads[1]);
+            cut.extend(pads);
         }
         let epilogue = self.epilogue(at, bias, channels)?;
         let var = weights.add_to(&mut self.program, &node.inputs[1])?;
-        let kind = if cut.iter().all(|&cut| cut == 0) { "valid" } else { "custom" };
+        let kind = if cut.iter().all(|&cut| cut == 0) {
+            "valid"
+        } else {
+            "custom"
+        };
         let kind_var = self.program.text(kind);
         let mut inputs: Vec<(&str, Given)> = vec![
             ("x", x.into()),
@@ -205,20 +237,41 @@ fn divided(terms: &[f32], factors: &[f32], to: Precision) -> Option<Vec<f32>> {
 fn cut_along(
     node: &Node,
     convolution: &Convolution,
-    axis: usize,
+    (axis, input): (usize, usize),
     full: usize,
-    output: usize,
 ) -> Converted<[usize; 2]> {
-    let grows = || "makes more than its windows reach (output_padding)".to_owned();
-    let total = full.checked_sub(output).ok_or_else(grows)?;
-    let gives_shape = matches!(node.attributes.get("output_shape"), Some(Attribute::Ints(_)));
-    let before = match &convolution.window.padding {
-        AutoPad::Explicit(pads) if !gives_shape => pads.get(axis).copied().unwrap_or(0),
-        AutoPad::SameUpper => total / 2,
-        _ => total - total / 2,
+    let extent = |name: &str| match node.attributes.get(name) {
+        Some(Attribute::Ints(values)) => values
+            .get(axis)
+            .map(|&value| usize::try_from(value).unwrap_or(0)),
+        _ => None,
     };
-    let after = total.checked_sub(before).ok_or_else(grows)?;
-    Ok([before, after])
+    let grows = || "makes more than its windows reach (output_padding)".to_owned();
+    let given = extent("output_shape");
+    let padding = &convolution.window.padding;
+    let [before, after] = match padding {
+        AutoPad::Explicit(pads) if given.is_none() => {
+            let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
+            let more = extent("output_padding").unwrap_or(0);
+            let after = pad(axis + pads.len() / 2)
+                .checked_sub(more)
+                .ok_or_else(grows)?;
+            [pad(axis), after]
+        }
+        _ => {
+            let output = given.unwrap_or(input * convolution.window.stride(axis));
+            let total = full.checked_sub(output).ok_or_else(grows)?;
+            let before = match padding {
+                AutoPad::SameUpper => total / 2,
+                _ => total - total / 2,
+            };
+            [before, total - before]
+        }
+    };
+    match before + after < full {
+        true => Ok([before, after]),
+        false => Err("cuts off all that it makes".to_owned()),
+    }
 }
 
 /// Refuses weights that are for another input.

@@ -74,7 +74,11 @@ impl Converter<'_> {
         let columns = b.shape[usize::from(!gemm.transpose_b)];
         let shape = [a.shape[0], columns];
         let flag = self.program.flag(gemm.transpose_b);
-        let inputs = vec![("x", a.into()), ("y", (&b).into()), ("transpose_y", flag.into())];
+        let inputs = vec![
+            ("x", a.into()),
+            ("y", (&b).into()),
+            ("transpose_y", flag.into()),
+        ];
         let mut product = self.program.operation("matmul", inputs, &shape)?;
         if gemm.alpha != 1.0 {
             let alpha = self.program.float(gemm.alpha)?;
@@ -103,13 +107,22 @@ impl Converter<'_> {
     ) -> Converted {
         let var = weights.add_to(&mut self.program, like)?;
         let inputs: Vec<(&str, Given)> = vec![("x", x.into()), ("weight", var.into())];
-        self.layer("linear", inputs, weights, epilogue, (shape, shape.len() - 1))
+        self.layer(
+            "linear",
+            inputs,
+            weights,
+            epilogue,
+            (shape, shape.len() - 1),
+        )
     }
 
     pub(super) fn matmul(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
         let [left, right] = [&node.inputs[0], &node.inputs[1]];
-        let is_matrix = self.parameters.shape(right).is_some_and(|shape| shape.len() == 2);
+        let is_matrix = self
+            .parameters
+            .shape(right)
+            .is_some_and(|shape| shape.len() == 2);
         if !self.values.contains_key(right.as_str()) && is_matrix {
             let x = self.activation(left)?;
             if (2..=MAX_LINEAR_RANK).contains(&x.shape.len()) {

@@ -19,7 +19,10 @@ impl Converter<'_> {
                 _ => return Err(NO_FORM.to_owned()),
             },
         };
-        let [x, y] = [self.operand(&node.inputs[0])?, self.operand(&node.inputs[1])?];
+        let [x, y] = [
+            self.operand(&node.inputs[0])?,
+            self.operand(&node.inputs[1])?,
+        ];
         let var = self.two(kind, &x, &y)?;
         self.define(at, var);
         Ok(())
@@ -44,7 +47,12 @@ impl Converter<'_> {
         };
         let alpha = self.program.floats(&[channels], &slopes)?;
         let shape = x.shape.clone();
-        self.make(at, "prelu", vec![("x", x.into()), ("alpha", alpha.into())], &shape)
+        self.make(
+            at,
+            "prelu",
+            vec![("x", x.into()), ("alpha", alpha.into())],
+            &shape,
+        )
     }
 
     fn prelu_by_parts(&mut self, at: usize) -> Converted {
@@ -105,7 +113,11 @@ impl Converter<'_> {
             (Some(low), Some(high)) if low < high => {
                 let (alpha, beta) = (self.program.float(low)?, self.program.float(high)?);
                 let shape = x.shape.clone();
-                let inputs = vec![("x", x.into()), ("alpha", alpha.into()), ("beta", beta.into())];
+                let inputs = vec![
+                    ("x", x.into()),
+                    ("alpha", alpha.into()),
+                    ("beta", beta.into()),
+                ];
                 return self.make(at, "clip", inputs, &shape);
             }
             bounds => {

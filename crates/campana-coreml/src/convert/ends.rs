@@ -28,11 +28,12 @@ impl Converter<'_> {
     pub(super) fn inputs(
         &mut self,
         options: &Options,
+        names: &[String],
     ) -> Result<(Vec<NamedType>, Vec<FeatureDescription>), Error> {
         let inputs = &self.network.graph().inputs;
         let mut types = Vec::new();
         let mut features = Vec::new();
-        for input in inputs {
+        for (input, own_name) in inputs.iter().zip(names) {
             let name = input.name.as_str();
             let shape = self.network.value(name).and_then(ValueInfo::fixed_shape);
             let shape = shape.unwrap_or_default();
@@ -44,8 +45,8 @@ impl Converter<'_> {
             }
             let image = options.image.as_ref().filter(|_| inputs.len() == 1);
             let (var, kind) = match image.filter(|image| image.fits(&shape)) {
-                Some(image) => self.picture(name, image).map_err(refused)?,
-                None => self.array(name, &shape).map_err(refused)?,
+                Some(image) => self.picture(name, own_name, image).map_err(refused)?,
+                None => self.array(name, own_name, &shape).map_err(refused)?,
             };
             features.push(feature(&var.name, kind));
             types.push(named_type(&var));
@@ -53,20 +54,17 @@ impl Converter<'_> {
         Ok((types, features))
     }
 
-    fn array(&mut self, name: &str, shape: &[usize]) -> Converted<(Var, FeatureKind)> {
-        let var = self.float32(name, shape);
+    fn array(
+        &mut self,
+        name: &str,
+        own_name: &str,
+        shape: &[usize],
+    ) -> Converted<(Var, FeatureKind)> {
+        let var = float32(own_name, shape);
         let own = self.cast(&var, self.program.precision.data_type())?;
         self.values.insert(name.to_owned(), own);
         let kind = array_feature(&var.shape);
         Ok((var, kind))
-    }
-
-    fn float32(&mut self, name: &str, shape: &[usize]) -> Var {
-        Var {
-            name: self.program.name(name),
-            shape: shape.to_vec(),
-            data_type: DataType::Float32,
-        }
     }
 
     /// The same values in another precision.
@@ -80,18 +78,28 @@ impl Converter<'_> {
         };
         let precision = self.program.text(precision);
         let inputs = vec![("x", var.into()), ("dtype", precision.into())];
-        Ok(self.program.operations("cast", inputs, &[&var.shape], to)?.remove(0))
+        Ok(self
+            .program
+            .operations("cast", inputs, &[&var.shape], to)?
+            .remove(0))
     }
 
     /// A picture, whose pixels become the values that the network takes.
-    fn picture(&mut self, name: &str, image: &Image) -> Converted<(Var, FeatureKind)> {
+    fn picture(
+        &mut self,
+        name: &str,
+        own_name: &str,
+        image: &Image,
+    ) -> Converted<(Var, FeatureKind)> {
         let [height, width] = image.size;
-        let var = self.float32(name, &[1, image.channels.count(), height, width]);
+        let var = float32(own_name, &[1, image.channels.count(), height, width]);
         let pixels = self.cast(&var, self.program.precision.data_type())?;
         let channels = image.mean.iter().zip(&image.std);
         let factors = image.std.iter().map(|std| 1.0 / (PIXEL_STEPS * std));
-        let (factors, terms): (Vec<f32>, Vec<f32>) =
-            (factors.collect(), channels.map(|(mean, std)| -mean / std).collect());
+        let (factors, terms): (Vec<f32>, Vec<f32>) = (
+            factors.collect(),
+            channels.map(|(mean, std)| -mean / std).collect(),
+        );
         let mut own = self.affine(pixels, 1, Some(&factors), Some(&terms))?;
         if image.layout == Layout::Nhwc {
             let shape = [1, height, width, image.channels.count()];
@@ -152,7 +160,10 @@ impl Converter<'_> {
             description.predicted_probabilities_name = probabilities;
         }
         description.output = output;
-        let written = ("com.campana.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let written = (
+            "com.campana.version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        );
         description.metadata = Some(Metadata {
             user_defined: [written].into(),
         });
@@ -165,7 +176,8 @@ impl Converter<'_> {
         let made = match (own.data_type, is_shared) {
             (DataType::Float32, false) => own.clone(),
             (DataType::Float32, true) => {
-                self.program.operation("identity", vec![("x", own.into())], &own.shape)?
+                self.program
+                    .operation("identity", vec![("x", own.into())], &own.shape)?
             }
             _ => self.cast(own, DataType::Float32)?,
         };
@@ -180,7 +192,9 @@ impl Converter<'_> {
                 let axis = self.program.int(-1);
                 let inputs = vec![("x", scores.into()), ("axis", axis.into())];
                 let shape = &scores.shape[..];
-                self.program.operations("softmax", inputs, &[shape], DataType::Float32)?.remove(0)
+                self.program
+                    .operations("softmax", inputs, &[shape], DataType::Float32)?
+                    .remove(0)
             }
         };
         let names = [CLASS, PROBABILITIES].map(|name| self.program.name(name));
@@ -198,7 +212,10 @@ impl Converter<'_> {
         };
         let outputs = vec![output(&names[0], text), output(&names[1], dictionary)];
         let classes = texts(&distinct(labels));
-        let inputs = vec![("probabilities", probabilities.into()), ("classes", classes.into())];
+        let inputs = vec![
+            ("probabilities", probabilities.into()),
+            ("classes", classes.into()),
+        ];
         self.program.push_typed("classify", inputs, outputs);
         Ok(names)
     }
@@ -206,8 +223,18 @@ impl Converter<'_> {
     /// Whether the network's one output is made by a softmax.
     fn gives_probabilities(&self) -> bool {
         let outputs = &self.network.graph().outputs;
-        let made = outputs.first().and_then(|output| self.network.producer(&output.name));
+        let made = outputs
+            .first()
+            .and_then(|output| self.network.producer(&output.name));
         made.is_some_and(|node| self.network.node(node).op_type == "Softmax")
+    }
+}
+
+fn float32(name: &str, shape: &[usize]) -> Var {
+    Var {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        data_type: DataType::Float32,
     }
 }
 

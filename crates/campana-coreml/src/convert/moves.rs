@@ -14,7 +14,9 @@ impl Converter<'_> {
             return Err(format!("makes {shape:?} of {:?}", x.shape));
         }
         if shape.is_empty() {
-            return Err("makes a single number without axes, which no program is written with".to_owned());
+            return Err(
+                "makes a single number without axes, which no program is written with".to_owned(),
+            );
         }
         let var = self.reshaped(&x, &shape)?;
         self.define(at, var);
@@ -27,7 +29,11 @@ impl Converter<'_> {
             return Ok(x.clone());
         }
         let extents = self.program.ints(shape);
-        self.program.operation("reshape", vec![("x", x.into()), ("shape", extents.into())], shape)
+        self.program.operation(
+            "reshape",
+            vec![("x", x.into()), ("shape", extents.into())],
+            shape,
+        )
     }
 
     pub(super) fn transpose(&mut self, at: usize, permutation: &[usize]) -> Converted {
@@ -44,7 +50,12 @@ impl Converter<'_> {
         }
         let shape: Vec<usize> = permutation.iter().map(|&axis| x.shape[axis]).collect();
         let perm = self.program.ints(&permutation);
-        self.make(at, "transpose", vec![("x", x.into()), ("perm", perm.into())], &shape)
+        self.make(
+            at,
+            "transpose",
+            vec![("x", x.into()), ("perm", perm.into())],
+            &shape,
+        )
     }
 
     pub(super) fn concat(&mut self, at: usize, axis: i64) -> Converted {
@@ -87,12 +98,18 @@ impl Converter<'_> {
             strides[axis] = step.ok_or("is sliced backwards")?;
             let extent = x.shape[axis] as i64;
             let bound = |at: i64| {
-                let from_start = if at < 0 { at.saturating_add(extent) } else { at };
+                let from_start = if at < 0 {
+                    at.saturating_add(extent)
+                } else {
+                    at
+                };
                 from_start.clamp(0, extent) as usize
             };
             begins[axis] = bound(starts[i]);
             stops[axis] = bound(ends[i]);
-            shape[axis] = stops[axis].saturating_sub(begins[axis]).div_ceil(strides[axis]);
+            shape[axis] = stops[axis]
+                .saturating_sub(begins[axis])
+                .div_ceil(strides[axis]);
         }
         if shape.contains(&0) {
             return Err("leaves nothing".to_owned());
@@ -174,10 +191,13 @@ impl Converter<'_> {
             Some(lengths) => lengths.iter().map(|&len| len.max(0) as usize).collect(),
             None => {
                 let len = whole.div_ceil(count);
-                (0..count).map(|i| whole.min((i + 1) * len).saturating_sub(i * len)).collect()
+                (0..count)
+                    .map(|i| whole.min((i + 1) * len).saturating_sub(i * len))
+                    .collect()
             }
         };
-        if lengths.len() != count || lengths.iter().sum::<usize>() != whole || lengths.contains(&0) {
+        if lengths.len() != count || lengths.iter().sum::<usize>() != whole || lengths.contains(&0)
+        {
             return Err("has lengths that are not those of its outputs".to_owned());
         }
         let shapes: Vec<Vec<usize>> = lengths
@@ -192,8 +212,14 @@ impl Converter<'_> {
         let sizes = self.program.ints(&lengths);
         let along = self.program.int(axis as i32);
         let data_type = self.program.precision.data_type();
-        let inputs = vec![("x", x.into()), ("split_sizes", sizes.into()), ("axis", along.into())];
-        let vars = self.program.operations("split", inputs, &results, data_type)?;
+        let inputs = vec![
+            ("x", x.into()),
+            ("split_sizes", sizes.into()),
+            ("axis", along.into()),
+        ];
+        let vars = self
+            .program
+            .operations("split", inputs, &results, data_type)?;
         self.values.extend(node.outputs.iter().cloned().zip(vars));
         Ok(())
     }
@@ -208,14 +234,18 @@ impl Converter<'_> {
         let extent = x.shape[axis] as i64;
         let within = |place: &i64| {
             let from_start = if *place < 0 { place + extent } else { *place };
-            usize::try_from(from_start).ok().filter(|&place| (place as i64) < extent)
+            usize::try_from(from_start)
+                .ok()
+                .filter(|&place| (place as i64) < extent)
         };
         let places: Option<Vec<usize>> = places.iter().map(within).collect();
         let places = places.ok_or("takes elements that are not there")?;
         let gathered = self.gathered(&x, axis, &places)?;
         let var = self.reshaped(&gathered, &shape)?;
         if shape.is_empty() {
-            return Err("makes a single number without axes, which no program is written with".to_owned());
+            return Err(
+                "makes a single number without axes, which no program is written with".to_owned(),
+            );
         }
         self.define(at, var);
         Ok(())
@@ -239,11 +269,20 @@ impl Converter<'_> {
 
     pub(super) fn expand(&mut self, at: usize) -> Converted {
         let x = self.activation(&self.network.node(at).inputs[0])?;
-        let shape = self.output_shape(at, 0)?;
-        let more = shape.len().saturating_sub(x.shape.len());
+        let asked = self.list(at, 1)?.ok_or("lacks an input")?;
+        let asked: Vec<usize> = asked.iter().map(|&extent| extent.max(0) as usize).collect();
+        let shape = super::broadcast(&x.shape, &asked)?;
+        if shape.contains(&0) {
+            return Err("leaves nothing".to_owned());
+        }
+        let more = shape.len() - x.shape.len();
         let aligned = [&vec![1; more][..], &x.shape].concat();
         let x = self.reshaped(&x, &aligned)?;
-        let repeats: Vec<usize> = shape.iter().zip(&aligned).map(|(to, from)| to / from).collect();
+        let repeats: Vec<usize> = shape
+            .iter()
+            .zip(&aligned)
+            .map(|(to, from)| to / from)
+            .collect();
         self.tiled(at, &x, &repeats)
     }
 
@@ -264,7 +303,12 @@ impl Converter<'_> {
         }
         let shape: Vec<usize> = x.shape.iter().zip(repeats).map(|(a, b)| a * b).collect();
         let repeats = self.program.ints(repeats);
-        self.make(at, "tile", vec![("x", x.into()), ("reps", repeats.into())], &shape)
+        self.make(
+            at,
+            "tile",
+            vec![("x", x.into()), ("reps", repeats.into())],
+            &shape,
+        )
     }
 
     pub(super) fn space_and_depth(&mut self, at: usize) -> Converted {
@@ -279,10 +323,20 @@ impl Converter<'_> {
         }
         let is_space_to_depth = node.op_type == "SpaceToDepth";
         let (kind, option, shape) = if is_space_to_depth {
-            let shape = [batch, channels * block * block, height / block, width / block];
+            let shape = [
+                batch,
+                channels * block * block,
+                height / block,
+                width / block,
+            ];
             ("space_to_depth", "block_size", shape)
         } else {
-            let shape = [batch, channels / (block * block), height * block, width * block];
+            let shape = [
+                batch,
+                channels / (block * block),
+                height * block,
+                width * block,
+            ];
             match text(node, "mode", "DCR") {
                 "CRD" => ("pixel_shuffle", "upscale_factor", shape),
                 _ => ("depth_to_space", "block_size", shape),
@@ -292,6 +346,11 @@ impl Converter<'_> {
             return Err(format!("cuts {:?} into blocks of {block}", x.shape));
         }
         let block = self.program.int(block as i32);
-        self.make(at, kind, vec![("x", x.into()), (option, block.into())], &shape)
+        self.make(
+            at,
+            kind,
+            vec![("x", x.into()), (option, block.into())],
+            &shape,
+        )
     }
 }

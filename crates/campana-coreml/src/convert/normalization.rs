@@ -39,7 +39,12 @@ impl Converter<'_> {
         let x = self.activation(&node.inputs[0])?;
         let channels = *x.shape.get(1).ok_or("has no channels")?;
         let affine = self.affine_of(at, normalization, channels)?;
-        let part = |i: usize| affine.iter().map(|both| both[i] as f32).collect::<Vec<f32>>();
+        let part = |i: usize| {
+            affine
+                .iter()
+                .map(|both| both[i] as f32)
+                .collect::<Vec<f32>>()
+        };
         let (factors, terms) = (part(0), part(1));
         let var = self.affine(x, 1, Some(&factors), Some(&terms))?;
         self.define(at, var);
@@ -84,7 +89,9 @@ impl Converter<'_> {
             ("axes", axes.into()),
             ("keep_dims", keeps.into()),
         ];
-        let sum = self.program.operation("reduce_log_sum_exp", inputs, &shape)?;
+        let sum = self
+            .program
+            .operation("reduce_log_sum_exp", inputs, &shape)?;
         let var = self.two("sub", &x, &sum)?;
         self.define(at, var);
         Ok(())
@@ -102,12 +109,18 @@ impl Converter<'_> {
         let mut inputs: Vec<(&str, Given)> = vec![
             ("x", (&x).into()),
             ("axes", self.program.ints(&axes).into()),
-            ("epsilon", self.epsilon(float(node, "epsilon", DEFAULT_EPSILON))?.into()),
+            (
+                "epsilon",
+                self.epsilon(float(node, "epsilon", DEFAULT_EPSILON))?
+                    .into(),
+            ),
         ];
         for (place, name) in [(1, "gamma"), (2, "beta")] {
             if let Some((shape, values)) = self.constant(at, place)? {
                 if shape != x.shape[first..] {
-                    return Err(format!("has parameters of {shape:?}, which are not its axes'"));
+                    return Err(format!(
+                        "has parameters of {shape:?}, which are not its axes'"
+                    ));
                 }
                 inputs.push((name, self.program.floats(&shape, &values)?.into()));
             }
@@ -142,8 +155,14 @@ impl Converter<'_> {
         let inputs: Vec<(&str, Given)> = vec![
             ("x", (&x).into()),
             ("size", self.program.int(size as i32).into()),
-            ("alpha", self.program.float(float(node, "alpha", 1e-4))?.into()),
-            ("beta", self.program.float(float(node, "beta", 0.75))?.into()),
+            (
+                "alpha",
+                self.program.float(float(node, "alpha", 1e-4))?.into(),
+            ),
+            (
+                "beta",
+                self.program.float(float(node, "beta", 0.75))?.into(),
+            ),
             ("k", self.program.float(float(node, "bias", 1.0))?.into()),
         ];
         self.make(at, "local_response_norm", inputs, &x.shape)

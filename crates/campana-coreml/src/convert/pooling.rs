@@ -22,7 +22,13 @@ impl Converter<'_> {
         Ok((x, windows))
     }
 
-    fn pool(&mut self, at: usize, kind: &str, (x, windows): (Var, Windows), more: Vec<(&str, Given)>) -> Converted {
+    fn pool(
+        &mut self,
+        at: usize,
+        kind: &str,
+        (x, windows): (Var, Windows),
+        more: Vec<(&str, Given)>,
+    ) -> Converted {
         let shape = [&x.shape[..2], &windows.outputs[..]].concat();
         let kernel = self.program.ints(&windows.kernel);
         let mut inputs = vec![("x", x.into()), ("kernel_sizes", kernel.into())];

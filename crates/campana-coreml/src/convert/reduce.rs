@@ -33,7 +33,9 @@ impl Converter<'_> {
         };
         let axes = given.iter().map(|&axis| axis_from_start(axis, rank));
         let axes: Option<Vec<usize>> = axes.collect();
-        let axes = axes.filter(|axes| !axes.is_empty()).ok_or("has no such axes")?;
+        let axes = axes
+            .filter(|axes| !axes.is_empty())
+            .ok_or("has no such axes")?;
         self.reduced(at, kind, &axes, reduce.keep_axes)
     }
 
@@ -42,21 +44,35 @@ impl Converter<'_> {
         let x = self.activation(&self.network.node(at).inputs[0])?;
         let extents = x.shape.iter().enumerate();
         let shape: Vec<usize> = match keeps_axes {
-            true => extents.map(|(i, &extent)| if axes.contains(&i) { 1 } else { extent }).collect(),
-            false => extents.filter(|(i, _)| !axes.contains(i)).map(|(_, &e)| e).collect(),
+            true => extents
+                .map(|(i, &extent)| if axes.contains(&i) { 1 } else { extent })
+                .collect(),
+            false => extents
+                .filter(|(i, _)| !axes.contains(i))
+                .map(|(_, &e)| e)
+                .collect(),
         };
         if shape.is_empty() {
-            return Err("makes a single number without axes, which no program is written with".to_owned());
+            return Err(
+                "makes a single number without axes, which no program is written with".to_owned(),
+            );
         }
         let axes = self.program.ints(axes);
         let keeps = self.program.flag(keeps_axes);
-        let inputs = vec![("x", x.into()), ("axes", axes.into()), ("keep_dims", keeps.into())];
+        let inputs = vec![
+            ("x", x.into()),
+            ("axes", axes.into()),
+            ("keep_dims", keeps.into()),
+        ];
         self.make(at, kind, inputs, &shape)
     }
 
     /// A reduction over all axes behind the channels, which stay.
     pub(super) fn over_spatial_axes(&mut self, at: usize, kind: &str) -> Converted {
-        let rank = self.activation(&self.network.node(at).inputs[0])?.shape.len();
+        let rank = self
+            .activation(&self.network.node(at).inputs[0])?
+            .shape
+            .len();
         if rank < 3 {
             return Err("has no spatial axes".to_owned());
         }

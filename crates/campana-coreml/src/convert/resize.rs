@@ -73,14 +73,20 @@ impl Converter<'_> {
         let repeats = |axis: Axis, places: &[usize]| {
             let times = axis.to / axis.from;
             let is_repeated = axis.to.is_multiple_of(axis.from)
-                && places.iter().enumerate().all(|(i, &place)| place == i / times);
+                && places
+                    .iter()
+                    .enumerate()
+                    .all(|(i, &place)| place == i / times);
             is_repeated.then_some(times)
         };
         if let (Some(height), Some(width)) = (repeats(axes[0], &rows), repeats(axes[1], &columns)) {
             let shape = [x.shape[0], x.shape[1], axes[0].to, axes[1].to];
             let inputs: Vec<(&str, Given)> = vec![
                 ("x", x.into()),
-                ("scale_factor_height", self.program.int(height as i32).into()),
+                (
+                    "scale_factor_height",
+                    self.program.int(height as i32).into(),
+                ),
                 ("scale_factor_width", self.program.int(width as i32).into()),
             ];
             return self.make(at, "upsample_nearest_neighbor", inputs, &shape);
@@ -98,7 +104,10 @@ impl Converter<'_> {
             axes.iter().all(|axis| {
                 let own = axis.linear(node).zip(axis.linear_of(*mixing));
                 own.is_some_and(|(places, own)| {
-                    places.iter().zip(&own).all(|(a, b)| (a - b).abs() <= TOLERANCE)
+                    places
+                        .iter()
+                        .zip(&own)
+                        .all(|(a, b)| (a - b).abs() <= TOLERANCE)
                 })
             })
         };
@@ -135,7 +144,10 @@ impl Converter<'_> {
     fn resized_axes(&self, at: usize, shape: &[usize]) -> Converted<Vec<Axis>> {
         let node = self.network.node(at);
         let chosen: Vec<usize> = match node.attributes.get("axes") {
-            Some(Attribute::Ints(axes)) => axes.iter().map(|&axis| axis.rem_euclid(4) as usize).collect(),
+            Some(Attribute::Ints(axes)) => axes
+                .iter()
+                .map(|&axis| axis.rem_euclid(4) as usize)
+                .collect(),
             _ => (0..4).collect(),
         };
         let whole = |&extent: &usize| Axis {
@@ -175,7 +187,11 @@ impl Axis {
     /// The places on the original of all elements, by ONNX's conventions.
     fn places(self, node: &Node) -> Option<Vec<f32>> {
         let (from, to) = (self.from as f32, self.to as f32);
-        let default = if node.op_type == "Upsample" { "asymmetric" } else { "half_pixel" };
+        let default = if node.op_type == "Upsample" {
+            "asymmetric"
+        } else {
+            "half_pixel"
+        };
         let mode = text(node, "coordinate_transformation_mode", default);
         let place = |x: f32| {
             Some(match mode {
@@ -200,7 +216,11 @@ impl Axis {
     }
 
     fn nearest(self, node: &Node) -> Option<Vec<usize>> {
-        let default = if node.op_type == "Upsample" { "floor" } else { "round_prefer_floor" };
+        let default = if node.op_type == "Upsample" {
+            "floor"
+        } else {
+            "round_prefer_floor"
+        };
         let round: fn(f32) -> f32 = match text(node, "nearest_mode", default) {
             "round_prefer_floor" => |x| (x - 0.5).ceil(),
             "round_prefer_ceil" => |x| (x + 0.5).floor(),
@@ -209,7 +229,11 @@ impl Axis {
             _ => return None,
         };
         let places = self.places(node)?.into_iter();
-        Some(places.map(|x| round(x).clamp(0.0, self.last()) as usize).collect())
+        Some(
+            places
+                .map(|x| round(x).clamp(0.0, self.last()) as usize)
+                .collect(),
+        )
     }
 
     /// As Core ML's documentation says; `None` where it has no such resizing.
@@ -219,9 +243,7 @@ impl Axis {
             Mixing::Corners("STRICT_ALIGN_CORNERS") if self.to > 1 => {
                 Box::new(move |x| x * (from - 1.0) / (to - 1.0))
             }
-            Mixing::Corners("UNALIGN_CORNERS") => {
-                Box::new(move |x| (x + 0.5) * from / to - 0.5)
-            }
+            Mixing::Corners("UNALIGN_CORNERS") => Box::new(move |x| (x + 0.5) * from / to - 0.5),
             Mixing::Origins if self.to.is_multiple_of(self.from) => {
                 Box::new(move |x| x * from / to)
             }
@@ -238,7 +260,10 @@ mod tests {
 
     fn node(attributes: [(&str, &str); 2]) -> Node {
         let attributes = attributes.map(|(name, value)| {
-            (name.to_owned(), Attribute::String(value.as_bytes().to_vec()))
+            (
+                name.to_owned(),
+                Attribute::String(value.as_bytes().to_vec()),
+            )
         });
         Node {
             attributes: attributes.into(),
@@ -263,7 +288,10 @@ mod tests {
 
     #[test]
     fn halves_of_pixels_are_unaligned_corners() {
-        let half = node([("coordinate_transformation_mode", "half_pixel"), ("mode", "linear")]);
+        let half = node([
+            ("coordinate_transformation_mode", "half_pixel"),
+            ("mode", "linear"),
+        ]);
         let corners = Mixing::Corners("UNALIGN_CORNERS");
         assert_eq!(DOUBLED.linear(&half), DOUBLED.linear_of(corners));
         assert_ne!(DOUBLED.linear(&half), DOUBLED.linear_of(Mixing::Origins));

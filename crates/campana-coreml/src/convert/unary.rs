@@ -108,7 +108,12 @@ impl Converter<'_> {
         let x = self.activation(&node.inputs[0])?;
         let shape = x.shape.clone();
         let mode = self.program.text(mode);
-        self.make(at, "gelu", vec![("x", x.into()), ("mode", mode.into())], &shape)
+        self.make(
+            at,
+            "gelu",
+            vec![("x", x.into()), ("mode", mode.into())],
+            &shape,
+        )
     }
 
     /// `x * clamp(x / 6 + 1 / 2, 0, 1)`.
@@ -116,7 +121,11 @@ impl Converter<'_> {
         let node = self.network.node(at);
         let x = self.activation(&node.inputs[0])?;
         let (alpha, beta) = (self.program.float(1.0 / 6.0)?, self.program.float(0.5)?);
-        let inputs = vec![("x", (&x).into()), ("alpha", alpha.into()), ("beta", beta.into())];
+        let inputs = vec![
+            ("x", (&x).into()),
+            ("alpha", alpha.into()),
+            ("beta", beta.into()),
+        ];
         let gate = self.program.operation("sigmoid_hard", inputs, &x.shape)?;
         let var = self.two("mul", &x, &gate)?;
         self.define(at, var);

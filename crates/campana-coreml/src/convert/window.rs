@@ -113,14 +113,23 @@ mod tests {
     #[test]
     fn padding_that_finds_itself_is_written_out() {
         let upper = windows(AutoPad::SameUpper, 8, 2, false);
-        assert_eq!((&upper.pads[..], &upper.outputs[..]), (&[[0, 1]][..], &[4][..]));
+        assert_eq!(
+            (&upper.pads[..], &upper.outputs[..]),
+            (&[[0, 1]][..], &[4][..])
+        );
         assert_eq!(windows(AutoPad::SameLower, 8, 2, false).pads, [[1, 0]]);
     }
 
     #[test]
     fn a_last_window_that_ends_outside_is_padding() {
         let ceil = windows(AutoPad::Explicit(vec![0, 0]), 8, 2, true);
-        assert_eq!((&ceil.pads[..], &ceil.outputs[..]), (&[[0, 1]][..], &[4][..]));
-        assert_eq!(windows(AutoPad::Explicit(vec![0, 0]), 8, 2, false).outputs, [3]);
+        assert_eq!(
+            (&ceil.pads[..], &ceil.outputs[..]),
+            (&[[0, 1]][..], &[4][..])
+        );
+        assert_eq!(
+            windows(AutoPad::Explicit(vec![0, 0]), 8, 2, false).outputs,
+            [3]
+        );
     }
 }
