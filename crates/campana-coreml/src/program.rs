@@ -118,7 +118,8 @@ pub(crate) struct Program {
     names: HashSet<String>,
     /// Names that were given to values without one of their own.
     numbered: usize,
-    /// Constants that are there already, by their encoded value.
+    /// Constants, and what decodes some, that are there already, by their encoded
+    /// value or operation.
     constants: HashMap<Vec<u8>, Var>,
 }
 
@@ -335,7 +336,8 @@ impl Program {
             .remove(0))
     }
 
-    /// An operation that decodes constants and is called as they are.
+    /// An operation that decodes constants and is called as they are; once for all
+    /// that want the same.
     pub(crate) fn decoding(
         &mut self,
         kind: &str,
@@ -343,17 +345,24 @@ impl Program {
         name: &str,
         shape: &[usize],
     ) -> Var {
+        let inputs = arguments(inputs);
+        let key = Operation {
+            kind: kind.to_owned(),
+            inputs: inputs.clone(),
+            ..Operation::default()
+        };
+        let key = prost::Message::encode_to_vec(&key);
+        if let Some(var) = self.constants.get(&key) {
+            return var.clone();
+        }
         let var = Var {
             name: self.number(),
             shape: shape.to_vec(),
             data_type: self.precision.data_type(),
         };
-        self.push(
-            kind,
-            arguments(inputs),
-            &[&var],
-            [("name", text_value(&plain_name(name)))],
-        );
+        let name = [("name", text_value(&plain_name(name)))];
+        self.push(kind, inputs, &[&var], name);
+        self.constants.insert(key, var.clone());
         var
     }
 

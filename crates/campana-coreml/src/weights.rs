@@ -38,7 +38,8 @@ use crate::proto::DataType;
 
 /// The least exponent of the factor that makes levels small: whole numbers times
 /// it are normal 16-bit floats.
-const LEAST_EXPONENT: i32 = -14;
+const LEAST_EXPONENT: i32 = -12;
+const EXPONENT_STEP: i32 = 3;
 
 /// Bytes of an operation with its constants' names and types.
 const OPERATION_LEN_BYTES: usize = 250;
@@ -370,12 +371,13 @@ impl Coded {
     }
 }
 
-/// The power of two next above the largest scale, at most 1: what levels are
-/// multiplied by before the scales are.
+/// A power of two not far above the largest scale, at most 1: what levels are
+/// multiplied by before the scales are. Tensors that share a table mostly share
+/// it too, as there are few.
 fn small_factor(largest: f32) -> f32 {
     let mut exponent = 0;
-    while exponent > LEAST_EXPONENT && 2f32.powi(exponent - 1) >= largest {
-        exponent -= 1;
+    while exponent > LEAST_EXPONENT && 2f32.powi(exponent - EXPONENT_STEP) >= largest {
+        exponent -= EXPONENT_STEP;
     }
     2f32.powi(exponent)
 }

@@ -202,7 +202,8 @@ fn exchanged_axes_hold_the_same_weights() {
 #[test]
 fn levels_become_small_by_a_power_of_two() {
     assert_eq!(small_factor(3.0), 1.0);
-    assert_eq!(small_factor(0.3), 0.5);
-    assert_eq!(small_factor(0.25), 0.25);
+    assert_eq!(small_factor(0.3), 1.0);
+    assert_eq!(small_factor(0.125), 0.125);
+    assert_eq!(small_factor(0.01), 1.0 / 64.0);
     assert_eq!(small_factor(0.0), 2f32.powi(LEAST_EXPONENT));
 }
