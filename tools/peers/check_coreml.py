@@ -131,14 +131,18 @@ class Weights:
                 factor = np.where(normalization == 0, 0.0, factor / normalization)
             self.normalized += 1
         axis = 1 if node.op_type == "ConvTranspose" else 0
-        got = values.astype(np.float64) * factor.reshape([-1 if i == axis else 1 for i in range(want.ndim)])
+        of_channels = [-1 if i == axis else 1 for i in range(want.ndim)]
+        got = values.astype(np.float64) * factor.reshape(of_channels)
         if self.precision == "FLOAT32" and normalization is None:
             if not np.array_equal(got.astype(np.float32), want):
                 raise ValueError(f"the weights '{name}' are others")
             self.exact += 1
             return
-        least = 2.0 ** -24 if self.precision == "FLOAT16" else 0.0
-        allowed = least * (np.abs(values) + np.max(np.abs(factor), initial=0.0))
+        # The step of 16-bit floats near zero, in the factor and in the table.
+        least = np.full(factor.shape, 2.0 ** -24 if self.precision == "FLOAT16" else 0.0)
+        if normalization is not None:
+            least /= np.maximum(np.abs(normalization), 1e-30)
+        allowed = least.reshape(of_channels) * np.abs(values) + least.min() * np.abs(factor).max()
         worst = np.max((np.abs(got - want) - allowed) / np.maximum(np.abs(want), 1e-30), initial=0.0,
                        where=want != 0)
         # What a normalization multiplies is rounded once more, in both.

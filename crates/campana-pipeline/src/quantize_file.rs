@@ -334,12 +334,16 @@ impl<'a> QuantizedResult<'a> {
 /// Everything that a job reads and writes.
 fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
     let (calibration, labelled) = images(job);
-    CommandFiles::new()
+    let files = CommandFiles::new()
         .model("the input", job.input)
         .images("the calibration data", calibration)
         .images("the data", labelled)
-        .input("the plan", job.applied_plan)
-        .output("the output", job.output)
+        .input("the plan", job.applied_plan);
+    let files = match job.options.target.is_folder() {
+        true => files.output_folder("the output", job.output),
+        false => files.output("the output", job.output),
+    };
+    files
         .output("the report", job.page)
         .output("the plan", job.save_plan)
         .output("the journal", job.resume)

@@ -63,6 +63,9 @@ fn a_package_is_replaced_whole_and_nothing_else_is() {
     fs::write(folder.path(&notes), "mine").unwrap();
     folder.refuses(&forced, &["'Data/com.apple.CoreML/notes.txt'"]);
     assert_eq!(folder.read(&notes), b"mine");
+    let page = in_package("a.mlpackage", "page.html");
+    let inside = [&forced[..], &["--report", &page]].concat();
+    folder.refuses(&inside, &["the report", "'a.mlpackage'"]);
     folder.write("file.mlpackage", b"no folder");
     let args = ["quantize", "model.onnx", "-o", "file.mlpackage", "--force"];
     folder.refuses(&args, &["'file.mlpackage' exists"]);
