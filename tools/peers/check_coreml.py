@@ -10,7 +10,9 @@ import argparse
 import json
 import logging
 import pathlib
+import shutil
 import sys
+import tempfile
 import warnings
 
 import numpy as np
@@ -53,8 +55,12 @@ def load_in_coremltools(path: pathlib.Path) -> dict:
     logging.getLogger("coremltools").addHandler(handler)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = coremltools.models.MLModel(str(path), skip_model_load=True)
-        program = milproto.load(model.get_spec(), model.get_spec().specificationVersion, str((path / WEIGHTS).parent))
+        with tempfile.TemporaryDirectory() as folder:
+            # coremltools writes the manifest of what it opens anew.
+            copy = pathlib.Path(shutil.copytree(path, pathlib.Path(folder) / path.name))
+            model = coremltools.models.MLModel(str(copy), skip_model_load=True)
+            spec = model.get_spec()
+            program = milproto.load(spec, spec.specificationVersion, str((copy / WEIGHTS).parent))
     said += [str(one.message) for one in caught]
     if said:
         raise ValueError(f"coremltools says: {said}")

@@ -128,7 +128,7 @@ impl Weights {
     }
 
     /// The same as one constant: what is reshaped is none.
-    pub(crate) fn as_constant(self, tensor: Option<&QuantizedTensor>) -> Self {
+    pub(crate) fn into_constant(self, tensor: Option<&QuantizedTensor>) -> Self {
         match (tensor, self.matrix) {
             (Some(tensor), Some(_)) => Self::dense(tensor.shape.clone(), tensor.dequantize()),
             _ => self,

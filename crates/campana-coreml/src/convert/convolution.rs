@@ -125,7 +125,7 @@ impl Converter<'_> {
         let mut weights = self.weights(&node.inputs[1], Some(0))?;
         if convolution.window.is_dilated() {
             // Core ML's dilated convolutions take no others.
-            weights = weights.as_constant(self.parameters.quantized(&node.inputs[1]));
+            weights = weights.into_constant(self.parameters.quantized(&node.inputs[1]));
         }
         let bias = self.constant(at, 2)?.map(|(_, bias)| bias);
         let (Some(&channels), Some(kernel)) = (weights.shape.first(), weights.shape.get(2..))

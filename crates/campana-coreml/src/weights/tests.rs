@@ -175,7 +175,7 @@ fn vectors_lie_along_an_axis_or_make_a_matrix() {
             tensor.dequantize(),
             "{shape:?}"
         );
-        let constant = weights.as_constant(Some(&tensor));
+        let constant = weights.into_constant(Some(&tensor));
         assert_eq!(constant.matrix, None);
         assert_eq!(reference_decode(&constant, 0), tensor.dequantize());
     }
