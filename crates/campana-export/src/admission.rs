@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use campana_coreml::Precision;
 use campana_ir::decoder::encode::Decoder;
 use campana_ir::format::onnx;
 use campana_ir::weights::{ModelTensor, Role, constant_tensors};
@@ -10,6 +11,7 @@ use campana_quantize::{Error, ErrorKind, Options, Target};
 use campana_runtime::{Plan, PlanOptions};
 use campana_tensor::ElementType;
 
+use crate::coreml_form::coreml_package;
 use crate::global_pools::with_global_pools;
 use crate::opset;
 use crate::opset_upgrade;
@@ -34,7 +36,13 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         opset::at_least(&model, Decoder::MIN_OPSET)?;
     }
     let is_tflite = target.ending() == "tflite";
-    let raises = target.rounds_activations() || target == Target::LutUint4 || is_tflite;
+    let core_ml = match target {
+        Target::CoreMl => Some(Precision::Float16),
+        Target::CoreMlFloat32 => Some(Precision::Float32),
+        _ => None,
+    };
+    let raises =
+        target.rounds_activations() || target == Target::LutUint4 || is_tflite || core_ml.is_some();
     let raised = if raises {
         opset_upgrade::upgraded(&model)?
     } else {
@@ -50,6 +58,9 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     }
     if is_tflite {
         tflite_bytes(&model)?;
+    }
+    if let Some(precision) = core_ml {
+        coreml_package(&model, &campana_coreml::Options::new(precision))?;
     }
     Ok(model)
 }

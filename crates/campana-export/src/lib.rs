@@ -1,6 +1,6 @@
 //! Quantized models as files that others read: ONNX in its forms, with the
-//! files of external data beside it, TFLite, and safetensors for weights
-//! without a graph.
+//! files of external data beside it, TFLite, Core ML, and safetensors for
+//! weights without a graph.
 //!
 //! ```no_run
 //! use campana_export::{OutputModel, Placement};
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod coreml_form;
 mod external;
 mod global_pools;
 mod opset;
@@ -29,6 +30,7 @@ mod tflite_form;
 mod write;
 
 pub use admission::admit;
+pub use coreml_form::coreml_package;
 pub use external::{DataFile, Placement, is_same_content};
 pub use safetensors_form::SafetensorsForm;
 pub use tflite_form::tflite_bytes;

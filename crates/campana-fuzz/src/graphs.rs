@@ -373,7 +373,8 @@ pub fn network(random: &mut Random) -> Vec<u8> {
     model(graph).into_bytes().unwrap_or_default()
 }
 
-/// The file that quantizing a model gives; `None` where that is refused.
+/// The file that quantizing a model gives, of a folder that with the program;
+/// `None` where it is refused.
 pub fn quantized(model: &[u8], target: Target, options: &Options) -> Option<Vec<u8>> {
     let folder = tempfile::tempdir().ok()?;
     let output = format!("out.{}", target.ending());
@@ -385,7 +386,11 @@ pub fn quantized(model: &[u8], target: Target, options: &Options) -> Option<Vec<
         ..options.clone()
     };
     quantize_file(&QuantizeJob::new(&input, &output, &options), &Silent).ok()?;
-    let bytes = std::fs::read(&output).ok();
+    let file = match target.is_folder() {
+        true => output.join("Data/com.apple.CoreML/model.mlmodel"),
+        false => output,
+    };
+    let bytes = std::fs::read(file).ok();
     assert!(bytes.is_some(), "a success leaves its file");
     bytes
 }

@@ -14,6 +14,7 @@ use campana_quantize::graph::float_graph;
 use campana_quantize::{Options, Plan, QuantizedModel, causes, quantize, quantized_graph};
 use campana_report::{AllocationReport, DropReport};
 
+use crate::core_ml::sidecar_for;
 use crate::correction::{JobSamples, correct_model};
 use crate::error::Context;
 use crate::job::{Bound, Measure, QuantizeJob, SampleChoice};
@@ -294,18 +295,21 @@ impl<'m> Search<'_, 'm> {
     fn output_bytes(&self, quantized: &QuantizedModel<'_>) -> Result<u64, Error> {
         let (job, target) = (self.job, self.job.options.target);
         let placement = Placement::of(job.input, job.output);
+        let sidecar = sidecar_for(target, job.input)?;
         OutputModel::new(self.model, quantized, &[], target, &placement)
-            .and_then(|model| output_len(model, target))
+            .and_then(|model| output_len(model, target, sidecar.as_ref()))
             .context(|| format!("cannot write '{}'", job.output.display()))
     }
 
     fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {
         let (model, target) = (self.model, self.job.options.target);
         let placement = Placement::of(self.job.input, self.job.output);
+        let sidecar = sidecar_for(target, self.job.input)?;
         let measure = |quantized: &QuantizedModel<'_>| {
             output_len(
                 OutputModel::new(model, quantized, &[], target, &placement)?,
                 target,
+                sidecar.as_ref(),
             )
         };
         // What the correction adds or saves is known after one round.

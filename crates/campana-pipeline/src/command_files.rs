@@ -39,6 +39,8 @@ pub struct CommandFiles {
     /// are there.
     folders: Vec<Entry>,
     outputs: Vec<Entry>,
+    /// Outputs that are folders: they are replaced as a whole.
+    output_folders: Vec<Entry>,
 }
 
 #[derive(Debug)]
@@ -97,12 +99,34 @@ impl CommandFiles {
         self
     }
 
+    /// A folder that will be written as a whole.
+    #[must_use]
+    pub fn output_folder(mut self, role: &str, path: &Path) -> Self {
+        self.output_folders.push(Entry::new(role, path));
+        self
+    }
+
     /// Whether all outputs differ from all inputs and from one another.
     ///
     /// # Errors
     ///
-    /// Where two are one, which names both, or an output is no regular file.
+    /// Where two are one or one lies in a folder that is written, which names
+    /// both, or an output is no regular file.
     pub fn check(&self) -> Result<(), Error> {
+        for folder in &self.output_folders {
+            let place = end_of(&folder.path);
+            let mut others = self.inputs.iter().chain(&self.outputs);
+            if let Some(other) = others.find(|other| end_of(&other.path).starts_with(&place)) {
+                let message = format!(
+                    "{} '{}' lies in {} '{}', which is written as a whole; name another",
+                    other.role,
+                    other.path.display(),
+                    folder.role,
+                    folder.path.display()
+                );
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+        }
         for (position, output) in self.outputs.iter().enumerate() {
             self.compare(output, &self.outputs[..position])?;
         }
@@ -176,6 +200,11 @@ impl Identity {
             },
         })
     }
+}
+
+/// The full path of what a name leads to, or will.
+fn end_of(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| full_path(path))
 }
 
 /// The full path of a file that is not there, in folders that may not be there.

@@ -9,11 +9,15 @@ use serde::Serialize;
 
 use crate::error::Context;
 use crate::output_file::Overwrite;
-use crate::output_folder::OutputFolder;
+use crate::output_folder::{Kind, OutputFolder};
 use crate::{Error, ErrorKind, Monitor};
 
-/// A file that every folder of firmware has.
-const MARK: &str = "campana_kernels.h";
+/// Folders of firmware.
+const FOLDER: Kind = Kind {
+    writer: "campana export",
+    mark: "campana_kernels.h",
+    foreign: foreign_name,
+};
 
 /// What becomes of a model.
 #[derive(Clone, Debug)]
@@ -118,7 +122,7 @@ pub fn export_firmware(
             let message = "the output is a folder, which the standard output cannot be";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        OutputFolder::create(output, job.overwrite, MARK, foreign_name, monitor)
+        OutputFolder::create(output, job.overwrite, &FOLDER, monitor)
     });
     let folder = folder.transpose()?;
     let read = || format!("cannot read '{}'", job.model.display());

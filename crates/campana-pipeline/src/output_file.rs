@@ -122,6 +122,11 @@ impl<'a> OutputFile<'a> {
         Ok(self)
     }
 
+    /// As the user calls it.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
     /// Where it will be; `None` for the standard output.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.destination {

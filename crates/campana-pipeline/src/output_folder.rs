@@ -12,6 +12,17 @@ use crate::output_file::Overwrite;
 use crate::unfinished::{self, Placing};
 use crate::{Error, ErrorKind, Monitor};
 
+/// What tells folders that campana wrote from others.
+pub(crate) struct Kind {
+    /// The command that writes such folders.
+    pub(crate) writer: &'static str,
+    /// A file that each of them has.
+    pub(crate) mark: &'static str,
+    /// Of what is in a folder, what campana did not write. Paths are from the
+    /// folder on, with `/` between names; folders in it are there too.
+    pub(crate) foreign: fn(&BTreeSet<String>) -> Option<&str>,
+}
+
 /// A folder under way: its files are written into a folder of a temporary name
 /// beside its final place, which is moved there when they are complete.
 pub(crate) struct OutputFolder<'a> {
@@ -23,14 +34,16 @@ pub(crate) struct OutputFolder<'a> {
 
 impl<'a> OutputFolder<'a> {
     /// Begins a folder; refuses at once what cannot end well. A folder that is
-    /// there is replaced only where that is allowed and it is empty, or has a file
-    /// of the name `mark` and none of which `foreign` says that campana did not
-    /// write it.
+    /// there is replaced only where that is allowed and it is empty, or of this
+    /// kind and without anything that campana did not write.
     pub(crate) fn create(
         path: &Path,
         overwrite: Overwrite,
-        mark: &str,
-        foreign: impl Fn(&BTreeSet<String>) -> Option<&str>,
+        &Kind {
+            writer,
+            mark,
+            foreign,
+        }: &Kind,
         monitor: &'a dyn Monitor,
     ) -> Result<Self, Error> {
         let shown = path.display();
@@ -44,21 +57,14 @@ impl<'a> OutputFolder<'a> {
         }
         if replaces {
             let is_link = path.symlink_metadata().is_ok_and(|data| data.is_symlink());
-            let names = fs::read_dir(path).and_then(|entries| {
-                let name = |entry: std::io::Result<fs::DirEntry>| {
-                    Ok(entry?.file_name().to_string_lossy().into_owned())
-                };
-                entries
-                    .map(name)
-                    .collect::<std::io::Result<BTreeSet<String>>>()
-            });
             let is_ours = |names: &BTreeSet<String>| names.is_empty() || names.contains(mark);
-            let Some(names) = names.ok().filter(is_ours).filter(|_| !is_link) else {
-                return exists(" and is none that campana export wrote; choose another");
+            let names = names_in(path, "").ok().filter(is_ours).filter(|_| !is_link);
+            let Some(names) = names.and_then(|names| with_inner_names(path, names).ok()) else {
+                return exists(&format!(" and is none that {writer} wrote; choose another"));
             };
             if let Some(name) = foreign(&names) {
                 return exists(&format!(
-                    " and holds '{name}', which campana export did not write; choose another"
+                    " and holds '{name}', which {writer} did not write; choose another"
                 ));
             }
         }
@@ -78,16 +84,26 @@ impl<'a> OutputFolder<'a> {
         })
     }
 
-    /// Writes a file of the folder.
+    /// Writes a file of the folder, or of folders in it, which are made for it.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         check(self.monitor)?;
         let path = self.temporary.join(name);
         let files = self.monitor.file_system();
-        let written = files.create(&path).and_then(|mut file| {
+        let written = || {
+            let folders: Vec<&str> = name.match_indices('/').map(|(at, _)| &name[..at]).collect();
+            for folder in folders {
+                let folder = self.temporary.join(folder);
+                if !folder.exists() {
+                    files.create_folder(&folder)?;
+                    files.sync_folder(folder_of(&folder))?;
+                }
+            }
+            let mut file = files.create(&path)?;
             file.write_all(bytes)?;
-            files.sync(&file, &path)
-        });
-        written.context(|| format!("cannot write '{}'", self.path.join(name).display()))
+            files.sync(&file, &path)?;
+            files.sync_folder(folder_of(&path))
+        };
+        written().context(|| format!("cannot write '{}'", self.path.join(name).display()))
     }
 
     /// Moves the folder to its place.
@@ -125,6 +141,28 @@ impl<'a> OutputFolder<'a> {
     }
 }
 
+/// What is in a folder, by paths that begin with `prefix`.
+fn names_in(folder: &Path, prefix: &str) -> std::io::Result<BTreeSet<String>> {
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        Ok(format!("{prefix}{}", entry?.file_name().to_string_lossy()))
+    };
+    fs::read_dir(folder)?.map(name).collect()
+}
+
+/// These names and those in the folders among them.
+fn with_inner_names(root: &Path, mut names: BTreeSet<String>) -> std::io::Result<BTreeSet<String>> {
+    let mut waiting: Vec<String> = names.iter().cloned().collect();
+    while let Some(name) = waiting.pop() {
+        let path = root.join(&name);
+        if path.symlink_metadata()?.is_dir() {
+            let inner = names_in(&path, &format!("{name}/"))?;
+            waiting.extend(inner.iter().cloned());
+            names.extend(inner);
+        }
+    }
+    Ok(names)
+}
+
 impl Drop for OutputFolder<'_> {
     /// Removes what was not moved to its place.
     fn drop(&mut self) {
@@ -139,24 +177,31 @@ mod tests {
 
     use campana_quantize::Silent as Quiet;
 
+    const KIND: Kind = Kind {
+        writer: "campana export",
+        mark: "mark",
+        foreign: no_other,
+    };
+
     fn no_other(names: &BTreeSet<String>) -> Option<&str> {
-        names
-            .iter()
-            .map(String::as_str)
-            .find(|name| *name != "mark")
+        let ours = ["mark", "inner", "inner/file"];
+        let mut names = names.iter().map(String::as_str);
+        names.find(|name| !ours.contains(name))
     }
 
     #[test]
     fn a_file_beside_those_of_campana_is_not_lost() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("out");
-        fs::create_dir(&path).unwrap();
-        fs::write(path.join("mark"), "").unwrap();
-        fs::write(path.join("main.c"), "int main;").unwrap();
-        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet);
-        let message = refused.err().unwrap().to_string();
-        assert!(message.contains("'main.c'"), "{message}");
-        assert!(path.join("main.c").exists());
+        for name in ["main.c", "inner/main.c"] {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join("out");
+            fs::create_dir_all(path.join("inner")).unwrap();
+            fs::write(path.join("mark"), "").unwrap();
+            fs::write(path.join(name), "int main;").unwrap();
+            let refused = OutputFolder::create(&path, Overwrite::Allowed, &KIND, &Quiet);
+            let message = refused.err().unwrap().to_string();
+            assert!(message.contains(&format!("'{name}'")), "{message}");
+            assert!(path.join(name).exists());
+        }
     }
 
     #[test]
@@ -165,7 +210,7 @@ mod tests {
         let path = root.path().join("out");
         fs::create_dir(&path).unwrap();
         fs::write(path.join("thesis.tex"), "years of work").unwrap();
-        let refused = OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet);
+        let refused = OutputFolder::create(&path, Overwrite::Allowed, &KIND, &Quiet);
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
         assert!(path.join("thesis.tex").exists());
     }
@@ -174,20 +219,19 @@ mod tests {
     fn a_folder_appears_whole_or_not_at_all() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out");
-        let folder =
-            OutputFolder::create(&path, Overwrite::Refused, "mark", no_other, &Quiet).unwrap();
+        let folder = OutputFolder::create(&path, Overwrite::Refused, &KIND, &Quiet).unwrap();
         folder.write("mark", b"1").unwrap();
         drop(folder);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
         for text in ["1", "2"] {
-            let folder =
-                OutputFolder::create(&path, Overwrite::Allowed, "mark", no_other, &Quiet).unwrap();
+            let folder = OutputFolder::create(&path, Overwrite::Allowed, &KIND, &Quiet).unwrap();
             folder.write("mark", text.as_bytes()).unwrap();
+            folder.write("inner/file", text.as_bytes()).unwrap();
             folder.finish().unwrap();
             assert_eq!(fs::read_to_string(path.join("mark")).unwrap(), text);
         }
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
-        let refused = OutputFolder::create(&path, Overwrite::Refused, "mark", no_other, &Quiet);
+        let refused = OutputFolder::create(&path, Overwrite::Refused, &KIND, &Quiet);
         assert_eq!(refused.err().unwrap().kind(), ErrorKind::Exists);
     }
 }

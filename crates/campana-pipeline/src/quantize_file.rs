@@ -27,14 +27,16 @@ use campana_report::{QuantizeReport, quantize_page};
 
 use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
+use crate::core_ml::sidecar_for;
 use crate::correction::{JobSamples, NOTHING_QUANTIZED, check_images, correct_model};
 use crate::data_files::{DataFiles, OldData, check_place};
 use crate::destination::is_stdout;
 use crate::error::Context;
 use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
+use crate::model_output::ModelOutput;
 use crate::monitor::check;
-use crate::output_file::{OutputFile, finish_all};
+use crate::output_file::OutputFile;
 use crate::output_len::{encoded, is_encoded, output_len};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
@@ -72,6 +74,7 @@ pub fn quantize_file(
     // Refuse what cannot be read or written before working for it.
     check_data(job)?;
     let mut outputs = Outputs::create(job, monitor)?;
+    let sidecar = sidecar_for(options.target, input)?;
     let (model, input_bytes) = admitted(job, &outputs)?;
     let samples = JobSamples::new(job, &model, finished, monitor);
     let assumed = checked_samples(job, &model, &samples)?;
@@ -111,6 +114,7 @@ pub fn quantize_file(
         model: &model,
         quantized: &quantized,
         activations: &activations,
+        sidecar: sidecar.as_ref(),
     };
     let is_written = allocation.as_ref().is_none_or(|found| found.written);
     let report = |output_bytes, halved: &[String]| {
@@ -147,8 +151,7 @@ pub fn quantize_file(
     finished.extend(outputs.sidecar);
     // The model last: it is complete only with the files it refers to.
     let old_data = OldData::of(output);
-    finished.push(outputs.model);
-    finish_all(finished)?;
+    outputs.model.finish_after(finished)?;
     old_data.remove_unused(monitor);
     Ok(report)
 }
@@ -206,8 +209,10 @@ fn admitted(job: &QuantizeJob<'_>, outputs: &Outputs<'_>) -> Result<(Model, u64)
     let model = Model::open(job.input)
         .and_then(|model| onnx::with_input_shapes(model, job.shapes))
         .context(|| format!("cannot read '{input}'"))?;
-    if has_data_beside(&model) {
-        check_place(job.output, &outputs.model)?;
+    if let ModelOutput::File(file) = &outputs.model
+        && has_data_beside(&model)
+    {
+        check_place(job.output, file)?;
     }
     let input_bytes = input_len(&model);
     let model = admit(model, job.options).context(|| format!("cannot quantize '{input}'"))?;
@@ -253,6 +258,7 @@ struct QuantizedResult<'a> {
     model: &'a Model,
     quantized: &'a QuantizedModel<'a>,
     activations: &'a [ActivationScale],
+    sidecar: Option<&'a Sidecar>,
 }
 
 impl<'a> QuantizedResult<'a> {
@@ -278,14 +284,14 @@ impl<'a> QuantizedResult<'a> {
         let placement = Placement::of(self.job.input, self.job.output);
         let model = self.output_model(&placement)?;
         let halved = owned(&model.halved);
-        let len = output_len(model, self.job.options.target);
+        let len = output_len(model, self.job.options.target, self.sidecar);
         Ok((len.context(|| self.writing())?, halved))
     }
 
     /// Writes the model and the files beside it.
     fn write<'o>(
         &self,
-        out: &mut OutputFile<'_>,
+        out: &mut ModelOutput<'_>,
         files: &CommandFiles,
         monitor: &'o dyn Monitor,
     ) -> Result<Written<'o>, Error> {
@@ -302,9 +308,10 @@ impl<'a> QuantizedResult<'a> {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "'{}' keeps data in files beside it, and --target {target} writes one file; store it \
+                    "'{}' keeps data in files beside it, and --target {target} writes one {}; store it \
                      with its data inside first, or use --target lut",
-                    input.display()
+                    input.display(),
+                    if target.is_folder() { "folder" } else { "file" }
                 ),
             ));
         }
@@ -314,13 +321,17 @@ impl<'a> QuantizedResult<'a> {
             // With the names of its data files, which are known now.
             written = self.output_model(&placement.with_digests(data.digests))?;
         }
-        if is_encoded(target) {
-            let encoded = encoded(written, target).context(|| self.writing())?;
-            out.write_all(&encoded).context(|| self.writing())?;
-        } else {
-            written.write(out).context(|| self.writing())?;
-        }
-        let mut len_bytes = data.len_bytes + out.complete()?;
+        let own_len = match out {
+            ModelOutput::File(out) if !is_encoded(target) => {
+                written.write(out).context(|| self.writing())?;
+                out.complete()?
+            }
+            out => {
+                let encoded = encoded(written, target, self.sidecar);
+                out.write(encoded.context(|| self.writing())?)?
+            }
+        };
+        let mut len_bytes = data.len_bytes + own_len;
         for file in &mut data.files {
             len_bytes += file.complete()?;
         }
@@ -362,12 +373,16 @@ impl<'a> QuantizedResult<'a> {
 /// Everything that a job reads and writes.
 fn command_files(job: &QuantizeJob<'_>) -> CommandFiles {
     let (calibration, labelled) = images(job);
-    CommandFiles::new()
+    let files = CommandFiles::new()
         .model("the input", job.input)
         .images("the calibration data", calibration)
         .images("the data", labelled)
-        .input("the plan", job.applied_plan)
-        .output("the output", job.output)
+        .input("the plan", job.applied_plan);
+    let files = match job.options.target.is_folder() {
+        true => files.output_folder("the output", job.output),
+        false => files.output("the output", job.output),
+    };
+    files
         .output("the report", job.page)
         .output("the plan", job.save_plan)
         .output("the journal", job.resume)
@@ -426,7 +441,7 @@ fn check_output_name(job: &QuantizeJob<'_>) -> Result<(), Error> {
 
 /// The outputs of a job that have one name each, under way.
 struct Outputs<'a> {
-    model: OutputFile<'a>,
+    model: ModelOutput<'a>,
     page: Option<OutputFile<'a>>,
     plan: Option<OutputFile<'a>>,
     /// The copy of the input's sidecar.
@@ -437,7 +452,7 @@ impl<'a> Outputs<'a> {
     fn create(job: &QuantizeJob<'_>, monitor: &'a dyn Monitor) -> Result<Self, Error> {
         let create = |path: &Path| OutputFile::create(path, job.overwrite, monitor);
         Ok(Self {
-            model: create(job.output)?,
+            model: ModelOutput::create(job, monitor)?,
             page: job.page.map(create).transpose()?,
             plan: job.save_plan.map(create).transpose()?,
             sidecar: sidecar_beside_output(job)

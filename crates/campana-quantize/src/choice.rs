@@ -113,11 +113,15 @@ pub enum Target {
     TfLite,
     /// What `Float` holds as a TFLite model.
     TfLiteFloat,
+    /// What `Lut` holds as a Core ML package that computes in 16-bit floats.
+    CoreMl,
+    /// What `Lut` holds as a Core ML package that computes in 32-bit floats.
+    CoreMlFloat32,
 }
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Lut,
         Self::LutUint4,
         Self::W4a8,
@@ -126,6 +130,8 @@ impl Target {
         Self::Campana,
         Self::TfLite,
         Self::TfLiteFloat,
+        Self::CoreMl,
+        Self::CoreMlFloat32,
     ];
 
     /// The name on the command line.
@@ -139,6 +145,8 @@ impl Target {
             Self::Campana => "campana",
             Self::TfLite => "tflite",
             Self::TfLiteFloat => "tflite-float",
+            Self::CoreMl => "coreml",
+            Self::CoreMlFloat32 => "coreml-float32",
         }
     }
 }
@@ -149,16 +157,17 @@ impl Target {
         match self {
             Self::TfLite => Self::Int8,
             Self::TfLiteFloat => Self::Float,
-            Self::Campana => Self::Lut,
+            Self::Campana | Self::CoreMl | Self::CoreMlFloat32 => Self::Lut,
             other => other,
         }
     }
 
-    /// The ending of the files that are written.
+    /// The ending of the files or folders that are written.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Campana => "campana",
             Self::TfLite | Self::TfLiteFloat => "tflite",
+            Self::CoreMl | Self::CoreMlFloat32 => "mlpackage",
             _ => "onnx",
         }
     }
@@ -176,6 +185,7 @@ impl Target {
         match ending.as_str() {
             "campana" => Some(Self::Campana),
             "tflite" => Some(Self::TfLite),
+            "mlpackage" => Some(Self::CoreMl),
             _ => None,
         }
     }
@@ -186,6 +196,11 @@ impl Target {
             Self::Int8 => 8,
             _ => DEFAULT_BITS,
         }
+    }
+
+    /// Whether a folder is written, not a file.
+    pub fn is_folder(self) -> bool {
+        matches!(self, Self::CoreMl | Self::CoreMlFloat32)
     }
 
     /// Whether activations are rounded to 8 bits.

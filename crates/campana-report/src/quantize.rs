@@ -213,6 +213,10 @@ fn form(target: &str) -> &'static str {
             "The weights have the values of the quantized ones, but are stored as floats: <b>the file is not smaller</b> \
              until another converter, as Core ML's palettization or a zip, profits from the few values."
         }
+        "coreml" | "coreml-float32" => {
+            "It is a Core ML package for iOS 18, macOS 15 and later. <b>The file is smaller, to ship and to store</b>: weights \
+             stay codes and tables in it."
+        }
         _ => "<code>campana verify</code> shows what the runtimes of a machine make of it.",
     }
 }

@@ -221,8 +221,9 @@ pub(crate) struct Quantize {
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
     /// float (decoded weights, full size), campana (entropy-coded container, the smallest; campana
     /// unpack gives the lut form back), tflite (a TFLite model with the weights and activations of
-    /// int8) or tflite-float (a TFLite model of decoded weights) [default: campana or tflite for an
-    /// output of that name, else lut]
+    /// int8), tflite-float (a TFLite model of decoded weights), coreml (a Core ML package that
+    /// computes in 16-bit floats, a folder) or coreml-float32 (one in 32-bit floats) [default:
+    /// campana, tflite or, of .mlpackage, coreml for an output of that name, else lut]
     #[arg(long, value_name = "FORM", value_parser = Named::<Target>::new(Target::ALL.map(Target::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) target: Option<Target>,
     /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or

@@ -1,5 +1,5 @@
 //! Checks against peers in Python: the official ONNX checker, onnxruntime old
-//! and new, OpenVINO, LiteRT, scipy and kmeans1d. They run where
+//! and new, OpenVINO, LiteRT, coremltools, scipy and kmeans1d. They run where
 //! `tools/peers/setup.sh` made the environments, and say so where it did not.
 
 mod support;
@@ -337,4 +337,52 @@ fn tflite_answers_as_the_int8_form_does() {
     args.extend(on_fixture_images());
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     check(&python, "check_tflite.py", &args);
+}
+
+#[test]
+fn operators_compute_alike_in_core_ml() {
+    let Some(python) = python() else { return };
+    check(&python, "check_coreml_cases.py", &[CAMPANA]);
+}
+
+/// Bytes of a package at most, in those of the `lut` form of the same network.
+const MAX_PACKAGE_OF_LUT: f64 = 1.1;
+
+#[test]
+fn core_ml_packages_are_what_their_floats_are() {
+    let Some(python) = python() else { return };
+    let mut models = vec![fixture()];
+    models.extend(campana_testing::shared_models());
+    for model in models {
+        let folder = Folder::with_model(std::fs::read(&model).expect("a model"));
+        let sidecar = model.with_extension("json");
+        folder.write("model.json", std::fs::read(&sidecar).expect("a sidecar"));
+        for (output, target) in [
+            ("lut.onnx", "lut"),
+            ("float.onnx", "float"),
+            ("half.mlpackage", "coreml"),
+            ("single.mlpackage", "coreml-float32"),
+        ] {
+            let args = ["quantize", "model.onnx", "-o", output, "--target", target];
+            folder.run(&args).may_warn("").succeeds();
+        }
+        let lut = folder.read("lut.onnx").len() as f64;
+        // The ONNX form has no names of classes.
+        std::fs::remove_file(folder.path("model.json")).expect("a file");
+        let args = ["quantize", "model.onnx", "-o", "plain.mlpackage", "--json"];
+        let plain = folder.run(&args).may_warn("").json();
+        let bytes = plain["output_bytes"].as_f64().expect("a number");
+        assert!(
+            bytes <= MAX_PACKAGE_OF_LUT * lut,
+            "{}: {bytes} bytes",
+            model.display()
+        );
+        let sidecar = text(&sidecar).to_owned();
+        let float = folder.path("float.onnx");
+        for package in ["half.mlpackage", "single.mlpackage"] {
+            let package = folder.path(package);
+            let args = [text(&package), text(&float), "--sidecar", &sidecar];
+            check(&python, "check_coreml.py", &args);
+        }
+    }
 }

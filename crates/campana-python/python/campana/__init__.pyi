@@ -30,7 +30,9 @@ _Method = Literal[
 _FixedMethod = Literal[
     "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"
 ]
-_Target = Literal["lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float"]
+_Target = Literal[
+    "lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float", "coreml", "coreml-float32"
+]
 _Ranges = Literal["minmax", "percentile", "mse", "entropy"]
 _Effort = Literal["full", "quick"]
 _Progress = Callable[[int, int], object]

@@ -105,8 +105,9 @@ def quantize(
       names to tuples; ``None`` or a name leaves an extent open.
     - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
       repeated after an interruption.
-    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"``, ``"campana"``, ``"tflite"`` or
-      ``"tflite-float"`` (default: ``"campana"`` or ``"tflite"`` for an output of that name, else ``"lut"``).
+    - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"``, ``"campana"``, ``"tflite"``,
+      ``"tflite-float"``, ``"coreml"`` or ``"coreml-float32"`` (default: ``"campana"``, ``"tflite"`` or, of ``.mlpackage``,
+      ``"coreml"`` for an output of that name, else ``"lut"``).
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``distill``: how long to learn from the float network's answers after the correction, without labels: a number of
       steps, or a time such as ``"90s"`` or ``"5m"`` (default: not at all).
@@ -145,6 +146,8 @@ def quantize(
             raise ArgumentError("target='campana' makes a container, which is a file; give paths")
         if target in ("tflite", "tflite-float"):
             raise ArgumentError(f"target='{target}' makes a TFLite model, which is a file; give paths")
+        if target in ("coreml", "coreml-float32"):
+            raise ArgumentError(f"target='{target}' makes a Core ML package, which is a folder; give paths")
         with as_file(model, sidecar) as source:
             result = os.path.join(os.path.dirname(source), "smaller.onnx")
             _quantize_file(source, result, keywords, in_memory, threads, progress)
@@ -262,7 +265,7 @@ def shapes_of(shape):
 def _target_of(output):
     """The form that the name of an output asks for."""
     ending = os.path.splitext(os.fsdecode(output))[1].lower() if is_path(output) else ""
-    return {".campana": "campana", ".tflite": "tflite"}.get(ending, "lut")
+    return {".campana": "campana", ".tflite": "tflite", ".mlpackage": "coreml"}.get(ending, "lut")
 
 
 def _arrays(state):

@@ -156,6 +156,9 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
         Target::TfLiteFloat => {
             "The weights are as after quantization, but stored as floats: for devices that compute in floats.".to_owned()
         }
+        Target::CoreMl | Target::CoreMlFloat32 => {
+            "Smaller to ship: weights stay codes and tables in the package, which iOS 18, macOS 15 and later load.".to_owned()
+        }
     };
     if target.rounds_activations() && !calibrated {
         return format!(

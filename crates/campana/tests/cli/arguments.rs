@@ -62,7 +62,7 @@ fn unknown_names_are_answered_with_the_known_ones() {
     );
     refuses(
         &["--target", "openvino"],
-        &["openvino", "lut", "lut-uint4", "float", "tflite"],
+        &["openvino", "lut", "lut-uint4", "float", "tflite", "coreml"],
     );
     for granularity in ["row", "group", "group=0", "group=-1", "group=x"] {
         refuses(

@@ -225,7 +225,7 @@ fn names_that_promise_another_form_are_refused() {
             &["quantize", "model.onnx", "-o", "a.tflite", "--target=lut"][..],
             "--target tflite",
         ),
-        (&["quantize", "model.onnx", "-o", "a.mlpackage"], "Core ML"),
+        (&["quantize", "model.onnx", "-o", "a.mlmodel"], "Core ML"),
         (
             &["quantize", "model.onnx", "-o", "a.safetensors"],
             "safetensors",

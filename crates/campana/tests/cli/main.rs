@@ -10,6 +10,7 @@ mod bad_outputs;
 mod command_files;
 mod container;
 mod contract;
+mod coreml;
 mod correction;
 mod distillation;
 mod evaluate;
