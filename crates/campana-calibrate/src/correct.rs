@@ -45,6 +45,8 @@ pub(crate) mod statistics;
 mod vector_layer;
 mod verdict;
 
+use std::collections::HashMap;
+
 use campana_codebook::QuantizedTensor;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
@@ -54,8 +56,8 @@ use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Effort, Error, ErrorKind, Progress, QuantizedModel, TensorOutcome, causes, round_outcome,
-    round_tensor, sqnr_db,
+    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, round_tensor,
+    sqnr_db,
 };
 use campana_rounding::{GptqSolver, LayerHessian};
 use campana_tensor::{Tensor, TensorData};
@@ -71,8 +73,8 @@ use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
 pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
 pub(crate) use crate::correct::state::uses;
+pub use crate::correct::state::{Corrected, CorrectionReport, CorrectionSettings, Skipped};
 use crate::correct::state::{Correction, LAYERS};
-pub use crate::correct::state::{CorrectionReport, Skipped};
 use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors, vector_len};
 use crate::distill::{DistillBudget, DistillReport, Parted, distill};
 use crate::samples::{Batches, Samples};
@@ -83,46 +85,6 @@ const QUICK_SHARE: usize = 8;
 
 /// Of so many batches one is looked at to judge the correction.
 const JUDGED_SHARE: usize = 4;
-
-/// How much larger the error of the outputs may be with the correction, by the
-/// few samples that judge it: 0.2 dB.
-const MOST_LOST: f64 = 1.05;
-
-/// How a model is corrected.
-#[derive(Clone, Copy, Debug)]
-pub struct CorrectionSettings {
-    /// How codes are chosen.
-    pub rounding: Rounding,
-    /// Threads that run networks; 0 counts as 1.
-    pub threads: usize,
-    /// How long to learn from the float network afterwards; not at all by
-    /// default.
-    pub distill: Option<DistillBudget>,
-}
-
-impl CorrectionSettings {
-    /// A correction without distillation.
-    pub fn new(rounding: Rounding, threads: usize) -> Self {
-        Self {
-            rounding,
-            threads,
-            distill: None,
-        }
-    }
-}
-
-/// A correction, and the network after it.
-#[derive(Debug)]
-pub struct Corrected {
-    /// What was corrected.
-    pub report: CorrectionReport,
-    /// What was learned after it, where that was asked for.
-    pub distilled: Option<DistillReport>,
-    /// The quantized network as it computes on the samples: where these are
-    /// synthetic, with normalizations that give them the statistics that the
-    /// network saw in training.
-    pub graph: Graph,
-}
 
 /// Corrects a quantized model; see the module. Tensors that a layer reads in
 /// an uncommon way, or several layers share, are left as they are. Layers that
@@ -163,31 +125,20 @@ pub fn correct(
     };
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
-    let weights: usize = quantized
-        .tensors
-        .iter()
-        .filter(|outcome| outcome.quantized.is_some())
-        .map(|outcome| outcome.report.shape.iter().product::<usize>())
-        .sum();
-    progress.start(weights as u64);
+    progress.start(quantized_weights(quantized));
     let judged = batches.clone().step_by(JUDGED_SHARE);
     let uncorrected = quantized.tensors.clone();
     let start = ActivationCache::at_inputs(batches);
     let finished = finished.map(|layers| {
         (
-            key_of_correction(&graph, quantized, samples, rounding),
+            key_of_correction(&graph, quantized, samples, images, rounding),
             layers,
         )
     });
     let mut correction = Correction {
         uses: uses(&graph),
         epilogues,
-        places: quantized
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(place, outcome)| (outcome.tensor.name.to_owned(), place))
-            .collect(),
+        places: places(quantized),
         quantized_graph: graph.clone(),
         graph,
         caches: [start.clone(), start],
@@ -229,6 +180,22 @@ pub fn correct(
     })
 }
 
+/// Number of quantized weights.
+fn quantized_weights(quantized: &QuantizedModel<'_>) -> u64 {
+    let tensors = quantized.tensors.iter();
+    let changed = tensors.filter(|outcome| outcome.quantized.is_some());
+    let counts = changed.map(|outcome| outcome.report.shape.iter().product::<usize>());
+    counts.sum::<usize>() as u64
+}
+
+/// Where the outcome of each constant is, by its name.
+fn places(quantized: &QuantizedModel<'_>) -> HashMap<String, usize> {
+    let tensors = quantized.tensors.iter().enumerate();
+    tensors
+        .map(|(place, outcome)| (outcome.tensor.name.to_owned(), place))
+        .collect()
+}
+
 /// What the network is shown, and how its weights are rounded, in the time that
 /// the effort allows.
 fn shown(
@@ -253,42 +220,6 @@ fn shown(
 }
 
 impl Correction<'_, '_, '_> {
-    /// Compares the error of the outputs without the correction and with it, in
-    /// the network as the walk left it. One that cannot be run whole is not
-    /// judged.
-    ///
-    /// # Errors
-    ///
-    /// Of kind `NoGain` where it is larger with the correction.
-    fn judge(&self, uncorrected: &[TensorOutcome<'_>], samples: &Batches) -> Result<(), Error> {
-        let mut without = self.graph.clone();
-        for outcome in uncorrected {
-            let mut outcome = outcome.clone();
-            if self.quantized.target.rounds_activations() {
-                // Levels as they would be stored.
-                round_outcome(&mut outcome, self.quantized.target);
-            }
-            if let Some(tensor) = &outcome.quantized {
-                replace(&mut without, outcome.tensor.name, tensor.dequantize())?;
-            }
-        }
-        let found = [&without, &self.quantized_graph];
-        match verdict::output_errors(&self.graph, found, samples, self.threads) {
-            Ok([without, with]) if with > without * MOST_LOST => {
-                let [without, with] = [without, with].map(|error| -10.0 * error.log10());
-                Err(Error::new(
-                    ErrorKind::NoGain,
-                    format!(
-                        "on the samples the outputs would keep {with:.1} dB with the correction, and keep \
-                         {without:.1} dB without"
-                    ),
-                ))
-            }
-            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Learns what is continuous from the float network's answers.
     fn distill(
         &mut self,

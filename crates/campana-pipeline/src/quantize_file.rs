@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{
-    Corrected, CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate,
-    check_distillable, inputs_of_unknown_scale,
+    CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate, check_distillable,
+    inputs_of_unknown_scale,
 };
 use campana_eval::Sidecar;
 use campana_export::{OutputModel, Placement, admit};
@@ -87,20 +87,16 @@ pub fn quantize_file(
         None => quantize_as_told(job, &model, &samples, monitor)?,
     };
     check(monitor)?;
-    let (correction, graph) = match correction {
-        Ok(Corrected {
-            report,
-            distilled,
-            graph,
-        }) => (Ok((report, distilled)), Some(graph)),
+    let (correction, distilled, graph) = match correction {
+        Ok(corrected) => (
+            Ok(corrected.report),
+            corrected.distilled,
+            Some(corrected.graph),
+        ),
         Err(reason) => {
             round_levels(&mut quantized, options.target);
-            (Err(reason), None)
+            (Err(reason), None, None)
         }
-    };
-    let (correction, distilled) = match correction {
-        Ok((report, distilled)) => (Ok(report), distilled),
-        Err(reason) => (Err(reason), None),
     };
     let mut warnings = correction_warnings(job, &correction);
     warnings.extend(assumed);

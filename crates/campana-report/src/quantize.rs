@@ -101,6 +101,7 @@ fn tiles(report: &QuantizeReport) -> String {
             &format!("SQNR {} dB", decibels(report.sqnr_db)),
         ));
         tiles.push_str(&correction(report));
+        tiles.push_str(&distillation(report).unwrap_or_default());
     }
     format!("<dl class=\"tiles\">\n{tiles}</dl>\n")
 }
@@ -112,7 +113,7 @@ fn correction(report: &QuantizeReport) -> String {
                 (correction.compensated + correction.corrected) as u64,
                 "tensor",
             ),
-            "Made up for the error",
+            "Corrected for the error of outputs",
             &format!(
                 "on {} {} images",
                 thousands(correction.images as u64),
@@ -121,10 +122,28 @@ fn correction(report: &QuantizeReport) -> String {
         ),
         None => tile(
             "no",
-            "Made up for the error",
+            "Corrected for the error of outputs",
             &escape(report.not_corrected.as_deref().unwrap_or_default()).to_string(),
         ),
     }
+}
+
+/// What was learned from the float network's answers, if that was asked for.
+fn distillation(report: &QuantizeReport) -> Option<String> {
+    let distilled = report.distilled.as_ref()?;
+    let judged = match distilled.held_back {
+        0 => "the same samples".to_owned(),
+        count => format!("{} held back", plural(count as u64, "sample")),
+    };
+    let [before, after] = [distilled.divergence_before, distilled.divergence_after];
+    Some(tile(
+        &match distilled.kept_step {
+            0 => "no gain".to_owned(),
+            step => plural(u64::from(step), "step"),
+        },
+        "Distilled from the float network",
+        &format!("divergence {before:.4}, then {after:.4}, on {judged}"),
+    ))
 }
 
 /// The sum over the tensors that were quantized, or over those that were not.
@@ -257,7 +276,7 @@ fn glossary(report: &QuantizeReport) -> String {
     ];
     if compensated {
         terms.push((
-            "Made up for the error",
+            "Corrected for the error of outputs",
             "Codes were chosen for the error of the layer's answers, not of its weights alone: some weights take a \
              level that is not the nearest, to undo the errors of others. The error of weights then is larger, that of answers smaller.",
         ));

@@ -128,15 +128,18 @@ impl FinishedLayer {
 /// What all layers of a correction follow from. Stable, as journals outlive
 /// the program: one of another version has other keys because the version
 /// counts, never because the standard library hashes otherwise.
+/// `images` is the number of samples that it sees of those given.
 pub(super) fn key_of_correction(
     graph: &Graph,
     quantized: &QuantizedModel<'_>,
     samples: &Samples,
+    images: usize,
     rounding: Rounding,
 ) -> u64 {
     let mut key = Fingerprint::default();
     key.bytes(env!("CARGO_PKG_VERSION").as_bytes());
     let what = format!("{rounding:?} {:?} {:?}", quantized.target, graph.nodes);
+    key.word(images as u64);
     key.bytes(what.as_bytes());
     let mut constants: Vec<_> = graph.constants.iter().collect();
     constants.sort_by_key(|(name, _)| *name);

@@ -12,6 +12,7 @@ use crate::correct::epilogue::Epilogue;
 use crate::correct::finished::FinishedLayers;
 use crate::correct::rounding::Rounding;
 use crate::correct::statistics::ChannelStatistics;
+use crate::distill::{DistillBudget, DistillReport};
 
 /// Operators with weights.
 pub(super) const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
@@ -41,6 +42,42 @@ pub struct Skipped {
     pub op: String,
     /// Why.
     pub reason: String,
+}
+
+/// How a model is corrected.
+#[derive(Clone, Copy, Debug)]
+pub struct CorrectionSettings {
+    /// How codes are chosen.
+    pub rounding: Rounding,
+    /// Threads that run networks; 0 counts as 1.
+    pub threads: usize,
+    /// How long to learn from the float network afterwards; not at all by
+    /// default.
+    pub distill: Option<DistillBudget>,
+}
+
+impl CorrectionSettings {
+    /// A correction without distillation.
+    pub fn new(rounding: Rounding, threads: usize) -> Self {
+        Self {
+            rounding,
+            threads,
+            distill: None,
+        }
+    }
+}
+
+/// A correction, and the network after it.
+#[derive(Debug)]
+pub struct Corrected {
+    /// What was corrected.
+    pub report: CorrectionReport,
+    /// What was learned after it, where that was asked for.
+    pub distilled: Option<DistillReport>,
+    /// The quantized network as it computes on the samples: where these are
+    /// synthetic, with normalizations that give them the statistics that the
+    /// network saw in training.
+    pub graph: Graph,
 }
 
 /// The state of one walk through a network.

@@ -1,13 +1,60 @@
 //! Whether a correction was worth it: the error of the outputs with and without.
 
 use campana_ir::graph::Graph;
-use campana_quantize::Error;
-use campana_quantize::graph::unsupported;
+use campana_quantize::graph::{replace, unsupported};
+use campana_quantize::{Error, ErrorKind, TensorOutcome, round_outcome};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
+use crate::correct::state::Correction;
 use crate::divergence::error_and_energy;
 use crate::samples::Batches;
+
+/// How much larger the error of the outputs may be with the correction, by the
+/// few samples that judge it: 0.2 dB.
+const MOST_LOST: f64 = 1.05;
+
+impl Correction<'_, '_, '_> {
+    /// Compares the error of the outputs without the correction and with it, in
+    /// the network as the walk left it. One that cannot be run whole is not
+    /// judged.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `NoGain` where it is larger with the correction.
+    pub(super) fn judge(
+        &self,
+        uncorrected: &[TensorOutcome<'_>],
+        samples: &Batches,
+    ) -> Result<(), Error> {
+        let mut without = self.graph.clone();
+        for outcome in uncorrected {
+            let mut outcome = outcome.clone();
+            if self.quantized.target.rounds_activations() {
+                // Levels as they would be stored.
+                round_outcome(&mut outcome, self.quantized.target);
+            }
+            if let Some(tensor) = &outcome.quantized {
+                replace(&mut without, outcome.tensor.name, tensor.dequantize())?;
+            }
+        }
+        let found = [&without, &self.quantized_graph];
+        match output_errors(&self.graph, found, samples, self.threads) {
+            Ok([without, with]) if with > without * MOST_LOST => {
+                let [without, with] = [without, with].map(|error| -10.0 * error.log10());
+                Err(Error::new(
+                    ErrorKind::NoGain,
+                    format!(
+                        "on the samples the outputs would keep {with:.1} dB with the correction, and keep \
+                         {without:.1} dB without"
+                    ),
+                ))
+            }
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Squared errors of a network's float outputs, each relative to the energy of
 /// the expected output, added up.
@@ -45,7 +92,7 @@ impl OutputErrors {
 /// # Errors
 ///
 /// Of kind `Unsupported` where a network cannot be run.
-pub(super) fn output_errors(
+fn output_errors(
     expected: &Graph,
     found: [&Graph; 2],
     samples: &Batches,
