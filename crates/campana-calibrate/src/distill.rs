@@ -135,8 +135,8 @@ pub(crate) fn distill(
 ) -> Result<DistillReport, Error> {
     let start = Instant::now();
     let mut parameters = Parameters::of(student, quantized)?;
-    let mut learner = Learner::new(teacher, student, &parameters, samples, threads)?;
-    let before = learner.judge(student)?;
+    let mut learner = Learner::new(teacher, student, &parameters, samples, threads, progress)?;
+    let before = learner.judge(student, progress)?;
     let mut best = (before, 0, parameters.clone());
     let mut steps = match budget {
         DistillBudget::Steps(steps) => steps,
@@ -152,7 +152,7 @@ pub(crate) fn distill(
         }
         let is_measured = step == steps || step.is_multiple_of((steps / MEASURED).max(1));
         if is_measured {
-            let divergence = learner.judge(student)?;
+            let divergence = learner.judge(student, progress)?;
             if divergence < best.0 {
                 best = (divergence, step, parameters.clone());
             }
@@ -197,7 +197,7 @@ pub fn check_distillable(model: &Model, samples: &Samples) -> Result<(), Error> 
         Samples::Synthetic { size, .. } => neutral_inputs(&graph.inputs, *size)?,
         _ => owned(&Batches::of_length(&graph.inputs, samples, 1)?.first(), 0),
     };
-    learner::check(&graph, &weights, &inputs)
+    learner::check_gradients(&graph, &weights, &inputs)
 }
 
 /// One sample of zeros.

@@ -38,7 +38,11 @@ pub(super) struct Learner {
 }
 
 /// Whether gradients of constants are known in a network on these inputs.
-pub(super) fn check(graph: &Graph, constants: &[&str], inputs: &Inputs) -> Result<(), Error> {
+pub(super) fn check_gradients(
+    graph: &Graph,
+    constants: &[&str],
+    inputs: &Inputs,
+) -> Result<(), Error> {
     backward(graph, constants, &loss_of(graph)?, inputs).map(|_| ())
 }
 
@@ -59,6 +63,7 @@ impl Learner {
         parameters: &Parameters,
         samples: Parted,
         threads: usize,
+        progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let loss = loss_of(student)?;
         let wanted = parameters.names();
@@ -80,7 +85,7 @@ impl Learner {
             shown,
             threads,
         };
-        learner.answers = learner.outputs_of(teacher)?;
+        learner.answers = learner.outputs_of(teacher, progress)?;
         Ok(learner)
     }
 
@@ -109,9 +114,7 @@ impl Learner {
         let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut total = 0.0;
         for _ in 0..self.passes {
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check(progress)?;
             let inputs = self.shown.draw();
             let (loss, found) = self.pass(student, &session, &inputs)?;
             total += loss;
@@ -161,8 +164,8 @@ impl Learner {
     }
 
     /// The mean divergence of the student's outputs on the batches that judge.
-    pub(super) fn judge(&self, student: &Graph) -> Result<f64, Error> {
-        let found = self.outputs_of(student)?;
+    pub(super) fn judge(&self, student: &Graph, progress: &dyn Progress) -> Result<f64, Error> {
+        let found = self.outputs_of(student, progress)?;
         let outputs: Vec<&str> = self
             .loss
             .outputs()
@@ -184,7 +187,11 @@ impl Learner {
     }
 
     /// What a network gives on the batches that judge.
-    fn outputs_of(&self, graph: &Graph) -> Result<Vec<Vec<Tensor>>, Error> {
+    fn outputs_of(
+        &self,
+        graph: &Graph,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Tensor>>, Error> {
         let names: Vec<&str> = self
             .loss
             .outputs()
@@ -193,9 +200,19 @@ impl Learner {
             .collect();
         let session = session(graph, &names, self.threads)?;
         let judging = self.shown.judging();
-        (0..judging.len())
-            .map(|batch| run(&session, &owned(judging, batch)))
-            .collect()
+        let run_batch = |batch| {
+            check(progress)?;
+            run(&session, &owned(judging, batch))
+        };
+        (0..judging.len()).map(run_batch).collect()
+    }
+}
+
+/// An error where the caller wants to stop.
+fn check(progress: &dyn Progress) -> Result<(), Error> {
+    match progress.is_cancelled() {
+        true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+        false => Ok(()),
     }
 }
 
