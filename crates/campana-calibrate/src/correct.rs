@@ -40,7 +40,7 @@ pub(crate) mod moments;
 mod normalizations;
 mod rounding;
 mod shrinkage;
-mod state;
+pub(crate) mod state;
 pub(crate) mod statistics;
 mod vector_layer;
 mod verdict;
@@ -168,7 +168,10 @@ pub fn correct(
         return Err(error);
     }
     let distilled = match learned {
-        Some((budget, parted)) => Some(correction.distill(budget, parted, progress)?),
+        Some((budget, parted)) => match correction.distill(budget, parted, progress) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => Some(Err(causes(&error))),
+            distilled => Some(Ok(distilled?)),
+        },
         None => None,
     };
     correction.merge_normalizations();

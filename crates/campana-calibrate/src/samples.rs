@@ -246,18 +246,13 @@ impl Batches {
 
     /// The batches of which this holds.
     pub(crate) fn filtered(mut self, holds: impl Fn(usize) -> bool) -> Self {
-        let lens: Vec<usize> = (0..self.len()).map(|batch| self.batch_len(batch)).collect();
-        let kept = lens.iter().enumerate().filter(|(batch, _)| holds(*batch));
-        let kept: usize = kept.map(|(_, len)| len).sum();
-        let all: usize = lens.iter().sum();
+        let kept: Vec<usize> = (0..self.len()).filter(|&batch| holds(batch)).collect();
+        let of_kept: usize = kept.iter().map(|&batch| self.batch_len(batch)).sum();
+        let of_all: usize = (0..self.len()).map(|batch| self.batch_len(batch)).sum();
         for (_, batches) in &mut self.inputs {
-            let mut batch = 0;
-            batches.retain(|_| {
-                batch += 1;
-                holds(batch - 1)
-            });
+            *batches = kept.iter().map(|&batch| batches[batch].clone()).collect();
         }
-        self.samples = self.samples * kept / all.max(1);
+        self.samples = self.samples * of_kept / of_all.max(1);
         self
     }
 

@@ -275,7 +275,7 @@ impl<'n> Converter<'n> {
         let name = &self.network.node(at).outputs[place];
         let info = self.network.value(name);
         let shape = info.and_then(campana_ir::infer::ValueInfo::fixed_shape);
-        shape.ok_or_else(|| format!("makes '{name}', whose extents depend on the inputs' values"))
+        shape.ok_or_else(|| format!("makes '{name}', whose extents are not known before a run"))
     }
 
     /// An operation whose result is a node's output.

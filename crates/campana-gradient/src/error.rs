@@ -64,6 +64,11 @@ impl Fault {
         }
     }
 
+    /// An operator that has no rule.
+    pub(crate) fn no_gradient() -> Self {
+        Self::unsupported("no gradient of this operator is known")
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Invalid,

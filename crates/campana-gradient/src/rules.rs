@@ -26,14 +26,16 @@ pub(crate) fn of(network: &Network<'_>, node: usize) -> Result<Box<dyn Rule>, Fa
     let name = found.op_type.as_str();
     Ok(match network.op(node) {
         Op::Conv(convolution) => Box::new(convolution::Conv(convolution.clone())),
-        Op::ConvTranspose(convolution) => Box::new(convolution::ConvTranspose(convolution.clone())),
+        Op::ConvTranspose(convolution) => {
+            Box::new(convolution::ConvTranspose::new(convolution, found)?)
+        }
         Op::Gemm(gemm) => Box::new(linear::Gemm(*gemm)),
         Op::MatMul => Box::new(linear::MatMul),
         Op::BatchNormalization(normalization) if !normalization.training => {
             Box::new(normalization::Batch(*normalization))
         }
         Op::MaxPool(pool) if found.outputs.len() == 1 => Box::new(pooling::Max(pool.clone())),
-        Op::AveragePool(pool) => Box::new(pooling::Average(pool.clone())),
+        Op::AveragePool(pool) => Box::new(pooling::Average::new(pool.clone())?),
         Op::GlobalAveragePool => Box::new(reduction::Reduction::global_mean()),
         Op::Reduce(reduce) => Box::new(reduction::Reduction::of(name, reduce)?),
         Op::Unary(_) => Box::new(unary::of(name)?),
@@ -53,12 +55,7 @@ pub(crate) fn of(network: &Network<'_>, node: usize) -> Result<Box<dyn Rule>, Fa
             "DepthToSpace" | "SpaceToDepth" | "Expand" | "Tile" | "GatherElements" | "GatherND" => {
                 Box::new(movement::Moved::new(network, node))
             }
-            _ => return Err(no_gradient()),
+            _ => return Err(Fault::no_gradient()),
         },
     })
-}
-
-/// An operator that has no rule.
-pub(crate) fn no_gradient() -> Fault {
-    Fault::unsupported("no gradient of this operator is known")
 }

@@ -334,6 +334,8 @@ fn functions_of_one_element() {
         &[("low", bound(0.1)), ("high", bound(1.9))],
     )
     .check(&["x"]);
+    let bounds = [("low", bound(0.13)), ("high", bound(1.87))];
+    case("Clip", distinct(&[3, 5]), &bounds).check(&["x", "low", "high"]);
     case("Clip", distinct(&[3, 5]), &[])
         .opset(6)
         .with("max", Attribute::Float(0.6))

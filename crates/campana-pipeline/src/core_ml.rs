@@ -13,7 +13,7 @@ use crate::output_folder::Kind;
 /// Packages, as folders that may be replaced.
 pub(crate) const PACKAGE: Kind = Kind {
     writer: "campana quantize",
-    mark: Package::PATHS[0],
+    mark: Package::PATHS[1],
     foreign: foreign_name,
 };
 
@@ -24,7 +24,12 @@ fn foreign_name(names: &BTreeSet<String>) -> Option<&str> {
         let mut paths = Package::PATHS.iter();
         paths.any(|path| path == name || path.starts_with(&folder))
     };
-    names.iter().find(|name| !is_ours(name)).map(String::as_str)
+    // What macOS leaves in a folder that was looked at is nobody's work.
+    let is_left = |name: &String| name == ".DS_Store" || name.ends_with("/.DS_Store");
+    let mut names = names.iter();
+    names
+        .find(|name| !is_ours(name) && !is_left(name))
+        .map(String::as_str)
 }
 
 /// The sidecar of a model, where its target tells of pictures and classes.

@@ -57,7 +57,7 @@ impl<'a> OutputFolder<'a> {
         }
         if replaces {
             let is_link = path.symlink_metadata().is_ok_and(|data| data.is_symlink());
-            let is_ours = |names: &BTreeSet<String>| names.is_empty() || names.contains(mark);
+            let is_ours = |names: &BTreeSet<String>| names.is_empty() || path.join(mark).exists();
             let names = names_in(path, "").ok().filter(is_ours).filter(|_| !is_link);
             let Some(names) = names.and_then(|names| with_inner_names(path, names).ok()) else {
                 return exists(&format!(" and is none that {writer} wrote; choose another"));

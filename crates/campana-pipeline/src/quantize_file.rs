@@ -100,6 +100,13 @@ pub fn quantize_file(
     };
     let mut warnings = correction_warnings(job, &correction);
     warnings.extend(assumed);
+    let distilled = match distilled {
+        Some(Err(reason)) => {
+            warnings.push(format!("not distilled: {reason}"));
+            None
+        }
+        distilled => distilled.and_then(Result::ok),
+    };
     let (activations, integer_layers) = if options.target.rounds_activations() {
         activations(job, &model, &quantized, graph, &samples, monitor)?
     } else {

@@ -12,7 +12,7 @@ use crate::correct::epilogue::Epilogue;
 use crate::correct::finished::FinishedLayers;
 use crate::correct::rounding::Rounding;
 use crate::correct::statistics::ChannelStatistics;
-use crate::distill::{DistillBudget, DistillReport};
+use crate::distill::budget::{DistillBudget, DistillReport};
 
 /// Operators with weights.
 pub(super) const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
@@ -72,8 +72,8 @@ impl CorrectionSettings {
 pub struct Corrected {
     /// What was corrected.
     pub report: CorrectionReport,
-    /// What was learned after it, where that was asked for.
-    pub distilled: Option<DistillReport>,
+    /// What was learned after it, where that was asked for, or why nothing was.
+    pub distilled: Option<Result<DistillReport, String>>,
     /// The quantized network as it computes on the samples: where these are
     /// synthetic, with normalizations that give them the statistics that the
     /// network saw in training.

@@ -40,7 +40,10 @@ impl Correction<'_, '_, '_> {
         }
         let found = [&without, &self.quantized_graph];
         match output_errors(&self.graph, found, samples, self.threads) {
-            Ok([without, with]) if with > without * MOST_LOST => {
+            // Not a number is more, too.
+            Ok([without, with])
+                if without.is_finite() && (with > without * MOST_LOST || with.is_nan()) =>
+            {
                 let [without, with] = [without, with].map(|error| -10.0 * error.log10());
                 Err(Error::new(
                     ErrorKind::NoGain,

@@ -183,7 +183,8 @@ impl Learner {
             let classes = |name: &str| at(name).map_or(1, |at| classes_of(&answers[at]));
             total += self.loss.of_pass(pair, classes, share).0;
         }
-        Ok(total)
+        // Of equal answers roundings remain.
+        Ok(if total < 0.0 { 0.0 } else { total })
     }
 
     /// What a network gives on the batches that judge.

@@ -12,7 +12,7 @@ use campana_quantize::{Error, QuantizedModel, Target, sqnr_db};
 use campana_tensor::TensorData;
 use rayon::prelude::*;
 
-use crate::correct::uses;
+use crate::correct::state::uses;
 use crate::distill::adam::Adam;
 
 /// Share of the length of a layer's rows of weights that a step of its bias is

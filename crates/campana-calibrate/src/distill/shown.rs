@@ -45,7 +45,9 @@ impl Parted {
                 held_back: 0,
             };
         }
-        let is_judging = |batch: usize| batch % HELD_BACK == HELD_BACK / 2;
+        // In the middle of each eight, or of all where these are fewer.
+        let first = batches.len().min(HELD_BACK) / 2;
+        let is_judging = |batch: usize| batch % HELD_BACK == first;
         let judging = batches.clone().filtered(is_judging);
         Self {
             learned: batches.filtered(|batch| !is_judging(batch)),
@@ -252,6 +254,33 @@ fn is_open(graph: &Graph, batches: &Batches) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples::Samples;
+
+    #[test]
+    fn of_enough_batches_some_always_judge() {
+        let value = campana_ir::graph::Value {
+            name: "x".to_owned(),
+            element_type: Some(campana_tensor::ElementType::F32),
+            shape: Some(vec![Dim::Symbol("N".to_owned()), Dim::Fixed(2)]),
+        };
+        for batches in 1..20 {
+            // The last one is smaller.
+            let count = 16 * batches - 5;
+            let samples = Samples::Images {
+                shape: vec![count, 2],
+                data: vec![0.0; 2 * count],
+            };
+            let batches = Batches::new(std::slice::from_ref(&value), &samples).unwrap();
+            let parted = Parted::of(batches.clone());
+            assert!(!parted.judging.is_empty());
+            let are_enough = batches.len() >= FEWEST_BATCHES;
+            assert_eq!(parted.held_back > 0, are_enough, "{count} samples");
+            if are_enough {
+                let all = parted.learned.samples() + parted.judging.samples();
+                assert_eq!(all, count);
+            }
+        }
+    }
 
     #[test]
     fn images_are_mirrored_and_moved_alike_in_both_layouts() {

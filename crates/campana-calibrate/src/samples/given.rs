@@ -106,6 +106,9 @@ impl Layout {
             .map(|(input, array)| cut(input, array, &shapes))
             .collect::<Result<_, _>>()?;
         is_open &= shapes.batch > 1;
+        if is_open {
+            check_counts(inputs, arrays, &cuts)?;
+        }
         let counted = cuts.iter().zip(arrays);
         let runs = counted.filter_map(|(cut, array)| cut.runs(array, is_open));
         Ok(Self {
@@ -182,9 +185,46 @@ fn arrays_of<'a>(
         let (_, array) = array.ok_or_else(|| no_data(input, arrays))?;
         let array = in_float_type_of(input, array);
         check_type(input, &array)?;
+        check_finite(input, &array)?;
         Ok(array)
     });
     found.collect()
+}
+
+/// Refuses what is not finite: it would become the statistics of all samples.
+fn check_finite(input: &Value, array: &Tensor) -> Result<(), Error> {
+    let TensorData::F32(values) = array.data() else {
+        return Ok(());
+    };
+    let Some(at) = values.iter().position(|value| !value.is_finite()) else {
+        return Ok(());
+    };
+    let row: usize = array.shape().iter().skip(1).product();
+    let (name, row) = (&input.name, at / row.max(1));
+    Err(unsupported(format!(
+        "the data for the input '{name}' are not finite: {} in row {row} of {}",
+        values[at],
+        array.shape().first().copied().unwrap_or(1)
+    )))
+}
+
+/// Refuses arrays of different numbers of samples, where the network leaves that
+/// open.
+fn check_counts(inputs: &[Value], arrays: &[Cow<'_, Tensor>], cuts: &[Cut]) -> Result<(), Error> {
+    let counts = inputs.iter().zip(arrays).zip(cuts);
+    let mut counts = counts.filter_map(|((input, array), cut)| match cut {
+        Cut::Rows { axis, .. } => Some((&input.name, array.shape()[*axis])),
+        _ => None,
+    });
+    let Some((first, count)) = counts.next() else {
+        return Ok(());
+    };
+    match counts.find(|(_, other)| *other != count) {
+        None => Ok(()),
+        Some((name, other)) => Err(unsupported(format!(
+            "the data are {count} samples of '{first}' and {other} of '{name}'"
+        ))),
+    }
 }
 
 fn no_data(input: &Value, arrays: &[(String, Tensor)]) -> Error {

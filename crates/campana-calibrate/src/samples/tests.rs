@@ -206,3 +206,32 @@ fn few_of_many_samples_are_evenly_spread() {
     assert_eq!(few[0].1.shape(), [3, 2]);
     assert_eq!(few[0].1.data(), &TensorData::I64(vec![0, 1, 4, 5, 8, 9]));
 }
+
+#[test]
+fn data_that_would_spoil_all_statistics_are_refused() {
+    let inputs = [
+        value("x", ElementType::F32, &[None, Some(2)]),
+        value("y", ElementType::F32, &[None, Some(2)]),
+    ];
+    let array = |rows: usize, odd: f32| {
+        let mut values = vec![0.5; 2 * rows];
+        values[7] = odd;
+        Tensor::new(vec![rows, 2], TensorData::F32(values)).unwrap()
+    };
+    let refusal = |x: Tensor, y: Tensor| {
+        let arrays = vec![("x".to_owned(), x), ("y".to_owned(), y)];
+        let found = Batches::new(&inputs, &Samples::Arrays(arrays));
+        found.err().map(|error| error.to_string())
+    };
+    assert_eq!(refusal(array(40, 1.0), array(40, 1.0)), None);
+    for odd in [f32::NAN, f32::INFINITY] {
+        let message = refusal(array(40, 1.0), array(40, odd)).unwrap();
+        assert!(message.contains("'y' are not finite"), "{message}");
+        assert!(message.contains("row 3 of 40"), "{message}");
+    }
+    let message = refusal(array(40, 1.0), array(39, 1.0)).unwrap();
+    assert!(
+        message.contains("40 samples of 'x' and 39 of 'y'"),
+        "{message}"
+    );
+}

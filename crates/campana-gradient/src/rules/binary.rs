@@ -6,7 +6,6 @@ use rayon::prelude::*;
 use crate::broadcast::{expand, reduce};
 use crate::error::Fault;
 use crate::rule::{Gradients, Reads, Rule, Step};
-use crate::rules::no_gradient;
 
 /// A function of broadcast operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub(crate) fn of(name: &str) -> Result<Function, Fault> {
         "Mean" => Function::Mean,
         "Max" | "Min" => Function::Extremum,
         "Where" => Function::Where,
-        _ => return Err(no_gradient()),
+        _ => return Err(Fault::no_gradient()),
     })
 }
 

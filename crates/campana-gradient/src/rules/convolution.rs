@@ -1,7 +1,8 @@
 //! Convolutions and transposed convolutions, as matrix products over columns of
 //! windows; depthwise ones window by window.
 
-use campana_ir::op::{Convolution, Window};
+use campana_ir::graph::Node;
+use campana_ir::op::{AutoPad, Convolution, Window};
 use rayon::prelude::*;
 
 use crate::error::Fault;
@@ -19,7 +20,21 @@ pub(crate) struct Conv(pub(crate) Convolution);
 
 /// `ConvTranspose`.
 #[derive(Debug)]
-pub(crate) struct ConvTranspose(pub(crate) Convolution);
+pub(crate) struct ConvTranspose(Convolution);
+
+impl ConvTranspose {
+    /// The rule of a node, where its padding is stated.
+    pub(crate) fn new(convolution: &Convolution, node: &Node) -> Result<Self, Fault> {
+        let is_explicit = matches!(convolution.window.padding, AutoPad::Explicit(_))
+            && !node.attributes.contains_key("output_shape");
+        match is_explicit {
+            true => Ok(Self(convolution.clone())),
+            false => Err(Fault::unsupported(
+                "no gradient of a transposed convolution without explicit padding is known",
+            )),
+        }
+    }
+}
 
 fn reads(wanted: &[bool]) -> Reads {
     let of = |input: usize| wanted.get(input).copied().unwrap_or(false);
@@ -64,14 +79,6 @@ impl Rule for ConvTranspose {
     /// output to its input, so its own way back is that convolution.
     fn backward(&self, at: &Step<'_>, outputs: Gradients) -> Result<Gradients, Fault> {
         let gradient = Step::first(outputs)?;
-        let window = &self.0.window;
-        let is_explicit = matches!(window.padding, campana_ir::op::AutoPad::Explicit(_))
-            && !at.node.attributes.contains_key("output_shape");
-        if !is_explicit {
-            return Err(Fault::unsupported(
-                "the gradient of a transposed convolution without explicit padding",
-            ));
-        }
         let layer = Layer::new(&self.0, at.output_shape(0)?, at.shape(1)?, at.shape(0)?)?;
         let mut gradients = vec![None; at.node.inputs.len()];
         if at.wants(0) {

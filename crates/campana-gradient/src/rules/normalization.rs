@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use crate::error::Fault;
 use crate::rule::{Gradients, Reads, Rule, Step};
-use crate::rules::no_gradient;
 
 /// `BatchNormalization` by stored statistics.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(crate) fn of(name: &str, opset: i64) -> Result<Box<dyn Rule>, Fault> {
         "LayerNormalization" | "InstanceNormalization" => Box::new(Normalized {
             is_instance: name == "InstanceNormalization",
         }),
-        _ => return Err(no_gradient()),
+        _ => return Err(Fault::no_gradient()),
     })
 }
 

@@ -13,13 +13,25 @@ pub(crate) struct Max(pub(crate) Pool);
 
 /// `AveragePool`.
 #[derive(Debug)]
-pub(crate) struct Average(pub(crate) Pool);
+pub(crate) struct Average(Pool);
 
 fn windows(pool: &Pool, at: &Step<'_>) -> Result<Windows, Fault> {
     let ([_, _, input @ ..], [_, _, output @ ..]) = (at.shape(0)?, at.output_shape(0)?) else {
         return Err(Fault::invalid("fewer than two axes"));
     };
     Windows::new(&pool.window, &pool.window.kernel, input, output)
+}
+
+impl Average {
+    /// The rule, where how many elements a mean counts is known.
+    pub(crate) fn new(pool: Pool) -> Result<Self, Fault> {
+        match pool.count_padding && pool.ceil {
+            false => Ok(Self(pool)),
+            true => Err(Fault::unsupported(
+                "no gradient of means that count padding in windows beyond it is known",
+            )),
+        }
+    }
 }
 
 impl Rule for Max {
@@ -67,11 +79,6 @@ impl Rule for Average {
     fn backward(&self, at: &Step<'_>, outputs: Gradients) -> Result<Gradients, Fault> {
         let mut gradient = Step::first(outputs)?;
         let pool = &self.0;
-        if pool.count_padding && pool.ceil {
-            return Err(Fault::unsupported(
-                "the gradient of means that count padding over windows beyond it",
-            ));
-        }
         let windows = windows(pool, at)?;
         let mut counts = vec![0f32; windows.output];
         for span in &windows.spans {

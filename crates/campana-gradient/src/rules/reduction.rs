@@ -5,7 +5,6 @@ use campana_ir::op::Reduce;
 use crate::broadcast::expand;
 use crate::error::Fault;
 use crate::rule::{Gradients, Reads, Rule, Step};
-use crate::rules::no_gradient;
 
 /// A reduction.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl Reduction {
             "ReduceMax" | "ReduceMin" => Kind::Extremum,
             "ReduceSumSquare" => Kind::SumOfSquares,
             "ReduceL2" => Kind::Norm,
-            _ => return Err(no_gradient()),
+            _ => return Err(Fault::no_gradient()),
         };
         Ok(Self {
             kind,

@@ -4,7 +4,6 @@ use rayon::prelude::*;
 
 use crate::error::Fault;
 use crate::rule::{Gradients, Reads, Rule, Step};
-use crate::rules::no_gradient;
 
 /// Elements that are worked on at once.
 const PART: usize = 1 << 15;
@@ -17,6 +16,8 @@ pub(crate) struct Function {
     derivative: fn(f32, &Attributes) -> f32,
     /// Attributes with their defaults.
     attributes: [(&'static str, f32); 2],
+    /// Whether inputs 1 and 2 are its bounds.
+    has_bounds: bool,
 }
 
 impl std::fmt::Debug for Function {
@@ -50,6 +51,7 @@ pub(crate) fn of(name: &str) -> Result<Function, Fault> {
         of,
         derivative,
         attributes,
+        has_bounds: name == "Clip",
     };
     let [alpha, beta] = ["alpha", "beta"];
     Ok(match name {
@@ -117,7 +119,7 @@ pub(crate) fn of(name: &str) -> Result<Function, Fault> {
             |x, a| f32::from(u8::from(x > a.values[0])),
             [(alpha, 1.0), ("", 0.0)],
         ),
-        _ => return Err(no_gradient()),
+        _ => return Err(Fault::no_gradient()),
     })
 }
 
@@ -186,6 +188,10 @@ impl Rule for Function {
         match self.of {
             Of::Nothing => Reads::NOTHING,
             Of::Input => Reads::inputs(&[0]),
+            Of::Output if self.has_bounds => Reads {
+                inputs: vec![1, 2],
+                output: true,
+            },
             Of::Output => Reads::OUTPUT,
         }
     }
@@ -209,6 +215,15 @@ impl Rule for Function {
             return Err(Fault::invalid("a gradient of another size"));
         }
         let attributes = self.attributes(at)?;
+        for input in [1, 2] {
+            if at.wants(input) {
+                // What is held to a bound moves with it.
+                let bound = attributes.values[input - 1];
+                let held = gradient.iter().zip(values);
+                let held = held.filter(|(_, value)| **value == bound);
+                gradients[input] = Some(vec![held.map(|(gradient, _)| gradient).sum()]);
+            }
+        }
         let parts = gradient.par_chunks_mut(PART).zip(values.par_chunks(PART));
         parts.for_each(|(gradient, values)| {
             for (gradient, &value) in gradient.iter_mut().zip(values) {
@@ -222,7 +237,7 @@ impl Rule for Function {
 
 impl Function {
     fn attributes(&self, at: &Step<'_>) -> Result<Attributes, Fault> {
-        if at.node.op_type == "Clip" {
+        if self.has_bounds {
             return Ok(Attributes {
                 values: [
                     bound(at, 1, "min", f32::NEG_INFINITY)?,
