@@ -231,14 +231,19 @@ impl Correction<'_, '_, '_> {
         progress: &dyn Progress,
     ) -> Result<DistillReport, Error> {
         self.caches.iter_mut().for_each(ActivationCache::clear);
-        distill(
+        let before = self.quantized_graph.clone();
+        let distilled = distill(
             &self.graph,
             (&mut self.quantized_graph, self.quantized),
             samples,
             budget,
             self.threads,
             progress,
-        )
+        );
+        if distilled.is_err() {
+            self.quantized_graph = before;
+        }
+        distilled
     }
 
     /// Weights as they are decoded, in the quantized network.

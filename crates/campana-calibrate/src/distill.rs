@@ -11,8 +11,8 @@
 //! - What is learned is what will be stored: weights are decoded from levels and
 //!   scales as rounded to their storage, gradients go to the values before
 //!   rounding (straight-through estimation).
-//! - Steps are Adam's, of sizes relative to each parameter's magnitude, along a
-//!   cosine from [`LEARNING_RATE`] to 0.
+//! - Steps are Adam's, of sizes relative to each parameter's magnitude, that rise
+//!   at first and then follow a half cosine to 0.
 //! - Some batches are held back, also from the correction before. The divergence
 //!   on these judges: the best state is kept, which is the first where none is
 //!   better.
