@@ -4,8 +4,8 @@
 //!
 //! The forward pass is the engine's: a [`Backward`] says which values a
 //! [`Session`](campana_runtime::Session) must give besides, and goes through
-//! the nodes from the last to the first, each by the [rule](rule) of its
-//! operator. An operator without a rule is an error before anything runs.
+//! the nodes from the last to the first, each by the rule of its operator. An
+//! operator without a rule is an error before anything runs.
 //!
 //! ```
 //! use std::collections::HashMap;

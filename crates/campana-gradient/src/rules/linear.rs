@@ -106,9 +106,6 @@ impl Rule for MatMul {
         let gradient = Step::first(outputs)?;
         let products = Products::new(at.shape(0)?, at.shape(1)?)?;
         let [rows, depth, columns] = products.extents;
-        let of = |values: &mut [f32], at: usize, len: usize, add: &dyn Fn(&mut [f32])| {
-            add(&mut values[at * len..][..len]);
-        };
         let mut gradients = vec![None; 2];
         if at.wants(0) {
             let right = at.floats(1)?;
@@ -124,9 +121,8 @@ impl Rule for MatMul {
                     depth,
                     columns,
                 );
-                of(&mut own, *a, rows * depth, &|sums| {
-                    by.multiply_transposed_add(right, sums)
-                });
+                let sums = &mut own[a * rows * depth..][..rows * depth];
+                by.multiply_transposed_add(right, sums);
             }
             gradients[0] = Some(own);
         }
@@ -144,9 +140,8 @@ impl Rule for MatMul {
                     columns,
                 );
                 let left = Matrix::new(&transposed[*a], depth, rows);
-                of(&mut own, *b, depth * columns, &|sums| {
-                    left.multiply_add(by, sums)
-                });
+                let sums = &mut own[b * depth * columns..][..depth * columns];
+                left.multiply_add(by, sums);
             }
             gradients[1] = Some(own);
         }
