@@ -13,9 +13,9 @@
 //!   rounding (straight-through estimation).
 //! - Steps are Adam's, of sizes relative to each parameter's magnitude, that rise
 //!   at first and then follow a half cosine to 0.
-//! - Some batches are held back, also from the correction before. The divergence
-//!   on these judges: the best state is kept, which is the first where none is
-//!   better.
+//! - Some batches are held back, also from the correction before, and judge: the
+//!   state of the least divergence is kept in which no fewer rows of scores agree in
+//!   the greatest one than at first, which is the first where none is better.
 //!
 //! # References
 //!
@@ -76,7 +76,7 @@ pub(crate) fn distill(
     let mut parameters = Parameters::of(student, quantized)?;
     let mut learner = Learner::new(teacher, student, &parameters, samples, threads, progress)?;
     let before = learner.judge(student, progress)?;
-    if !before.is_finite() {
+    if !before.divergence.is_finite() {
         return Err(unsupported("answers on the samples are not finite"));
     }
     let mut best = (before, 0, parameters.clone());
@@ -94,12 +94,13 @@ pub(crate) fn distill(
         }
         let is_measured = step == steps || step.is_multiple_of((steps / MEASURED).max(1));
         if is_measured {
-            let divergence = learner.judge(student, progress)?;
-            if divergence < best.0 {
-                best = (divergence, step, parameters.clone());
+            let now = learner.judge(student, progress)?;
+            // A lower divergence may come from unlikely classes alone.
+            if now.divergence < best.0.divergence && now.agreement >= before.agreement {
+                best = (now, step, parameters.clone());
             }
         }
-        progress.distilled(u64::from(step), u64::from(steps), best.0);
+        progress.distilled(u64::from(step), u64::from(steps), best.0.divergence);
         if !loss.is_finite() {
             break;
         }
@@ -114,8 +115,8 @@ pub(crate) fn distill(
         samples: learner.samples(),
         held_back: learner.held_back(),
         parameters: count,
-        divergence_before: before,
-        divergence_after: after,
+        divergence_before: before.divergence,
+        divergence_after: after.divergence,
     })
 }
 

@@ -12,9 +12,10 @@ use campana_tensor::Tensor;
 
 use crate::correct::activation_cache::floats;
 use crate::distill::adam::{Adam, LEARNING_RATE, schedule};
-use crate::distill::loss::{Loss, classes_of};
+use crate::distill::loss::{Loss, agreement, classes_of};
 use crate::distill::parameters::Parameters;
 use crate::distill::shown::{Inputs, Parted, Shown, owned};
+use crate::divergence::Kind;
 
 /// Samples of one step.
 const STEP_SAMPLES: usize = 64;
@@ -35,6 +36,15 @@ pub(super) struct Learner {
     /// What the teacher gives on the batches that judge.
     answers: Vec<Vec<Tensor>>,
     threads: usize,
+}
+
+/// How near a student is to its teacher.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Nearness {
+    /// The mean divergence of the outputs.
+    pub(super) divergence: f64,
+    /// The share of rows of scores with the same greatest one; 0 without scores.
+    pub(super) agreement: f64,
 }
 
 /// Whether gradients of constants are known in a network on these inputs.
@@ -163,28 +173,38 @@ impl Learner {
         Ok((loss, gradients))
     }
 
-    /// The mean divergence of the student's outputs on the batches that judge.
-    pub(super) fn judge(&self, student: &Graph, progress: &dyn Progress) -> Result<f64, Error> {
+    /// How near the student's outputs are to the teacher's on the batches that
+    /// judge.
+    pub(super) fn judge(
+        &self,
+        student: &Graph,
+        progress: &dyn Progress,
+    ) -> Result<Nearness, Error> {
         let found = self.outputs_of(student, progress)?;
-        let outputs: Vec<&str> = self
-            .loss
-            .outputs()
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let outputs = self.loss.outputs();
         let share = 1.0 / self.answers.len().max(1) as f64;
-        let mut total = 0.0;
+        let (mut divergence, mut agreeing, mut rows) = (0.0, 0, 0);
         for (answers, found) in self.answers.iter().zip(&found) {
-            let at = |name: &str| outputs.iter().position(|output| *output == name);
+            let at = |name: &str| outputs.iter().position(|(output, _)| output == name);
             let pair = |name: &str| {
                 let at = at(name)?;
                 Some([floats(&answers[at]).ok()?, floats(&found[at]).ok()?])
             };
             let classes = |name: &str| at(name).map_or(1, |at| classes_of(&answers[at]));
-            total += self.loss.of_pass(pair, classes, share).0;
+            divergence += self.loss.of_pass(pair, classes, share).0;
+            for (name, kind) in outputs {
+                if let (Kind::Scores, Some(pair)) = (kind, pair(name)) {
+                    let [agree, all] = agreement(pair, classes(name));
+                    agreeing += agree;
+                    rows += all;
+                }
+            }
         }
-        // Of equal answers roundings remain.
-        Ok(if total < 0.0 { 0.0 } else { total })
+        Ok(Nearness {
+            // Of equal answers roundings remain.
+            divergence: if divergence < 0.0 { 0.0 } else { divergence },
+            agreement: agreeing as f64 / rows.max(1) as f64,
+        })
     }
 
     /// What a network gives on the batches that judge.

@@ -130,6 +130,17 @@ fn relative_error([expected, found]: [&[f32]; 2], share: f64) -> (f64, Vec<f32>)
     (share * error, gradient.collect())
 }
 
+/// How many rows of scores have the same greatest one, and how many there are.
+pub(super) fn agreement([expected, found]: [&[f32]; 2], classes: usize) -> [usize; 2] {
+    let greatest = |row: &[f32]| {
+        let scores = row.iter().enumerate();
+        scores.max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| at)
+    };
+    let rows = expected.chunks(classes).zip(found.chunks(classes));
+    let agreeing = rows.filter(|(expected, found)| greatest(expected) == greatest(found));
+    [agreeing.count(), expected.len() / classes.max(1)]
+}
+
 /// Values in the last axis of a tensor.
 pub(super) fn classes_of(tensor: &Tensor) -> usize {
     tensor.shape().last().copied().unwrap_or(1).max(1)
@@ -141,6 +152,13 @@ mod tests {
 
     /// Of a central difference, relative.
     const TOLERANCE: f64 = 1e-3;
+
+    #[test]
+    fn rows_agree_in_their_greatest_score() {
+        let expected = [0.0, 2.0, 1.0, 5.0, 4.0, 3.0];
+        let found = [0.5, 0.9, 0.7, 1.0, 2.0, 0.0];
+        assert_eq!(agreement([&expected, &found], 3), [1, 2]);
+    }
 
     #[test]
     fn gradients_are_those_of_the_losses() {
