@@ -15,7 +15,8 @@
 //!   at first and then follow a half cosine to 0.
 //! - Some batches are held back, also from the correction before, and judge: the
 //!   state of the least divergence is kept in which no fewer rows of scores agree in
-//!   the greatest one than at first, which is the first where none is better.
+//!   the greatest one than at first, but for a standard error; it is the first where
+//!   none is better.
 //!
 //! # References
 //!
@@ -96,7 +97,8 @@ pub(crate) fn distill(
         if is_measured {
             let now = learner.judge(student, progress)?;
             // A lower divergence may come from unlikely classes alone.
-            if now.divergence < best.0.divergence && now.agreement >= before.agreement {
+            let agrees = now.agreement >= before.agreement - before.error;
+            if now.divergence < best.0.divergence && agrees {
                 best = (now, step, parameters.clone());
             }
         }

@@ -45,6 +45,8 @@ pub(super) struct Nearness {
     pub(super) divergence: f64,
     /// The share of rows of scores with the same greatest one; 0 without scores.
     pub(super) agreement: f64,
+    /// The standard error of that share.
+    pub(super) error: f64,
 }
 
 /// Whether gradients of constants are known in a network on these inputs.
@@ -200,10 +202,12 @@ impl Learner {
                 }
             }
         }
+        let agreement = agreeing as f64 / rows.max(1) as f64;
         Ok(Nearness {
             // Of equal answers roundings remain.
             divergence: if divergence < 0.0 { 0.0 } else { divergence },
-            agreement: agreeing as f64 / rows.max(1) as f64,
+            agreement,
+            error: (agreement * (1.0 - agreement) / rows.max(1) as f64).sqrt(),
         })
     }
 
