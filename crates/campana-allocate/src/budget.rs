@@ -11,7 +11,7 @@ use campana_quantize::kept::{check_patterns, keep, kept_beforehand};
 use campana_quantize::weights::count;
 use campana_quantize::{
     Error, ErrorKind, Options, Plan, PlannedTensor, Prices, Progress, QuantizedModel,
-    SharedVectors, TensorChoice, TensorOutcome, quantize_tensor,
+    SharedVectors, TensorChoice, TensorOutcome, check_cancelled, quantize_tensor,
 };
 use rayon::prelude::*;
 
@@ -317,9 +317,7 @@ impl<'m> Allocator<'m> {
         let results: Vec<Result<(), Error>> = missing
             .par_iter_mut()
             .map(|(slot, pick)| {
-                if progress.is_cancelled() {
-                    return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-                }
+                check_cancelled(progress)?;
                 slot.quantize(*pick, price, setting)?;
                 progress.tensor_done(slot.tensor.name, count(&slot.tensor) as u64);
                 Ok(())

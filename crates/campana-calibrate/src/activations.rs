@@ -9,14 +9,17 @@ mod range;
 
 use std::ops::Range;
 
-use campana_ir::graph::{Graph, Value};
+use campana_ir::graph::Graph;
 use campana_ir::network::{Network, ResidualSums, quantized_activations};
 use campana_quantize::graph::unsupported;
-use campana_quantize::{ActivationScale, Error, ErrorKind, Progress, RangeMethod, Target};
-use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_quantize::{
+    ActivationScale, Error, ErrorKind, Progress, RangeMethod, Target, check_cancelled,
+};
+use campana_runtime::Session;
 use campana_tensor::{Tensor, TensorData};
 
 use crate::activations::range::Histogram;
+use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
 
@@ -88,20 +91,10 @@ struct Observer {
 impl Observer {
     fn new(graph: &Graph, names: &[String], threads: usize) -> Result<Self, Error> {
         let is_input = |name: &String| graph.inputs.iter().any(|input| input.name == *name);
-        let mut observed = graph.clone();
-        observed.outputs = names
-            .iter()
-            .filter(|name| !is_input(name))
-            .map(|name| Value {
-                name: name.clone(),
-                element_type: None,
-                shape: None,
-            })
-            .collect();
-        let plan = Plan::new(&observed, PlanOptions::default())
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        let made = names.iter().filter(|name| !is_input(name));
+        let observed = giving(graph, made.map(String::as_str));
         Ok(Self {
-            session: Session::new(plan, threads),
+            session: session(&observed, threads)?,
             names: names
                 .iter()
                 .map(|name| (name.clone(), is_input(name)))
@@ -117,18 +110,9 @@ impl Observer {
         mut show: impl FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
         for index in 0..batches.len() {
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check_cancelled(progress)?;
             let batch: Vec<(&str, &Tensor)> = batches.batch(index).collect();
-            let inputs: Vec<(&str, Input<'_>)> = batch
-                .iter()
-                .map(|(name, tensor)| (*name, Input::Tensor(tensor)))
-                .collect();
-            let outputs = self
-                .session
-                .run(&inputs)
-                .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+            let outputs = run(&self.session, batch.iter().copied())?;
             let mut outputs = outputs.iter();
             for (i, (name, is_input)) in self.names.iter().enumerate() {
                 let given = || batch.iter().find(|(input, _)| input == name);

@@ -52,12 +52,12 @@ use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
 use campana_onnx::Model;
-use campana_quantize::graph::{float_graph, replace, unsupported};
+use campana_quantize::graph::{float_graph, replace};
 use campana_quantize::outcome::clip;
 use campana_quantize::store::Precision;
 use campana_quantize::{
-    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, round_outcome, round_tensor,
-    sqnr_db,
+    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, check_cancelled, round_outcome,
+    round_tensor, sqnr_db,
 };
 use campana_rounding::{GptqSolver, LayerHessian};
 use campana_tensor::{Tensor, TensorData};
@@ -72,13 +72,12 @@ use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
 pub use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
-pub(crate) use crate::correct::state::uses;
 pub use crate::correct::state::{Corrected, CorrectionReport, CorrectionSettings, Skipped};
-use crate::correct::state::{Correction, LAYERS};
+use crate::correct::state::{Correction, LAYERS, uses};
 use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors, vector_len};
 use crate::distill::{DistillBudget, DistillReport, Parted, distill};
 use crate::samples::{Batches, Samples};
-use crate::scale::{batches_for, inputs_of_unknown_scale};
+use crate::scale::{batches_for, check_synthetic};
 
 /// Of so many batches one is looked at where the effort is to be quick.
 const QUICK_SHARE: usize = 8;
@@ -118,7 +117,7 @@ pub fn correct(
     let epilogues = epilogues(&graph)?;
     let (batches, learned) = match distill {
         Some(budget) => {
-            let parted = Parted::of(batches);
+            let parted = Parted::of(&batches);
             (parted.learned.clone(), Some((budget, parted)))
         }
         None => (batches, None),
@@ -207,13 +206,7 @@ fn shown(
     effort: Effort,
     rounding: Rounding,
 ) -> Result<(Batches, Rounding), Error> {
-    let unknown = inputs_of_unknown_scale(graph, samples);
-    if let Some(input) = unknown.iter().find(|input| !input.is_image) {
-        return Err(unsupported(format!(
-            "synthetic samples say too little of the input '{}', which is no image and of unknown scale",
-            input.input
-        )));
-    }
+    check_synthetic(graph, samples)?;
     let batches = batches_for(graph, samples, None)?;
     Ok(match (effort, rounding) {
         (Effort::Full, rounding) => (batches, rounding),
@@ -265,9 +258,7 @@ impl Correction<'_, '_, '_> {
             .enumerate()
             .take(last_layer.map_or(0, |i| i + 1))
         {
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check_cancelled(progress)?;
             if node.op_type == "BatchNormalization" {
                 let corrected = self.correct_normalization(node);
                 self.skip_where_unsupported(node, corrected)?;

@@ -48,7 +48,7 @@ use crate::distill::parameters::Parameters;
 pub(crate) use crate::distill::shown::Parted;
 use crate::distill::shown::{Inputs, owned};
 use crate::samples::{Batches, Samples, run_shapes, typed_values};
-use crate::scale::inputs_of_unknown_scale;
+use crate::scale::check_synthetic;
 
 /// How often the divergence on held-back samples is measured.
 const MEASURED: u32 = 16;
@@ -138,13 +138,7 @@ pub fn check_distillable(model: &Model, samples: &Samples) -> Result<(), Error> 
         .map(|tensor| tensor.name)
         .filter(|name| graph.constants.contains_key(*name))
         .collect();
-    let unknown = inputs_of_unknown_scale(&graph, samples);
-    if let Some(input) = unknown.iter().find(|input| !input.is_image) {
-        return Err(unsupported(format!(
-            "synthetic samples say too little of the input '{}'; give data with --calibrate",
-            input.input
-        )));
-    }
+    check_synthetic(&graph, samples)?;
     let inputs = match samples {
         Samples::Synthetic { size, .. } => neutral_inputs(&graph.inputs, *size)?,
         _ => owned(&Batches::of_length(&graph.inputs, samples, 1)?.first(), 0),

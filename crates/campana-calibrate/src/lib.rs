@@ -30,6 +30,7 @@ mod divergence;
 mod indices;
 mod integer_layers;
 mod open_size;
+mod running;
 mod samples;
 mod scale;
 mod sensitivity;

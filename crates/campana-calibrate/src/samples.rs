@@ -245,15 +245,18 @@ impl Batches {
     }
 
     /// The batches of which this holds.
-    pub(crate) fn filtered(mut self, holds: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn filtered(&self, holds: impl Fn(usize) -> bool) -> Self {
         let kept: Vec<usize> = (0..self.len()).filter(|&batch| holds(batch)).collect();
         let of_kept: usize = kept.iter().map(|&batch| self.batch_len(batch)).sum();
         let of_all: usize = (0..self.len()).map(|batch| self.batch_len(batch)).sum();
-        for (_, batches) in &mut self.inputs {
-            *batches = kept.iter().map(|&batch| batches[batch].clone()).collect();
+        let inputs = self.inputs.iter().map(|(name, batches)| {
+            let batches = kept.iter().map(|&batch| batches[batch].clone());
+            (name.clone(), batches.collect())
+        });
+        Self {
+            inputs: inputs.collect(),
+            samples: self.samples * of_kept / of_all.max(1),
         }
-        self.samples = self.samples * of_kept / of_all.max(1);
-        self
     }
 
     /// The first batch alone.

@@ -16,6 +16,7 @@ use campana_ir::graph::{Dim, Graph};
 use campana_ir::network::{Layer, Network};
 use campana_ir::op::Op;
 use campana_quantize::Error;
+use campana_quantize::graph::unsupported;
 use campana_tensor::ElementType;
 
 use crate::correct::activation_cache::ActivationCache;
@@ -110,6 +111,23 @@ pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownS
             unknown(name, declared.and_then(|input| input.shape.as_ref()))
         })
         .collect()
+}
+
+/// Refuses synthetic samples that would say too little.
+///
+/// # Errors
+///
+/// Of kind `Unsupported` where an input is no image and nothing tells its scale;
+/// names it.
+pub(crate) fn check_synthetic(graph: &Graph, samples: &Samples) -> Result<(), Error> {
+    let unknown = inputs_of_unknown_scale(graph, samples);
+    match unknown.iter().find(|input| !input.is_image) {
+        None => Ok(()),
+        Some(UnknownScale { input, .. }) => Err(unsupported(format!(
+            "synthetic samples say too little of the input '{input}', which is no image and of unknown scale; \
+             give data with --calibrate"
+        ))),
+    }
 }
 
 /// Gains of first layers that read values far from deviation 1, as pixels from

@@ -10,7 +10,7 @@ use campana_quantize::graph::{float_graph, replace, unsupported};
 use campana_quantize::shared::{GroupParameters, shared_levels};
 use campana_quantize::store::{Precision, store};
 use campana_quantize::weights::{read_weights, shape};
-use campana_quantize::{Error, ErrorKind, Progress};
+use campana_quantize::{Error, Progress, check_cancelled};
 use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
@@ -129,9 +129,7 @@ pub fn sensitivities(
             let Some(weights) = tensors.get(&**name) else {
                 continue;
             };
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check_cancelled(progress)?;
             if !found.iter().any(|found| found.name == *name) {
                 let is_weight = |name: &str| tensors.contains_key(name);
                 let is_underrated = is_synthetic && is_last(&trial.graph.nodes[i..], is_weight);

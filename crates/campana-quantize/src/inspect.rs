@@ -8,8 +8,8 @@ use campana_onnx::Model;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind};
-use crate::progress::Progress;
+use crate::error::Error;
+use crate::progress::{Progress, check_cancelled};
 use crate::weights::{check_finite, read_weights};
 
 /// A weight this many standard deviations from the mean counts as an outlier:
@@ -152,9 +152,7 @@ pub fn inspect(model: &Model, name: &str, progress: &dyn Progress) -> Result<Ins
     let outcomes: Vec<Result<TensorInspection, Error>> = tensors
         .par_iter()
         .map(|tensor| {
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check_cancelled(progress)?;
             let inspected = inspect_tensor(model, tensor)?;
             progress.tensor_done(tensor.name, inspected.count);
             Ok(inspected)

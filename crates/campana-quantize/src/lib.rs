@@ -44,7 +44,7 @@ pub use integer_levels::{round_levels, round_outcome, round_tensor};
 pub use options::{NamePattern, Options, RateGoal};
 pub use outcome::{QuantizedModel, TensorOutcome, TensorReport, sqnr_db, zero_share};
 pub use plan::{Plan, PlannedTensor};
-pub use progress::{Progress, Silent};
+pub use progress::{Progress, Silent, check_cancelled};
 pub use quantize::{
     QuantizedWeights, TOO_SMALL, Weights, quantize, quantize_tensor, quantize_weights,
 };

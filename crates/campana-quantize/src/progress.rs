@@ -1,5 +1,7 @@
 //! How a long run tells how far it is, and learns that it should stop.
 
+use crate::error::{Error, ErrorKind};
+
 /// What a caller may want to hear and say while a model is quantized.
 pub trait Progress: Sync {
     /// Work begins; `weights` weights will be quantized.
@@ -21,6 +23,19 @@ pub trait Progress: Sync {
     /// [`Interrupted`](crate::ErrorKind::Interrupted).
     fn is_cancelled(&self) -> bool {
         false
+    }
+}
+
+/// Stops where that is wanted.
+///
+/// # Errors
+///
+/// Of kind [`Interrupted`](crate::ErrorKind::Interrupted) where `progress` says
+/// so.
+pub fn check_cancelled(progress: &dyn Progress) -> Result<(), Error> {
+    match progress.is_cancelled() {
+        true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+        false => Ok(()),
     }
 }
 

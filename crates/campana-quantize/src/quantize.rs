@@ -10,11 +10,11 @@ use rayon::prelude::*;
 
 use crate::auto::{Prices, Tables, best_design};
 use crate::choice::{MethodChoice, TensorChoice};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::kept::{check_patterns, keep, kept_beforehand};
 use crate::options::Options;
 use crate::outcome::{QuantizedModel, TensorOutcome, TensorReport, clip, sqnr_db};
-use crate::progress::Progress;
+use crate::progress::{Progress, check_cancelled};
 use crate::residual::shares_in_sums;
 use crate::shared::gather;
 use crate::store::{Precision, Stored, store};
@@ -87,9 +87,7 @@ pub fn quantize<'m>(
         .into_par_iter()
         .zip(choices)
         .map(|(tensor, choice)| {
-            if progress.is_cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-            }
+            check_cancelled(progress)?;
             let outcome = match choice {
                 Err(reason) => keep(tensor, reason),
                 Ok(choice) => quantize_tensor(model, tensor, choice, prices, &vectors)?,

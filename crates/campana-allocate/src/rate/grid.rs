@@ -10,8 +10,8 @@ use campana_quantize::kept::{keep, kept_beforehand};
 use campana_quantize::outcome::clip;
 use campana_quantize::weights::{check_finite, read_weights, shape};
 use campana_quantize::{
-    Effort, Error, ErrorKind, Options, Progress, QuantizedModel, RateGoal, Target, TensorOutcome,
-    TensorReport, shares_in_sums, sqnr_db,
+    Effort, Error, Options, Progress, QuantizedModel, RateGoal, Target, TensorOutcome,
+    TensorReport, check_cancelled, shares_in_sums, sqnr_db,
 };
 use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
@@ -67,9 +67,7 @@ impl<'m> Grid<'m> {
         let tensors: Vec<Result<Gridded<'m>, Error>> = constant_tensors(model)
             .into_par_iter()
             .map(|tensor| {
-                if progress.is_cancelled() {
-                    return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-                }
+                check_cancelled(progress)?;
                 let weights = match kept_beforehand(&tensor, options) {
                     Some(reason) => Err(reason),
                     None => Weights::read(model, &tensor, gains.get(tensor.name)),

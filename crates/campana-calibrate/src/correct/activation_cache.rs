@@ -12,10 +12,11 @@ use std::sync::Arc;
 use campana_ir::graph::{Graph, Node, Value};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
-use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::running::{run, session};
 use crate::samples::Batches;
 
 /// Bytes that the kept values of all images may take, for each of the two
@@ -109,9 +110,7 @@ impl ActivationCache {
         let session = if self.values.contains_key(name) {
             None
         } else {
-            let plan = Plan::new(self.part_to(graph, name), PlanOptions::default())
-                .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-            Some(Session::new(plan, threads))
+            Some(session(self.part_to(graph, name), threads)?)
         };
         Ok(Reader {
             cache: self,
@@ -275,15 +274,11 @@ impl Reader<'_> {
         let Some(session) = &self.session else {
             return Ok(Cow::Borrowed(&values[self.name][batch]));
         };
-        let inputs: Vec<(&str, Input<'_>)> = session
-            .plan()
-            .inputs()
-            .iter()
-            .map(|input| (&*input.name, Input::Tensor(&values[&input.name][batch])))
-            .collect();
-        let outputs = session
-            .run(&inputs)
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
+        let inputs = session.plan().inputs().iter();
+        let outputs = run(
+            session,
+            inputs.map(|input| (&*input.name, &values[&input.name][batch])),
+        )?;
         let output = outputs.into_iter().next();
         output
             .map(Cow::Owned)

@@ -1,13 +1,13 @@
 //! Whether a correction was worth it: the error of the outputs with and without.
 
 use campana_ir::graph::Graph;
-use campana_quantize::graph::{replace, unsupported};
+use campana_quantize::graph::replace;
 use campana_quantize::{Error, ErrorKind, TensorOutcome, round_outcome};
-use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::correct::state::Correction;
 use crate::divergence::error_and_energy;
+use crate::running::{run, session};
 use crate::samples::Batches;
 
 /// How much larger the error of the outputs may be with the correction, by the
@@ -101,27 +101,13 @@ fn output_errors(
     samples: &Batches,
     threads: usize,
 ) -> Result<[f64; 2], Error> {
-    let session = |graph: &Graph| {
-        let plan = Plan::new(graph, PlanOptions::default())
-            .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-        Ok(Session::new(plan, threads))
-    };
-    let expected = session(expected)?;
-    let found = [session(found[0])?, session(found[1])?];
+    let expected = session(expected, threads)?;
+    let found = [session(found[0], threads)?, session(found[1], threads)?];
     let mut errors = [OutputErrors::default(), OutputErrors::default()];
     for batch in 0..samples.len() {
-        let run = |session: &Session| {
-            let inputs: Vec<(&str, Input<'_>)> = samples
-                .batch(batch)
-                .map(|(name, tensor)| (name, Input::from(tensor)))
-                .collect();
-            session
-                .run(&inputs)
-                .map_err(|error| unsupported("cannot run the network").with_source(error))
-        };
-        let outputs = run(&expected)?;
+        let outputs = run(&expected, samples.batch(batch))?;
         for (errors, session) in errors.iter_mut().zip(&found) {
-            errors.add(&outputs, &run(session)?);
+            errors.add(&outputs, &run(session, samples.batch(batch))?);
         }
     }
     Ok(errors.map(|errors| errors.total()))

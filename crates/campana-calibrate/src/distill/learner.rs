@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 
 use campana_gradient::Backward;
-use campana_ir::graph::{Graph, Value};
+use campana_ir::graph::Graph;
 use campana_ir::network::Network;
 use campana_quantize::graph::unsupported;
-use campana_quantize::{Error, ErrorKind, Progress};
-use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_quantize::{Error, Progress, check_cancelled};
+use campana_runtime::Session;
 use campana_tensor::Tensor;
 
 use crate::correct::activation_cache::floats;
 use crate::distill::adam::{Adam, LEARNING_RATE, schedule};
 use crate::distill::loss::{Loss, agreement, classes_of};
-use crate::distill::parameters::Parameters;
-use crate::distill::shown::{Inputs, Parted, Shown, owned};
+use crate::distill::parameters::{Parameters, add};
+use crate::distill::shown::{Inputs, Parted, Shown};
 use crate::divergence::Kind;
+use crate::running::{giving, run, session};
 
 /// Samples of one step.
 const STEP_SAMPLES: usize = 64;
@@ -86,9 +87,8 @@ impl Learner {
             shown.set_samples(samples.clamp(1, PASS_SAMPLES));
             backward = self::backward(student, &wanted, &loss, &shown.draw())?;
         }
-        let compared: Vec<&str> = loss.names().collect();
         let mut learner = Self {
-            teacher: session(teacher, &compared, threads)?,
+            teacher: session(giving(teacher, loss.names()), threads)?,
             passes: STEP_SAMPLES.div_ceil(shown.samples()),
             states: parameters.states(),
             answers: Vec::new(),
@@ -126,20 +126,14 @@ impl Learner {
         let mut gradients: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut total = 0.0;
         for _ in 0..self.passes {
-            check(progress)?;
+            check_cancelled(progress)?;
             let inputs = self.shown.draw();
             let (loss, found) = self.pass(student, &session, &inputs)?;
             total += loss;
             for (name, gradient) in found {
-                match gradients.get_mut(&name) {
-                    Some(sum) => sum
-                        .iter_mut()
-                        .zip(gradient)
-                        .for_each(|(sum, value)| *sum += value),
-                    None => {
-                        gradients.insert(name, gradient);
-                    }
-                }
+                let sums = gradients.entry(name);
+                let sums = sums.or_insert_with(|| vec![0.0; gradient.len()]);
+                add(sums, &gradient);
             }
         }
         if !total.is_finite() {
@@ -158,10 +152,10 @@ impl Learner {
         session: &Session,
         inputs: &Inputs,
     ) -> Result<(f64, BTreeMap<String, Vec<f32>>), Error> {
-        let given = named(inputs);
-        let expected = run(&self.teacher, inputs)?;
+        let expected = run(&self.teacher, given(inputs))?;
         let expected: HashMap<&str, &Tensor> = self.loss.names().zip(&expected).collect();
-        let found = self.backward.values(session, &given).map_err(failed)?;
+        let inputs: Vec<(&str, &Tensor)> = given(inputs).collect();
+        let found = self.backward.values(session, &inputs).map_err(failed)?;
         let pair = |name: &str| {
             let (expected, found) = (expected.get(name)?, found.get(name)?);
             let pair = [floats(expected).ok()?, floats(found).ok()?];
@@ -217,27 +211,14 @@ impl Learner {
         graph: &Graph,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<Tensor>>, Error> {
-        let names: Vec<&str> = self
-            .loss
-            .outputs()
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let session = session(graph, &names, self.threads)?;
+        let outputs = self.loss.outputs().iter().map(|(name, _)| name.as_str());
+        let session = session(giving(graph, outputs), self.threads)?;
         let judging = self.shown.judging();
         let run_batch = |batch| {
-            check(progress)?;
-            run(&session, &owned(judging, batch))
+            check_cancelled(progress)?;
+            run(&session, judging.batch(batch))
         };
         (0..judging.len()).map(run_batch).collect()
-    }
-}
-
-/// An error where the caller wants to stop.
-fn check(progress: &dyn Progress) -> Result<(), Error> {
-    match progress.is_cancelled() {
-        true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
-        false => Ok(()),
     }
 }
 
@@ -249,35 +230,15 @@ fn backward(
     inputs: &Inputs,
 ) -> Result<Backward, Error> {
     let compared: Vec<&str> = loss.names().collect();
-    Backward::new(student, wanted, &compared, &named(inputs)).map_err(failed)
+    let inputs: Vec<(&str, &Tensor)> = given(inputs).collect();
+    Backward::new(student, wanted, &compared, &inputs).map_err(failed)
 }
 
 fn failed(error: campana_gradient::Error) -> Error {
     unsupported("cannot distill the network").with_source(error)
 }
 
-fn named(inputs: &Inputs) -> Vec<(&str, &Tensor)> {
-    inputs
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect()
-}
-
-/// A session that gives these values of a graph.
-fn session(graph: &Graph, names: &[&str], threads: usize) -> Result<Session, Error> {
-    let mut graph = graph.clone();
-    graph.outputs = names.iter().map(|name| Value::named(name)).collect();
-    let plan = Plan::new(graph, PlanOptions::default())
-        .map_err(|error| unsupported("cannot run the network").with_source(error))?;
-    Ok(Session::new(plan, threads))
-}
-
-fn run(session: &Session, inputs: &Inputs) -> Result<Vec<Tensor>, Error> {
-    let inputs: Vec<(&str, Input<'_>)> = inputs
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), Input::from(tensor)))
-        .collect();
-    session
-        .run(&inputs)
-        .map_err(|error| unsupported("cannot run the network").with_source(error))
+/// The inputs of a pass as a run takes them.
+fn given(inputs: &Inputs) -> impl Iterator<Item = (&str, &Tensor)> {
+    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor))
 }

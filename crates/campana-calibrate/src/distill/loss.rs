@@ -2,7 +2,6 @@
 
 use campana_ir::graph::Dim;
 use campana_ir::network::Network;
-use campana_ir::op::Op;
 use campana_tensor::Tensor;
 
 use crate::divergence::{Kind, error_and_energy, log_probabilities_of};
@@ -90,14 +89,13 @@ fn compared(network: &Network<'_>, output: &str) -> (String, Kind) {
     if !is_row(output) || network.graph().outputs.len() != 1 {
         return (output.to_owned(), Kind::Values);
     }
-    let softmax = network.producer(output).filter(|&node| {
-        *network.op(node) == Op::Normalization && network.node(node).op_type == "Softmax"
-    });
-    let scores = softmax.and_then(|node| network.node(node).inputs.first());
-    match scores {
+    if Kind::of_output(network.graph(), output) != Kind::Probabilities {
+        return (output.to_owned(), Kind::Scores);
+    }
+    let softmax = network.producer(output).map(|node| network.node(node));
+    match softmax.and_then(|node| node.inputs.first()) {
         Some(scores) if is_row(scores) => (scores.clone(), Kind::Scores),
-        Some(_) => (output.to_owned(), Kind::Values),
-        None => (output.to_owned(), Kind::Scores),
+        _ => (output.to_owned(), Kind::Values),
     }
 }
 

@@ -441,7 +441,8 @@ fn mean_magnitude(values: &[f32]) -> f32 {
     values.iter().map(|value| value.abs()).sum::<f32>() / values.len().max(1) as f32
 }
 
-fn add(sums: &mut [f32], values: &[f32]) {
+/// Adds values one by one.
+pub(super) fn add(sums: &mut [f32], values: &[f32]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum += value;
     }

@@ -37,18 +37,18 @@ pub(crate) struct Parted {
 
 impl Parted {
     /// Of samples in batches.
-    pub(crate) fn of(batches: Batches) -> Self {
+    pub(crate) fn of(batches: &Batches) -> Self {
         if batches.len() < FEWEST_BATCHES {
             return Self {
                 learned: batches.clone(),
-                judging: batches,
+                judging: batches.clone(),
                 held_back: 0,
             };
         }
         // In the middle of each eight, or of all where these are fewer.
         let first = batches.len().min(HELD_BACK) / 2;
         let is_judging = |batch: usize| batch % HELD_BACK == first;
-        let judging = batches.clone().filtered(is_judging);
+        let judging = batches.filtered(is_judging);
         Self {
             learned: batches.filtered(|batch| !is_judging(batch)),
             held_back: judging.samples(),
@@ -72,10 +72,8 @@ impl Shown {
         let is_open = is_open(graph, &samples.learned);
         if !is_open {
             // All of the same extents.
-            let learned = samples.learned.clone();
-            samples.learned = learned
-                .clone()
-                .filtered(|batch| learned.are_alike(0, batch));
+            let learned = &samples.learned;
+            samples.learned = learned.filtered(|batch| learned.are_alike(0, batch));
         }
         Self {
             drawn: is_open.then_some(1),
@@ -271,7 +269,7 @@ mod tests {
                 data: vec![0.0; 2 * count],
             };
             let batches = Batches::new(std::slice::from_ref(&value), &samples).unwrap();
-            let parted = Parted::of(batches.clone());
+            let parted = Parted::of(&batches);
             assert!(!parted.judging.is_empty());
             let are_enough = batches.len() >= FEWEST_BATCHES;
             assert_eq!(parted.held_back > 0, are_enough, "{count} samples");
