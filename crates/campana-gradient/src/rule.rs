@@ -45,6 +45,16 @@ impl Reads {
         output: true,
     };
 
+    /// Of a product of inputs 0 and 1: each where the other's gradient is wanted.
+    pub(crate) fn of_product(wanted: &[bool]) -> Self {
+        let is_wanted = |input: usize| wanted.get(input).copied().unwrap_or(false);
+        let read = [0, 1].into_iter().filter(|input| is_wanted(1 - input));
+        Self {
+            inputs: read.collect(),
+            output: false,
+        }
+    }
+
     pub(crate) fn inputs(inputs: &[usize]) -> Self {
         Self {
             inputs: inputs.to_vec(),

@@ -45,11 +45,7 @@ impl Rule for Function {
         let of = |input: usize| wanted.get(input).copied().unwrap_or(false);
         match self {
             Self::Add | Self::Sub | Self::Mean => Reads::NOTHING,
-            Self::Mul => {
-                let read = [(0, of(1)), (1, of(0))].into_iter();
-                let read: Vec<usize> = read.filter(|(_, read)| *read).map(|(i, _)| i).collect();
-                Reads::inputs(&read)
-            }
+            Self::Mul => Reads::of_product(wanted),
             Self::Div if !of(1) => Reads::inputs(&[1]),
             Self::Div | Self::Pow | Self::PRelu => Reads::inputs(&[0, 1]),
             Self::Extremum => Reads {

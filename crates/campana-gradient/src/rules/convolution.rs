@@ -36,21 +36,9 @@ impl ConvTranspose {
     }
 }
 
-fn reads(wanted: &[bool]) -> Reads {
-    let of = |input: usize| wanted.get(input).copied().unwrap_or(false);
-    let mut inputs = Vec::new();
-    if of(1) {
-        inputs.push(0);
-    }
-    if of(0) {
-        inputs.push(1);
-    }
-    Reads::inputs(&inputs)
-}
-
 impl Rule for Conv {
     fn reads(&self, wanted: &[bool]) -> Reads {
-        reads(wanted)
+        Reads::of_product(wanted)
     }
 
     fn backward(&self, at: &Step<'_>, outputs: Gradients) -> Result<Gradients, Fault> {
@@ -72,7 +60,7 @@ impl Rule for Conv {
 
 impl Rule for ConvTranspose {
     fn reads(&self, wanted: &[bool]) -> Reads {
-        reads(wanted)
+        Reads::of_product(wanted)
     }
 
     /// A transposed convolution is the way back through a convolution from its

@@ -16,18 +16,6 @@ pub(crate) struct Gemm(pub(crate) Attributes);
 #[derive(Debug)]
 pub(crate) struct MatMul;
 
-fn reads(wanted: &[bool]) -> Reads {
-    let of = |input: usize| wanted.get(input).copied().unwrap_or(false);
-    let mut inputs = Vec::new();
-    if of(1) {
-        inputs.push(0);
-    }
-    if of(0) {
-        inputs.push(1);
-    }
-    Reads::inputs(&inputs)
-}
-
 fn matrix_extents(shape: &[usize]) -> Result<[usize; 2], Fault> {
     match *shape {
         [rows, columns] => Ok([rows, columns]),
@@ -37,7 +25,7 @@ fn matrix_extents(shape: &[usize]) -> Result<[usize; 2], Fault> {
 
 impl Rule for Gemm {
     fn reads(&self, wanted: &[bool]) -> Reads {
-        reads(wanted)
+        Reads::of_product(wanted)
     }
 
     fn backward(&self, at: &Step<'_>, outputs: Gradients) -> Result<Gradients, Fault> {
@@ -99,7 +87,7 @@ impl Rule for Gemm {
 
 impl Rule for MatMul {
     fn reads(&self, wanted: &[bool]) -> Reads {
-        reads(wanted)
+        Reads::of_product(wanted)
     }
 
     fn backward(&self, at: &Step<'_>, outputs: Gradients) -> Result<Gradients, Fault> {
