@@ -361,27 +361,3 @@ fn broadcast(x: &[usize], y: &[usize]) -> Converted<Vec<usize>> {
 
 /// What is said of an operator without one of Core ML's.
 const NO_FORM: &str = "has no form in Core ML";
-
-/// An attribute that is a number.
-fn float(node: &Node, name: &str, default: f32) -> f32 {
-    match node.attributes.get(name) {
-        Some(Attribute::Float(value)) => *value,
-        _ => default,
-    }
-}
-
-/// An attribute that is an integer.
-fn int(node: &Node, name: &str, default: i64) -> i64 {
-    match node.attributes.get(name) {
-        Some(Attribute::Int(value)) => *value,
-        _ => default,
-    }
-}
-
-/// An attribute that is a text.
-fn text<'n>(node: &'n Node, name: &str, default: &'n str) -> &'n str {
-    match node.attributes.get(name) {
-        Some(Attribute::String(value)) => std::str::from_utf8(value).unwrap_or(default),
-        _ => default,
-    }
-}

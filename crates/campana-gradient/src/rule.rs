@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 
-use campana_ir::graph::{Attribute, Graph, Node};
+use campana_ir::graph::{Graph, Node};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::Fault;
@@ -148,20 +148,6 @@ impl<'a> Step<'a> {
         known
             .or_else(|| self.graph.constants.get(name).map(Tensor::shape))
             .ok_or_else(|| Fault::invalid(format!("no shape of {name:?}")))
-    }
-
-    pub(crate) fn float(&self, attribute: &str, default: f32) -> f32 {
-        match self.node.attributes.get(attribute) {
-            Some(Attribute::Float(value)) => *value,
-            _ => default,
-        }
-    }
-
-    pub(crate) fn int(&self, attribute: &str, default: i64) -> i64 {
-        match self.node.attributes.get(attribute) {
-            Some(Attribute::Int(value)) => *value,
-            _ => default,
-        }
     }
 
     /// Axes of a node from the start, by an attribute or else an input; all

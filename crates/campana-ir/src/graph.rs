@@ -103,6 +103,30 @@ impl Node {
         }
     }
 
+    /// An attribute that is a float, or this where it is left out.
+    pub fn float(&self, attribute: &str, default: f32) -> f32 {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Float(value)) => *value,
+            _ => default,
+        }
+    }
+
+    /// An attribute that is an integer, or this where it is left out.
+    pub fn int(&self, attribute: &str, default: i64) -> i64 {
+        match self.attributes.get(attribute) {
+            Some(Attribute::Int(value)) => *value,
+            _ => default,
+        }
+    }
+
+    /// An attribute that is a text, or this where it is left out or not UTF-8.
+    pub fn text<'n>(&'n self, attribute: &str, default: &'n str) -> &'n str {
+        match self.attributes.get(attribute) {
+            Some(Attribute::String(bytes)) => std::str::from_utf8(bytes).unwrap_or(default),
+            _ => default,
+        }
+    }
+
     /// The graphs among the attributes, by their names: the branches of If, the
     /// bodies of Loop and Scan.
     pub fn graphs(&self) -> impl Iterator<Item = (&str, &Graph)> {

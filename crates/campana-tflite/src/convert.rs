@@ -17,7 +17,7 @@ mod window;
 
 use std::collections::{HashMap, HashSet};
 
-use campana_ir::graph::{Attribute, Graph, Node};
+use campana_ir::graph::Graph;
 use campana_ir::network::Network;
 use campana_ir::op::{Binary, Op, Unary};
 use campana_tensor::ElementType;
@@ -335,28 +335,4 @@ fn wants_channels_last(op: &Op) -> bool {
             | Op::AveragePool(_)
             | Op::GlobalAveragePool
     )
-}
-
-/// An attribute that is a number.
-fn float(node: &Node, name: &str, default: f32) -> f32 {
-    match node.attributes.get(name) {
-        Some(Attribute::Float(value)) => *value,
-        _ => default,
-    }
-}
-
-/// An attribute that is an integer.
-fn int(node: &Node, name: &str, default: i64) -> i64 {
-    match node.attributes.get(name) {
-        Some(Attribute::Int(value)) => *value,
-        _ => default,
-    }
-}
-
-/// An attribute that is a text.
-fn text<'n>(node: &'n Node, name: &str, default: &'n str) -> &'n str {
-    match node.attributes.get(name) {
-        Some(Attribute::String(value)) => std::str::from_utf8(value).unwrap_or(default),
-        _ => default,
-    }
 }

@@ -14,7 +14,7 @@
 //! normalizations are a tenth of the file before, and a fortieth after.
 
 use campana_codebook::Storage;
-use campana_ir::graph::{Attribute, Node};
+use campana_ir::graph::Node;
 
 /// ONNX's default for `epsilon`.
 const DEFAULT_EPSILON: f32 = 1e-5;
@@ -71,10 +71,7 @@ impl Normalization {
 
 /// The `epsilon` of a normalization.
 pub fn epsilon(node: &Node) -> f32 {
-    match node.attributes.get("epsilon") {
-        Some(&Attribute::Float(epsilon)) => epsilon,
-        _ => DEFAULT_EPSILON,
-    }
+    node.float("epsilon", DEFAULT_EPSILON)
 }
 
 /// Rounds all values to float16, unless that would change one by more than

@@ -2,7 +2,7 @@
 
 use campana_ir::op::axis_from_start;
 
-use super::{Converter, NO_FORM, int, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::program::{Given, Var};
 
@@ -157,7 +157,7 @@ impl Converter<'_> {
         let Some(first) = pads.iter().position(|pads| *pads != [0, 0]) else {
             return self.identity(at);
         };
-        let mode = match text(node, "mode", "constant") {
+        let mode = match node.text("mode", "constant") {
             "constant" => "constant",
             // Only the last two axes have these.
             "reflect" if first + 2 >= rank => "reflect",
@@ -314,7 +314,7 @@ impl Converter<'_> {
     pub(super) fn space_and_depth(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
         let x = self.activation(&node.inputs[0])?;
-        let block = usize::try_from(int(node, "blocksize", 0)).unwrap_or(0);
+        let block = usize::try_from(node.int("blocksize", 0)).unwrap_or(0);
         let &[batch, channels, height, width] = x.shape.as_slice() else {
             return Err("is over other than images".to_owned());
         };
@@ -337,7 +337,7 @@ impl Converter<'_> {
                 height * block,
                 width * block,
             ];
-            match text(node, "mode", "DCR") {
+            match node.text("mode", "DCR") {
                 "CRD" => ("pixel_shuffle", "upscale_factor", shape),
                 _ => ("depth_to_space", "block_size", shape),
             }

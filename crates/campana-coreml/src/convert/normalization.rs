@@ -2,7 +2,7 @@
 
 use campana_ir::op::{BatchNormalization, axis_from_start};
 
-use super::{Converter, NO_FORM, float, int};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::program::Given;
 
@@ -68,7 +68,7 @@ impl Converter<'_> {
         let x = self.activation(&node.inputs[0])?;
         let rank = x.shape.len();
         let is_old = self.network.graph().opset() < 13;
-        let axis = int(node, "axis", if is_old { 1 } else { -1 });
+        let axis = node.int("axis", if is_old { 1 } else { -1 });
         let axis = axis_from_start(axis, rank).ok_or("has no such axis")?;
         if is_old && x.shape[axis + 1..].iter().any(|&extent| extent > 1) {
             return Err("is over several axes at once".to_owned());
@@ -104,15 +104,14 @@ impl Converter<'_> {
         }
         let x = self.activation(&node.inputs[0])?;
         let rank = x.shape.len();
-        let first = axis_from_start(int(node, "axis", -1), rank).ok_or("has no such axis")?;
+        let first = axis_from_start(node.int("axis", -1), rank).ok_or("has no such axis")?;
         let axes: Vec<usize> = (first..rank).collect();
         let mut inputs: Vec<(&str, Given)> = vec![
             ("x", (&x).into()),
             ("axes", self.program.ints(&axes).into()),
             (
                 "epsilon",
-                self.epsilon(float(node, "epsilon", DEFAULT_EPSILON))?
-                    .into(),
+                self.epsilon(node.float("epsilon", DEFAULT_EPSILON))?.into(),
             ),
         ];
         for (place, name) in [(1, "gamma"), (2, "beta")] {
@@ -139,7 +138,7 @@ impl Converter<'_> {
             let (shape, values) = self.constant(at, place)?.ok_or("lacks an input")?;
             inputs.push((name, self.program.floats(&shape, &values)?.into()));
         }
-        let epsilon = self.epsilon(float(node, "epsilon", DEFAULT_EPSILON))?;
+        let epsilon = self.epsilon(node.float("epsilon", DEFAULT_EPSILON))?;
         inputs.push(("epsilon", epsilon.into()));
         self.make(at, "instance_norm", inputs, &x.shape)
     }
@@ -148,7 +147,7 @@ impl Converter<'_> {
     fn response_norm(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
         let x = self.activation(&node.inputs[0])?;
-        let size = int(node, "size", 0);
+        let size = node.int("size", 0);
         if size % 2 != 1 || !(3..=4).contains(&x.shape.len()) {
             return Err("has an even number of neighbours, or is over no image".to_owned());
         }
@@ -157,13 +156,10 @@ impl Converter<'_> {
             ("size", self.program.int(size as i32).into()),
             (
                 "alpha",
-                self.program.float(float(node, "alpha", 1e-4))?.into(),
+                self.program.float(node.float("alpha", 1e-4))?.into(),
             ),
-            (
-                "beta",
-                self.program.float(float(node, "beta", 0.75))?.into(),
-            ),
-            ("k", self.program.float(float(node, "bias", 1.0))?.into()),
+            ("beta", self.program.float(node.float("beta", 0.75))?.into()),
+            ("k", self.program.float(node.float("bias", 1.0))?.into()),
         ];
         self.make(at, "local_response_norm", inputs, &x.shape)
     }

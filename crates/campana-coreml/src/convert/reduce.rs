@@ -25,7 +25,7 @@ impl Converter<'_> {
             (Some(axes), _) => axes.clone(),
             (None, Some(axes)) if !axes.is_empty() => axes,
             _ => {
-                if super::int(node, "noop_with_empty_axes", 0) != 0 {
+                if node.int("noop_with_empty_axes", 0) != 0 {
                     return self.identity(at);
                 }
                 (0..rank as i64).collect()

@@ -4,7 +4,7 @@
 use campana_ir::graph::{Attribute, Node};
 use campana_tensor::TensorData;
 
-use super::{Converter, NO_FORM, int, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::program::Given;
 
@@ -53,10 +53,10 @@ impl Converter<'_> {
         if spatial.iter().any(|axis| axis.to > MAX_EXTENT) {
             return Err(format!("makes more than {MAX_EXTENT} rows or columns"));
         }
-        if int(node, "antialias", 0) != 0 {
+        if node.int("antialias", 0) != 0 {
             return Err("smooths before it samples (antialias)".to_owned());
         }
-        match text(node, "mode", "nearest") {
+        match node.text("mode", "nearest") {
             "nearest" => self.nearest(at, spatial),
             "linear" | "bilinear" => self.mixed(at, spatial),
             mode => Err(format!("resizes by {mode:?}, which Core ML does not")),
@@ -159,7 +159,7 @@ impl Converter<'_> {
         let named = |place: usize| node.inputs.get(place).filter(|name| !name.is_empty());
         let sizes = named(3).and_then(|name| self.parameters.integers(name));
         if let Some(sizes) = sizes.filter(|sizes| sizes.len() == chosen.len()) {
-            if text(node, "keep_aspect_ratio_policy", "stretch") != "stretch" {
+            if node.text("keep_aspect_ratio_policy", "stretch") != "stretch" {
                 return Err("keeps the image's proportions".to_owned());
             }
             for (&axis, size) in chosen.iter().zip(sizes) {
@@ -192,7 +192,7 @@ impl Axis {
         } else {
             "half_pixel"
         };
-        let mode = text(node, "coordinate_transformation_mode", default);
+        let mode = node.text("coordinate_transformation_mode", default);
         let place = |x: f32| {
             Some(match mode {
                 "half_pixel" => (x + 0.5) / self.scale - 0.5,
@@ -221,7 +221,7 @@ impl Axis {
         } else {
             "round_prefer_floor"
         };
-        let round: fn(f32) -> f32 = match text(node, "nearest_mode", default) {
+        let round: fn(f32) -> f32 = match node.text("nearest_mode", default) {
             "round_prefer_floor" => |x| (x - 0.5).ceil(),
             "round_prefer_ceil" => |x| (x + 0.5).floor(),
             "floor" => f32::floor,

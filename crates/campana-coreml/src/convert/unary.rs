@@ -1,6 +1,6 @@
 //! Functions of one element.
 
-use super::{Converter, NO_FORM, float, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::program::Given;
 
@@ -14,10 +14,10 @@ const SELU_GAMMA: f32 = 1.050_701;
 impl Converter<'_> {
     pub(super) fn unary(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let alpha = |default| float(node, "alpha", default);
+        let alpha = |default| node.float("alpha", default);
         let kind = match node.op_type.as_str() {
             "HardSigmoid" => {
-                let beta = float(node, "beta", 0.5);
+                let beta = node.float("beta", 0.5);
                 let constants = [("alpha", alpha(HARD_SIGMOID_SLOPE)), ("beta", beta)];
                 return self.function(at, "sigmoid_hard", &constants);
             }
@@ -101,7 +101,7 @@ impl Converter<'_> {
 
     fn gelu(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let mode = match text(node, "approximate", "none") {
+        let mode = match node.text("approximate", "none") {
             "tanh" => "TANH_APPROXIMATION",
             _ => "EXACT",
         };
@@ -134,8 +134,8 @@ impl Converter<'_> {
 
     fn selu(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let gamma = float(node, "gamma", SELU_GAMMA);
-        let alpha = float(node, "alpha", SELU_ALPHA);
+        let gamma = node.float("gamma", SELU_GAMMA);
+        let alpha = node.float("alpha", SELU_ALPHA);
         self.function(at, "elu", &[("alpha", alpha)])?;
         let x = self.activation(&node.outputs[0])?;
         let gamma = self.program.float(gamma)?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use campana_ir::graph::{Attribute, Graph, Value};
+use campana_ir::graph::{Graph, Value};
 use campana_ir::network::Network;
 use campana_ir::op::Op;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
@@ -80,10 +80,7 @@ impl Moved {
     fn numbers_of(&self, at: &Step<'_>) -> Result<Vec<Vec<i64>>, Fault> {
         let mut node = at.node.clone();
         if node.op_type == "Pad" {
-            let mode = node.attributes.get("mode");
-            let is_constant =
-                mode.is_none_or(|mode| *mode == Attribute::String(b"constant".to_vec()));
-            if is_constant && node.inputs.len() > 2 {
+            if node.text("mode", "constant") == "constant" && node.inputs.len() > 2 {
                 // The border counts as no element.
                 node.inputs[2].clear();
             }

@@ -110,7 +110,7 @@ impl Rule for Softmax {
         let output = at.output()?;
         let shape = at.output_shape(0)?;
         let is_one = self.opset >= SOFTMAX_OF_ONE_AXIS;
-        let axis = at.int("axis", if is_one { -1 } else { 1 });
+        let axis = at.node.int("axis", if is_one { -1 } else { 1 });
         let axis = axis_from_start(axis, shape.len())
             .ok_or_else(|| Fault::invalid(format!("axis {axis}")))?;
         // Before, over all axes from this one on.
@@ -143,14 +143,14 @@ impl Rule for Normalized {
         let axis = match self.is_instance {
             true => 2,
             false => {
-                let axis = at.int("axis", -1);
+                let axis = at.node.int("axis", -1);
                 axis_from_start(axis, shape.len())
                     .ok_or_else(|| Fault::invalid(format!("axis {axis}")))?
             }
         };
         let len: usize = shape.iter().skip(axis).product();
         let (x, scale) = (at.floats(0)?, at.floats(1)?);
-        let epsilon = at.float("epsilon", 1e-5);
+        let epsilon = at.node.float("epsilon", 1e-5);
         // Which scale an element has: of its channel, or of its place.
         let channels = shape.get(1).copied().unwrap_or(1);
         let factor = |row: usize, i: usize| match self.is_instance {

@@ -84,7 +84,9 @@ impl Rule for Reduction {
         let shape = at.shape(0)?;
         let axes = match &self.axes {
             Axes::Spatial => (2..shape.len()).collect(),
-            Axes::Given(None) if at.int("noop_with_empty_axes", 0) != 0 && !at.has(1) => Vec::new(),
+            Axes::Given(None) if at.node.int("noop_with_empty_axes", 0) != 0 && !at.has(1) => {
+                Vec::new()
+            }
             Axes::Given(axes) => at.axes(axes.as_deref(), shape.len())?,
         };
         // The extents of the result if all axes were kept.

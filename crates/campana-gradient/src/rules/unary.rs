@@ -246,13 +246,11 @@ impl Function {
                 is_tanh: false,
             });
         }
-        let approximate = at.node.attributes.get("approximate");
         Ok(Attributes {
             values: self
                 .attributes
-                .map(|(name, default)| at.float(name, default)),
-            is_tanh: matches!(approximate,
-                Some(campana_ir::graph::Attribute::String(name)) if name == b"tanh"),
+                .map(|(name, default)| at.node.float(name, default)),
+            is_tanh: at.node.text("approximate", "none") == "tanh",
         })
     }
 }
@@ -260,7 +258,7 @@ impl Function {
 /// A bound of a clip: an input since opset 11, an attribute before.
 fn bound(at: &Step<'_>, input: usize, attribute: &str, default: f32) -> Result<f32, Fault> {
     if !at.has(input) {
-        return Ok(at.float(attribute, default));
+        return Ok(at.node.float(attribute, default));
     }
     let values = at.floats(input)?;
     values

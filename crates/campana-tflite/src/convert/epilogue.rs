@@ -4,7 +4,7 @@
 use campana_ir::network::Layer;
 use campana_ir::op::{BatchNormalization, Op, Unary};
 
-use super::{Converter, float};
+use super::Converter;
 use crate::error::Converted;
 use crate::layout::laid_out;
 use crate::schema::{Activation, Code, Options};
@@ -79,7 +79,7 @@ impl<'n> Converter<'n> {
             .get(place)
             .filter(|name| !name.is_empty())
         {
-            None => Some(float(node, attribute, default)),
+            None => Some(node.float(attribute, default)),
             Some(name) => match &*self.parameters.floats(name)?.1 {
                 [bound] => Some(*bound),
                 _ => None,

@@ -2,7 +2,7 @@
 
 use campana_ir::op::axis_from_start;
 
-use super::{Converter, NO_FORM, int, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::layout::{self, laid_out, lie_alike, native, place, without};
 use crate::schema::{Code, Operator, Options};
@@ -249,7 +249,7 @@ impl<'n> Converter<'n> {
         };
         let tensor = self.values.operand(input, params, &order)?;
         let laid: Vec<[usize; 2]> = order.iter().map(|&axis| pads[axis]).collect();
-        let padded = match text(node, "mode", "constant") {
+        let padded = match node.text("mode", "constant") {
             "constant" => self.padded(tensor, &laid, border),
             "reflect" => self.mirrored(tensor, &laid),
             mode => return Err(format!("pads by {mode:?}, which TFLite does not")),
@@ -399,12 +399,12 @@ impl<'n> Converter<'n> {
             params,
             ..
         } = self.moved(at)?;
-        let size = usize::try_from(int(node, "blocksize", 0)).unwrap_or(0);
+        let size = usize::try_from(node.int("blocksize", 0)).unwrap_or(0);
         let &[batch, channels, height, width] = shape.as_slice() else {
             return Err(NO_FORM.to_owned());
         };
         let is_to_space = node.op_type == "DepthToSpace";
-        if is_to_space && text(node, "mode", "DCR") != "DCR" {
+        if is_to_space && node.text("mode", "DCR") != "DCR" {
             return Err("has its channels in the order CRD, TFLite's in DCR".to_owned());
         }
         let divides = |extent: usize| size > 0 && extent.is_multiple_of(size);

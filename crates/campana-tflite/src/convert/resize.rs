@@ -3,7 +3,7 @@
 use campana_ir::graph::{Attribute, Node};
 use campana_tensor::TensorData;
 
-use super::{Converter, NO_FORM, int, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::layout::channels_last;
 use crate::schema::{Code, Options, Resize};
@@ -50,8 +50,8 @@ impl Converter<'_> {
         if height.to.max(width.to) > MAX_EXTENT {
             return Err(format!("makes more than {MAX_EXTENT} rows or columns"));
         }
-        let mode = text(node, "mode", "nearest");
-        if int(node, "antialias", 0) != 0 {
+        let mode = node.text("mode", "nearest");
+        if node.int("antialias", 0) != 0 {
             return Err("smooths before it samples (antialias)".to_owned());
         }
         let samples_alike = |way: &Resize| {
@@ -141,7 +141,7 @@ impl Axis {
         let (from, to) = (self.from as f32, self.to as f32);
         let place = |x: f32| {
             Some(
-                match text(node, "coordinate_transformation_mode", "half_pixel") {
+                match node.text("coordinate_transformation_mode", "half_pixel") {
                     "half_pixel" => (x + 0.5) / self.scale - 0.5,
                     "pytorch_half_pixel" if self.to > 1 => (x + 0.5) / self.scale - 0.5,
                     "pytorch_half_pixel" => 0.0,
@@ -165,7 +165,7 @@ impl Axis {
     }
 
     fn nearest(self, node: &Node) -> Option<Vec<usize>> {
-        let round: fn(f32) -> f32 = match text(node, "nearest_mode", "round_prefer_floor") {
+        let round: fn(f32) -> f32 = match node.text("nearest_mode", "round_prefer_floor") {
             "round_prefer_floor" => |x| (x - 0.5).ceil(),
             "round_prefer_ceil" => |x| (x + 0.5).floor(),
             "floor" => f32::floor,

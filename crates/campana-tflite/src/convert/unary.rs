@@ -2,7 +2,7 @@
 
 use campana_ir::op::axis_from_start;
 
-use super::{Converter, NO_FORM, float, int, text};
+use super::{Converter, NO_FORM};
 use crate::error::Converted;
 use crate::layout::{self, laid_out};
 use crate::schema::{Activation, Code, Options};
@@ -39,18 +39,18 @@ impl Converter<'_> {
         let (code, options, on_integers) = match node.op_type.as_str() {
             "HardSigmoid" => return self.hard_sigmoid(at),
             "Reciprocal" => return self.reciprocal(at),
-            "Elu" if float(node, "alpha", 1.0) != 1.0 => {
+            "Elu" if node.float("alpha", 1.0) != 1.0 => {
                 return Err("has an alpha other than 1, which TFLite's ELU has not".to_owned());
             }
             "Sigmoid" => (Code::Logistic, Options::None, Output(PROBABILITY)),
             "Tanh" => (Code::Tanh, Options::None, Output(SYMMETRIC)),
             "HardSwish" => (Code::HardSwish, Options::None, Any),
             "LeakyRelu" => {
-                let alpha = float(node, "alpha", 0.01);
+                let alpha = node.float("alpha", 0.01);
                 (Code::LeakyRelu, Options::LeakyRelu { alpha }, Any)
             }
             "Gelu" => {
-                let approximate = text(node, "approximate", "none") == "tanh";
+                let approximate = node.text("approximate", "none") == "tanh";
                 (Code::Gelu, Options::Gelu { approximate }, No)
             }
             "Elu" => (Code::Elu, Options::None, No),
@@ -108,8 +108,8 @@ impl Converter<'_> {
         let node = self.network.node(at);
         let (input, output) = (node.inputs[0].as_str(), node.outputs[0].as_str());
         let (alpha, beta) = (
-            float(node, "alpha", HARD_SIGMOID_SLOPE),
-            float(node, "beta", 0.5),
+            node.float("alpha", HARD_SIGMOID_SLOPE),
+            node.float("beta", 0.5),
         );
         let order = self.values.order(input)?;
         let shape = self.values.shape(input)?;
@@ -164,7 +164,7 @@ impl Converter<'_> {
         };
         let input = node.inputs[0].as_str();
         let rank = self.values.shape(input)?.len();
-        let axis = axis_from_start(int(node, "axis", -1), rank).ok_or("has no such axis")?;
+        let axis = axis_from_start(node.int("axis", -1), rank).ok_or("has no such axis")?;
         let mut order = self.values.order(input)?;
         if order.last() != Some(&axis) {
             order.retain(|&own| own != axis);
@@ -176,15 +176,15 @@ impl Converter<'_> {
     /// Local response normalization over neighbouring channels.
     fn response_normalization(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
-        let size = usize::try_from(int(node, "size", 0)).unwrap_or(0);
+        let size = usize::try_from(node.int("size", 0)).unwrap_or(0);
         if size.is_multiple_of(2) {
             return Err("has an even number of neighbours".to_owned());
         }
         let options = Options::LocalResponseNormalization {
             radius: size / 2,
-            bias: float(node, "bias", 1.0),
-            alpha: float(node, "alpha", 1e-4) / size as f32,
-            beta: float(node, "beta", 0.75),
+            bias: node.float("bias", 1.0),
+            alpha: node.float("alpha", 1e-4) / size as f32,
+            beta: node.float("beta", 0.75),
         };
         let rank = self.values.shape(&node.inputs[0])?.len();
         let code = Code::LocalResponseNormalization;
