@@ -85,25 +85,17 @@ pub fn convert(graph: &Graph, options: &Options) -> Result<Package, Error> {
     Ok(Package::new(&model, weights))
 }
 
-fn unfit_input(UnfitInput { name, reason }: UnfitInput) -> Error {
-    let (kind, what) = match reason {
-        Unfit::ElementType(other) => (
-            ErrorKind::Unsupported,
-            format!("is {other}, and only float32 is taken"),
-        ),
-        Unfit::NoShape => (
-            ErrorKind::OpenShape,
-            "declares no shape; give --shape".to_owned(),
-        ),
-        Unfit::Empty => (ErrorKind::InvalidModel, "has no elements".to_owned()),
-        Unfit::Open(extents) => (
-            ErrorKind::OpenShape,
-            format!(
-                "leaves extents open ({extents}), and a Core ML package is written with fixed ones; give --shape"
-            ),
-        ),
+fn unfit_input(unfit: UnfitInput) -> Error {
+    let kind = match unfit.reason {
+        Unfit::ElementType(_) => ErrorKind::Unsupported,
+        Unfit::Empty => ErrorKind::InvalidModel,
+        Unfit::NoShape | Unfit::Open(_) => ErrorKind::OpenShape,
     };
-    Error::new(kind, format!("the input '{name}' {what}"))
+    let message = unfit.message(
+        "only float32 is taken",
+        "a Core ML package is written with fixed ones",
+    );
+    Error::new(kind, message)
 }
 
 /// A program under way.
@@ -119,7 +111,7 @@ struct Converter<'n> {
 
 impl<'n> Converter<'n> {
     fn nodes(&mut self) -> Result<(), Error> {
-        let live = self.live();
+        let live = self.network.live_nodes();
         for at in 0..self.network.graph().nodes.len() {
             if !live.contains(&at) || self.done.contains(&at) || self.is_no_activation(at) {
                 continue;
@@ -132,21 +124,6 @@ impl<'n> Converter<'n> {
             })?;
         }
         Ok(())
-    }
-
-    /// Nodes on which the outputs depend.
-    fn live(&self) -> HashSet<usize> {
-        let outputs = self.network.graph().outputs.iter();
-        let mut waiting: Vec<&str> = outputs.map(|output| output.name.as_str()).collect();
-        let mut live = HashSet::new();
-        while let Some(name) = waiting.pop() {
-            if let Some(node) = self.network.producer(name)
-                && live.insert(node)
-            {
-                waiting.extend(self.network.node(node).reads());
-            }
-        }
-        live
     }
 
     /// Whether a node makes parameters, or integers that say how others compute.

@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use campana_codebook::QuantizedTensor;
-use campana_ir::graph::{Graph, Node, Value};
 use campana_ir::network::Network;
-use campana_runtime::{Plan, PlanOptions, Session};
 use campana_tensor::{Tensor, TensorData};
 
 use crate::error::{Error, ErrorKind};
@@ -29,30 +27,11 @@ impl<'g> Parameters<'g> {
             network,
             computed: BTreeMap::new(),
         };
-        let wanted = parameters.wanted();
-        if wanted.is_empty() {
-            return Ok(parameters);
-        }
-        let graph = network.graph();
-        let makes = |node: &&Node| {
-            let mut outputs = node.outputs.iter().filter(|name| !name.is_empty());
-            outputs.all(|name| network.is_parameter(name))
-        };
-        let folded = Graph {
-            nodes: graph.nodes.iter().filter(makes).cloned().collect(),
-            outputs: wanted.iter().map(|name| Value::named(name)).collect(),
-            inputs: Vec::new(),
-            ..graph.clone()
-        };
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let computed = campana_runtime::parameters(network, parameters.wanted());
+        parameters.computed = computed.map_err(|error| {
             let message = "cannot compute what depends on constants alone";
             Error::new(ErrorKind::InvalidModel, message).with_source(error)
-        };
-        let plan = Plan::new(&folded, PlanOptions::default()).map_err(|e| failed(e.into()))?;
-        let values = Session::new(plan, 1).run(&[]);
-        let values = values.map_err(|error| failed(error.into()))?;
-        let names = wanted.into_iter().map(str::to_owned);
-        parameters.computed = names.zip(values).collect();
+        })?;
         Ok(parameters)
     }
 

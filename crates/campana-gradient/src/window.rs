@@ -1,6 +1,6 @@
 //! Windows that slide over one to three spatial axes.
 
-use campana_ir::op::{AutoPad, Window};
+use campana_ir::op::Window;
 
 use crate::error::Fault;
 
@@ -62,18 +62,14 @@ impl Windows {
         };
         let strides = of(&|axis| window.stride(axis), 1);
         let dilations = of(&|axis| window.dilation(axis), 1);
-        let before: [usize; AXES] = match &window.padding {
-            AutoPad::Explicit(pads) => of(&|axis| pads.get(axis).copied().unwrap_or(0), 0),
-            same => std::array::from_fn(|axis| {
-                let reach = (kernel[axis] - 1) * dilations[axis] + 1;
-                let needed = output[axis].saturating_sub(1) * strides[axis] + reach;
-                let total = needed.saturating_sub(input[axis]);
-                match same {
-                    AutoPad::SameLower => total.div_ceil(2),
-                    _ => total / 2,
-                }
-            }),
-        };
+        let mut before = [0; AXES];
+        for axis in 0..rank {
+            let at = axis + missing;
+            // How many windows there are, the output says.
+            let places = window.along(axis, input[at], kernel[at], false);
+            let places = places.ok_or_else(|| Fault::invalid("a window larger than its input"))?;
+            before[at] = places.before;
+        }
         Ok(Self {
             input: input.iter().product(),
             taps: kernel.iter().product(),

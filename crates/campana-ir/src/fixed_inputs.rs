@@ -27,6 +27,22 @@ pub enum Unfit {
     Open(String),
 }
 
+impl UnfitInput {
+    /// What is wrong, for who `takes` inputs of some kind and, of fixed extents,
+    /// `wants` them: "only float32 is taken", "TFLite wants them fixed".
+    pub fn message(&self, takes: &str, wants: &str) -> String {
+        let what = match &self.reason {
+            Unfit::ElementType(other) => format!("is {other}, and {takes}"),
+            Unfit::NoShape => "declares no shape; give --shape".to_owned(),
+            Unfit::Empty => "has no elements".to_owned(),
+            Unfit::Open(extents) => {
+                format!("leaves extents open ({extents}), and {wants}; give --shape")
+            }
+        };
+        format!("the input '{}' {what}", self.name)
+    }
+}
+
 /// The graph with a batch of 1 where the inputs leave theirs open: their first
 /// axis, and others of the same name.
 ///

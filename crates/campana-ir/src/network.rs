@@ -144,6 +144,20 @@ impl<'g> Network<'g> {
         self.uses.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// Nodes on which the graph's outputs depend.
+    pub fn live_nodes(&self) -> HashSet<usize> {
+        let mut waiting: Vec<&str> = self.outputs.iter().copied().collect();
+        let mut live = HashSet::new();
+        while let Some(name) = waiting.pop() {
+            if let Some(node) = self.producer(name)
+                && live.insert(node)
+            {
+                waiting.extend(self.node(node).reads());
+            }
+        }
+        live
+    }
+
     /// The only reader of a value that is no output of the graph.
     pub fn sole_use(&self, name: &str) -> Option<(usize, usize)> {
         match self.uses(name) {

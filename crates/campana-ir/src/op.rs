@@ -21,7 +21,7 @@ use campana_tensor::ElementType;
 
 pub use attributes::OpError;
 pub use names::moves_elements;
-pub use window::{AutoPad, Convolution, Pool, Window};
+pub use window::{AutoPad, Convolution, Pool, Window, WindowPlaces};
 
 use crate::graph::Node;
 use attributes::Attributes;

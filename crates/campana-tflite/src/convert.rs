@@ -158,7 +158,7 @@ impl<'n> Converter<'n> {
     }
 
     fn nodes(&mut self) -> Result<(), Error> {
-        let live = self.live();
+        let live = self.network.live_nodes();
         for at in 0..self.network.graph().nodes.len() {
             if !live.contains(&at) || self.done.contains(&at) || self.is_no_activation(at) {
                 continue;
@@ -171,21 +171,6 @@ impl<'n> Converter<'n> {
             })?;
         }
         Ok(())
-    }
-
-    /// Nodes on which the outputs depend.
-    fn live(&self) -> HashSet<usize> {
-        let outputs = self.network.graph().outputs.iter();
-        let mut waiting: Vec<&str> = outputs.map(|output| output.name.as_str()).collect();
-        let mut live = HashSet::new();
-        while let Some(name) = waiting.pop() {
-            if let Some(node) = self.network.producer(name)
-                && live.insert(node)
-            {
-                waiting.extend(self.network.node(node).reads());
-            }
-        }
-        live
     }
 
     /// Whether a node makes parameters, or integers that say how others compute.

@@ -41,49 +41,13 @@ impl Windows {
             outputs: Vec::new(),
         };
         for axis in axes {
-            let (pads, outputs) = windows.along(axis, input[axis], &window.padding, ceil)?;
-            windows.pads.push(pads);
-            windows.outputs.push(outputs);
+            let places = window.along(axis, input[axis], kernel[axis], ceil);
+            let places = places.ok_or("has a window that is larger than its input")?;
+            let after = places.after.max(places.reached);
+            windows.pads.push([places.before, after]);
+            windows.outputs.push(places.count);
         }
         Ok(windows)
-    }
-
-    /// Padding and number of windows along an axis.
-    fn along(
-        &self,
-        axis: usize,
-        input: usize,
-        padding: &AutoPad,
-        ceil: bool,
-    ) -> Converted<([usize; 2], usize)> {
-        let stride = self.strides[axis];
-        let span = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
-        let reached = |outputs: usize| (outputs - 1) * stride + span;
-        let (before, after, outputs) = match padding {
-            AutoPad::Explicit(pads) => {
-                let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-                let (before, after) = (pad(axis), pad(axis + pads.len() / 2));
-                let rest = (input + before + after).checked_sub(span);
-                let rest = rest.ok_or("has a window that is larger than its input")?;
-                let mut outputs = rest / stride + 1;
-                // A last window may end outside, but not begin there.
-                if ceil && rest % stride != 0 && outputs * stride < input + before {
-                    outputs += 1;
-                }
-                let after = after.max(reached(outputs).saturating_sub(input + before));
-                (before, after, outputs)
-            }
-            AutoPad::SameUpper | AutoPad::SameLower => {
-                let outputs = input.div_ceil(stride);
-                let total = reached(outputs).saturating_sub(input);
-                let before = match padding {
-                    AutoPad::SameLower => total.div_ceil(2),
-                    _ => total / 2,
-                };
-                (before, total - before, outputs)
-            }
-        };
-        Ok(([before, after], outputs))
     }
 
     /// The padding as Core ML has it: before and after each axis.

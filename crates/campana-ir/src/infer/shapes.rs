@@ -4,7 +4,7 @@ use super::arithmetic::output_contents;
 use super::contents::{Contents, Number};
 use super::scope::Scope;
 use crate::graph::{Dim, Node};
-use crate::op::{AutoPad, Convolution, Op, Reshape, Window, axis_from_start};
+use crate::op::{Convolution, Op, Reshape, Window, axis_from_start};
 
 type Shape = Vec<Dim>;
 
@@ -20,8 +20,8 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
         | Op::DequantizeLinear => input(0),
         Op::Binary(_) => broadcast(input(0), input(1)),
         Op::Conv(convolution) => conv(input(0), input(1), convolution),
-        Op::MaxPool(pool) | Op::AveragePool(pool) if !pool.ceil => {
-            windows(input(0), None, &pool.window, None)
+        Op::MaxPool(pool) | Op::AveragePool(pool) => {
+            windows(input(0), None, (&pool.window, pool.ceil), None)
         }
         Op::GlobalAveragePool => input(0).map(|shape| {
             let places = shape.into_iter().enumerate();
@@ -80,16 +80,17 @@ fn conv(input: Option<Shape>, weights: Option<Shape>, conv: &Convolution) -> Opt
     windows(
         input,
         weights.first().cloned(),
-        &conv.window,
+        (&conv.window, false),
         weights.get(2..),
     )
 }
 
-/// `[batch, channels, ..]`, each spatial extent that of the windows.
+/// `[batch, channels, ..]`, each spatial extent the number of windows, of which the
+/// last may end outside where `ceil`.
 fn windows(
     input: Option<Shape>,
     channels: Option<Dim>,
-    window: &Window,
+    (window, ceil): (&Window, bool),
     weights: Option<&[Dim]>,
 ) -> Option<Shape> {
     let input = input?;
@@ -106,25 +107,13 @@ fn windows(
             },
         };
         shape.push(match (dim, kernel) {
-            (Dim::Fixed(extent), Some(kernel)) => window_count(*extent, kernel, window, axis),
+            (Dim::Fixed(extent), Some(kernel)) => window
+                .along(axis, *extent, kernel, ceil)
+                .map_or_else(unknown, |places| Dim::Fixed(places.count)),
             _ => unknown(),
         });
     }
     Some(shape)
-}
-
-fn window_count(extent: usize, kernel: usize, window: &Window, axis: usize) -> Dim {
-    let stride = window.stride(axis);
-    let AutoPad::Explicit(pads) = &window.padding else {
-        return Dim::Fixed(extent.div_ceil(stride));
-    };
-    let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-    let padded = extent + pad(axis) + pad(axis + pads.len() / 2);
-    let span = (kernel - 1) * window.dilation(axis) + 1;
-    match padded.checked_sub(span) {
-        Some(rest) => Dim::Fixed(rest / stride + 1),
-        None => unknown(),
-    }
 }
 
 fn product_of_matrices(

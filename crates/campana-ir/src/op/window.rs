@@ -28,6 +28,20 @@ pub struct Window {
     pub padding: AutoPad,
 }
 
+/// Where windows lie along a spatial axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowPlaces {
+    /// Elements of padding before the input.
+    pub before: usize,
+    /// Elements of padding behind it.
+    pub after: usize,
+    /// Number of windows.
+    pub count: usize,
+    /// Elements behind the input that windows reach: less than the padding where
+    /// strides leave some of it out, more where the last window ends outside.
+    pub reached: usize,
+}
+
 /// Attributes of `Conv` and `ConvTranspose`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Convolution {
@@ -73,6 +87,48 @@ impl Window {
     /// The dilation along a spatial axis.
     pub fn dilation(&self, axis: usize) -> usize {
         self.dilations.get(axis).copied().unwrap_or(1)
+    }
+
+    /// Where windows of `kernel` elements lie along a spatial axis of `input`; where
+    /// `ceil`, a last one may end outside of the input and its padding, but not
+    /// begin there. `None` where a window is larger than both.
+    pub fn along(
+        &self,
+        axis: usize,
+        input: usize,
+        kernel: usize,
+        ceil: bool,
+    ) -> Option<WindowPlaces> {
+        let stride = self.stride(axis);
+        let span = kernel.checked_sub(1)? * self.dilation(axis) + 1;
+        let reach = |count: usize| count.saturating_sub(1) * stride + span;
+        let (before, after, count) = match &self.padding {
+            AutoPad::Explicit(pads) => {
+                let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
+                let (before, after) = (pad(axis), pad(axis + pads.len() / 2));
+                let rest = (input + before + after).checked_sub(span)?;
+                let mut count = rest / stride + 1;
+                if ceil && rest % stride != 0 && count * stride < input + before {
+                    count += 1;
+                }
+                (before, after, count)
+            }
+            same => {
+                let count = input.div_ceil(stride);
+                let total = reach(count).saturating_sub(input);
+                let before = match same {
+                    AutoPad::SameLower => total.div_ceil(2),
+                    _ => total / 2,
+                };
+                (before, total - before, count)
+            }
+        };
+        Some(WindowPlaces {
+            before,
+            after,
+            count,
+            reached: reach(count).saturating_sub(input + before),
+        })
     }
 
     /// Whether elements of a window are apart from each other.

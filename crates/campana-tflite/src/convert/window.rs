@@ -49,9 +49,10 @@ impl Windows {
             windows.kernel[at] = kernel[axis];
             windows.strides[at] = window.stride(axis);
             windows.dilations[at] = window.dilation(axis);
-            let (pads, outputs) = windows.along(at, axis, &window.padding, ceil)?;
-            windows.pads[at] = pads;
-            windows.outputs[at] = outputs;
+            let places = window.along(axis, input[axis], kernel[axis], ceil);
+            let places = places.ok_or("has a window that is larger than its input")?;
+            windows.pads[at] = [places.before, places.reached];
+            windows.outputs[at] = places.count;
         }
         Ok(windows)
     }
@@ -59,47 +60,6 @@ impl Windows {
     /// Extent of a window with its dilation.
     fn span(&self, at: usize) -> usize {
         (self.kernel[at] - 1) * self.dilations[at] + 1
-    }
-
-    /// Padding and number of windows along an axis.
-    fn along(
-        &self,
-        at: usize,
-        axis: usize,
-        padding: &AutoPad,
-        ceil: bool,
-    ) -> Converted<([usize; 2], usize)> {
-        let (input, stride, span) = (self.input[at], self.strides[at], self.span(at));
-        let reached = |outputs: usize| (outputs - 1) * stride + span;
-        let (before, outputs) = match padding {
-            AutoPad::Explicit(pads) => {
-                let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-                let (before, after) = (pad(axis), pad(axis + pads.len() / 2));
-                let rest = (input + before + after).checked_sub(span);
-                let rest = rest.ok_or("has a window that is larger than its input")?;
-                let mut outputs = rest / stride + 1;
-                // A last window may end outside, but not begin there.
-                if ceil && rest % stride != 0 && outputs * stride < input + before {
-                    outputs += 1;
-                }
-                (before, outputs)
-            }
-            AutoPad::SameUpper | AutoPad::SameLower => {
-                let outputs = input.div_ceil(stride);
-                let total = reached(outputs).saturating_sub(input);
-                let is_lower = *padding == AutoPad::SameLower;
-                (
-                    if is_lower {
-                        total.div_ceil(2)
-                    } else {
-                        total / 2
-                    },
-                    outputs,
-                )
-            }
-        };
-        let after = reached(outputs).saturating_sub(input + before);
-        Ok(([before, after], outputs))
     }
 
     /// The padding of each axis of `[batch, height, width, channels]`.
