@@ -17,7 +17,7 @@ mod window;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use campana_ir::fixed_inputs::{Unfit, UnfitInput, fixed_inputs};
-use campana_ir::graph::{Attribute, Graph, Node, Value};
+use campana_ir::graph::{Graph, Value};
 use campana_ir::network::Network;
 use campana_ir::op::{Op, Unary};
 use campana_tensor::ElementType;

@@ -1,4 +1,4 @@
-use campana_ir::graph::Dim;
+use campana_ir::graph::{Attribute, Dim, Node};
 use campana_tensor::{ElementType, Tensor, TensorData};
 use prost::Message;
 

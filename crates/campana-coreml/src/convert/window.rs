@@ -1,6 +1,6 @@
 //! Windows over spatial axes, and the padding around them.
 
-use campana_ir::op::{AutoPad, Window};
+use campana_ir::op::Window;
 
 use crate::error::Converted;
 
@@ -62,6 +62,8 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use campana_ir::op::AutoPad;
+
     use super::*;
 
     fn windows(padding: AutoPad, input: usize, stride: usize, ceil: bool) -> Windows {

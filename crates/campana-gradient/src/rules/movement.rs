@@ -79,11 +79,12 @@ impl Moved {
 
     fn numbers_of(&self, at: &Step<'_>) -> Result<Vec<Vec<i64>>, Fault> {
         let mut node = at.node.clone();
-        if node.op_type == "Pad" {
-            if node.text("mode", "constant") == "constant" && node.inputs.len() > 2 {
-                // The border counts as no element.
-                node.inputs[2].clear();
-            }
+        if node.op_type == "Pad"
+            && node.text("mode", "constant") == "constant"
+            && node.inputs.len() > 2
+        {
+            // The border counts as no element.
+            node.inputs[2].clear();
         }
         let mut next = 1i64;
         let mut constants = BTreeMap::new();

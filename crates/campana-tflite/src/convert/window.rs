@@ -1,6 +1,6 @@
 //! Windows over two spatial axes, and the padding around them.
 
-use campana_ir::op::{AutoPad, Window};
+use campana_ir::op::Window;
 
 use crate::error::Converted;
 use crate::schema::Padding;
@@ -85,6 +85,8 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use campana_ir::op::AutoPad;
+
     use super::*;
 
     fn window(strides: usize, pads: [usize; 2]) -> Window {
