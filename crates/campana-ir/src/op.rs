@@ -12,6 +12,8 @@
 
 mod attributes;
 mod names;
+mod resize;
+mod slice;
 mod window;
 
 #[cfg(test)]
@@ -21,6 +23,8 @@ use campana_tensor::ElementType;
 
 pub use attributes::OpError;
 pub use names::moves_elements;
+pub use resize::ResizedAxis;
+pub use slice::Slices;
 pub use window::{AutoPad, Convolution, Pool, Window, WindowPlaces};
 
 use crate::graph::Node;

@@ -1,6 +1,6 @@
 //! Operators that move elements.
 
-use campana_ir::op::axis_from_start;
+use campana_ir::op::{Slices, axis_from_start};
 
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
@@ -82,39 +82,10 @@ impl Converter<'_> {
         let x = self.activation(&self.network.node(at).inputs[0])?;
         let starts = self.list(at, 1)?.ok_or("is sliced in an old form")?;
         let ends = self.list(at, 2)?.ok_or("is sliced in an old form")?;
-        let axes = self.list(at, 3)?;
-        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = self.list(at, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            return Err("has bounds of different lengths".to_owned());
-        }
-        let mut shape = x.shape.clone();
-        let mut begins = vec![0; shape.len()];
-        let mut stops = shape.clone();
-        let mut strides = vec![1; shape.len()];
-        for (i, &axis) in axes.iter().enumerate() {
-            let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
-            let step = usize::try_from(steps[i]).ok().filter(|&step| step > 0);
-            strides[axis] = step.ok_or("is sliced backwards")?;
-            let extent = x.shape[axis] as i64;
-            let bound = |at: i64| {
-                let from_start = if at < 0 {
-                    at.saturating_add(extent)
-                } else {
-                    at
-                };
-                from_start.clamp(0, extent) as usize
-            };
-            begins[axis] = bound(starts[i]);
-            stops[axis] = bound(ends[i]);
-            shape[axis] = stops[axis]
-                .saturating_sub(begins[axis])
-                .div_ceil(strides[axis]);
-        }
-        if shape.contains(&0) {
-            return Err("leaves nothing".to_owned());
-        }
-        let var = self.part(&x, [&begins, &stops, &strides], &shape)?;
+        let lists = [self.list(at, 3)?, self.list(at, 4)?];
+        let slices = Slices::forwards(&x.shape, [&starts, &ends], lists)?;
+        let bounds: [&[usize]; 3] = [&slices.begins, &slices.ends, &slices.strides];
+        let var = self.part(&x, bounds, &slices.shape)?;
         self.define(at, var);
         Ok(())
     }

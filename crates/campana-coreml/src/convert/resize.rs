@@ -1,7 +1,7 @@
 //! Resizing of images: rows and columns are taken where ONNX takes them, or
 //! mixed where Core ML mixes the same ones.
 
-use campana_ir::graph::{Attribute, Node};
+use campana_ir::op::ResizedAxis;
 use campana_tensor::TensorData;
 
 use super::{Converter, NO_FORM};
@@ -13,14 +13,6 @@ const TOLERANCE: f32 = 1e-4;
 
 /// Larger images are not looked at place by place.
 const MAX_EXTENT: usize = 1 << 16;
-
-/// An axis that is resized: its extents, and the ratio that places are found by.
-#[derive(Clone, Copy)]
-struct Axis {
-    from: usize,
-    to: usize,
-    scale: f32,
-}
 
 /// The ways in which Core ML mixes neighbours.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,13 +56,13 @@ impl Converter<'_> {
     }
 
     /// Whole rows and columns, repeated or taken one by one.
-    fn nearest(&mut self, at: usize, axes: [Axis; 2]) -> Converted {
+    fn nearest(&mut self, at: usize, axes: [ResizedAxis; 2]) -> Converted {
         let node = self.network.node(at);
         let mut x = self.activation(&node.inputs[0])?;
         let way = || "rounds places in a way of its own".to_owned();
         let [rows, columns] = axes.map(|axis| axis.nearest(node));
         let (rows, columns) = (rows.ok_or_else(way)?, columns.ok_or_else(way)?);
-        let repeats = |axis: Axis, places: &[usize]| {
+        let repeats = |axis: ResizedAxis, places: &[usize]| {
             let times = axis.to / axis.from;
             let is_repeated = axis.to.is_multiple_of(axis.from)
                 && places
@@ -97,12 +89,12 @@ impl Converter<'_> {
         Ok(())
     }
 
-    fn mixed(&mut self, at: usize, axes: [Axis; 2]) -> Converted {
+    fn mixed(&mut self, at: usize, axes: [ResizedAxis; 2]) -> Converted {
         let node = self.network.node(at);
         let x = self.activation(&node.inputs[0])?;
         let alike = |mixing: &Mixing| {
             axes.iter().all(|axis| {
-                let own = axis.linear(node).zip(axis.linear_of(*mixing));
+                let own = axis.linear(node).zip(linear_of(*axis, *mixing));
                 own.is_some_and(|(places, own)| {
                     places
                         .iter()
@@ -141,122 +133,43 @@ impl Converter<'_> {
     }
 
     /// The extents of all axes before and after.
-    fn resized_axes(&self, at: usize, shape: &[usize]) -> Converted<Vec<Axis>> {
+    fn resized_axes(&self, at: usize, shape: &[usize]) -> Converted<Vec<ResizedAxis>> {
         let node = self.network.node(at);
-        let chosen: Vec<usize> = match node.attributes.get("axes") {
-            Some(Attribute::Ints(axes)) => axes
-                .iter()
-                .map(|&axis| axis.rem_euclid(4) as usize)
-                .collect(),
-            _ => (0..4).collect(),
-        };
-        let whole = |&extent: &usize| Axis {
-            from: extent,
-            to: extent,
-            scale: 1.0,
-        };
-        let mut axes: Vec<Axis> = shape.iter().map(whole).collect();
         let named = |place: usize| node.inputs.get(place).filter(|name| !name.is_empty());
         let sizes = named(3).and_then(|name| self.parameters.integers(name));
-        if let Some(sizes) = sizes.filter(|sizes| sizes.len() == chosen.len()) {
-            if node.text("keep_aspect_ratio_policy", "stretch") != "stretch" {
-                return Err("keeps the image's proportions".to_owned());
-            }
-            for (&axis, size) in chosen.iter().zip(sizes) {
-                axes[axis].to = size.max(1) as usize;
-                axes[axis].scale = axes[axis].to as f32 / shape[axis] as f32;
-            }
-            return Ok(axes);
+        if sizes.is_some() && ResizedAxis::keep_proportions(node) {
+            return Err("keeps the image's proportions".to_owned());
         }
         let place = if node.op_type == "Upsample" { 1 } else { 2 };
         let scales = named(place).and_then(|name| self.parameters.tensor(name));
-        match scales.map(campana_tensor::Tensor::data) {
-            Some(TensorData::F32(scales)) if scales.len() == chosen.len() => {
-                for (&axis, &scale) in chosen.iter().zip(scales) {
-                    axes[axis].to = (shape[axis] as f32 * scale).floor().max(1.0) as usize;
-                    axes[axis].scale = scale;
-                }
-                Ok(axes)
-            }
-            _ => Err(NO_FORM.to_owned()),
-        }
+        let scales = match scales.map(campana_tensor::Tensor::data) {
+            Some(TensorData::F32(scales)) => Some(scales.as_slice()),
+            _ => None,
+        };
+        let axes = ResizedAxis::all(node, shape, sizes.as_deref(), scales);
+        axes.ok_or_else(|| NO_FORM.to_owned())
     }
 }
 
-impl Axis {
-    /// The places on the original of all elements, by ONNX's conventions.
-    fn places(self, node: &Node) -> Option<Vec<f32>> {
-        let (from, to) = (self.from as f32, self.to as f32);
-        let default = if node.op_type == "Upsample" {
-            "asymmetric"
-        } else {
-            "half_pixel"
-        };
-        let mode = node.text("coordinate_transformation_mode", default);
-        let place = |x: f32| {
-            Some(match mode {
-                "half_pixel" => (x + 0.5) / self.scale - 0.5,
-                "pytorch_half_pixel" if self.to > 1 => (x + 0.5) / self.scale - 0.5,
-                "align_corners" if self.to > 1 => x * (from - 1.0) / (to - 1.0),
-                "pytorch_half_pixel" | "align_corners" => 0.0,
-                "asymmetric" => x / self.scale,
-                _ => return None,
-            })
-        };
-        (0..self.to).map(|x| place(x as f32)).collect()
-    }
-
-    fn last(self) -> f32 {
-        (self.from - 1) as f32
-    }
-
-    fn linear(self, node: &Node) -> Option<Vec<f32>> {
-        let places = self.places(node)?.into_iter();
-        Some(places.map(|x| x.clamp(0.0, self.last())).collect())
-    }
-
-    fn nearest(self, node: &Node) -> Option<Vec<usize>> {
-        let default = if node.op_type == "Upsample" {
-            "floor"
-        } else {
-            "round_prefer_floor"
-        };
-        let round: fn(f32) -> f32 = match node.text("nearest_mode", default) {
-            "round_prefer_floor" => |x| (x - 0.5).ceil(),
-            "round_prefer_ceil" => |x| (x + 0.5).floor(),
-            "floor" => f32::floor,
-            "ceil" => f32::ceil,
-            _ => return None,
-        };
-        let places = self.places(node)?.into_iter();
-        Some(
-            places
-                .map(|x| round(x).clamp(0.0, self.last()) as usize)
-                .collect(),
-        )
-    }
-
-    /// As Core ML's documentation says; `None` where it has no such resizing.
-    fn linear_of(self, mixing: Mixing) -> Option<Vec<f32>> {
-        let (from, to) = (self.from as f32, self.to as f32);
-        let place: Box<dyn Fn(f32) -> f32> = match mixing {
-            Mixing::Corners("STRICT_ALIGN_CORNERS") if self.to > 1 => {
-                Box::new(move |x| x * (from - 1.0) / (to - 1.0))
-            }
-            Mixing::Corners("UNALIGN_CORNERS") => Box::new(move |x| (x + 0.5) * from / to - 0.5),
-            Mixing::Origins if self.to.is_multiple_of(self.from) => {
-                Box::new(move |x| x * from / to)
-            }
-            _ => return None,
-        };
-        let places = (0..self.to).map(|x| place(x as f32).clamp(0.0, self.last()));
-        Some(places.collect())
-    }
+/// As Core ML's documentation says; `None` where it has no such resizing.
+fn linear_of(axis: ResizedAxis, mixing: Mixing) -> Option<Vec<f32>> {
+    let (from, to) = (axis.from as f32, axis.to as f32);
+    let place: Box<dyn Fn(f32) -> f32> = match mixing {
+        Mixing::Corners("STRICT_ALIGN_CORNERS") if axis.to > 1 => {
+            Box::new(move |x| x * (from - 1.0) / (to - 1.0))
+        }
+        Mixing::Corners("UNALIGN_CORNERS") => Box::new(move |x| (x + 0.5) * from / to - 0.5),
+        Mixing::Origins if axis.to.is_multiple_of(axis.from) => Box::new(move |x| x * from / to),
+        _ => return None,
+    };
+    let places = (0..axis.to).map(|x| place(x as f32).clamp(0.0, axis.last()));
+    Some(places.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use campana_ir::graph::{Attribute, Node};
 
     fn node(attributes: [(&str, &str); 2]) -> Node {
         let attributes = attributes.map(|(name, value)| {
@@ -271,7 +184,7 @@ mod tests {
         }
     }
 
-    const DOUBLED: Axis = Axis {
+    const DOUBLED: ResizedAxis = ResizedAxis {
         from: 4,
         to: 8,
         scale: 2.0,
@@ -293,7 +206,7 @@ mod tests {
             ("mode", "linear"),
         ]);
         let corners = Mixing::Corners("UNALIGN_CORNERS");
-        assert_eq!(DOUBLED.linear(&half), DOUBLED.linear_of(corners));
-        assert_ne!(DOUBLED.linear(&half), DOUBLED.linear_of(Mixing::Origins));
+        assert_eq!(DOUBLED.linear(&half), linear_of(DOUBLED, corners));
+        assert_ne!(DOUBLED.linear(&half), linear_of(DOUBLED, Mixing::Origins));
     }
 }

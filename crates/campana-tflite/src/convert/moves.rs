@@ -1,6 +1,6 @@
 //! Operators that move elements: they work on int8 numbers and on floats alike.
 
-use campana_ir::op::axis_from_start;
+use campana_ir::op::{Slices, axis_from_start};
 
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
@@ -136,47 +136,22 @@ impl<'n> Converter<'n> {
         let node = self.network.node(at);
         let Moved {
             input,
-            mut shape,
+            shape,
             order,
             params,
         } = self.moved(at)?;
         let starts = self.list(at, 1)?.ok_or("is sliced in an old form")?;
         let ends = self.list(at, 2)?.ok_or("is sliced in an old form")?;
-        let axes = self.list(at, 3)?;
-        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = self.list(at, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-        if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
-            return Err("has bounds of different lengths".to_owned());
-        }
-        let mut begins = vec![0; shape.len()];
-        let mut strides = vec![1; shape.len()];
-        for (i, &axis) in axes.iter().enumerate() {
-            let axis = axis_from_start(axis, shape.len()).ok_or("has no such axis")?;
-            let step = usize::try_from(steps[i]).ok().filter(|&step| step > 0);
-            strides[axis] = step.ok_or("is sliced backwards")?;
-            let extent = shape[axis] as i64;
-            let bound = |at: i64| {
-                let from_start = if at < 0 {
-                    at.saturating_add(extent)
-                } else {
-                    at
-                };
-                from_start.clamp(0, extent) as usize
-            };
-            begins[axis] = bound(starts[i]);
-            let len = bound(ends[i]).saturating_sub(begins[axis]);
-            shape[axis] = len.div_ceil(strides[axis]);
-        }
-        if shape.contains(&0) {
-            return Err("leaves nothing".to_owned());
-        }
+        let lists = [self.list(at, 3)?, self.list(at, 4)?];
+        let slices = Slices::forwards(&shape, [&starts, &ends], lists)?;
         let tensor = self.values.operand(input, params, &order)?;
         let part = self.part(
             tensor,
-            &laid_out(&begins, &order),
-            &laid_out(&shape, &order),
-            &laid_out(&strides, &order),
+            &laid_out(&slices.begins, &order),
+            &laid_out(&slices.shape, &order),
+            &laid_out(&slices.strides, &order),
         );
+        let shape = slices.shape;
         self.values.define(&node.outputs[0], shape, order, part);
         Ok(())
     }
