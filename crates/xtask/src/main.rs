@@ -8,8 +8,10 @@ mod transcript;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use step::Step;
+use table::Row;
 
 const USAGE: &str = "usage: cargo xtask TASK
 
@@ -126,9 +128,18 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
 
 /// Runs all steps, also after one that failed, and says what came of each.
 fn run(steps: &[Step], root: &Path) -> ExitCode {
-    let outcomes: Vec<_> = steps.iter().map(|step| (step, step.run(root))).collect();
-    println!("\n{}", table::of(&outcomes));
-    match outcomes.iter().all(|(_, outcome)| outcome.passed()) {
+    let run = |step| {
+        let start = Instant::now();
+        let outcome = Step::run(step, root);
+        Row {
+            step,
+            outcome,
+            time: start.elapsed(),
+        }
+    };
+    let rows: Vec<Row<'_>> = steps.iter().map(run).collect();
+    println!("\n{}", table::of(&rows));
+    match rows.iter().all(|row| row.outcome.passed()) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

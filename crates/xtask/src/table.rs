@@ -1,20 +1,33 @@
 //! The table that a task ends with.
 
+use std::time::Duration;
+
 use crate::step::{Outcome, Step};
 
-/// What came of each step, then what failed and what was skipped, and why.
-pub(crate) fn of(outcomes: &[(&Step, Outcome)]) -> String {
-    let width = outcomes
-        .iter()
-        .map(|(step, _)| step.name.len())
-        .max()
-        .unwrap_or(0);
+/// A step that ran.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) step: &'a Step,
+    pub(crate) outcome: Outcome,
+    pub(crate) time: Duration,
+}
+
+/// What came of each step and how long it took, then what failed and what was
+/// skipped, and why.
+pub(crate) fn of(rows: &[Row<'_>]) -> String {
+    let widths = rows.iter().map(|row| row.step.name.len());
+    let width = widths.max().unwrap_or(0);
     let mut lines = vec![format!(
-        "{:width$}  {:8}{:>8}{:>8}{:>9}",
-        "", "", "passed", "failed", "skipped"
+        "{:width$}  {:8}{:>8}{:>8}{:>8}{:>9}",
+        "", "", "min:s", "passed", "failed", "skipped"
     )];
     let mut details = Vec::new();
-    for (step, outcome) in outcomes {
+    for Row {
+        step,
+        outcome,
+        time,
+    } in rows
+    {
         let (word, transcript, reason) = match outcome {
             Outcome::Passed(transcript) => ("ok", Some(transcript), None),
             Outcome::Failed(transcript, reason) => ("FAILED", Some(transcript), Some(reason)),
@@ -30,9 +43,12 @@ pub(crate) fn of(outcomes: &[(&Step, Outcome)]) -> String {
                 skipped + found.ignored
             )
         });
+        let seconds = time.as_secs();
         let line = format!(
-            "{:width$}  {word:8}{}",
+            "{:width$}  {word:8}{:>5}:{:02}{}",
             step.name,
+            seconds / 60,
+            seconds % 60,
             counts.unwrap_or_default()
         );
         lines.push(line.trim_end().to_owned());
@@ -72,15 +88,19 @@ mod tests {
             skipped: vec![("no peers".to_owned(), 2)],
             ..Transcript::default()
         };
-        let outcomes = [
-            (&tests, Outcome::Passed(transcript)),
-            (&page, Outcome::Skipped("no browser".to_owned())),
-        ];
-        let table = of(&outcomes);
+        let row = |step, outcome, seconds| Row {
+            step,
+            outcome,
+            time: Duration::from_secs(seconds),
+        };
+        let table = of(&[
+            row(&tests, Outcome::Passed(transcript), 754),
+            row(&page, Outcome::Skipped("no browser".to_owned()), 0),
+        ]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(
             lines[1].split_whitespace().collect::<Vec<_>>(),
-            ["tests", "ok", "7", "0", "2"]
+            ["tests", "ok", "12:34", "7", "0", "2"]
         );
         assert!(lines[2].starts_with("page   skipped"), "{table}");
         assert_eq!(
