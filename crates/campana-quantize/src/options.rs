@@ -90,6 +90,13 @@ impl Options {
                 "a rate is for scalar codes, not for those of vectors (the method vq)".to_owned(),
             ));
         }
+        if self.target == Target::TfLiteMicro && self.method == MethodChoice::Vectors {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "TFLite Micro looks up codes of single weights, not of vectors (the method vq)"
+                    .to_owned(),
+            ));
+        }
         if self.rate.is_some() && self.target != Target::Campana {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -150,7 +157,7 @@ impl Options {
                 granularity: self.granularity,
                 byte_price: None,
                 on_integers: false,
-                for_coder: false,
+                scalar_codes: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -158,13 +165,13 @@ impl Options {
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
                 on_integers: false,
-                for_coder: false,
+                scalar_codes: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
-            for_coder: self.rate.is_some(),
+            scalar_codes: self.rate.is_some() || self.target == Target::TfLiteMicro,
             ..planned
         }
     }

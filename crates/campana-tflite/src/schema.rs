@@ -24,6 +24,7 @@ const LARGEST_OLD_CODE: i32 = 127;
 pub(crate) enum TensorType {
     Float32 = 0,
     Int32 = 2,
+    Uint8 = 3,
     Int8 = 9,
 }
 
@@ -51,6 +52,8 @@ pub(crate) enum Code {
     Softmax = 25,
     SpaceToDepth = 26,
     Tanh = 28,
+    /// Of TFLite Micro alone: a custom operator of this name.
+    TflmDecode = 32,
     Pad = 34,
     Gather = 36,
     Transpose = 39,
@@ -87,6 +90,20 @@ pub(crate) enum Code {
     HardSwish = 117,
     BatchMatmul = 126,
     Gelu = 150,
+}
+
+impl Code {
+    /// Whether TFLite Micro has the operator too.
+    pub(crate) fn is_in_micro(self) -> bool {
+        !matches!(
+            self,
+            Self::LocalResponseNormalization
+                | Self::ReluN1To1
+                | Self::Pow
+                | Self::ReduceProd
+                | Self::Gelu
+        )
+    }
 }
 
 /// How the elements of a tensor stand for numbers: `scale * (q - zero point)`.
@@ -234,7 +251,8 @@ impl Model {
                 | Code::Prelu
                 | Code::Reshape
                 | Code::DepthToSpace
-                | Code::SpaceToDepth,
+                | Code::SpaceToDepth
+                | Code::TflmDecode,
                 _,
             ) => 1,
             _ => for_int8(2),
@@ -247,12 +265,16 @@ fn indices(places: &[usize]) -> Field {
 }
 
 fn code_table((code, version): (Code, i32)) -> Table {
-    let code = code as i32;
-    Table(vec![
-        (0, Field::I8(code.min(LARGEST_OLD_CODE) as i8)),
+    let number = code as i32;
+    let mut fields = vec![
+        (0, Field::I8(number.min(LARGEST_OLD_CODE) as i8)),
         (2, Field::I32(version)),
-        (3, Field::I32(code)),
-    ])
+        (3, Field::I32(number)),
+    ];
+    if code == Code::TflmDecode {
+        fields.push((1, Field::Text("TFLM_DECODE".to_owned())));
+    }
+    Table(fields)
 }
 
 fn operator_table(operator: &Operator, code: usize) -> Table {

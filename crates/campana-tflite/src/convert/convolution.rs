@@ -2,9 +2,9 @@
 
 use campana_ir::op::Convolution;
 
-use super::Converter;
 use super::epilogue::Tail;
 use super::window::Windows;
+use super::{Converter, Interpreter};
 use crate::error::Converted;
 use crate::layout::{channels_last, permuted};
 use crate::parameters::Integers;
@@ -240,6 +240,13 @@ impl<'n> Converter<'n> {
                     }
                 }
                 let values = permuted(&values, &shape, order);
+                self.values.floats(name, extents, &values)
+            }
+            // TFLite Micro decodes by one scale alone, but looks floats up as well.
+            Weights::Integers(integers)
+                if !on_integers && self.interpreter == Interpreter::Micro =>
+            {
+                let values = permuted(&integers.decoded(), &integers.shape, order);
                 self.values.floats(name, extents, &values)
             }
             Weights::Integers(integers) => {

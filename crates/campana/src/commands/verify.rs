@@ -7,8 +7,8 @@ use campana_calibrate::Batches;
 use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
 use campana_verify::{
-    Gain, InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, is_tflite,
-    random_sets, verify,
+    Gain, InputSet, Inputs, Python, Row, Runtime, Subject, Verdict, Verification, graph_of,
+    is_tflite, random_sets, verify,
 };
 use indicatif::ProgressBar;
 
@@ -36,7 +36,10 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
         folder: folder.path().to_owned(),
         model: args.model.clone(),
         reference: args.reference.clone(),
-        runtimes: args.runtimes.clone(),
+        runtimes: args
+            .runtimes
+            .clone()
+            .unwrap_or_else(|| Runtime::defaults(&args.model)),
         python: args.python.clone().map_or(Python::Default, Python::Given),
         campana,
         threads: global.thread_count(),

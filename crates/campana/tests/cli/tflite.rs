@@ -35,6 +35,25 @@ fn the_name_of_an_output_asks_for_tflite() {
 }
 
 #[test]
+fn weights_stay_codes_for_tflite_micro() {
+    let folder = folder();
+    let quantize = ["quantize", "model.onnx", "--no-correct", "--target"];
+    let mut bytes = Vec::new();
+    for target in ["tflm", "tflite"] {
+        let output = ["-o", "a.tflite", "--force", "--bits", "4", "--json"];
+        let args = [&quantize[..], &[target], &output].concat();
+        let report = folder.run(&args).json();
+        assert_eq!(report["target"], target);
+        bytes.push(report["output_bytes"].as_u64().unwrap());
+    }
+    assert!(bytes[0] * 3 < bytes[1] * 2, "{bytes:?}");
+    let vectors = ["tflm", "-o", "b.tflite", "--method", "vq", "--bits", "2"];
+    folder.refuses(&[&quantize[..], &vectors].concat(), &["TFLite Micro", "vq"]);
+    let contradicting = ["tflm", "-o", "b.onnx"];
+    folder.refuses(&[&quantize[..], &contradicting].concat(), &["b.onnx"]);
+}
+
+#[test]
 fn what_tflite_cannot_say_is_refused_before_anything_is_written() {
     let erf = NewNode::new("Erf", ["y"], ["z"]);
     let model = NewModel::new()
