@@ -10,6 +10,9 @@ use campana_tensor::Granularity;
 /// Bits of a code where none are asked for.
 pub(crate) const DEFAULT_BITS: u8 = 4;
 
+/// Bits of the narrowest weights that TFLite has; wider ones have 8.
+pub(crate) const GRID_BITS: u8 = 4;
+
 /// What becomes of one weight tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorChoice {
@@ -31,6 +34,9 @@ pub struct TensorChoice {
     /// Whether each weight has a code of its own: what reads the codes knows no
     /// vectors.
     pub scalar_codes: bool,
+    /// Whether codes of up to 4 bits are integers times a scale of each channel,
+    /// where `auto` chooses: what reads them knows no tables.
+    pub on_grid: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.

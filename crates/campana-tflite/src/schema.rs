@@ -26,6 +26,8 @@ pub(crate) enum TensorType {
     Int32 = 2,
     Uint8 = 3,
     Int8 = 9,
+    /// Two in a byte, the first in its low half.
+    Int4 = 17,
 }
 
 /// An operator, by the schema's number.
@@ -195,12 +197,14 @@ impl Model {
     fn version(&self, operator: &Operator) -> i32 {
         let tensor = |place: usize| operator.inputs.get(place).map(|&at| &self.tensors[at]);
         let is_int8 = |place| tensor(place).is_some_and(|t| t.element == TensorType::Int8);
+        let has_int4_weights = tensor(1).is_some_and(|t| t.element == TensorType::Int4);
         let rank = |place| tensor(place).map_or(0, |t| t.shape.len());
         let for_int8 = |version| if is_int8(0) { version } else { 1 };
         match (operator.code, &operator.options) {
             (Code::Conv2d, _) => {
                 let channels = |place: usize| tensor(place).and_then(|t| t.shape.last());
                 match channels(0) == channels(1) {
+                    true if has_int4_weights => 7,
                     true => for_int8(3),
                     false => 6,
                 }
@@ -211,6 +215,7 @@ impl Model {
                     false => for_int8(3).max(2),
                 }
             }
+            (Code::FullyConnected, _) if has_int4_weights => 10,
             (Code::FullyConnected, Options::FullyConnected { keeps_axes, .. }) => match *keeps_axes
             {
                 true => 5,

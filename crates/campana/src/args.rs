@@ -221,7 +221,7 @@ pub(crate) struct Quantize {
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
     /// float (decoded weights, full size), campana (entropy-coded container, the smallest; campana
     /// unpack gives the lut form back), tflite (a TFLite model with the weights and activations of
-    /// int8), tflite-float (a TFLite model of decoded weights), tflm (one for TFLite Micro, whose
+    /// int8, or weights of 4 bits with --bits 4), tflite-float (a TFLite model of decoded weights), tflm (one for TFLite Micro, whose
     /// weights are codes of 1 to 7 bits), coreml (a Core ML package that computes in 16-bit floats, a
     /// folder) or coreml-float32 (one in 32-bit floats) [default: campana, tflite or, of .mlpackage,
     /// coreml for an output of that name, else lut]

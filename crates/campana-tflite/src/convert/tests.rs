@@ -157,6 +157,34 @@ fn between_rounded_activations_layers_compute_on_int8() {
 }
 
 #[test]
+fn weights_of_few_numbers_have_4_bits_where_runtimes_take_them() {
+    let weights = |graph: &Graph, interpreter| {
+        let model = model(graph, interpreter).unwrap();
+        let tensor = data(&model, "w");
+        (tensor.element, tensor.data.clone().unwrap())
+    };
+    let with_numbers = |numbers: Vec<i8>| {
+        let mut graph = rounded_convolution(Vec::new(), "c");
+        let tensor = Tensor::new(vec![4, 3, 3, 3], TensorData::I8(numbers)).unwrap();
+        graph.constants.insert("codes".to_owned(), tensor);
+        graph
+    };
+    let mut numbers = vec![0; 108];
+    // The first two input channels of the first place.
+    (numbers[0], numbers[9]) = (-8, 7);
+    let graph = with_numbers(numbers.clone());
+    let (element, packed) = weights(&graph, Interpreter::TfLite);
+    assert_eq!(
+        (element, packed.len(), packed[0]),
+        (TensorType::Int4, 54, 0x78)
+    );
+    assert_eq!(weights(&graph, Interpreter::Micro).0, TensorType::Int8);
+    numbers[107] = 8;
+    let graph = with_numbers(numbers);
+    assert_eq!(weights(&graph, Interpreter::TfLite).0, TensorType::Int8);
+}
+
+#[test]
 fn rounding_behind_what_moves_elements_is_done_before_it() {
     let pool = with_ints(
         Node::new("MaxPool", &["c"], &["m"]),
