@@ -131,7 +131,8 @@ fn print(verification: &Verification, shapes: &str) {
     say!(
         "{inputs}; {} threads, {} runs in turn. Difference: the largest of an output value to campana's, as a share \
          of the largest value; same: share of the inputs with the same best answer, where the first output is one list \
-         of scores; SQNR: of the outputs, those of the reference in the same runtime being the signal, the least of \
+         of scores; SQNR: of the outputs, those of the reference in the same runtime (in campana, where that does not run \
+         the reference) being the signal, the least of \
          several outputs; memory in bytes, added by loading and running.",
         verification.threads,
         verification.runs,
