@@ -5,10 +5,10 @@
 //! rounded together, which [`is_fused`] makes sure of.
 
 use core::arch::wasm32::{
-    f32x4, f32x4_add, f32x4_div, f32x4_mul, f32x4_nearest, f32x4_pmax, f32x4_pmin, f32x4_splat,
+    f32x4, f32x4_add, f32x4_div, f32x4_gt, f32x4_lt, f32x4_mul, f32x4_nearest, f32x4_splat,
     f32x4_sub, i8x16_swizzle, i32x4_add, i32x4_shl, i32x4_splat, i32x4_trunc_sat_f32x4, u8x16,
-    u8x16_add, u8x16_shl, u8x16_splat, u8x16_sub, u64x2, v128, v128_load, v128_load32_zero,
-    v128_load64_zero, v128_or, v128_store, v128_store32_lane, v128_store64_lane,
+    u8x16_add, u8x16_shl, u8x16_splat, u8x16_sub, u64x2, v128, v128_bitselect, v128_load,
+    v128_load32_zero, v128_load64_zero, v128_or, v128_store, v128_store32_lane, v128_store64_lane,
 };
 #[cfg(not(target_feature = "relaxed-simd"))]
 use core::arch::wasm32::{
@@ -202,12 +202,13 @@ impl Vector for F32x4 {
 
     #[inline(always)]
     fn at_least(self, bound: Self) -> Self {
-        Self(f32x4_pmax(self.0, bound.0))
+        // Not the pseudo-maximum: compilers make a relaxed one of it, which loses NaN.
+        Self(v128_bitselect(bound.0, self.0, f32x4_lt(self.0, bound.0)))
     }
 
     #[inline(always)]
     fn at_most(self, bound: Self) -> Self {
-        Self(f32x4_pmin(self.0, bound.0))
+        Self(v128_bitselect(bound.0, self.0, f32x4_gt(self.0, bound.0)))
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! in `simd128_dot.rs`, those of `relaxed-simd` in `relaxed_dot.rs`.
 
 use core::arch::wasm32::{
-    f32x4_add, f32x4_convert_i32x4, f32x4_pmax, f32x4_pmin, f32x4_splat, i8x16_shuffle,
+    f32x4_add, f32x4_convert_i32x4, f32x4_gt, f32x4_pmin, f32x4_splat, i8x16_shuffle,
     i16x8_narrow_i32x4, i32x4_splat, i32x4_sub, u8x16_max, u8x16_min, u8x16_narrow_i16x8,
     u8x16_shr, u8x16_splat, u16x8_extend_low_u8x16, u32x4_extend_low_u16x8, v128, v128_and,
     v128_load, v128_load32_splat, v128_load32_zero, v128_store, v128_store32_lane,
@@ -59,8 +59,9 @@ impl<P: Products> Wasm<P> {
     /// Floats as whole numbers of 0 to 255; NaN gives 0.
     #[inline(always)]
     fn whole(values: F32x4) -> v128 {
-        // In this order a NaN gives the bound.
-        let values = f32x4_pmin(f32x4_pmax(f32x4_splat(0.0), values.0), f32x4_splat(255.0));
+        let positive = v128_and(values.0, f32x4_gt(values.0, f32x4_splat(0.0)));
+        // No lane is NaN here.
+        let values = f32x4_pmin(positive, f32x4_splat(255.0));
         let bits = f32x4_add(values, f32x4_splat(ROUNDING));
         i32x4_sub(bits, i32x4_splat(ROUNDING.to_bits().cast_signed()))
     }
