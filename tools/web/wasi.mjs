@@ -13,6 +13,16 @@ const wasi = new WASI({
   preopens: { "/": "/" },
   returnOnExit: true,
 });
+// What older C libraries of WASI leave out: there are no threads.
+const EAGAIN = 6;
+const threads = {
+  pthread_attr_init: () => 0,
+  pthread_attr_setstacksize: () => 0,
+  pthread_attr_destroy: () => 0,
+  pthread_create: () => EAGAIN,
+  pthread_join: () => EAGAIN,
+  pthread_detach: () => EAGAIN,
+};
 const module = await WebAssembly.compile(await readFile(argv[2]));
-const instance = await WebAssembly.instantiate(module, wasi.getImportObject());
+const instance = await WebAssembly.instantiate(module, { ...wasi.getImportObject(), env: threads });
 exit(wasi.start(instance));
