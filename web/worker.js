@@ -1,6 +1,6 @@
 // Runs campana beside the page, which stays alive meanwhile. Each message is a
-// question with an id; the answer carries the same id.
-"use strict";
+// question with an id; the answer carries the same id. It stands behind the
+// module's own script, whose functions it calls, in one ES module.
 
 // Runs of which the middle time counts.
 const RUNS = 3;
@@ -9,12 +9,10 @@ let network = null;
 let sessions = {};
 
 // campana calls these.
-function campanaProgress(pass, done, total) {
+globalThis.campanaProgress = (pass, done, total) => {
   postMessage({ progress: { pass, share: total > 0 ? done / total : 1 } });
-}
-function campanaSkipped(name, reason) {
-  postMessage({ skipped: `${name}: ${reason}` });
-}
+};
+globalThis.campanaSkipped = (name, reason) => postMessage({ skipped: `${name}: ${reason}` });
 
 function forget(...names) {
   for (const name of names) {
@@ -32,14 +30,14 @@ function described(value) {
 
 function openSession(name, bytes) {
   forget(name);
-  const session = new wasm_bindgen.WebSession(bytes);
+  const session = new WebSession(bytes);
   sessions[name] = { session, inputs: session.inputs().map(described), outputs: session.outputs().map(described) };
   return sessions[name];
 }
 
 function prepared({ sidecar, picture, pixels }) {
-  if (picture) return wasm_bindgen.preparePicture(sidecar, picture.name, new Uint8Array(picture.bytes));
-  return wasm_bindgen.preparePixels(sidecar, pixels.width, pixels.height, new Uint8Array(pixels.rgba));
+  if (picture) return preparePicture(sidecar, picture.name, new Uint8Array(picture.bytes));
+  return preparePixels(sidecar, pixels.width, pixels.height, new Uint8Array(pixels.rgba));
 }
 
 function timedRun({ session, inputs, warm }, values) {
@@ -61,14 +59,14 @@ function timedRun({ session, inputs, warm }, values) {
 
 const answers = {
   start({ module }) {
-    wasm_bindgen.initSync({ module });
-    return { methods: wasm_bindgen.methods(), targets: wasm_bindgen.targets(), level: wasm_bindgen.level() };
+    initSync({ module });
+    return { methods: methods(), targets: targets(), level: level() };
   },
   open({ name, bytes }) {
     network?.free();
     network = null;
     forget("float", "quantized");
-    network = new wasm_bindgen.WebNetwork(name, new Uint8Array(bytes));
+    network = new WebNetwork(name, new Uint8Array(bytes));
     try {
       const { inputs, outputs } = openSession("float", new Uint8Array(bytes));
       return { inputs, outputs };

@@ -2,6 +2,9 @@
 // server what came of it.
 import { load, quantize, Session } from "/campana/index.js";
 
+// Values of the picture are within it; of deviation 1.
+const RANGE = Math.sqrt(3);
+
 const settings = await (await fetch("/settings.json")).json();
 const file = async (name) => new Uint8Array(await (await fetch(`/models/${name}`)).arrayBuffer());
 
@@ -11,7 +14,7 @@ ort.env.wasm.wasmPaths = "/ort/";
 async function campana(model, target) {
   const bits = target === "int8" ? 8 : 4;
   // Corrections change values, not what is computed.
-  const bytes = target === "float" ? model : (await quantize(model, { target, bits, correct: false, sidecar: settings.sidecar })).model;
+  const bytes = target === "float" ? model : (await quantize(model, { target, bits, correct: false, inputRange: [-RANGE, RANGE] })).model;
   const session = await Session.open(bytes);
   const [{ name, dims }] = session.inputs;
   const shape = dims.map((extent) => (extent > 0 ? extent : 1));
@@ -34,7 +37,7 @@ function image(shape) {
   let state = 1;
   return Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state / 2 ** 32 - 0.5) * 3.4;
+    return (state / 2 ** 31 - 1) * RANGE;
   });
 }
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds the WebAssembly modules, one for each level of instructions, and their
-# JavaScript into FOLDER: campana.js (a plain script), campana_module.js and
-# campana_module.d.ts (an ES module), campana-LEVEL.wasm.
+# JavaScript into FOLDER: campana.js, an ES module, and campana-LEVEL.wasm.
 #
 # usage: tools/web/modules.sh FOLDER [LEVEL...]
 #
@@ -21,19 +20,16 @@ trap 'rm -rf "$parts"' EXIT
 for level in "${levels[@]}"; do
   tools/web/cargo.sh "$level" build --profile web --locked --package campana-web
   module=${CARGO_TARGET_DIR:-target}/web-$level/wasm32-unknown-unknown/web/campana_web.wasm
-  wasm-bindgen --target no-modules --no-typescript --out-dir "$parts/plain" --out-name campana "$module"
-  wasm-bindgen --target web --out-dir "$parts/module" --out-name campana_module "$module"
+  wasm-bindgen --target web --no-typescript --out-dir "$parts" --out-name campana "$module"
+  # Who loads a module names it; bundlers shall not look for one of the script's own.
+  sed -i "s/new URL('campana_bg.wasm', import.meta.url)/undefined/" "$parts/campana.js"
   # One script serves all modules.
-  for script in plain/campana.js module/campana_module.js; do
-    built=$folder/${script#*/}
-    if [ "$level" != "${levels[0]}" ] && ! cmp -s "$parts/$script" "$built"; then
-      echo "error: the script of $level is another than that of ${levels[0]}" >&2
-      exit 1
-    fi
-    cp "$parts/$script" "$built"
-  done
-  cp "$parts/module/campana_module.d.ts" "$folder/"
-  cp "$parts/plain/campana_bg.wasm" "$folder/campana-$level.wasm"
+  if [ "$level" != "${levels[0]}" ] && ! cmp -s "$parts/campana.js" "$folder/campana.js"; then
+    echo "error: the script of $level is another than that of ${levels[0]}" >&2
+    exit 1
+  fi
+  cp "$parts/campana.js" "$folder/"
+  cp "$parts/campana_bg.wasm" "$folder/campana-$level.wasm"
 done
 for level in "${levels[@]}"; do
   file=$folder/campana-$level.wasm

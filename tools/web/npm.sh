@@ -22,9 +22,7 @@ version=$(sed -n '/^\[workspace.package\]$/,/^$/s/^version = "\(.*\)"$/\1/p' Car
 package=$(mktemp -d)
 trap 'rm -rf "$package"' EXIT
 cp web/npm/* web/levels.js LICENSE-APACHE LICENSE-MIT "$package/"
-cp "$modules"/campana_module.js "$modules"/campana-*.wasm "$package/"
+cp "$modules"/campana.js "$modules"/campana-*.wasm "$package/"
 sed -i "s/\"version\": \".*\"/\"version\": \"$version\"/" "$package/package.json"
-# Modules are given by index.js; the script's own guess would have bundlers look for another.
-sed -i "s/new URL('campana_module_bg.wasm', import.meta.url)/undefined/" "$package/campana_module.js"
 (cd "$package" && npm pack --silent --pack-destination "$folder" > /dev/null)
 ls -l "$folder/campana-web-$version.tgz"

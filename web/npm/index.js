@@ -1,6 +1,6 @@
 // campana for Node, browsers and bundlers: networks are made smaller and run where they are.
 
-import * as wasm from "./campana_module.js";
+import * as wasm from "./campana.js";
 import { bestLevel } from "./levels.js";
 
 // The modules, each named in full so that bundlers find them.

@@ -28,7 +28,7 @@ fn bytes_come_to_what_a_file_comes_to() {
     for target in [Target::Lut, Target::W4a8, Target::Campana] {
         let options = Options {
             target,
-            method: "uniform".parse().unwrap(),
+            method: "mse".parse().unwrap(),
             means_are_corrected: true,
             ..Options::default()
         };

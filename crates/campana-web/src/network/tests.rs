@@ -25,10 +25,10 @@ fn the_network_is_the_command_lines() {
     let input = fixture();
     let network = network(fs::read(&input).expect("the fixture"));
     for (bits, method, target, correct) in [
-        (4, "uniform", "lut", true),
+        (4, "mse", "lut", true),
         (3, "ks", "lut", false),
-        (4, "uniform", "w4a8", true),
-        (8, "uniform", "tflite", false),
+        (4, "mse", "w4a8", true),
+        (8, "mse", "tflite", false),
     ] {
         let choices = Choices {
             bits: Some(bits),
