@@ -49,7 +49,7 @@ class Stopped extends Error {}
 class Engine {
   constructor() {
     const source = new Blob([part("worker").textContent], { type: "text/javascript" });
-    this.worker = new Worker(URL.createObjectURL(source), { type: "module" });
+    this.worker = new Worker(URL.createObjectURL(source));
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = () => this.end(new Error("campana could not start: this browser forbids it"));
     this.waiting = new Map();

@@ -1,6 +1,6 @@
 // Runs campana beside the page, which stays alive meanwhile. Each message is a
 // question with an id; the answer carries the same id. It stands behind the
-// module's own script, whose functions it calls, in one ES module.
+// module's own script, whose functions it calls, in one script.
 
 // Runs of which the middle time counts.
 const RUNS = 3;

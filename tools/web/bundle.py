@@ -62,8 +62,9 @@ def sample():
 
 
 def script(path):
-    """A module as a part of a plain script."""
-    return re.sub(r"^export \{.*\};\n", "", (ROOT / "web" / path).read_text(), flags=re.MULTILINE)
+    """An ES module as a part of a plain script, which a page from a disk may start as a worker."""
+    text = re.sub(r"^export \{.*\};\n", "", path.read_text(), flags=re.MULTILINE)
+    return re.sub(r"^export (?=class |function )", "", text, flags=re.MULTILINE)
 
 
 def main(modules, page):
@@ -73,10 +74,10 @@ def main(modules, page):
     parts = {
         "REPORT_STYLE": (ROOT / "crates/campana-report/src/page.css").read_text(),
         "STYLE": (web / "page.css").read_text(),
-        "WORKER": (modules / "campana.js").read_text() + script("worker.js"),
+        "WORKER": script(modules / "campana.js") + script(web / "worker.js"),
         "MODULES": json.dumps(levels),
         "SAMPLE": json.dumps(sample()),
-        "SCRIPT": script("levels.js") + script("page.js"),
+        "SCRIPT": script(web / "levels.js") + script(web / "page.js"),
     }
     for name, text in parts.items():
         if re.search(r"</(script|style)", text, re.IGNORECASE):
