@@ -189,6 +189,14 @@ function description() {
   return { input: { size, resize: size, channels, mean: of(mean), std: of(std) } };
 }
 
+// The same for pictures of any size, of which the middle is taken.
+function descriptionOfAny() {
+  const takes = description();
+  const { input } = takes;
+  if (!input.resize && !input.resize_short && !input.crop) input.resize_short = Math.max(...[input.size].flat());
+  return takes;
+}
+
 async function take(files) {
   const chosen = [...files];
   const named = (pattern) => chosen.filter(({ name }) => pattern.test(name));
@@ -298,7 +306,7 @@ async function runAll(images) {
   await work(["Running both networks"], async (current) => {
     for (const [i, image] of images.entries()) {
       const picture = { name: image.name, bytes: await image.arrayBuffer() };
-      const question = { sidecar: JSON.stringify(description()), picture };
+      const question = { sidecar: JSON.stringify(descriptionOfAny()), picture };
       try {
         const { results } = await current.ask("run", question);
         runs.push({ name: image.name, url: URL.createObjectURL(image), results });

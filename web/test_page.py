@@ -148,10 +148,7 @@ def test_a_picture_of_the_camera_is_run_and_a_refused_camera_said(open_page):
     page.click("#quantize")
     page.wait_for_selector("#alike:not(:empty)", timeout=60_000)
     page.click("#camera")
-    page.wait_for_function(
-        "document.querySelectorAll('#runs tbody tr').length === 13 || !document.getElementById('failure').hidden",
-        timeout=30_000,
-    )
+    page.wait_for_selector("#runs tbody tr:nth-child(13), #failure:not([hidden])", timeout=30_000)
     if page.locator("#runs tbody tr").count() != 13:
         assert "There is no picture from the camera" in page.inner_text("#failure")
 
