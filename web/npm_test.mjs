@@ -61,6 +61,21 @@ test("smaller networks answer as the float one", async () => {
   }
 });
 
+test("networks on integers give the bits that other processors gave", async () => {
+  const recorded = (name) => readFileSync(`${env.FIXTURES}/../crates/campana-runtime/tests/recorded/${name}`);
+  const records = fixture("cifar10_test_500.bin");
+  const images = Array.from({ length: 4 }, (_, i) => records.subarray(i * 51 * 3073 + 1, (i * 51 + 1) * 3073));
+  const data = Float32Array.from(images.flatMap((pixels) => [...pixels]), (pixel) => pixel / 64 - 2);
+  for (const form of ["int8", "w4a8"]) {
+    const session = await Session.open(recorded(`resnet8-${form}.onnx`));
+    const [logits] = Object.values(session.run({ [session.inputs[0].name]: { data, dims: [4, 3, 32, 32] } }));
+    const bits = Array.from(new Uint32Array(logits.data.buffer), (word) => word.toString(16).padStart(8, "0"));
+    const expected = recorded(`resnet8-${form}.txt`).toString().match(/(?<==)[0-9a-f]{8}/g);
+    assert.deepEqual(bits, expected, form);
+    session.close();
+  }
+});
+
 test("what is wrong is said", async () => {
   await assert.rejects(quantize(new Uint8Array(10), { name: "a.onnx" }), /cannot read 'a.onnx'/);
   await assert.rejects(quantize(model, { bits: 9 }), /bits must be/);
