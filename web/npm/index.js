@@ -40,7 +40,9 @@ async function read(url) {
 
 export function load({ level = bestLevel(), module } = {}) {
   loading ??= (async () => {
-    if (!(level in MODULES)) throw new Error(`no level '${level}': ${Object.keys(MODULES).join(", ")}`);
+    const levels = Object.keys(MODULES);
+    if (!(level in MODULES)) throw new Error(`no level '${level}': ${levels.join(", ")}`);
+    if (levels.indexOf(level) > levels.indexOf(bestLevel())) throw new Error(`this engine does not run the level '${level}'`);
     wasm.initSync({ module: module ?? (await read(MODULES[level]())) });
     return { level: wasm.level(), methods: wasm.methods(), targets: wasm.targets() };
   })();
