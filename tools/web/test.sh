@@ -1,29 +1,30 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds the browser page and looks at it in headless Chromium.
 #
 # usage: tools/web/test.sh [PYTEST ARGUMENTS]
 #
 # PAGE names a page that is built already, PICTURES a folder for screenshots.
-# Makes `.venv-web` for what the test needs. Exits with 3 where there is no Chromium, no WebAssembly toolchain or no
-# environment.
-set -eu
+# Makes `.venv-web` for what the test needs. Exits with 3 where there is no
+# Chromium, nothing of what setup.sh makes, or no environment.
+set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
 venv=${VENV:-$root/.venv-web}
 if ! command -v chromium > /dev/null; then
-    echo "there is no chromium" >&2
-    exit 3
+  echo "there is no chromium" >&2
+  exit 3
 fi
+[ -n "${PAGE:-}" ] || tools/web/setup.sh --check
 if [ ! -x "$venv/bin/python" ]; then
-    if ! "${PYTHON:-python3}" -m venv "$venv" ||
-        ! "$venv/bin/pip" install --quiet playwright pytest; then
-        rm -rf "$venv"
-        exit 3
-    fi
+  if ! "${PYTHON:-python3}" -m venv "$venv" ||
+    ! "$venv/bin/pip" install --quiet playwright pytest; then
+    rm -rf "$venv"
+    exit 3
+  fi
 fi
 if [ -z "${PAGE:-}" ]; then
-    "$root/tools/web/build.sh" "$root/target/web"
-    PAGE=$root/target/web/campana.html
+  tools/web/build.sh "$root/target/web"
+  PAGE=$root/target/web/campana.html
 fi
 cargo build --quiet --package campana
 CAMPANA=${CARGO_TARGET_DIR:-$root/target}/debug/campana

@@ -18,3 +18,11 @@ pub(crate) mod neon;
 pub(crate) mod neon_dot;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon_int8;
+#[cfg(target_feature = "relaxed-simd")]
+pub(crate) mod relaxed_dot;
+#[cfg(target_feature = "simd128")]
+pub(crate) mod simd128;
+#[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+pub(crate) mod simd128_dot;
+#[cfg(target_feature = "simd128")]
+pub(crate) mod simd128_int8;

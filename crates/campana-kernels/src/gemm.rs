@@ -174,9 +174,11 @@ const MAX_VECTORS: usize = 4;
 /// read less, but leaves the compiler none to spare: it spilled a sum in the
 /// inner loop and halved the speed.
 const fn tile_rows<V: Vector>(vectors: usize) -> usize {
-    let rows: [usize; MAX_VECTORS + 1] = match V::REGISTERS {
-        32 => [0, 12, 12, 8, 6],
-        16 => [0, 8, 6, 0, 0],
+    let rows: [usize; MAX_VECTORS + 1] = match (V::REGISTERS, V::LANES) {
+        (32, _) => [0, 12, 12, 8, 6],
+        // A panel is four such vectors.
+        (16, 4) => [0, 8, 6, 4, 3],
+        (16, _) => [0, 8, 6, 0, 0],
         _ => panic!("no tiles for this many registers"),
     };
     rows[vectors]

@@ -20,8 +20,12 @@ pub(crate) mod groups;
 mod interleave;
 mod pack;
 mod pooling;
+#[cfg(not(target_feature = "simd128"))]
 pub(crate) mod portable;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(
+    target_arch = "aarch64",
+    all(target_feature = "simd128", not(target_feature = "relaxed-simd"))
+))]
 pub(crate) mod quads;
 pub mod reference;
 mod requantize;

@@ -11,13 +11,15 @@ pub(crate) use crate::vector::Kernel;
 ///
 /// Only detection constructs one, so holding it proves that kernels of that
 /// ISA may run. The environment variable `CAMPANA_CPU` (`portable`; `avx2`
-/// or `avx512`; `neon`, `dotprod` or `i8mm`) lowers what [`detect`](Self::detect) gives; an ISA that
+/// or `avx512`; `neon`, `dotprod` or `i8mm`; `simd128` or `relaxed-simd`) lowers what [`detect`](Self::detect) gives; an ISA that
 /// the machine lacks is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// Not in modules of WebAssembly with vectors, which have no second level.
+    #[cfg(not(target_feature = "simd128"))]
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2Fma,
@@ -33,10 +35,17 @@ enum Kind {
     /// With products of 8-bit matrices: Cortex-A510 and A710, Neoverse V1, Apple M2 and later.
     #[cfg(target_arch = "aarch64")]
     I8mm,
+    /// Of WebAssembly, whose features are a module's.
+    #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+    Simd128,
+    /// With dot products of bytes.
+    #[cfg(target_feature = "relaxed-simd")]
+    RelaxedSimd,
 }
 
 impl Isa {
-    /// Plain Rust, on every machine.
+    /// Plain Rust, on every machine; not in WebAssembly's modules with vectors.
+    #[cfg(not(target_feature = "simd128"))]
     pub const PORTABLE: Self = Self(Kind::Portable);
 
     /// The best ISA of this machine, or the one that `CAMPANA_CPU` names.
@@ -53,6 +62,7 @@ impl Isa {
     }
 
     /// Every ISA of this machine, the plainest first.
+    #[cfg(not(target_feature = "simd128"))]
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
             not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -79,9 +89,31 @@ impl Isa {
         levels
     }
 
+    /// The one that the module was compiled for.
+    #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+    pub fn available() -> Vec<Self> {
+        vec![Self(Kind::Simd128)]
+    }
+
+    /// The one that the module was compiled for.
+    ///
+    /// # Panics
+    ///
+    /// Where the engine's choices are not those that integer results need; who
+    /// loads the module asks before.
+    #[cfg(target_feature = "relaxed-simd")]
+    pub fn available() -> Vec<Self> {
+        assert!(
+            crate::arch::simd128::is_fused() && crate::arch::relaxed_dot::is_unsigned(),
+            "relaxed instructions as on x86"
+        );
+        vec![Self(Kind::RelaxedSimd)]
+    }
+
     /// The ISA's name, as `CAMPANA_CPU` takes it.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(not(target_feature = "simd128"))]
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2Fma => "avx2",
@@ -93,6 +125,10 @@ impl Isa {
             Kind::DotProd => "dotprod",
             #[cfg(target_arch = "aarch64")]
             Kind::I8mm => "i8mm",
+            #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+            Kind::Simd128 => "simd128",
+            #[cfg(target_feature = "relaxed-simd")]
+            Kind::RelaxedSimd => "relaxed-simd",
         }
     }
 
@@ -104,6 +140,7 @@ impl Isa {
     #[inline]
     pub(crate) unsafe fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
+            #[cfg(not(target_feature = "simd128"))]
             // SAFETY: the portable vector needs no special instruction; the rest is the caller's.
             Kind::Portable => unsafe { kernel.run::<crate::vector::Portable>() },
             #[cfg(target_arch = "x86_64")]
@@ -115,6 +152,12 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: every processor that Rust is compiled for has NEON; the rest is the caller's.
             Kind::Neon | Kind::DotProd | Kind::I8mm => unsafe { crate::arch::neon::run(kernel) },
+            #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+            // SAFETY: the module has the instructions; the rest is the caller's.
+            Kind::Simd128 => unsafe { crate::arch::simd128::run(kernel) },
+            #[cfg(target_feature = "relaxed-simd")]
+            // SAFETY: as above.
+            Kind::RelaxedSimd => unsafe { crate::arch::simd128::run(kernel) },
         }
     }
 
@@ -126,6 +169,7 @@ impl Isa {
     #[inline]
     pub(crate) unsafe fn run_int8<K: Int8Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
+            #[cfg(not(target_feature = "simd128"))]
             // SAFETY: plain Rust needs no special instruction; the rest is the caller's.
             Kind::Portable => unsafe { kernel.run::<crate::int8::portable::PortableInt8>() },
             #[cfg(target_arch = "x86_64")]
@@ -143,6 +187,12 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Kind::I8mm => unsafe { crate::arch::i8mm_int8::run(kernel) },
+            #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
+            // SAFETY: the module has the instructions; the rest is the caller's.
+            Kind::Simd128 => unsafe { crate::arch::simd128_dot::run(kernel) },
+            #[cfg(target_feature = "relaxed-simd")]
+            // SAFETY: as above.
+            Kind::RelaxedSimd => unsafe { crate::arch::relaxed_dot::run(kernel) },
         }
     }
 }
@@ -165,6 +215,7 @@ mod tests {
     #[test]
     fn the_detected_level_is_available() {
         assert!(Isa::available().contains(&Isa::detect()));
+        #[cfg(not(target_feature = "simd128"))]
         assert_eq!(Isa::available()[0], Isa::PORTABLE);
     }
 }

@@ -33,6 +33,13 @@
     clippy::needless_range_loop,
     reason = "constant ranges over register tiles read best as written in formulas"
 )]
+#![cfg_attr(
+    target_feature = "simd128",
+    allow(
+        dead_code,
+        reason = "a module of WebAssembly has one level, and not what others use"
+    )
+)]
 
 mod aligned;
 mod arch;

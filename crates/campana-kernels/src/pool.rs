@@ -370,6 +370,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "there are no threads")]
     fn nested_and_concurrent_calls_run_on_their_own_thread() {
         let pool = ThreadPool::new(2);
         let total = AtomicUsize::new(0);
@@ -391,6 +392,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "a panic ends the program")]
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         let pool = ThreadPool::new(2);
         for _ in 0..10 {

@@ -54,6 +54,22 @@ impl<'a> JobSamples<'a> {
         }
     }
 
+    /// Those of a model in memory: these, or synthetic ones as the sidecar says.
+    pub(crate) fn in_memory(
+        job: &'a QuantizeJob<'a>,
+        model: &'a Model,
+        sidecar: Option<&Sidecar>,
+        samples: Option<Samples>,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
+        let preprocessing = sidecar.map(|sidecar| &sidecar.preprocessing);
+        let samples = samples.unwrap_or_else(|| synthetic(preprocessing, model, job.input_range));
+        Self {
+            loaded: OnceCell::from(samples),
+            ..Self::new(job, model, None, monitor)
+        }
+    }
+
     /// The images; synthetic ones where the job is to correct on none.
     pub(crate) fn get(&self) -> Result<&Samples, Error> {
         if let Some(samples) = self.loaded.get() {
@@ -63,7 +79,11 @@ impl<'a> JobSamples<'a> {
         let QuantizeJob { input, threads, .. } = *job;
         let chosen = job.samples.or(job.range_samples);
         let samples = match chosen.unwrap_or(SampleChoice::Synthetic) {
-            SampleChoice::Synthetic => synthetic(input, self.model, job.input_range)?,
+            SampleChoice::Synthetic => {
+                let sidecar = Sidecar::beside(input)?;
+                let preprocessing = sidecar.as_ref().map(|sidecar| &sidecar.preprocessing);
+                synthetic(preprocessing, self.model, job.input_range)
+            }
             SampleChoice::Images { data, count } => sample_inputs(
                 (input, None),
                 &self.inputs,
@@ -84,14 +104,17 @@ impl<'a> JobSamples<'a> {
 /// Synthetic samples for a model, as its sidecar says where it has one.
 ///
 /// Where nothing tells the size of images, it is one that the network runs on.
-fn synthetic(path: &Path, model: &Model, range: Option<[f32; 2]>) -> Result<Samples, Error> {
-    let preprocessing = Sidecar::beside(path)?.map(|sidecar| sidecar.preprocessing);
-    let scale = match (range, &preprocessing) {
+fn synthetic(
+    preprocessing: Option<&Preprocessing>,
+    model: &Model,
+    range: Option<[f32; 2]>,
+) -> Samples {
+    let scale = match (range, preprocessing) {
         (Some(range), _) => InputScale::Range(range),
         (None, Some(preprocessing)) => input_scale(preprocessing),
         (None, None) => InputScale::Unknown,
     };
-    Ok(Samples::Synthetic {
+    Samples::Synthetic {
         size: match preprocessing {
             Some(preprocessing) => Some(preprocessing.size),
             None if has_open_size(&onnx::inputs(model)) => {
@@ -101,7 +124,7 @@ fn synthetic(path: &Path, model: &Model, range: Option<[f32; 2]>) -> Result<Samp
             None => None,
         },
         scale,
-    })
+    }
 }
 
 /// What an ONNX model declares of its inputs, with the shapes that are stated of

@@ -1,47 +1,33 @@
 //! From a model in a file to a smaller one in another.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use campana_allocate::quantize_at_rate;
-use campana_calibrate::{
-    CorrectionReport, InputScale, IntegerLayers, Samples, Skipped, calibrate, check_distillable,
-    inputs_of_unknown_scale,
-};
 use campana_eval::Sidecar;
 use campana_export::{OutputModel, Placement, admit};
 use campana_formats::Format;
 use campana_ir::format::onnx;
-use campana_ir::graph::Graph;
-use campana_ir::network::Network;
 use campana_onnx::{DataLocation, Model};
-use campana_quantize::graph::{float_graph, unsupported};
-use campana_quantize::{
-    ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
-    stored_tensors,
-};
+use campana_quantize::{Target, stored_tensors};
 use campana_report::{QuantizeReport, quantize_page};
 
-use crate::bound::{Bounded, quantize_within};
 use crate::command_files::CommandFiles;
 use crate::core_ml::sidecar_for;
-use crate::correction::{JobSamples, NOTHING_QUANTIZED, check_images, correct_model};
+use crate::correction::{JobSamples, check_images};
 use crate::data_files::{DataFiles, OldData, check_place};
 use crate::destination::is_stdout;
 use crate::error::Context;
 use crate::job::{Bound, QuantizeJob, SampleChoice};
 use crate::journal::LayerJournal;
 use crate::model_output::ModelOutput;
-use crate::monitor::check;
 use crate::output_file::OutputFile;
 use crate::output_len::{encoded, is_encoded, output_len};
 use crate::output_name::check_name;
 use crate::plan_file::plan_of;
 use crate::sample_arrays::is_arrays;
-use crate::stated_options::stated_options;
+use crate::worked::Worked;
 use crate::{Error, ErrorKind, Monitor, sidecar, tensor_file};
 
 /// Reads, quantizes, corrects and writes one model.
@@ -77,69 +63,17 @@ pub fn quantize_file(
     let sidecar = sidecar_for(options.target, input)?;
     let (model, input_bytes) = admitted(job, &outputs)?;
     let samples = JobSamples::new(job, &model, finished, monitor);
-    let assumed = checked_samples(job, &model, &samples)?;
-    let Bounded {
-        mut quantized,
-        correction,
-        allocation,
-    } = match &job.bound {
-        Some(bound) => quantize_within(bound, job, &model, &samples, monitor)?,
-        None => quantize_as_told(job, &model, &samples, monitor)?,
-    };
-    check(monitor)?;
-    let (correction, distilled, graph) = match correction {
-        Ok(corrected) => (
-            Ok(corrected.report),
-            corrected.distilled,
-            Some(corrected.graph),
-        ),
-        Err(reason) => {
-            round_levels(&mut quantized, options.target);
-            (Err(reason), None, None)
-        }
-    };
-    let mut warnings = correction_warnings(job, &correction);
-    warnings.extend(assumed);
-    let distilled = match distilled {
-        Some(Err(reason)) => {
-            warnings.push(format!("not distilled: {reason}"));
-            None
-        }
-        distilled => distilled.and_then(Result::ok),
-    };
-    let (activations, integer_layers) = if options.target.rounds_activations() {
-        activations(job, &model, &quantized, graph, &samples, monitor)?
-    } else {
-        (Vec::new(), None)
-    };
+    let worked = Worked::on(job, &model, &samples, monitor)?;
     let result = QuantizedResult {
         job,
         model: &model,
-        quantized: &quantized,
-        activations: &activations,
+        worked: &worked,
         sidecar: sidecar.as_ref(),
     };
-    let is_written = allocation.as_ref().is_none_or(|found| found.written);
     let report = |output_bytes, halved: &[String]| {
-        let mut report = QuantizeReport {
-            rounded_activations: activations.len(),
-            integer_layers,
-            warnings,
-            stated_options: stated_options(job),
-            distilled,
-            ..QuantizeReport::of(
-                &quantized,
-                [(input, input_bytes), (output, output_bytes)],
-                options,
-                correction,
-                allocation,
-                start.elapsed(),
-            )
-        };
-        report.set_halved(halved);
-        report
+        worked.report(job, [input_bytes, output_bytes], halved, start.elapsed())
     };
-    if !is_written {
+    if !worked.is_written() {
         let (output_bytes, halved) = result.unwritten()?;
         return Ok(report(output_bytes, &halved));
     }
@@ -222,25 +156,6 @@ fn admitted(job: &QuantizeJob<'_>, outputs: &Outputs<'_>) -> Result<(Model, u64)
     Ok((model, input_bytes))
 }
 
-/// Refuses, before working for it, a model that needs samples and can have none;
-/// says what is assumed of their scale.
-fn checked_samples(
-    job: &QuantizeJob<'_>,
-    model: &Model,
-    samples: &JobSamples<'_>,
-) -> Result<Option<String>, Error> {
-    let input = job.input.display();
-    if job.options.target.rounds_activations() {
-        let inputs = onnx::inputs(model);
-        let checked = samples.get()?.check(&inputs);
-        checked.context(|| format!("cannot calibrate '{input}'"))?;
-    }
-    if job.distill.is_some() {
-        check_distillable(model, samples.get()?).context(|| format!("cannot distill '{input}'"))?;
-    }
-    assumed_scale(job, model, samples).context(|| format!("cannot quantize '{input}'"))
-}
-
 /// What was written of a model.
 struct Written<'o> {
     /// The files beside it.
@@ -259,8 +174,7 @@ fn owned(names: &[&str]) -> Vec<String> {
 struct QuantizedResult<'a> {
     job: &'a QuantizeJob<'a>,
     model: &'a Model,
-    quantized: &'a QuantizedModel<'a>,
-    activations: &'a [ActivationScale],
+    worked: &'a Worked<'a>,
     sidecar: Option<&'a Sidecar>,
 }
 
@@ -273,8 +187,8 @@ impl<'a> QuantizedResult<'a> {
         let target = self.job.options.target;
         OutputModel::new(
             self.model,
-            self.quantized,
-            self.activations,
+            &self.worked.quantized,
+            &self.worked.activations,
             target,
             placement,
         )
@@ -352,7 +266,7 @@ impl<'a> QuantizedResult<'a> {
         let Some(mut plan) = plan else {
             return Ok(None);
         };
-        let text = plan_of(self.quantized, self.job.options).to_string();
+        let text = plan_of(&self.worked.quantized, self.job.options).to_string();
         plan.write_all(text.as_bytes())
             .context(|| "cannot write the plan".to_owned())?;
         Ok(Some(plan))
@@ -366,7 +280,7 @@ impl<'a> QuantizedResult<'a> {
         let Some(mut page) = page else {
             return Ok(None);
         };
-        let tensors = stored_tensors(self.model, self.quantized)?;
+        let tensors = stored_tensors(self.model, &self.worked.quantized)?;
         page.write_all(quantize_page(report, &tensors).as_bytes())
             .context(|| "cannot write the report".to_owned())?;
         Ok(Some(page))
@@ -473,164 +387,9 @@ fn copied<'a>(from: &Path, mut to: OutputFile<'a>) -> Result<OutputFile<'a>, Err
     Ok(to)
 }
 
-fn has_data_beside(model: &Model) -> bool {
+pub(crate) fn has_data_beside(model: &Model) -> bool {
     let mut tensors = model.tensors().into_iter();
     tensors.any(|tensor| matches!(tensor.data, DataLocation::External(_)))
-}
-
-/// Every tensor as the options say.
-fn quantize_as_told<'m>(
-    job: &QuantizeJob<'_>,
-    model: &'m Model,
-    samples: &JobSamples<'_>,
-    monitor: &dyn Monitor,
-) -> Result<Bounded<'m>, Error> {
-    let &QuantizeJob { input, options, .. } = job;
-    let correct =
-        |quantized: &mut QuantizedModel<'_>| correct_model(job, model, quantized, samples, monitor);
-    let (quantized, correction) = match options.rate {
-        Some(goal) => quantize_at_rate(model, options, goal, monitor, correct)?,
-        None => {
-            let context = || format!("cannot quantize '{}'", input.display());
-            let mut quantized = quantize(model, options, monitor).context(context)?;
-            let correction = correct(&mut quantized)?;
-            if correction.is_err() && options.means_are_corrected {
-                // Levels for what happens: errors of means stay as they are.
-                let uncorrected = Options {
-                    means_are_corrected: false,
-                    ..options.clone()
-                };
-                quantized = quantize(model, &uncorrected, monitor).context(context)?;
-            }
-            (quantized, correction)
-        }
-    };
-    Ok(Bounded {
-        quantized,
-        correction,
-        allocation: None,
-    })
-}
-
-/// How activations are rounded, by what the samples show, and how many layers
-/// lie between rounded ones; without a correction the network is shown
-/// synthetic images.
-fn activations(
-    job: &QuantizeJob<'_>,
-    model: &Model,
-    quantized: &QuantizedModel<'_>,
-    graph: Option<Graph>,
-    samples: &JobSamples<'_>,
-    monitor: &dyn Monitor,
-) -> Result<(Vec<ActivationScale>, Option<IntegerLayers>), Error> {
-    let context = || format!("cannot calibrate '{}'", job.input.display());
-    let graph = match graph {
-        Some(graph) => graph,
-        None => quantized_graph(model, quantized).context(context)?,
-    };
-    let (options, samples) = (job.options, samples.get()?);
-    let activations = calibrate(
-        &graph,
-        samples,
-        options.activation_ranges,
-        options.target,
-        job.threads,
-        monitor,
-    )
-    .context(context)?;
-    let names: HashSet<&str> = activations.iter().map(|scale| &*scale.name).collect();
-    let layers = Network::new(&graph)
-        .map(|network| {
-            let rounds_moved = options.target.onnx_form() == Target::Int8;
-            IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
-        })
-        .ok();
-    Ok((activations, layers))
-}
-
-/// What is assumed of the scale of inputs where nothing tells it and synthetic
-/// ones are shown; ranges of activations are not chosen from inputs that the
-/// weights contradict.
-fn assumed_scale(
-    job: &QuantizeJob<'_>,
-    model: &Model,
-    samples: &JobSamples<'_>,
-) -> Result<Option<String>, campana_quantize::Error> {
-    let rounds_activations = job.options.target.rounds_activations();
-    if !rounds_activations && job.samples.is_none() {
-        return Ok(None);
-    }
-    let is_open = |samples: &&Samples| {
-        let Samples::Synthetic { scale, .. } = samples else {
-            return false;
-        };
-        *scale == InputScale::Unknown
-    };
-    // What cannot be had or run is said where it is needed.
-    let Some(samples) = samples.get().ok().filter(is_open) else {
-        return Ok(None);
-    };
-    let Ok(graph) = float_graph(model) else {
-        return Ok(None);
-    };
-    let unknown = inputs_of_unknown_scale(&graph, samples);
-    let tell = "give --input-range LO,HI, a sidecar, or data with --calibrate";
-    if let Some(scale) = unknown.iter().find(|scale| scale.is_unusual()) {
-        let (input, gain) = (&scale.input, scale.gain.unwrap_or(1.0));
-        let found = format!(
-            "nothing tells the scale of the input '{input}', and the weights that it meets are for values of deviation \
-             {:.2}, not 1",
-            gain.recip()
-        );
-        if rounds_activations {
-            return Err(unsupported(format!("{found}: {tell}")));
-        }
-        return Ok(Some(format!("{found}, which is assumed; {tell}")));
-    }
-    if let Some(scale) = unknown.iter().find(|scale| !scale.is_image)
-        && rounds_activations
-    {
-        let input = &scale.input;
-        return Err(unsupported(format!(
-            "nothing tells the scale of the input '{input}', and it is no image that synthetic samples would \
-             resemble: {tell}"
-        )));
-    }
-    let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
-    Ok((rounds_activations && !names.is_empty()).then(|| {
-        let names = names.join("', '");
-        format!(
-            "nothing tells the scale of the input '{names}': mean 0 and deviation 1 are assumed; {tell}"
-        )
-    }))
-}
-
-/// What of the correction did not happen, where it was asked for.
-fn correction_warnings(
-    job: &QuantizeJob<'_>,
-    correction: &Result<CorrectionReport, String>,
-) -> Vec<String> {
-    match correction {
-        Err(reason) if job.samples.is_some() && reason != NOTHING_QUANTIZED => {
-            let done = match job.distill {
-                Some(_) => "not corrected and not distilled",
-                None => "not corrected",
-            };
-            vec![format!("{done}: {reason}")]
-        }
-        Ok(report) => match report.skipped.as_slice() {
-            [] => Vec::new(),
-            [first, others @ ..] => {
-                let more = match others.len() {
-                    0 => String::new(),
-                    count => format!(", and {count} more"),
-                };
-                let Skipped { name, op, reason } = first;
-                vec![format!("not corrected: {op} '{name}'{more}: {reason}")]
-            }
-        },
-        Err(_) => Vec::new(),
-    }
 }
 
 /// Bytes of a model and of the files beside it.

@@ -23,9 +23,12 @@ const USAGE: &str = "usage: cargo xtask TASK
   zoo          all shipped networks through every form and runtime; writes docs/zoo.md (hours)
   memory       the kernels' tests under valgrind (half an hour)
   aarch64      the kernels' tests and recorded networks on emulated ARM processors
+  web          sets up WebAssembly, then the kernels' tests and recorded networks at all its levels,
+               the browser page's tests and the npm package's
   snapshots    write the snapshots of the command line's tests again
   results      make docs/results again (hours)
-  release DIR  static binary, wheel, C library and browser page, each where this machine can, into DIR
+  release DIR  static binary, wheel, C library, browser page and npm package, each where this machine
+               can, into DIR
 ";
 
 fn main() -> ExitCode {
@@ -105,6 +108,12 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
         ],
         "memory" => vec![Step::script("valgrind", "tools/memory/valgrind.sh")],
         "aarch64" => vec![Step::script("AArch64", "tools/aarch64/test.sh")],
+        "web" => vec![
+            Step::set_up("WebAssembly tools", "tools/web/setup.sh"),
+            Step::script("WebAssembly", "tools/web/test_levels.sh"),
+            Step::script("browser page", "tools/web/test.sh"),
+            Step::script("npm package", "tools/web/test_npm.sh"),
+        ],
         "snapshots" => {
             let snapshots = ["test", "--package", "campana", "--test", "cli", "contract"];
             vec![Step::new("snapshots", "cargo", snapshots).environment("INSTA_UPDATE", "always")]
@@ -119,7 +128,9 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
                 into("static binary", "tools/release/build.sh"),
                 into("wheel", "tools/python/wheel.sh"),
                 into("C library", "tools/release/c_library.sh"),
+                Step::set_up("WebAssembly tools", "tools/web/setup.sh"),
                 into("browser page", "tools/web/build.sh"),
+                into("npm package", "tools/web/npm.sh"),
             ]
         }
         _ => return None,

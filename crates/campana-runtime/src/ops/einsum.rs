@@ -63,7 +63,7 @@ fn steps(named: &[Axis], axes: &[Axis], shape: &[usize]) -> Vec<usize> {
 }
 
 /// Products up to which a sum is no mistake.
-const MAX_PRODUCTS: usize = 1 << 36;
+const MAX_PRODUCTS: u64 = 1 << 36;
 
 /// An input with the axes that its term names.
 struct Operand<'a> {
@@ -160,7 +160,7 @@ fn sums(
     let (dims, summed_dims) = (extents.of(kept)?, extents.of(summed)?);
     let count = count_of(&dims)?;
     let products = count.saturating_mul(summed_dims.iter().product());
-    if products > MAX_PRODUCTS {
+    if products as u64 > MAX_PRODUCTS {
         return Err(Fault::unsupported(format!("{products} products")));
     }
     let steps_of = |named: &[Axis]| -> Vec<Vec<usize>> {
