@@ -23,8 +23,9 @@ const FORMS = {
   int8: ["ONNX, 8-bit QDQ", 8, "What ONNX runtimes compute on 8-bit integers."],
   float: ["ONNX, floats", 4, "The weights as after quantization, stored as floats: for other converters."],
   campana: ["campana's container", 4, "The smallest to ship; campana unpack makes an ONNX file of it."],
-  tflite: ["TFLite, 8-bit", 8, "For TFLite runtimes, on 8-bit integers."],
+  tflite: ["TFLite, integers", 8, "For TFLite runtimes, on integers, with weights of 8 or 4 bits."],
   "tflite-float": ["TFLite, floats", 4, "For TFLite runtimes, in floats."],
+  tflm: ["TFLite Micro", 4, "For microcontrollers: weights stay codes that its DECODE operator looks up."],
 };
 
 const LEVELS = {

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Whether small networks, one an operator or shape, give in LiteRT what they give in onnxruntime.
 
-Each is a convolution or product and what is tested behind it, quantized twice by campana: to the targets float and
-tflite-float, whose outputs must agree to 1e-4 of the largest value, and to int8 and tflite, whose outputs must agree
-within two steps of the output on 95 % of values.
+Each is a convolution or product and what is tested behind it, quantized four times by campana: to the targets float
+and tflite-float, whose outputs must agree to 1e-4 of the largest value; to int8 and tflite, whose outputs must agree
+within two steps of the output on 95 % of values; to tflite with 4 bits, whose outputs must be within four steps of those
+of the same weights stored as int8 on 95 % of values; and to tflm with 4 bits, whose outputs in TFLite Micro's interpreter
+must equal those of the same model without DECODE to the bit and agree with LiteRT's within four steps on 95 % of values.
+Operators that TFLite Micro lacks must be refused for it.
 """
 
 import argparse
@@ -12,15 +15,22 @@ import subprocess
 import sys
 import tempfile
 
+import flatbuffers
 import numpy as np
 import onnx
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
+from check_tflm import are_equal, decoded, run_litert, run_micro
 from small_networks import CASES, made
+from tflite_micro import runtime
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 FLOAT_TOLERANCE = 1e-4
 STEPS = 2.0
 SHARE = 0.95
+# The kernels of TFLite Micro, and LiteRT's for weights of 4 bits, round otherwise than LiteRT's for 8.
+OTHER_STEPS = 4.0
+MICRO_LACKS = ("has no form in TFLite Micro",)
 
 
 def run_onnx(path, feed):
@@ -63,6 +73,72 @@ def errors_of(campana, folder, model, target, peer, feed):
     return worst, min(shares)
 
 
+def with_int8(data):
+    """The model with its int4 tensors stored as int8, and how many these were."""
+    model = runtime.convert_bytearray_to_object(bytearray(data))
+    count = 0
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type != schema.TensorType.INT4:
+            continue
+        packed = np.array(model.buffers[tensor.buffer].data, np.uint8)
+        halves = np.stack([packed << 4, packed & 0xF0], -1).view(np.int8) >> 4
+        buffer = schema.BufferT()
+        buffer.data = halves.ravel()[: int(np.prod(tensor.shape))].view(np.uint8)
+        model.buffers.append(buffer)
+        tensor.buffer, tensor.type = len(model.buffers) - 1, schema.TensorType.INT8
+        count += 1
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), count
+
+
+def int4(campana, folder, feed):
+    """What LiteRT makes of the case with weights of 4 bits, in words, and whether that is right."""
+    path = folder / "int4.tflite"
+    ran = subprocess.run(
+        [campana.resolve(), "quantize", folder / "case.onnx", "-o", path, "--target", "tflite", "--bits", "4", "--force",
+         "--no-correct", "--input-range=-3,3", "--activation-ranges", "minmax"], capture_output=True, text=True)
+    if ran.returncode:
+        return ran.stderr.strip(), False
+    wide, count = with_int8(path.read_bytes())
+    (folder / "wide.tflite").write_bytes(wide)
+    got, want = run_tflite(path, feed), run_tflite(folder / "wide.tflite", feed)
+    shares = []
+    for name, values in want.items():
+        step = max(float(values.max() - values.min()), 1e-6) / 255
+        shares.append(float((np.abs(got[name] - values) <= OTHER_STEPS * step).mean()))
+    return f"{min(shares):.1%} within {OTHER_STEPS:g} steps, {count} of 4 bits", min(shares) >= SHARE
+
+
+def micro(campana, folder, feed):
+    """What TFLite Micro makes of the case that is in the folder, in words, and whether that is right."""
+    path = folder / "micro.tflite"
+    ran = subprocess.run(
+        [campana.resolve(), "quantize", folder / "case.onnx", "-o", path, "--target", "tflm", "--force", "--no-correct",
+         "--input-range=-3,3", "--activation-ranges", "minmax"], capture_output=True, text=True)
+    if ran.returncode:
+        is_known = any(reason in ran.stderr for reason in MICRO_LACKS)
+        return ("refused" if is_known else ran.stderr.strip()), is_known
+    data = path.read_bytes()
+    plain, count = decoded(data)
+    interpreter = Interpreter(model_content=plain, num_threads=1)
+    interpreter.allocate_tensors()
+    inputs = []
+    for one in interpreter.get_input_details():
+        values, shape = feed[one["name"]], tuple(one["shape"])
+        inputs.append(values if values.shape == shape else
+                      np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(shape))
+    other = run_litert(interpreter, [inputs])
+    found, expected = (run_micro(one, [inputs], len(other[0])) for one in (data, plain))
+    if not are_equal(found, expected):
+        return "not equal to decoded weights", False
+    shares = []
+    for got, want in zip(found[0], other[0]):
+        step = max(float(want.max() - want.min()), 1e-6) / 255
+        shares.append(float((np.abs(got - want) <= OTHER_STEPS * step).mean()))
+    return f"{min(shares):.1%} within {OTHER_STEPS:g} steps, {count} decoded", min(shares) >= SHARE
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("campana", type=pathlib.Path)
@@ -78,14 +154,17 @@ def main() -> int:
             try:
                 float_error, _ = errors_of(args.campana, folder, model, "float", "tflite-float", feed)
                 int8_error, share = errors_of(args.campana, folder, model, "int8", "tflite", feed)
+                narrow, is_narrow_right = int4(args.campana, folder, feed)
+                in_micro, is_right = micro(args.campana, folder, feed)
             except (RuntimeError, ValueError) as error:
                 failed += 1
                 print(f"FAILED {name}: {error}")
                 continue
-        is_good = float_error <= FLOAT_TOLERANCE and share >= SHARE
+        is_good = float_error <= FLOAT_TOLERANCE and share >= SHARE and is_right and is_narrow_right
         failed += not is_good
         print(f"{'ok    ' if is_good else 'FAILED'} {name}: float {float_error:.1e}, int8 {int8_error:.1e}, "
-              f"{share:.1%} within {STEPS:g} steps")
+              f"{share:.1%} within {STEPS:g} steps; int4: {narrow}; "
+              f"in TFLite Micro: {in_micro}")
     return int(failed > 0)
 
 

@@ -48,7 +48,7 @@ pub fn calibrate(
     })?;
     let sums = match target {
         Target::W4a8 => ResidualSums::Fused,
-        Target::TfLite => ResidualSums::SeparateForIntegerLayers,
+        Target::TfLite | Target::TfLiteMicro => ResidualSums::SeparateForIntegerLayers,
         _ => ResidualSums::Separate,
     };
     let names = quantized_activations(&network, sums);

@@ -32,6 +32,7 @@ mod addition;
 mod at_rate;
 mod epilogue;
 mod finished;
+mod grid_layer;
 pub(crate) mod images;
 pub(crate) mod inputs;
 pub(crate) mod layer;
@@ -48,6 +49,7 @@ mod verdict;
 use std::collections::HashMap;
 
 use campana_codebook::QuantizedTensor;
+use campana_design::integer_levels::is_uniform_grid;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::weights::Role;
@@ -67,6 +69,7 @@ use crate::correct::activation_cache::{ActivationCache, read_after};
 use crate::correct::epilogue::{Epilogue, epilogues};
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
 use crate::correct::finished::{key_of_correction, key_of_layer};
+use crate::correct::grid_layer::solve_grid;
 use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
@@ -546,6 +549,7 @@ impl Correction<'_, '_, '_> {
                 let table = self.table_of(place, tensor);
                 solve_vectors(rows, tensor, solvers, precision, table, FITS)?
             }
+            None if is_uniform_grid(tensor) => solve_grid(rows, tensor, solvers, moments, FITS)?,
             None => solve(rows, tensor, solvers, precision, FITS),
         };
         let [before, after] = losses(rows, [tensor, &solved], moments);
@@ -553,7 +557,8 @@ impl Correction<'_, '_, '_> {
             return None;
         }
         let target = self.quantized.target;
-        if self.has_integer_levels() && round_tensor(&mut solved, target) {
+        let is_rounded = !self.has_integer_levels() || is_uniform_grid(&solved);
+        if !is_rounded && round_tensor(&mut solved, target) {
             // Codes for the levels as they are now.
             let again = match vector_len(&solved) {
                 Some(_) => solve_numbers(rows, &solved, solvers),

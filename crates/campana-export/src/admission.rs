@@ -57,7 +57,7 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         }
     }
     if is_tflite {
-        tflite_bytes(&model)?;
+        tflite_bytes(&model, target)?;
     }
     if let Some(precision) = core_ml {
         coreml_package(&model, &campana_coreml::Options::new(precision))?;

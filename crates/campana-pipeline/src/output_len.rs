@@ -40,7 +40,9 @@ pub(crate) fn encoded(
     written.write(&mut plain)?;
     let plain = Model::parse(Source::from_bytes(plain)).map_err(|error| failed(error.into()))?;
     Ok(match target {
-        Target::TfLite | Target::TfLiteFloat => Encoded::File(tflite_bytes(&plain)?),
+        Target::TfLite | Target::TfLiteFloat | Target::TfLiteMicro => {
+            Encoded::File(tflite_bytes(&plain, target)?)
+        }
         Target::CoreMl | Target::CoreMlFloat32 => {
             Encoded::Folder(coreml_package(&plain, &options(target, sidecar))?)
         }

@@ -10,6 +10,9 @@ use campana_tensor::Granularity;
 /// Bits of a code where none are asked for.
 pub(crate) const DEFAULT_BITS: u8 = 4;
 
+/// Bits of the narrowest weights that TFLite has; wider ones have 8.
+pub(crate) const GRID_BITS: u8 = 4;
+
 /// What becomes of one weight tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorChoice {
@@ -28,9 +31,12 @@ pub struct TensorChoice {
     /// its time is that of reading its weights, and kernels look up codes of one
     /// table in registers.
     pub on_integers: bool,
-    /// Whether codes will be chosen for an entropy coder, which knows scalar ones
-    /// alone.
-    pub for_coder: bool,
+    /// Whether each weight has a code of its own: what reads the codes knows no
+    /// vectors.
+    pub scalar_codes: bool,
+    /// Whether codes of up to 4 bits are integers times a scale of each channel,
+    /// where `auto` chooses: what reads them knows no tables.
+    pub on_grid: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.
@@ -113,6 +119,9 @@ pub enum Target {
     TfLite,
     /// What `Float` holds as a TFLite model.
     TfLiteFloat,
+    /// As `TfLite`, for TFLite Micro: weights are codes that its DECODE operator
+    /// looks up.
+    TfLiteMicro,
     /// What `Lut` holds as a Core ML package that computes in 16-bit floats.
     CoreMl,
     /// What `Lut` holds as a Core ML package that computes in 32-bit floats.
@@ -121,7 +130,7 @@ pub enum Target {
 
 impl Target {
     /// All targets.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lut,
         Self::LutUint4,
         Self::W4a8,
@@ -130,6 +139,7 @@ impl Target {
         Self::Campana,
         Self::TfLite,
         Self::TfLiteFloat,
+        Self::TfLiteMicro,
         Self::CoreMl,
         Self::CoreMlFloat32,
     ];
@@ -145,6 +155,7 @@ impl Target {
             Self::Campana => "campana",
             Self::TfLite => "tflite",
             Self::TfLiteFloat => "tflite-float",
+            Self::TfLiteMicro => "tflm",
             Self::CoreMl => "coreml",
             Self::CoreMlFloat32 => "coreml-float32",
         }
@@ -155,7 +166,7 @@ impl Target {
     /// The target whose ONNX form this one's is, or is made from.
     pub fn onnx_form(self) -> Self {
         match self {
-            Self::TfLite => Self::Int8,
+            Self::TfLite | Self::TfLiteMicro => Self::Int8,
             Self::TfLiteFloat => Self::Float,
             Self::Campana | Self::CoreMl | Self::CoreMlFloat32 => Self::Lut,
             other => other,
@@ -166,7 +177,7 @@ impl Target {
     pub fn ending(self) -> &'static str {
         match self {
             Self::Campana => "campana",
-            Self::TfLite | Self::TfLiteFloat => "tflite",
+            Self::TfLite | Self::TfLiteFloat | Self::TfLiteMicro => "tflite",
             Self::CoreMl | Self::CoreMlFloat32 => "mlpackage",
             _ => "onnx",
         }
@@ -192,10 +203,15 @@ impl Target {
 
     /// Bits of a code where none are asked for.
     pub fn default_bits(self) -> u8 {
-        match self.onnx_form() {
-            Self::Int8 => 8,
-            _ => DEFAULT_BITS,
+        match self.stores_integers() {
+            true => 8,
+            false => DEFAULT_BITS,
         }
+    }
+
+    /// Whether 8-bit integers are stored in place of codes.
+    pub fn stores_integers(self) -> bool {
+        matches!(self, Self::Int8 | Self::TfLite)
     }
 
     /// Whether a folder is written, not a file.

@@ -6,11 +6,15 @@ use campana_design::integer_levels::{put_on_integer_grid, round_to_integers};
 use crate::choice::Target;
 use crate::outcome::{QuantizedModel, TensorOutcome, clip, sqnr_db};
 
-/// Largest whole number of levels: kernels that add products in 16 bits take
-/// two products of 255 x 64, and four of 255 x 32. What that costs falls with
-/// the number of levels.
-fn largest_number(levels: usize) -> f32 {
-    if levels <= 8 { 32.0 } else { 64.0 }
+/// Largest whole number of levels. Kernels that add products in 16 bits take
+/// two products of 255 x 64, and four of 255 x 32; what that costs falls with
+/// the number of levels. Those of TFLite Micro add in 32 bits.
+fn largest_number(target: Target, levels: usize) -> f32 {
+    match target {
+        Target::TfLiteMicro => 127.0,
+        _ if levels <= 8 => 32.0,
+        _ => 64.0,
+    }
 }
 
 /// Rounds the levels of all quantized tensors to whole numbers times a scale,
@@ -24,13 +28,13 @@ pub fn round_levels(model: &mut QuantizedModel<'_>, target: Target) {
 /// Rounds the levels of one tensor for a target that computes on integers;
 /// says whether it has any other than zero.
 pub fn round_tensor(tensor: &mut QuantizedTensor, target: Target) -> bool {
-    match target.onnx_form() {
-        Target::Int8 => {
+    match target.stores_integers() {
+        true => {
             let values = tensor.dequantize();
             put_on_integer_grid(tensor, &values)
         }
-        _ => {
-            let largest = largest_number(tensor.tables.levels());
+        false => {
+            let largest = largest_number(target, tensor.tables.levels());
             round_to_integers(tensor, largest)
         }
     }

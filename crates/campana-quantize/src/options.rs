@@ -5,7 +5,7 @@ use std::str::FromStr;
 use campana_tensor::Granularity;
 
 use crate::activation::RangeMethod;
-use crate::choice::{DEFAULT_BITS, Effort, MethodChoice, Target, TensorChoice};
+use crate::choice::{DEFAULT_BITS, Effort, GRID_BITS, MethodChoice, Target, TensorChoice};
 use crate::error::{Error, ErrorKind};
 use crate::plan::Plan;
 use crate::vectors::dimension;
@@ -90,6 +90,22 @@ impl Options {
                 "a rate is for scalar codes, not for those of vectors (the method vq)".to_owned(),
             ));
         }
+        if self.target == Target::TfLite && self.bits < GRID_BITS {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "TFLite has weights of {GRID_BITS} and 8 bits, none of {}; the target tflm has codes of 1 to 7",
+                    self.bits
+                ),
+            ));
+        }
+        if self.target == Target::TfLiteMicro && self.method == MethodChoice::Vectors {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "TFLite Micro looks up codes of single weights, not of vectors (the method vq)"
+                    .to_owned(),
+            ));
+        }
         if self.rate.is_some() && self.target != Target::Campana {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -150,7 +166,8 @@ impl Options {
                 granularity: self.granularity,
                 byte_price: None,
                 on_integers: false,
-                for_coder: false,
+                scalar_codes: false,
+                on_grid: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -158,13 +175,16 @@ impl Options {
                 granularity: planned.granularity,
                 byte_price: planned.byte_price,
                 on_integers: false,
-                for_coder: false,
+                scalar_codes: false,
+                on_grid: false,
             },
         );
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
-            for_coder: self.rate.is_some(),
+            scalar_codes: self.rate.is_some()
+                || matches!(self.target, Target::TfLite | Target::TfLiteMicro),
+            on_grid: self.target == Target::TfLite,
             ..planned
         }
     }
@@ -269,6 +289,19 @@ mod tests {
     fn names_with_brackets_match_themselves() {
         assert!("w[0]".parse::<NamePattern>().unwrap().matches("w[0]"));
         assert!("a/*".parse::<NamePattern>().unwrap().matches("a/b/c"));
+    }
+
+    #[test]
+    fn widths_that_a_target_lacks_are_refused() {
+        let options = |target, bits| Options {
+            target,
+            bits,
+            ..Options::default()
+        };
+        let error = options(Target::TfLite, 3).check().unwrap_err();
+        assert!(error.to_string().contains("4 and 8 bits"), "{error}");
+        assert!(options(Target::TfLite, 4).check().is_ok());
+        assert!(options(Target::TfLiteMicro, 1).check().is_ok());
     }
 
     #[test]

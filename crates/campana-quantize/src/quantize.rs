@@ -1,6 +1,7 @@
 //! From a model to its quantized tensors.
 
 use campana_codebook::{Packing, QuantizedTensor};
+use campana_design::integer_levels::uniform_grid;
 use campana_design::{Levels, Summary, design};
 use campana_ir::decoder::encode::{decoded_len_bytes, shared_len_bytes};
 use campana_ir::weights::{ModelTensor, Role, constant_tensors};
@@ -9,7 +10,7 @@ use campana_tensor::{Granularity, Partition};
 use rayon::prelude::*;
 
 use crate::auto::{Prices, Tables, best_design};
-use crate::choice::{MethodChoice, TensorChoice};
+use crate::choice::{GRID_BITS, MethodChoice, TensorChoice};
 use crate::error::Error;
 use crate::kept::{check_patterns, keep, kept_beforehand};
 use crate::options::Options;
@@ -312,6 +313,21 @@ fn stored_as_chosen(
                 .and_then(|rows| rows.store(values, shape, vectors));
             if let Some(stored) = in_vectors {
                 return (MethodChoice::Vectors, stored);
+            }
+            let by_channel = matches!(
+                choice.granularity,
+                Granularity::PerChannel | Granularity::PerTensor
+            );
+            if choice.on_grid && bits <= GRID_BITS && by_channel {
+                let partition = Partition::new(shape, channel_axis, choice.granularity);
+                let tensor = uniform_grid(values, shape, &partition, bits);
+                let pairs = tensor.dequantize().into_iter().zip(values);
+                let squared_error = pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum();
+                let stored = Stored {
+                    tensor,
+                    squared_error,
+                };
+                return (MethodChoice::Auto, stored);
             }
             let prices = match choice.byte_price {
                 Some(price) => prices.with_byte(price),

@@ -157,7 +157,7 @@ impl Vectors {
             // which integer kernels read as scalar codes, and vectors as bytes.
             MethodChoice::Auto => {
                 bits <= MAX_AUTO_BITS
-                    && !choice.for_coder
+                    && !choice.scalar_codes
                     && choice.granularity == Granularity::PerChannel
                     && !(choice.on_integers && shape.len() == 2)
             }

@@ -24,11 +24,12 @@
 //! points by a third bit for its small layers, 7 % of the file.
 //!
 //! Where products are on integers, kernels look up codes of up to 4 bits at the
-//! same speed: small layers are not widened beyond.
+//! same speed: small layers are not widened beyond. TFLite has weights of 4 and 8
+//! bits: small layers get 8.
 
 use campana_design::lloyd_max::MAX_BITS;
 
-use crate::choice::{MethodChoice, Target, TensorChoice};
+use crate::choice::{GRID_BITS, MethodChoice, Target, TensorChoice};
 use crate::options::Options;
 
 /// Bits of depthwise filters of a `w4a8` model.
@@ -71,6 +72,9 @@ pub(crate) struct Widths {
     bits: u8,
     /// No layer is widened beyond.
     most: u8,
+    /// What more bits than those of a grid are stored in, where nothing lies
+    /// between.
+    above_grid: Option<u8>,
     /// A layer of this many weights gets what was asked for, exactly; 0 for
     /// the same width everywhere.
     reference: f64,
@@ -80,14 +84,16 @@ impl Widths {
     /// For the layers whose weights get `options.bits`.
     pub(crate) fn new(options: &Options, layers: &[Layer]) -> Self {
         let bits = options.bits;
-        // Where products are on integers, the width is a promise of speed.
-        let most = match options.target.rounds_activations() {
+        // Where codes are looked up for products of integers, the width is a promise of speed.
+        let is_looked_up = options.target.rounds_activations() && !options.target.stores_integers();
+        let most = match is_looked_up {
             true => LOOKED_UP_BITS.max(bits),
             false => MAX_BITS,
         };
         let same = Self {
             bits,
             most,
+            above_grid: (options.target == Target::TfLite && bits <= GRID_BITS).then_some(MAX_BITS),
             reference: 0.0,
         };
         let has_depthwise = layers.iter().any(|layer| layer.is_depthwise);
@@ -127,10 +133,15 @@ impl Widths {
         if options.plan.is_some() || options.bits_for(name).is_some() {
             return choice;
         }
-        let bits = if options.target == Target::W4a8 && layer.is_depthwise {
-            DEPTHWISE_BITS
-        } else {
-            self.by_size(layer.count as f64, layer.share)
+        let has_8_bits = match options.target {
+            Target::W4a8 => layer.is_depthwise,
+            // Runtimes have products of 4 bits for other layers alone.
+            Target::TfLite => layer.is_depthwise && self.bits <= GRID_BITS,
+            _ => false,
+        };
+        let bits = match has_8_bits {
+            true => DEPTHWISE_BITS,
+            false => self.by_size(layer.count as f64, layer.share),
         };
         TensorChoice {
             bits: Some(bits),
@@ -142,7 +153,11 @@ impl Widths {
     fn by_size(&self, count: f64, share: f64) -> u8 {
         let more = 0.5 * (self.reference * share / count.max(1.0)).log2();
         let most = f64::from(self.most - self.bits);
-        self.bits + more.round().clamp(0.0, most) as u8
+        let bits = self.bits + more.round().clamp(0.0, most) as u8;
+        match self.above_grid {
+            Some(wide) if bits > GRID_BITS => wide,
+            _ => bits,
+        }
     }
 }
 
@@ -275,6 +290,8 @@ mod tests {
         };
         assert_eq!(depthwise_bits(Target::W4a8, "other"), Some(8));
         assert_eq!(depthwise_bits(Target::W4a8, "conv"), Some(5));
+        assert_eq!(depthwise_bits(Target::TfLite, "other"), Some(8));
+        assert_eq!(depthwise_bits(Target::TfLite, "conv"), Some(5));
         assert_eq!(depthwise_bits(Target::Lut, "other"), Some(4));
     }
 

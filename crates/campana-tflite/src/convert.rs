@@ -22,6 +22,7 @@ use campana_ir::network::Network;
 use campana_ir::op::{Binary, Op, Unary};
 use campana_tensor::ElementType;
 
+use crate::decode::encode_weights;
 use crate::error::{Converted, Error, ErrorKind};
 use crate::inputs;
 use crate::layout::{channels_last, native};
@@ -33,6 +34,18 @@ use crate::values::{Params, Values};
 /// reach.
 const MAX_CONSTANT_BYTES: usize = i32::MAX as usize / 2;
 
+/// The interpreter that a model is written for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interpreter {
+    /// TFLite (LiteRT), on phones and computers.
+    #[default]
+    TfLite,
+    /// TFLite Micro, on microcontrollers. Weights of at most 128 values, or
+    /// 128 a channel, are codes of 1 to 7 bits that its DECODE operator looks
+    /// up in tables before each layer.
+    Micro,
+}
+
 /// The network as a TFLite model.
 ///
 /// An open batch becomes 1. Inputs that convolutions read have their channels
@@ -41,12 +54,16 @@ const MAX_CONSTANT_BYTES: usize = i32::MAX as usize / 2;
 ///
 /// # Errors
 ///
-/// Of kind `Unsupported` where a node or input cannot be said in TFLite, of kind
+/// Of kind `Unsupported` where a node or input cannot be said in TFLite or its
+/// interpreter lacks the operator, of kind
 /// `OpenShape` where an extent other than the batch is open, of kind
 /// `InvalidModel` where the network contradicts itself; names the node or
 /// input.
-pub fn convert(graph: &Graph) -> Result<Vec<u8>, Error> {
-    let model = model(graph)?;
+pub fn convert(graph: &Graph, interpreter: Interpreter) -> Result<Vec<u8>, Error> {
+    let mut model = model(graph, interpreter)?;
+    if interpreter == Interpreter::Micro {
+        encode_weights(&mut model);
+    }
     let data = model.tensors.iter().flat_map(|tensor| &tensor.data);
     let bytes: usize = data.map(Vec::len).sum();
     if bytes > MAX_CONSTANT_BYTES {
@@ -56,12 +73,13 @@ pub fn convert(graph: &Graph) -> Result<Vec<u8>, Error> {
     Ok(model.into_bytes())
 }
 
-fn model(graph: &Graph) -> Result<Model, Error> {
+fn model(graph: &Graph, interpreter: Interpreter) -> Result<Model, Error> {
     let graph = inputs::fixed(graph)?;
     let network = Network::new(&graph).map_err(|error| {
         Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
     })?;
     let mut converter = Converter {
+        interpreter,
         network: &network,
         parameters: Parameters::new(&network)?,
         values: Values::default(),
@@ -96,6 +114,7 @@ fn check_extents(model: &Model) -> Result<(), Error> {
 
 /// A model under way.
 struct Converter<'n> {
+    interpreter: Interpreter,
     network: &'n Network<'n>,
     parameters: Parameters<'n>,
     values: Values,
@@ -163,7 +182,8 @@ impl<'n> Converter<'n> {
             if !live.contains(&at) || self.done.contains(&at) || self.is_no_activation(at) {
                 continue;
             }
-            let found = self.node(at);
+            let before = self.values.model.operators.len();
+            let found = self.node(at).and_then(|()| self.check_operators(before));
             found.map_err(|reason| {
                 let node = self.network.node(at);
                 let message = format!("node '{}' ({}) {reason}", node.label(), node.op_type);
@@ -171,6 +191,17 @@ impl<'n> Converter<'n> {
             })?;
         }
         Ok(())
+    }
+
+    /// Refuses what the interpreter lacks of the operators from a place on.
+    fn check_operators(&self, from: usize) -> Converted {
+        let mut operators = self.values.model.operators[from..].iter();
+        match operators.find(|operator| !operator.code.is_in_micro()) {
+            Some(_) if self.interpreter == Interpreter::Micro => {
+                Err("has no form in TFLite Micro".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a node makes parameters, or integers that say how others compute.

@@ -5,11 +5,13 @@
 //! `int8` form has them) and weights are int8, operators compute on int8 with
 //! the same scales and zero points; all else computes in float32. Values of
 //! convolutions lie with their channels last, and so do the inputs of the graph
-//! that convolutions read; outputs lie as in the graph.
+//! that convolutions read; outputs lie as in the graph. For TFLite Micro weights
+//! stay codes and tables.
 //!
 //! ```
 //! use campana_ir::graph::{Dim, Graph, Node, Value};
 //! use campana_tensor::ElementType;
+//! use campana_tflite::Interpreter;
 //!
 //! let value = |name: &str| Value {
 //!     name: name.into(),
@@ -27,12 +29,14 @@
 //!     outputs: vec![value("y")],
 //!     ..Graph::default()
 //! };
-//! assert_eq!(&campana_tflite::convert(&graph)?[4..8], b"TFL3");
+//! let file = campana_tflite::convert(&graph, Interpreter::TfLite)?;
+//! assert_eq!(&file[4..8], b"TFL3");
 //! # Ok::<(), campana_tflite::Error>(())
 //! ```
 #![forbid(unsafe_code)]
 
 mod convert;
+mod decode;
 mod error;
 mod flatbuffer;
 mod inputs;
@@ -41,5 +45,5 @@ mod parameters;
 mod schema;
 mod values;
 
-pub use convert::convert;
+pub use convert::{Interpreter, convert};
 pub use error::{Error, ErrorKind};

@@ -24,7 +24,10 @@ const LARGEST_OLD_CODE: i32 = 127;
 pub(crate) enum TensorType {
     Float32 = 0,
     Int32 = 2,
+    Uint8 = 3,
     Int8 = 9,
+    /// Two in a byte, the first in its low half.
+    Int4 = 17,
 }
 
 /// An operator, by the schema's number.
@@ -51,6 +54,8 @@ pub(crate) enum Code {
     Softmax = 25,
     SpaceToDepth = 26,
     Tanh = 28,
+    /// Of TFLite Micro alone: a custom operator of this name.
+    TflmDecode = 32,
     Pad = 34,
     Gather = 36,
     Transpose = 39,
@@ -87,6 +92,20 @@ pub(crate) enum Code {
     HardSwish = 117,
     BatchMatmul = 126,
     Gelu = 150,
+}
+
+impl Code {
+    /// Whether TFLite Micro has the operator too.
+    pub(crate) fn is_in_micro(self) -> bool {
+        !matches!(
+            self,
+            Self::LocalResponseNormalization
+                | Self::ReluN1To1
+                | Self::Pow
+                | Self::ReduceProd
+                | Self::Gelu
+        )
+    }
 }
 
 /// How the elements of a tensor stand for numbers: `scale * (q - zero point)`.
@@ -178,12 +197,14 @@ impl Model {
     fn version(&self, operator: &Operator) -> i32 {
         let tensor = |place: usize| operator.inputs.get(place).map(|&at| &self.tensors[at]);
         let is_int8 = |place| tensor(place).is_some_and(|t| t.element == TensorType::Int8);
+        let has_int4_weights = tensor(1).is_some_and(|t| t.element == TensorType::Int4);
         let rank = |place| tensor(place).map_or(0, |t| t.shape.len());
         let for_int8 = |version| if is_int8(0) { version } else { 1 };
         match (operator.code, &operator.options) {
             (Code::Conv2d, _) => {
                 let channels = |place: usize| tensor(place).and_then(|t| t.shape.last());
                 match channels(0) == channels(1) {
+                    true if has_int4_weights => 7,
                     true => for_int8(3),
                     false => 6,
                 }
@@ -194,6 +215,7 @@ impl Model {
                     false => for_int8(3).max(2),
                 }
             }
+            (Code::FullyConnected, _) if has_int4_weights => 10,
             (Code::FullyConnected, Options::FullyConnected { keeps_axes, .. }) => match *keeps_axes
             {
                 true => 5,
@@ -234,7 +256,8 @@ impl Model {
                 | Code::Prelu
                 | Code::Reshape
                 | Code::DepthToSpace
-                | Code::SpaceToDepth,
+                | Code::SpaceToDepth
+                | Code::TflmDecode,
                 _,
             ) => 1,
             _ => for_int8(2),
@@ -247,12 +270,16 @@ fn indices(places: &[usize]) -> Field {
 }
 
 fn code_table((code, version): (Code, i32)) -> Table {
-    let code = code as i32;
-    Table(vec![
-        (0, Field::I8(code.min(LARGEST_OLD_CODE) as i8)),
+    let number = code as i32;
+    let mut fields = vec![
+        (0, Field::I8(number.min(LARGEST_OLD_CODE) as i8)),
         (2, Field::I32(version)),
-        (3, Field::I32(code)),
-    ])
+        (3, Field::I32(number)),
+    ];
+    if code == Code::TflmDecode {
+        fields.push((1, Field::Text("TFLM_DECODE".to_owned())));
+    }
+    Table(fields)
 }
 
 fn operator_table(operator: &Operator, code: usize) -> Table {

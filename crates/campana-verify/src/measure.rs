@@ -217,7 +217,7 @@ fn runtimes(subject: &Subject, missing: &mut Vec<Missing>) -> Result<Vec<Runtime
         if runtime.file_of(&subject.model).is_none() {
             let file = subject.model.with_extension("tflite");
             let reason = match runtime {
-                Runtime::TfLite => format!(
+                Runtime::TfLite | Runtime::TfLiteMicro => format!(
                     "reads .tflite files only, and there is no '{}'",
                     file.display()
                 ),
@@ -242,7 +242,7 @@ fn files(subject: &Subject, runtime: Runtime) -> impl Iterator<Item = (bool, &Pa
     files.filter(
         move |(is_reference, path)| match (is_converted, is_reference) {
             (false, _) => true,
-            (true, false) => runtime == Runtime::TfLite,
+            (true, false) => runtime.reads_tflite(),
             (true, true) => {
                 let file = runtime.file_of(path);
                 file.is_some_and(|file| file != subject.model)

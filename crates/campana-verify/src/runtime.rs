@@ -23,16 +23,28 @@ pub enum Runtime {
     /// TFLite (LiteRT). It reads only TFLite models: of an ONNX model the file
     /// beside it is taken, `net.tflite` for `net.onnx`.
     TfLite,
+    /// The interpreter of TFLite Micro on this machine. It reads what `TfLite`
+    /// does and weights as codes.
+    TfLiteMicro,
 }
 
 impl Runtime {
     /// All runtimes; campana first, with which the others are compared.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Campana,
         Self::OnnxRuntime,
         Self::OpenVino,
         Self::TfLite,
+        Self::TfLiteMicro,
     ];
+
+    /// The runtimes beside campana that a model is meant for.
+    pub fn defaults(model: &Path) -> Vec<Self> {
+        match needs_micro(model) {
+            true => vec![Self::TfLiteMicro],
+            false => vec![Self::OnnxRuntime, Self::OpenVino, Self::TfLite],
+        }
+    }
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -41,18 +53,22 @@ impl Runtime {
             Self::OnnxRuntime => "onnxruntime",
             Self::OpenVino => "openvino",
             Self::TfLite => "tflite",
+            Self::TfLiteMicro => "tflm",
         }
+    }
+
+    /// Whether it reads TFLite models, and no others.
+    pub(crate) fn reads_tflite(self) -> bool {
+        matches!(self, Self::TfLite | Self::TfLiteMicro)
     }
 
     /// The file that the runtime loads for a model; `None` where it reads
     /// another format and there is no such file.
     pub fn file_of(self, model: &Path) -> Option<PathBuf> {
-        match (self, is_tflite(model)) {
-            (Self::TfLite, false) => {
-                Some(model.with_extension("tflite")).filter(|file| file.exists())
-            }
-            (Self::TfLite, true) | (_, false) => Some(model.to_owned()),
-            (_, true) => None,
+        match (self.reads_tflite(), is_tflite(model)) {
+            (true, false) => Some(model.with_extension("tflite")).filter(|file| file.exists()),
+            (true, true) | (false, false) => Some(model.to_owned()),
+            (false, true) => None,
         }
     }
 }
@@ -62,6 +78,16 @@ pub fn is_tflite(path: &Path) -> bool {
     let mut start = [0; 8];
     let read = open_input(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start.ends_with(b"TFL3")
+}
+
+/// Whether a file is a TFLite model with weights that only TFLite Micro decodes.
+fn needs_micro(path: &Path) -> bool {
+    const DECODE: &[u8] = b"TFLM_DECODE";
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut _| open_input(path).and_then(|mut file| file.read_to_end(bytes));
+    is_tflite(path)
+        && read(&mut bytes).is_ok()
+        && bytes.windows(DECODE.len()).any(|window| window == DECODE)
 }
 
 impl fmt::Display for Runtime {

@@ -93,7 +93,44 @@ def prepare(runtime, path, threads):
             return run
 
         return getattr(litert, "__version__", "unknown"), load
+    if runtime == "tflm":
+        from importlib.metadata import version
+
+        import numpy
+        from tflite_micro import runtime as tflm
+
+        def load():
+            with open(path, "rb") as file:
+                data = file.read()
+            interpreter = tflm.Interpreter.from_bytes(data, arena_size=ARENA_BYTES + 10 * len(data))
+            tensors, taken, given = described(tflm.convert_bytearray_to_object(data).subgraphs[0])
+
+            def run(feed):
+                feed = by_name(feed, taken)
+                for at, name in enumerate(taken):
+                    values = feed[name]
+                    if values.shape != tensors[name] and values.ndim > 2:
+                        # TFLite has channels last.
+                        values = numpy.moveaxis(values, 1, -1)
+                    interpreter.set_input(numpy.ascontiguousarray(values), at)
+                interpreter.invoke()
+                return [(name, interpreter.get_output(at)) for at, name in enumerate(given)]
+
+            return run
+
+        return version("tflite-micro"), load
     raise ValueError(f"unknown runtime {runtime}")
+
+
+# Of activations; only what is used becomes memory.
+ARENA_BYTES = 1 << 28
+
+
+def described(graph):
+    """The shapes of the tensors of a TFLite graph by their names, and the names of its inputs and outputs."""
+    names = [(tensor.name or b"").decode() for tensor in graph.tensors]
+    shapes = [tuple(() if tensor.shape is None else tensor.shape) for tensor in graph.tensors]
+    return dict(zip(names, shapes)), [names[at] for at in graph.inputs], [names[at] for at in graph.outputs]
 
 
 def in_one_line(error):

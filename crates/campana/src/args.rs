@@ -221,9 +221,10 @@ pub(crate) struct Quantize {
     /// (weights and activations in 8 bits, the QDQ form of stock runtimes; --bits defaults to 8),
     /// float (decoded weights, full size), campana (entropy-coded container, the smallest; campana
     /// unpack gives the lut form back), tflite (a TFLite model with the weights and activations of
-    /// int8), tflite-float (a TFLite model of decoded weights), coreml (a Core ML package that
-    /// computes in 16-bit floats, a folder) or coreml-float32 (one in 32-bit floats) [default:
-    /// campana, tflite or, of .mlpackage, coreml for an output of that name, else lut]
+    /// int8, or weights of 4 bits with --bits 4), tflite-float (a TFLite model of decoded weights), tflm (one for TFLite Micro, whose
+    /// weights are codes of 1 to 7 bits), coreml (a Core ML package that computes in 16-bit floats, a
+    /// folder) or coreml-float32 (one in 32-bit floats) [default: campana, tflite or, of .mlpackage,
+    /// coreml for an output of that name, else lut]
     #[arg(long, value_name = "FORM", value_parser = Named::<Target>::new(Target::ALL.map(Target::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) target: Option<Target>,
     /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
@@ -429,17 +430,17 @@ pub(crate) struct Verify {
     /// Float model that it came from, run in turn with it
     #[arg(long, value_name = "MODEL")]
     pub(crate) reference: Option<PathBuf>,
-    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite (of an ONNX model it
-    /// reads MODEL.tflite beside MODEL.onnx); what this machine does not have is said
+    /// Runtimes beside campana, with commas between: onnxruntime, openvino, tflite, tflm (of an ONNX
+    /// model the last two read MODEL.tflite beside MODEL.onnx); what this machine does not have is
+    /// said [default: onnxruntime,openvino,tflite, or tflm for a model of --target tflm]
     #[arg(
         long,
         value_name = "LIST",
         value_delimiter = ',',
-        default_value = "onnxruntime,openvino,tflite",
         value_parser = Named::<Runtime>::new(Runtime::ALL.map(Runtime::as_str)),
         hide_possible_values = true
     )]
-    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) runtimes: Option<Vec<Runtime>>,
     /// Python that has the runtimes [default: python3]
     #[arg(long, value_name = "PATH")]
     pub(crate) python: Option<PathBuf>,

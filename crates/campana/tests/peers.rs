@@ -339,6 +339,44 @@ fn tflite_answers_as_the_int8_form_does() {
     check(&python, "check_tflite.py", &args);
 }
 
+/// Bytes of the fixture for TFLite Micro at most, by the bits of its codes.
+const MICRO_BYTES: [(&str, u64); 2] = [("4", 62_000), ("3", 52_000)];
+
+#[test]
+fn weights_are_codes_in_tflite_micro() {
+    let Some(python) = python() else { return };
+    let folder = Folder::with_model(std::fs::read(fixture()).expect("the fixture"));
+    let sidecar = std::fs::read(fixture().with_extension("json")).expect("a sidecar");
+    folder.write("model.json", sidecar);
+    for (bits, most) in MICRO_BYTES {
+        let args = ["quantize", "model.onnx", "-o", "micro.tflite", "--force"];
+        let options = ["--target", "tflm", "--bits", bits, "--json"];
+        let report = folder.run(&[args, options].concat()).json();
+        let bytes = report["output_bytes"].as_u64().expect("a number");
+        assert!(bytes <= most, "{bytes} bytes at {bits} bits");
+        let micro = folder.path("micro.tflite");
+        let mut args = vec![text(&micro).to_owned(), "--decodes=8".to_owned()];
+        args.extend(on_fixture_images());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        check(&python, "check_tflm.py", &args);
+    }
+    let args = [
+        "verify",
+        "micro.tflite",
+        "--reference",
+        "model.onnx",
+        "--runs",
+        "1",
+    ];
+    let python = ["--python", text(&python), "--json"];
+    let found = folder.run(&[&args[..], &python].concat()).json();
+    let rows = found["rows"].as_array().expect("a list");
+    let row = rows.iter().find(|row| row["runtime"] == "tflm");
+    let row = row.unwrap_or_else(|| panic!("{found}"));
+    assert_eq!(row["is_reference"], false);
+    assert!(row["reference_sqnr_db"].as_f64() > Some(6.0), "{row}");
+}
+
 #[test]
 fn operators_compute_alike_in_core_ml() {
     let Some(python) = python() else { return };

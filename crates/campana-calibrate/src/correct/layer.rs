@@ -313,39 +313,55 @@ pub(crate) fn losses<const N: usize>(
     tensors: [&QuantizedTensor; N],
     moments: &[(&LayerHessian, &[f32])],
 ) -> [f64; N] {
-    let (n, blocks) = (rows.row_len().max(1), moments.len());
+    let blocks = moments.len();
     let step = rows.count().div_ceil(MEASURED_ROWS).max(1);
     tensors.map(|tensor| {
         let decoded = tensor.dequantize();
         let losses: Vec<f64> = moments
             .par_iter()
             .enumerate()
-            .map(|(block, (moment, target))| {
-                let range = rows.rows_of(block, blocks);
-                let measured: Vec<usize> = range.clone().step_by(step).collect();
-                let values: Vec<f32> = measured
-                    .iter()
-                    .flat_map(|&row| rows.partition.runs(row))
-                    .flat_map(|run| decoded[run].iter().map(|value| value / rows.unit))
-                    .collect();
-                let products = moment.packed().multiply(LeftRows::contiguous(&values, n));
-                let damping = moment.damping();
-                let of_row = |at: usize| -> f64 {
-                    let (values, products) = (&values[at * n..], &products[at * n..]);
-                    let target = &target[(measured[at] - range.start) * n..];
-                    let terms = values.iter().zip(products).zip(target).take(n);
-                    terms
-                        .map(|((&value, &product), &target)| {
-                            let [value, product, target] = [value, product, target].map(f64::from);
-                            value * (product - damping * value - 2.0 * target)
-                        })
-                        .sum()
-                };
-                (0..measured.len()).map(of_row).sum()
+            .map(|(block, moment)| {
+                let terms = row_terms(rows, &decoded, *moment, rows.rows_of(block, blocks), step);
+                let losses = terms.iter().map(|[square, product]| square - 2.0 * product);
+                losses.sum()
             })
             .collect();
         losses.iter().sum()
     })
+}
+
+/// Of every `step`th row of a block, the square of what its outputs are by the
+/// decoded weights, and the product of that with what they are to be: both means
+/// over the inputs.
+pub(super) fn row_terms(
+    rows: &Rows,
+    decoded: &[f32],
+    (moment, target): (&LayerHessian, &[f32]),
+    block: std::ops::Range<usize>,
+    step: usize,
+) -> Vec<[f64; 2]> {
+    let n = rows.row_len().max(1);
+    let measured: Vec<usize> = block.clone().step_by(step).collect();
+    let values: Vec<f32> = measured
+        .iter()
+        .flat_map(|&row| rows.partition.runs(row))
+        .flat_map(|run| decoded[run].iter().map(|value| value / rows.unit))
+        .collect();
+    let products = moment.packed().multiply(LeftRows::contiguous(&values, n));
+    let damping = moment.damping();
+    let of_row = |at: usize| {
+        let (values, products) = (&values[at * n..], &products[at * n..]);
+        let target = &target[(measured[at] - block.start) * n..];
+        let terms = values.iter().zip(products).zip(target).take(n);
+        terms.fold([0.0; 2], |sums, ((&value, &product), &target)| {
+            let [value, product, target] = [value, product, target].map(f64::from);
+            [
+                sums[0] + value * (product - damping * value),
+                sums[1] + value * target,
+            ]
+        })
+    };
+    (0..measured.len()).map(of_row).collect()
 }
 
 /// The codebooks of all groups in units of `unit`.

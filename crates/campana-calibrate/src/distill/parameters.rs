@@ -8,7 +8,7 @@ use campana_ir::network::Network;
 use campana_ir::op::Op;
 use campana_quantize::graph::{replace, unsupported};
 use campana_quantize::outcome::clip;
-use campana_quantize::{Error, QuantizedModel, Target, sqnr_db};
+use campana_quantize::{Error, QuantizedModel, sqnr_db};
 use campana_tensor::TensorData;
 use rayon::prelude::*;
 
@@ -117,7 +117,7 @@ impl Parameters {
             let is_there = student.constants.contains_key(name);
             if let (Some(tensor), true) = (&outcome.quantized, is_there) {
                 let is_scaled = !scaled_later.contains(name);
-                let on_grid = quantized.target.onnx_form() == Target::Int8;
+                let on_grid = quantized.target.stores_integers();
                 let coded = Coded::new(place, name, tensor);
                 parameters.add_coded(coded, &mut shared, [is_scaled, on_grid]);
             }

@@ -31,7 +31,7 @@ _FixedMethod = Literal[
     "ks", "gaussian", "laplace", "ggd", "kmeans", "ecsq", "minmax", "mse", "aciq", "pwlq", "pot", "apot", "nf"
 ]
 _Target = Literal[
-    "lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float", "coreml", "coreml-float32"
+    "lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float", "tflm", "coreml", "coreml-float32"
 ]
 _Ranges = Literal["minmax", "percentile", "mse", "entropy"]
 _Effort = Literal["full", "quick"]
@@ -230,7 +230,7 @@ def verify(
     model: _Model,
     *,
     reference: Optional[_Model] = None,
-    runtimes: Union[str, Iterable[str]] = ("onnxruntime", "openvino", "tflite"),
+    runtimes: Union[str, Iterable[str], None] = None,
     python: Optional[_Path] = ...,
     data: Optional[_Path] = None,
     samples: int = 64,

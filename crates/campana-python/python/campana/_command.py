@@ -65,16 +65,16 @@ def bench(
 
 
 def verify(
-    model, *, reference=None, runtimes=("onnxruntime", "openvino", "tflite"), python=sys.executable, data=None,
+    model, *, reference=None, runtimes=None, python=sys.executable, data=None,
     samples=64, random=16, shape=None, runs=30, threads=None,
 ):
     """The answers, latency and memory of a model in every runtime of this machine: ``campana verify``.
 
-    ``model`` and ``reference`` are paths or ModelProtos; ``runtimes`` are looked for in ``python``, by default this
-    one. Returns the command's report: ``rows``, one a runtime and model, ``verdicts`` and ``missing``.
+    ``model`` and ``reference`` are paths or ModelProtos; ``runtimes`` (of ``"onnxruntime"``, ``"openvino"``, ``"tflite"`` and
+    ``"tflm"``, by default those that the model is meant for) are looked for in ``python``, by default this one. Returns the command's report: ``rows``, one a runtime and model, ``verdicts`` and ``missing``.
     """
     return _run(
-        "verify", model, reference=reference, runtimes=_list(runtimes), python=path_of(python, "python"),
+        "verify", model, reference=reference, runtimes=None if runtimes is None else _list(runtimes), python=path_of(python, "python"),
         data=path_of(data, "data"), samples=whole(samples, "samples") if data is not None else None,
         random=whole(random, "random", 0), shape=_shape(shape), runs=whole(runs, "runs"), threads=threads)
 

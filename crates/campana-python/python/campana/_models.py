@@ -106,8 +106,8 @@ def quantize(
     - ``resume``: a path; layers that the correction finished are kept there, and taken from there when the call is
       repeated after an interruption.
     - ``target``: ``"lut"``, ``"lut-uint4"``, ``"w4a8"``, ``"int8"``, ``"float"``, ``"campana"``, ``"tflite"``,
-      ``"tflite-float"``, ``"coreml"`` or ``"coreml-float32"`` (default: ``"campana"``, ``"tflite"`` or, of ``.mlpackage``,
-      ``"coreml"`` for an output of that name, else ``"lut"``).
+      ``"tflite-float"``, ``"tflm"``, ``"coreml"`` or ``"coreml-float32"`` (default: ``"campana"``, ``"tflite"`` or, of
+      ``.mlpackage``, ``"coreml"`` for an output of that name, else ``"lut"``).
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``distill``: how long to learn from the float network's answers after the correction, without labels: a number of
       steps, or a time such as ``"90s"`` or ``"5m"`` (default: not at all).
@@ -144,7 +144,7 @@ def quantize(
     if is_model_proto(model):
         if target == "campana":
             raise ArgumentError("target='campana' makes a container, which is a file; give paths")
-        if target in ("tflite", "tflite-float"):
+        if target in ("tflite", "tflite-float", "tflm"):
             raise ArgumentError(f"target='{target}' makes a TFLite model, which is a file; give paths")
         if target in ("coreml", "coreml-float32"):
             raise ArgumentError(f"target='{target}' makes a Core ML package, which is a folder; give paths")

@@ -2,9 +2,9 @@
 
 use campana_ir::op::Convolution;
 
-use super::Converter;
 use super::epilogue::Tail;
 use super::window::Windows;
+use super::{Converter, Interpreter};
 use crate::error::Converted;
 use crate::layout::{channels_last, permuted};
 use crate::parameters::Integers;
@@ -38,6 +38,8 @@ pub(super) struct Arrangement<'a> {
     pub(super) factors: &'a [f64],
     /// Whether the layer is computed on int8.
     pub(super) on_integers: bool,
+    /// Whether runtimes compute the layer with weights of 4 bits.
+    pub(super) takes_int4: bool,
 }
 
 impl<'n> Converter<'n> {
@@ -66,6 +68,7 @@ impl<'n> Converter<'n> {
             order: &order,
             factors: &tail.factors,
             on_integers: params.is_some(),
+            takes_int4: !is_depthwise && groups == 1,
         };
         let input_params = params.map(|[input, _]| input);
         let weights = self.weights_tensor(layer.weights, weights, arrangement);
@@ -168,6 +171,19 @@ impl<'n> Converter<'n> {
     }
 }
 
+/// What 4 bits hold.
+const INT4: std::ops::RangeInclusive<i8> = -8..=7;
+
+/// Two numbers in a byte, the first in its low half.
+fn packed_int4(numbers: &[i8]) -> Vec<u8> {
+    let nibble = |number: &i8| number.cast_unsigned() & 0xf;
+    let bytes = numbers.chunks(2).map(|pair| {
+        let high = pair.get(1).map_or(0, nibble);
+        nibble(&pair[0]) | high << 4
+    });
+    bytes.collect()
+}
+
 /// Said of layers whose weights an input decides.
 pub(super) const VARIABLE_WEIGHTS: &str = "has weights that are no constants";
 
@@ -228,6 +244,7 @@ impl<'n> Converter<'n> {
             order,
             factors,
             on_integers,
+            takes_int4,
         } = arrangement;
         let extents = order.iter().map(|&axis| weights.shape()[axis]).collect();
         match weights {
@@ -242,6 +259,13 @@ impl<'n> Converter<'n> {
                 let values = permuted(&values, &shape, order);
                 self.values.floats(name, extents, &values)
             }
+            // TFLite Micro decodes by one scale alone, but looks floats up as well.
+            Weights::Integers(integers)
+                if !on_integers && self.interpreter == Interpreter::Micro =>
+            {
+                let values = permuted(&integers.decoded(), &integers.shape, order);
+                self.values.floats(name, extents, &values)
+            }
             Weights::Integers(integers) => {
                 let count = integers.shape[channels];
                 let numbers = permuted(&integers.numbers, &integers.shape, order);
@@ -254,11 +278,22 @@ impl<'n> Converter<'n> {
                     zero_point: 0,
                     axis: crate::layout::place(order, channels),
                 };
+                let is_int4 = takes_int4
+                    && on_integers
+                    && self.interpreter == Interpreter::TfLite
+                    && numbers.iter().all(|number| INT4.contains(number));
+                let (element, data) = match is_int4 {
+                    true => (TensorType::Int4, packed_int4(&numbers)),
+                    false => {
+                        let bytes = numbers.into_iter().map(i8::cast_unsigned);
+                        (TensorType::Int8, bytes.collect())
+                    }
+                };
                 let numbers = self.values.tensor(Tensor {
                     name: name.to_owned(),
                     shape: extents,
-                    element: TensorType::Int8,
-                    data: Some(numbers.into_iter().map(i8::cast_unsigned).collect()),
+                    element,
+                    data: Some(data),
                     quantization: Some(quantization),
                 });
                 match on_integers {

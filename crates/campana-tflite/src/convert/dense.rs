@@ -93,6 +93,7 @@ impl<'n> Converter<'n> {
             order: &order,
             factors: &tail.factors,
             on_integers: params.is_some(),
+            takes_int4: true,
         };
         let input_params = params.map(|[input, _]| input);
         let weights = self.weights_tensor(layer.weights, weights, arrangement);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use campana_ir::graph::{Attribute, Dim, Graph, Node, Value};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
-use super::{convert, model};
+use super::{Interpreter, convert, model};
 use crate::error::ErrorKind;
 use crate::schema::{Activation, Code, Model, Options, Padding, TensorType};
 
@@ -106,7 +106,7 @@ fn weights_and_images_have_their_channels_last() {
     let nodes = vec![convolution, Node::new("Relu", &["c"], &["y"])];
     let weights = ("w", floats(&[4, 3, 3, 3]));
     let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, vec![weights]);
-    let model = model(&graph).unwrap();
+    let model = model(&graph, Interpreter::TfLite).unwrap();
     assert_eq!(codes(&model), [Code::Conv2d, Code::Transpose]);
     assert_eq!(model.tensors[model.inputs[0]].shape, [1, 8, 6, 3]);
     assert_eq!(model.tensors[model.outputs[0]].shape, [1, 4, 8, 6]);
@@ -129,7 +129,7 @@ fn weights_and_images_have_their_channels_last() {
 #[test]
 fn between_rounded_activations_layers_compute_on_int8() {
     let clamp = Node::new("Relu", &["c"], &["y"]);
-    let model = model(&rounded_convolution(vec![clamp], "y")).unwrap();
+    let model = model(&rounded_convolution(vec![clamp], "y"), Interpreter::TfLite).unwrap();
     let expected = [
         Code::Quantize,
         Code::Conv2d,
@@ -157,6 +157,34 @@ fn between_rounded_activations_layers_compute_on_int8() {
 }
 
 #[test]
+fn weights_of_few_numbers_have_4_bits_where_runtimes_take_them() {
+    let weights = |graph: &Graph, interpreter| {
+        let model = model(graph, interpreter).unwrap();
+        let tensor = data(&model, "w");
+        (tensor.element, tensor.data.clone().unwrap())
+    };
+    let with_numbers = |numbers: Vec<i8>| {
+        let mut graph = rounded_convolution(Vec::new(), "c");
+        let tensor = Tensor::new(vec![4, 3, 3, 3], TensorData::I8(numbers)).unwrap();
+        graph.constants.insert("codes".to_owned(), tensor);
+        graph
+    };
+    let mut numbers = vec![0; 108];
+    // The first two input channels of the first place.
+    (numbers[0], numbers[9]) = (-8, 7);
+    let graph = with_numbers(numbers.clone());
+    let (element, packed) = weights(&graph, Interpreter::TfLite);
+    assert_eq!(
+        (element, packed.len(), packed[0]),
+        (TensorType::Int4, 54, 0x78)
+    );
+    assert_eq!(weights(&graph, Interpreter::Micro).0, TensorType::Int8);
+    numbers[107] = 8;
+    let graph = with_numbers(numbers);
+    assert_eq!(weights(&graph, Interpreter::TfLite).0, TensorType::Int8);
+}
+
+#[test]
 fn rounding_behind_what_moves_elements_is_done_before_it() {
     let pool = with_ints(
         Node::new("MaxPool", &["c"], &["m"]),
@@ -168,7 +196,11 @@ fn rounding_behind_what_moves_elements_is_done_before_it() {
         "perm",
         &[0, 2, 3, 1],
     );
-    let model = model(&rounded_convolution(vec![pool, turn], "y")).unwrap();
+    let model = model(
+        &rounded_convolution(vec![pool, turn], "y"),
+        Interpreter::TfLite,
+    )
+    .unwrap();
     assert_eq!(
         codes(&model),
         [
@@ -184,7 +216,7 @@ fn rounding_behind_what_moves_elements_is_done_before_it() {
 fn layers_with_float_outputs_keep_their_int8_weights() {
     let mut graph = rounded_convolution(Vec::new(), "c");
     graph.outputs[0].name = "c".to_owned();
-    let model = model(&graph).unwrap();
+    let model = model(&graph, Interpreter::TfLite).unwrap();
     assert!(codes(&model).contains(&Code::Conv2d));
     assert_eq!(data(&model, "w").element, TensorType::Int8);
     let decoded = data(&model, "w/dequantized");
@@ -210,7 +242,10 @@ fn channels_last_inputs_are_not_moved() {
     let weights = ("w", floats(&[4, 3, 3, 3]));
     let nodes = vec![turned, convolution, back];
     let graph = graph(vec![value("x", &[1, 8, 6, 3])], nodes, vec![weights]);
-    assert_eq!(codes(&model(&graph).unwrap()), [Code::Conv2d]);
+    assert_eq!(
+        codes(&model(&graph, Interpreter::TfLite).unwrap()),
+        [Code::Conv2d]
+    );
 }
 
 #[test]
@@ -219,7 +254,7 @@ fn places_are_put_in_order_before_they_are_a_list() {
     let weights = || ("w", floats(&[4, 3, 3, 3]));
     let lists = |nodes| {
         let inputs = vec![value("x", &[1, 3, 8, 6])];
-        codes(&model(&graph(inputs, nodes, vec![weights()])).unwrap())
+        codes(&model(&graph(inputs, nodes, vec![weights()]), Interpreter::TfLite).unwrap())
     };
     let plain = vec![convolution(), Node::new("Flatten", &["c"], &["y"])];
     assert_eq!(lists(plain), [Code::Conv2d, Code::Transpose, Code::Reshape]);
@@ -236,14 +271,14 @@ fn an_open_batch_is_one_image() {
     let mut input = value("x", &[1, 3, 8, 6]);
     input.shape.as_mut().unwrap()[0] = Dim::Symbol("N".to_owned());
     let nodes = vec![Node::new("Relu", &["x"], &["y"])];
-    let model = model(&graph(vec![input], nodes, Vec::new())).unwrap();
+    let model = model(&graph(vec![input], nodes, Vec::new()), Interpreter::TfLite).unwrap();
     assert_eq!(model.tensors[model.inputs[0]].shape, [1, 3, 8, 6]);
     assert_eq!(codes(&model), [Code::Relu]);
 }
 
 #[test]
 fn files_begin_as_those_of_tflite_do() {
-    let bytes = convert(&rounded_convolution(Vec::new(), "c")).unwrap();
+    let bytes = convert(&rounded_convolution(Vec::new(), "c"), Interpreter::TfLite).unwrap();
     assert_eq!(&bytes[4..8], b"TFL3");
 }
 
@@ -289,7 +324,8 @@ fn what_tflite_cannot_say_is_refused_by_name() {
     ];
     for (inputs, node, constants, reason) in cases {
         let name = node.name.clone();
-        let error = convert(&graph(inputs, vec![node], constants)).unwrap_err();
+        let error =
+            convert(&graph(inputs, vec![node], constants), Interpreter::TfLite).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         let message = error.to_string();
         assert!(
@@ -304,7 +340,7 @@ fn open_extents_and_other_types_are_refused() {
     let nodes = || vec![Node::new("Relu", &["x"], &["y"])];
     let mut open = value("x", &[1, 3, 8, 6]);
     open.shape.as_mut().unwrap()[2] = Dim::Symbol("height".to_owned());
-    let error = convert(&graph(vec![open], nodes(), Vec::new())).unwrap_err();
+    let error = convert(&graph(vec![open], nodes(), Vec::new()), Interpreter::TfLite).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OpenShape);
     let message = error.to_string();
     assert!(
@@ -315,6 +351,10 @@ fn open_extents_and_other_types_are_refused() {
         element_type: Some(ElementType::I64),
         ..value("x", &[1, 3])
     };
-    let error = convert(&graph(vec![other], nodes(), Vec::new())).unwrap_err();
+    let error = convert(
+        &graph(vec![other], nodes(), Vec::new()),
+        Interpreter::TfLite,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("'x' is int64"), "{error}");
 }

@@ -88,6 +88,7 @@ impl Converter<'_> {
             order: &[1, 2, 3, 0],
             factors: &[],
             on_integers: false,
+            takes_int4: false,
         };
         let weights = self.weights_tensor(weights, as_images(values), arrangement);
         let name = format!("{}/bias", node.outputs[0]);

@@ -153,6 +153,10 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
         ),
         Target::Int8 => on_integers(layers, "ONNX runtimes compute"),
         Target::TfLite => on_integers(layers, "TFLite computes"),
+        Target::TfLiteMicro => format!(
+            "{} Its DECODE operator looks codes up before each layer; TFLite on phones lacks it.",
+            on_integers(layers, "TFLite Micro computes")
+        ),
         Target::TfLiteFloat => {
             "The weights are as after quantization, but stored as floats: for devices that compute in floats.".to_owned()
         }

@@ -7,8 +7,8 @@ use campana_calibrate::Batches;
 use campana_pipeline::{Monitor, sample_inputs};
 use campana_report::thousands;
 use campana_verify::{
-    Gain, InputSet, Inputs, Python, Row, Subject, Verdict, Verification, graph_of, is_tflite,
-    random_sets, verify,
+    Gain, InputSet, Inputs, Python, Row, Runtime, Subject, Verdict, Verification, graph_of,
+    is_tflite, random_sets, verify,
 };
 use indicatif::ProgressBar;
 
@@ -36,7 +36,10 @@ pub(crate) fn run(args: &Verify, global: &Global) -> Result<()> {
         folder: folder.path().to_owned(),
         model: args.model.clone(),
         reference: args.reference.clone(),
-        runtimes: args.runtimes.clone(),
+        runtimes: args
+            .runtimes
+            .clone()
+            .unwrap_or_else(|| Runtime::defaults(&args.model)),
         python: args.python.clone().map_or(Python::Default, Python::Given),
         campana,
         threads: global.thread_count(),
@@ -128,7 +131,8 @@ fn print(verification: &Verification, shapes: &str) {
     say!(
         "{inputs}; {} threads, {} runs in turn. Difference: the largest of an output value to campana's, as a share \
          of the largest value; same: share of the inputs with the same best answer, where the first output is one list \
-         of scores; SQNR: of the outputs, those of the reference in the same runtime being the signal, the least of \
+         of scores; SQNR: of the outputs, those of the reference in the same runtime (in campana, where that does not run \
+         the reference) being the signal, the least of \
          several outputs; memory in bytes, added by loading and running.",
         verification.threads,
         verification.runs,

@@ -35,6 +35,31 @@ fn the_name_of_an_output_asks_for_tflite() {
 }
 
 #[test]
+fn weights_have_as_many_bits_as_the_interpreter_reads() {
+    let folder = folder();
+    let quantize = ["quantize", "model.onnx", "--no-correct", "--target"];
+    let mut bytes = Vec::new();
+    for (target, bits) in [("tflm", "2"), ("tflite", "4"), ("tflite", "8")] {
+        let output = ["-o", "a.tflite", "--force", "--bits", bits, "--json"];
+        let args = [&quantize[..], &[target], &output].concat();
+        let report = folder.run(&args).json();
+        assert_eq!(report["target"], target);
+        bytes.push(report["output_bytes"].as_u64().unwrap());
+    }
+    assert!(bytes[0] * 4 < bytes[1] * 3, "{bytes:?}");
+    assert!(bytes[1] * 3 < bytes[2] * 2, "{bytes:?}");
+    let narrow = ["tflite", "-o", "b.tflite", "--bits", "3"];
+    folder.refuses(
+        &[&quantize[..], &narrow].concat(),
+        &["4 and 8 bits", "tflm"],
+    );
+    let vectors = ["tflm", "-o", "b.tflite", "--method", "vq", "--bits", "2"];
+    folder.refuses(&[&quantize[..], &vectors].concat(), &["TFLite Micro", "vq"]);
+    let contradicting = ["tflm", "-o", "b.onnx"];
+    folder.refuses(&[&quantize[..], &contradicting].concat(), &["b.onnx"]);
+}
+
+#[test]
 fn what_tflite_cannot_say_is_refused_before_anything_is_written() {
     let erf = NewNode::new("Erf", ["y"], ["z"]);
     let model = NewModel::new()
