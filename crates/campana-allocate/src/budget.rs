@@ -391,8 +391,11 @@ impl<'m> Slot<'m> {
                 ));
             };
             is_underrated = sensitivity.is_underrated;
+            let is_stated = options.bits_for(tensor.name).is_some();
+            let is_depthwise = tensor.role.is_depthwise();
             choices = (1..)
                 .zip(sensitivity.divergence)
+                .filter(|(bits, _)| is_stated || options.target.has_width(*bits, is_depthwise))
                 .map(|(bits, divergence)| Choice {
                     bits,
                     bytes: predicted_bytes(&tensor, bits),

@@ -43,15 +43,7 @@ pub fn calibrate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<ActivationScale>, Error> {
-    let network = Network::new(graph).map_err(|error| {
-        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
-    })?;
-    let sums = match target {
-        Target::W4a8 => ResidualSums::Fused,
-        Target::TfLite | Target::TfLiteMicro => ResidualSums::SeparateForIntegerLayers,
-        _ => ResidualSums::Separate,
-    };
-    let names = quantized_activations(&network, sums);
+    let names = names(graph, target)?;
     if names.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,6 +71,36 @@ pub fn calibrate(
         }
     });
     Ok(scales.collect())
+}
+
+/// As [`calibrate`], with ranges that nothing was asked for: what parameters take
+/// in a file does not depend on their values.
+///
+/// # Errors
+///
+/// Of kind `InvalidModel` where a node is no valid use of its operator.
+pub fn uncalibrated(graph: &Graph, target: Target) -> Result<Vec<ActivationScale>, Error> {
+    let names = names(graph, target)?.into_iter().enumerate();
+    // Of different values, since equal constants may be stored once.
+    let scale = |(i, name)| ActivationScale {
+        name,
+        scale: 1.0 + i as f32,
+        zero_point: (i % 256) as u8,
+    };
+    Ok(names.map(scale).collect())
+}
+
+/// The activations that are quantized for a target.
+fn names(graph: &Graph, target: Target) -> Result<Vec<String>, Error> {
+    let network = Network::new(graph).map_err(|error| {
+        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
+    })?;
+    let sums = match target {
+        Target::W4a8 => ResidualSums::Fused,
+        Target::TfLite | Target::TfLiteMicro => ResidualSums::SeparateForIntegerLayers,
+        _ => ResidualSums::Separate,
+    };
+    Ok(quantized_activations(&network, sums))
 }
 
 /// A network that gives the activations to be quantized.

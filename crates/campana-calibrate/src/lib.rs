@@ -35,7 +35,7 @@ mod samples;
 mod scale;
 mod sensitivity;
 
-pub use activations::calibrate;
+pub use activations::{calibrate, uncalibrated};
 pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
 pub use correct::{

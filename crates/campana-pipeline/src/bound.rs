@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use campana_allocate::{Allocator, Budget, DropEstimator};
-use campana_calibrate::{Corrected, Samples, Sensitivity, assumed_sensitivities, sensitivities};
+use campana_allocate::{Allocator, Budget, DropEstimator, OutputLen};
+use campana_calibrate::{
+    Corrected, Samples, Sensitivity, assumed_sensitivities, sensitivities, uncalibrated,
+};
 use campana_eval::{
     BatchOptions, Candidate, Dataset, DatasetOptions, Network, Preprocessing, evaluate,
 };
@@ -11,7 +13,9 @@ use campana_export::{OutputModel, Placement};
 use campana_ir::graph::Graph;
 use campana_onnx::Model;
 use campana_quantize::graph::float_graph;
-use campana_quantize::{Options, Plan, QuantizedModel, causes, quantize, quantized_graph};
+use campana_quantize::{
+    Options, Plan, QuantizedModel, causes, quantize, quantized_graph, round_levels,
+};
 use campana_report::{AllocationReport, DropReport};
 
 use crate::core_ml::sidecar_for;
@@ -177,6 +181,9 @@ struct Found<'m> {
     drop: Option<DropReport>,
 }
 
+/// What tells the bytes that an output takes.
+type OutputMeasure<'m> = Box<OutputLen<'m>>;
+
 struct Search<'s, 'm> {
     allocator: Allocator<'m>,
     job: &'s QuantizeJob<'s>,
@@ -293,25 +300,36 @@ impl<'m> Search<'_, 'm> {
 
     /// Bytes of the output.
     fn output_bytes(&self, quantized: &QuantizedModel<'_>) -> Result<u64, Error> {
-        let (job, target) = (self.job, self.job.options.target);
-        let placement = Placement::of(job.input, job.output);
-        let sidecar = sidecar_for(target, job.input)?;
-        OutputModel::new(self.model, quantized, &[], target, &placement)
-            .and_then(|model| output_len(model, target, sidecar.as_ref()))
-            .context(|| format!("cannot write '{}'", job.output.display()))
+        let context = || format!("cannot write '{}'", self.job.output.display());
+        let measure = self.output_measure()?;
+        measure(quantized).context(context)
     }
 
-    fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {
+    /// What tells the bytes that an output takes: with levels as they will be
+    /// stored, and the parameters of rounded activations.
+    fn output_measure(&self) -> Result<OutputMeasure<'m>, Error> {
         let (model, target) = (self.model, self.job.options.target);
         let placement = Placement::of(self.job.input, self.job.output);
         let sidecar = sidecar_for(target, self.job.input)?;
-        let measure = |quantized: &QuantizedModel<'_>| {
+        let activations = match target.rounds_activations() {
+            true => float_graph(model)
+                .and_then(|graph| uncalibrated(&graph, target))
+                .context(|| format!("cannot quantize '{}'", self.job.input.display()))?,
+            false => Vec::new(),
+        };
+        Ok(Box::new(move |quantized: &QuantizedModel<'_>| {
+            let mut stored = quantized.clone();
+            round_levels(&mut stored, target);
             output_len(
-                OutputModel::new(model, quantized, &[], target, &placement)?,
+                OutputModel::new(model, &stored, &activations, target, &placement)?,
                 target,
                 sidecar.as_ref(),
             )
-        };
+        }))
+    }
+
+    fn within_bytes(&mut self, most: u64) -> Result<Found<'m>, Error> {
+        let measure = self.output_measure()?;
         // What the correction adds or saves is known after one round.
         let is_corrected = self.job.samples.is_some();
         let mut trusts = if is_corrected {

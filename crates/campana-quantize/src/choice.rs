@@ -214,6 +214,12 @@ impl Target {
         matches!(self, Self::Int8 | Self::TfLite)
     }
 
+    /// Whether fewer or more bits than these take other bytes: TFLite has weights
+    /// of 4 and 8 bits, for depthwise filters of 8 alone.
+    pub fn has_width(self, bits: u8, is_depthwise: bool) -> bool {
+        self != Self::TfLite || bits == 8 || (bits == GRID_BITS && !is_depthwise)
+    }
+
     /// Whether a folder is written, not a file.
     pub fn is_folder(self) -> bool {
         matches!(self, Self::CoreMl | Self::CoreMlFloat32)

@@ -74,6 +74,14 @@ impl Options {
                     format!("bits must be a whole number from 1 to 8, not {bits}"),
                 ));
             }
+            if self.target == Target::TfLite && bits < GRID_BITS {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    format!(
+                        "TFLite has weights of {GRID_BITS} and 8 bits, none of {bits}; the target tflm has codes of 1 to 7"
+                    ),
+                ));
+            }
         }
         if self.method == MethodChoice::Vectors && dimension(self.bits).is_none() {
             return Err(Error::new(
@@ -88,15 +96,6 @@ impl Options {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 "a rate is for scalar codes, not for those of vectors (the method vq)".to_owned(),
-            ));
-        }
-        if self.target == Target::TfLite && self.bits < GRID_BITS {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "TFLite has weights of {GRID_BITS} and 8 bits, none of {}; the target tflm has codes of 1 to 7",
-                    self.bits
-                ),
             ));
         }
         if self.target == Target::TfLiteMicro && self.method == MethodChoice::Vectors {
@@ -301,6 +300,11 @@ mod tests {
         let error = options(Target::TfLite, 3).check().unwrap_err();
         assert!(error.to_string().contains("4 and 8 bits"), "{error}");
         assert!(options(Target::TfLite, 4).check().is_ok());
+        let narrow = Options {
+            bits_for: vec![("a".parse().unwrap(), 2)],
+            ..options(Target::TfLite, 8)
+        };
+        assert!(narrow.check().is_err());
         assert!(options(Target::TfLiteMicro, 1).check().is_ok());
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::choice::{Effort, Target};
 
 /// A model's tensors with what became of each.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct QuantizedModel<'m> {
     /// The constant float tensors, in the file's order.
     pub tensors: Vec<TensorOutcome<'m>>,

@@ -25,6 +25,28 @@ fn widths(report: &serde_json::Value) -> Vec<u64> {
 }
 
 #[test]
+fn outputs_on_integers_fill_the_size_that_they_may_have() {
+    const MOST: u64 = 45_000;
+    let folder = folder();
+    for (output, target) in [("a.onnx", "w4a8"), ("a.tflite", "tflm")] {
+        let command = ["quantize", "model.onnx", "-o", output, "--target", target];
+        let options = ["--max-size", "45kB", "--no-correct", "--json"];
+        let report = folder.run(&[&command[..], &options].concat()).json();
+        let bytes = report["output_bytes"].as_u64().unwrap();
+        assert!(bytes <= MOST && 20 * bytes > 19 * MOST, "{target}: {bytes}");
+    }
+    let command = ["quantize", "model.onnx", "-o", "b.tflite", "--target"];
+    let options = ["tflite", "--max-size", "60kB", "--no-correct", "--json"];
+    let report = folder.run(&[&command[..], &options].concat()).json();
+    let chosen = widths(&report);
+    assert!(
+        chosen.iter().all(|bits| [4, 8].contains(bits)),
+        "{chosen:?}"
+    );
+    assert!(report["output_bytes"].as_u64() <= Some(60_000));
+}
+
+#[test]
 fn a_plan_is_saved_edited_and_applied() {
     let folder = folder();
     let report = quantize(&folder, &["--bits", "3.2", "--plan", "plan.toml"]).json();
