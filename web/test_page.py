@@ -78,8 +78,9 @@ def picture(page, name):
         page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
 
 
-def by_command_line(folder, network, *options):
-    output = folder / "by-command-line.onnx"
+def by_command_line(folder, network, name, *options):
+    """What the command line writes into a file of a name like this."""
+    output = folder / f"by-command-line{Path(name).suffix}"
     command = [CAMPANA, "quantize", network, "-o", output, "--no-correct", "--force", *options]
     subprocess.run(command, check=True, capture_output=True)
     return output.read_bytes()
@@ -107,7 +108,7 @@ def test_the_network_is_the_command_lines(open_page, tmp_path, target, bits, met
         page.click("#download", timeout=60_000)
     assert download.value.suggested_filename == f"cifar10_resnet8-{ending}"
     made = Path(download.value.path()).read_bytes()
-    expected = by_command_line(tmp_path, NETWORK, "--bits", bits, "--method", method, "--target", target)
+    expected = by_command_line(tmp_path, NETWORK, ending, "--bits", bits, "--method", method, "--target", target)
     assert made == expected
 
 
