@@ -12,7 +12,7 @@ use core::arch::aarch64::{
 };
 
 use crate::arch::neon_int8::{Dot, Neon, instruction};
-use crate::int8::quads::each;
+use crate::int8::quads::{PAIRS, STEP_OF_PAIRS, each};
 use crate::int8::vector::{Int8Kernel, MAX_PANEL_VECTORS, QUARTER};
 
 /// Dot products out of products of 16 bits.
@@ -31,16 +31,12 @@ pub(crate) unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
     unsafe { kernel.run::<Neon<Widening>>() }
 }
 
-/// Where each byte of a group lies: those of rows 0 and 1 of four columns, then
-/// those of rows 2 and 3.
-const ORDER: [u8; QUARTER] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
-
 /// The group of a row's four that is at this place, for four columns in their order.
 const fn spread(group: u8) -> [u8; QUARTER] {
     let mut places = [0; QUARTER];
     let mut i = 0;
     while i < QUARTER {
-        places[i] = 4 * group + ORDER[i] % 4;
+        places[i] = 4 * group + PAIRS[i] % 4;
         i += 1;
     }
     places
@@ -49,16 +45,7 @@ const fn spread(group: u8) -> [u8; QUARTER] {
 impl Dot for Widening {
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 4, 4];
     const SIGNED: bool = true;
-    const STEP_ORDER: [u8; 2 * QUARTER] = {
-        let mut order = [0; 2 * QUARTER];
-        let mut i = 0;
-        while i < QUARTER {
-            order[i] = ORDER[i];
-            order[QUARTER + i] = QUARTER as u8 + ORDER[i];
-            i += 1;
-        }
-        order
-    };
+    const STEP_ORDER: [u8; 2 * QUARTER] = STEP_OF_PAIRS;
 
     type Kept = int32x4_t;
     type Inputs = uint8x16_t;

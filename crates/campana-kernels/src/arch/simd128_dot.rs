@@ -13,7 +13,7 @@ use core::arch::wasm32::{
 
 use crate::arch::simd128_int8::{Products, Wasm};
 use crate::int8::groups::Groups;
-use crate::int8::quads::{Quads, add_quads, each};
+use crate::int8::quads::{Quads, STEP_OF_PAIRS, add_quads, each};
 use crate::int8::vector::{Int8Kernel, MAX_PANEL_VECTORS, QUARTER};
 
 /// Runs a kernel.
@@ -31,24 +31,11 @@ pub(crate) unsafe fn run<K: Int8Kernel>(kernel: K) -> K::Output {
 #[derive(Clone, Copy)]
 pub(crate) struct Widening;
 
-/// Where each byte of a group lies: those of rows 0 and 1 of four columns, then
-/// those of rows 2 and 3.
-const ORDER: [u8; QUARTER] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
-
 impl Products for Widening {
     const EXACT: bool = true;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 0, 0];
     const QUADS: bool = true;
-    const STEP_ORDER: [u8; 2 * QUARTER] = {
-        let mut order = [0; 2 * QUARTER];
-        let mut i = 0;
-        while i < QUARTER {
-            order[i] = ORDER[i];
-            order[QUARTER + i] = QUARTER as u8 + ORDER[i];
-            i += 1;
-        }
-        order
-    };
+    const STEP_ORDER: [u8; 2 * QUARTER] = STEP_OF_PAIRS;
 
     #[inline(always)]
     fn select(table: v128, places: v128) -> v128 {

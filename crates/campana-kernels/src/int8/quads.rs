@@ -2,7 +2,7 @@
 //! side by side, and multiply them with one column after the other.
 
 use super::groups::Groups;
-use super::vector::Int8;
+use super::vector::{Int8, QUARTER};
 
 /// Work for each index below `count`, at most the rows of a tile: written out,
 /// because compilers leave loops over the larger tiles as they are, and then
@@ -20,6 +20,22 @@ macro_rules! each {
     };
 }
 pub(crate) use each;
+
+/// Where each byte of a group lies on levels whose products are of 16 bits, which
+/// add pairs: those of rows 0 and 1 of four columns, then those of rows 2 and 3.
+pub(crate) const PAIRS: [u8; QUARTER] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+
+/// The same for the two groups of a step.
+pub(crate) const STEP_OF_PAIRS: [u8; 2 * QUARTER] = {
+    let mut order = [0; 2 * QUARTER];
+    let mut i = 0;
+    while i < QUARTER {
+        order[i] = PAIRS[i];
+        order[QUARTER + i] = QUARTER as u8 + PAIRS[i];
+        i += 1;
+    }
+    order
+};
 
 /// An ISA whose dot products take their inputs out of vectors of a row's bytes.
 pub(crate) trait Quads: Int8 {
