@@ -129,37 +129,32 @@ fn tables(tensor: &Tensor) -> Option<(Tables, Option<Quantization>)> {
     };
     let elements: Vec<&[u8]> = data.chunks_exact(width).collect();
     let last = tensor.shape.len().checked_sub(1)?;
+    let shared = || Tables::new(&elements, 1, false);
     let by_channel = |axis: usize| Tables::new(&elements, tensor.shape[axis], axis == last);
-    let shared = Tables::new(&elements, 1, false);
-    match &tensor.quantization {
-        Some(quantization) => {
-            let axis = quantization.axis;
-            let is_list = quantization.scales.len() > 1;
-            let is_readable = axis == 0 || (axis == last && is_list);
-            let by_channel = is_list.then(|| by_channel(axis)).flatten();
-            let found = fewest([shared, by_channel])?;
-            is_readable.then(|| (found, tensor.quantization.clone()))
+    let candidates = match &tensor.quantization {
+        Some(own) => {
+            let is_list = own.scales.len() > 1;
+            if own.axis != 0 && (own.axis != last || !is_list) {
+                return None;
+            }
+            let by_channel = is_list.then(|| by_channel(own.axis)).flatten();
+            let own = Some(own.clone());
+            vec![(shared(), own.clone()), (by_channel, own)]
         }
         // Of floats the operator counts the scales of a quantization that means nothing.
         None => {
-            let found = [0, last].map(|axis| {
-                let quantization = Quantization {
-                    scales: vec![1.0; tensor.shape[axis]],
-                    zero_point: 0,
-                    axis,
-                };
-                Some((by_channel(axis)?, Some(quantization)))
-            });
-            let shared = shared.map(|tables| (tables, None));
-            let candidates = [shared].into_iter().chain(found).flatten();
-            candidates.min_by_key(|(tables, _)| tables.len_bytes())
+            let counted = |axis: usize| Quantization {
+                scales: vec![1.0; tensor.shape[axis]],
+                zero_point: 0,
+                axis,
+            };
+            let by_channel = [0, last].map(|axis| (by_channel(axis), Some(counted(axis))));
+            [(shared(), None)].into_iter().chain(by_channel).collect()
         }
-    }
-}
-
-fn fewest<const N: usize>(candidates: [Option<Tables>; N]) -> Option<Tables> {
-    let candidates = candidates.into_iter().flatten();
-    candidates.min_by_key(Tables::len_bytes)
+    };
+    let candidates = candidates.into_iter();
+    let found = candidates.filter_map(|(tables, quantization)| Some((tables?, quantization)));
+    found.min_by_key(|(tables, _)| tables.len_bytes())
 }
 
 impl Tables {
