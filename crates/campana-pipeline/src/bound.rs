@@ -1,5 +1,6 @@
 //! The best model within a bound on its size or on what is lost.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use campana_allocate::{Allocator, Budget, DropEstimator, OutputLen};
@@ -318,8 +319,10 @@ impl<'m> Search<'_, 'm> {
             false => Vec::new(),
         };
         Ok(Box::new(move |quantized: &QuantizedModel<'_>| {
-            let mut stored = quantized.clone();
-            round_levels(&mut stored, target);
+            let mut stored = Cow::Borrowed(quantized);
+            if target.rounds_activations() {
+                round_levels(stored.to_mut(), target);
+            }
             output_len(
                 OutputModel::new(model, &stored, &activations, target, &placement)?,
                 target,
