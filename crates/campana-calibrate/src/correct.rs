@@ -557,8 +557,8 @@ impl Correction<'_, '_, '_> {
             return None;
         }
         let target = self.quantized.target;
-        let is_rounded = !self.has_integer_levels() || is_uniform_grid(&solved);
-        if !is_rounded && round_tensor(&mut solved, target) {
+        let is_to_round = self.has_integer_levels() && !is_uniform_grid(&solved);
+        if is_to_round && round_tensor(&mut solved, target) {
             // Codes for the levels as they are now.
             let again = match vector_len(&solved) {
                 Some(_) => solve_numbers(rows, &solved, solvers),

@@ -214,8 +214,8 @@ impl Target {
         matches!(self, Self::Int8 | Self::TfLite)
     }
 
-    /// Whether fewer or more bits than these take other bytes: TFLite has weights
-    /// of 4 and 8 bits, for depthwise filters of 8 alone.
+    /// Whether weights are stored in as many bits: TFLite stores 4 and 8, of
+    /// depthwise filters 8 alone; other targets have every width.
     pub fn has_width(self, bits: u8, is_depthwise: bool) -> bool {
         self != Self::TfLite || bits == 8 || (bits == GRID_BITS && !is_depthwise)
     }

@@ -181,8 +181,7 @@ impl Options {
         TensorChoice {
             bits: self.bits_for(name).or(planned.bits),
             on_integers: self.target.rounds_activations(),
-            scalar_codes: self.rate.is_some()
-                || matches!(self.target, Target::TfLite | Target::TfLiteMicro),
+            scalar_codes: self.rate.is_some() || self.target == Target::TfLiteMicro,
             on_grid: self.target == Target::TfLite,
             ..planned
         }
