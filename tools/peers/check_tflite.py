@@ -18,10 +18,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("onnx", type=pathlib.Path)
     parser.add_argument("tflite", type=pathlib.Path)
-    parser.add_argument("--data", type=pathlib.Path, help="CIFAR binary, or folder with labels.tsv")
-    parser.add_argument("--label-bytes", type=int, default=1, help="of a CIFAR record: 1 (CIFAR-10) or 2 (CIFAR-100)")
-    parser.add_argument("--sidecar", type=pathlib.Path, help="preprocessing [default: MODEL.json]")
-    parser.add_argument("--limit", type=int, help="use the first N images [default: all, or 8 random inputs]")
+    images.add_arguments(parser, needed=False)
     parser.add_argument("--within", type=float, default=0.95, help="least share of values within a step")
     parser.add_argument("--same", type=float, default=0.995, help="least share of inputs with the same greatest output")
     return parser.parse_args()
@@ -37,12 +34,6 @@ def feeds(args: argparse.Namespace, session: onnxruntime.InferenceSession):
     shapes = {one.name: [d if isinstance(d, int) else 1 for d in one.shape] for one in session.get_inputs()}
     draw = lambda: {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     return [draw() for _ in range(args.limit or 8)], None
-
-
-def channels_last(values: np.ndarray, shape: tuple) -> np.ndarray:
-    if values.shape == shape:
-        return values
-    return np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(shape)
 
 
 def errors_in_steps(pairs: np.ndarray) -> np.ndarray:
@@ -64,7 +55,7 @@ def main() -> int:
     for at, feed in enumerate(inputs):
         expected = dict(zip(names, session.run(names, feed)))
         for one in taken:
-            interpreter.set_tensor(one["index"], channels_last(feed[one["name"]], tuple(one["shape"])))
+            interpreter.set_tensor(one["index"], images.channels_last(feed[one["name"]], tuple(one["shape"])))
         interpreter.invoke()
         for one in given:
             want = expected[one["name"]]

@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from check_tflm import are_equal, decoded, run_litert, run_micro
+from images import channels_last
 from small_networks import CASES, made
 from tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
@@ -33,6 +34,12 @@ OTHER_STEPS = 4.0
 MICRO_LACKS = ("has no form in TFLite Micro",)
 
 
+def quantize(campana, source, output, target, bits):
+    return subprocess.run(
+        [campana.resolve(), "quantize", source, "-o", output, "--target", target, "--bits", str(bits), "--force",
+         "--no-correct", "--input-range=-3,3", "--activation-ranges", "minmax"], capture_output=True, text=True)
+
+
 def run_onnx(path, feed):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
@@ -43,10 +50,7 @@ def run_tflite(path, feed):
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     for one in interpreter.get_input_details():
-        values, shape = feed[one["name"]], tuple(one["shape"])
-        if values.shape != shape:
-            values = np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(shape)
-        interpreter.set_tensor(one["index"], values)
+        interpreter.set_tensor(one["index"], channels_last(feed[one["name"]], tuple(one["shape"])))
     interpreter.invoke()
     return {one["name"]: interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()}
 
@@ -56,9 +60,7 @@ def errors_of(campana, folder, model, target, peer, feed):
     source, ours, theirs = folder / "case.onnx", folder / "ours.onnx", folder / "theirs.tflite"
     onnx.save(model, source)
     for to, output in ((target, ours), (peer, theirs)):
-        ran = subprocess.run(
-            [campana.resolve(), "quantize", source, "-o", output, "--target", to, "--force", "--no-correct", "--input-range=-3,3",
-             "--bits", "8", "--activation-ranges", "minmax"], capture_output=True, text=True)
+        ran = quantize(campana, source, output, to, 8)
         if ran.returncode:
             raise RuntimeError(f"{to}: {ran.stderr.strip()}")
     want, got = run_onnx(ours, feed), run_tflite(theirs, feed)
@@ -95,9 +97,7 @@ def with_int8(data):
 def int4(campana, folder, feed):
     """What LiteRT makes of the case with weights of 4 bits, in words, and whether that is right."""
     path = folder / "int4.tflite"
-    ran = subprocess.run(
-        [campana.resolve(), "quantize", folder / "case.onnx", "-o", path, "--target", "tflite", "--bits", "4", "--force",
-         "--no-correct", "--input-range=-3,3", "--activation-ranges", "minmax"], capture_output=True, text=True)
+    ran = quantize(campana, folder / "case.onnx", path, "tflite", 4)
     if ran.returncode:
         return ran.stderr.strip(), False
     wide, count = with_int8(path.read_bytes())
@@ -113,9 +113,7 @@ def int4(campana, folder, feed):
 def micro(campana, folder, feed):
     """What TFLite Micro makes of the case that is in the folder, in words, and whether that is right."""
     path = folder / "micro.tflite"
-    ran = subprocess.run(
-        [campana.resolve(), "quantize", folder / "case.onnx", "-o", path, "--target", "tflm", "--force", "--no-correct",
-         "--input-range=-3,3", "--activation-ranges", "minmax"], capture_output=True, text=True)
+    ran = quantize(campana, folder / "case.onnx", path, "tflm", 4)
     if ran.returncode:
         is_known = any(reason in ran.stderr for reason in MICRO_LACKS)
         return ("refused" if is_known else ran.stderr.strip()), is_known
@@ -123,11 +121,7 @@ def micro(campana, folder, feed):
     plain, count = decoded(data)
     interpreter = Interpreter(model_content=plain, num_threads=1)
     interpreter.allocate_tensors()
-    inputs = []
-    for one in interpreter.get_input_details():
-        values, shape = feed[one["name"]], tuple(one["shape"])
-        inputs.append(values if values.shape == shape else
-                      np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(shape))
+    inputs = [channels_last(feed[one["name"]], tuple(one["shape"])) for one in interpreter.get_input_details()]
     other = run_litert(interpreter, [inputs])
     found, expected = (run_micro(one, [inputs], len(other[0])) for one in (data, plain))
     if not are_equal(found, expected):

@@ -26,10 +26,7 @@ TYPES = {schema.TensorType.INT8: np.int8, schema.TensorType.FLOAT32: np.float32}
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=pathlib.Path)
-    parser.add_argument("--data", type=pathlib.Path, help="CIFAR binary, or folder with labels.tsv [default: random]")
-    parser.add_argument("--label-bytes", type=int, default=1, help="of a CIFAR record: 1 (CIFAR-10) or 2 (CIFAR-100)")
-    parser.add_argument("--sidecar", type=pathlib.Path, help="preprocessing [default: MODEL.json]")
-    parser.add_argument("--limit", type=int, help="use the first N images [default: all, or 8 random inputs]")
+    images.add_arguments(parser, needed=False)
     parser.add_argument("--alike", type=float, default=0.95, help="least share of inputs with LiteRT's greatest output")
     parser.add_argument("--decodes", type=int, default=1, help="least number of DECODE operators")
     return parser.parse_args()

@@ -10,12 +10,20 @@ import numpy as np
 CIFAR_PIXELS = 3 * 32 * 32
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that say which images."""
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="CIFAR binary, or folder with labels.tsv")
+def add_arguments(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    """Options that say which images; scripts that do not need them draw 8 inputs at random."""
+    default = "all" if needed else "all, or 8 random inputs"
+    parser.add_argument("--data", type=pathlib.Path, required=needed, help="CIFAR binary, or folder with labels.tsv")
     parser.add_argument("--label-bytes", type=int, default=1, help="of a CIFAR record: 1 (CIFAR-10) or 2 (CIFAR-100)")
     parser.add_argument("--sidecar", type=pathlib.Path, help="preprocessing [default: MODEL.json]")
-    parser.add_argument("--limit", type=int, help="use the first N images [default: all]")
+    parser.add_argument("--limit", type=int, help=f"use the first N images [default: {default}]")
+
+
+def channels_last(values: np.ndarray, shape: tuple) -> np.ndarray:
+    """An input as TFLite has it, where the shape says that its channels are last."""
+    if values.shape == shape:
+        return values
+    return np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(shape)
 
 
 def load(args: argparse.Namespace, model: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:

@@ -67,8 +67,6 @@ def prepare(runtime, path, threads):
 
         return openvino.__version__.split("-")[0], load
     if runtime == "tflite":
-        import numpy
-
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError:
@@ -82,11 +80,8 @@ def prepare(runtime, path, threads):
             def run(feed):
                 feed = by_name(feed, [one["name"] for one in taken])
                 for one in taken:
-                    values = feed[one["name"]]
-                    if values.shape != tuple(one["shape"]) and values.ndim > 2:
-                        # TFLite has channels last.
-                        values = numpy.moveaxis(values, 1, -1)
-                    interpreter.set_tensor(one["index"], values.copy(order="C"))
+                    values = channels_last(feed[one["name"]], tuple(one["shape"]))
+                    interpreter.set_tensor(one["index"], values)
                 interpreter.invoke()
                 return [(one["name"], interpreter.get_tensor(one["index"])) for one in given]
 
@@ -96,7 +91,6 @@ def prepare(runtime, path, threads):
     if runtime == "tflm":
         from importlib.metadata import version
 
-        import numpy
         from tflite_micro import runtime as tflm
 
         def load():
@@ -108,11 +102,7 @@ def prepare(runtime, path, threads):
             def run(feed):
                 feed = by_name(feed, taken)
                 for at, name in enumerate(taken):
-                    values = feed[name]
-                    if values.shape != tensors[name] and values.ndim > 2:
-                        # TFLite has channels last.
-                        values = numpy.moveaxis(values, 1, -1)
-                    interpreter.set_input(numpy.ascontiguousarray(values), at)
+                    interpreter.set_input(channels_last(feed[name], tensors[name]), at)
                 interpreter.invoke()
                 return [(name, interpreter.get_output(at)) for at, name in enumerate(given)]
 
@@ -120,6 +110,15 @@ def prepare(runtime, path, threads):
 
         return version("tflite-micro"), load
     raise ValueError(f"unknown runtime {runtime}")
+
+
+def channels_last(values, shape):
+    """An input as TFLite has it, in its own memory: channels last where the model says so."""
+    import numpy
+
+    if values.shape != shape and values.ndim > 2:
+        values = numpy.moveaxis(values, 1, -1)
+    return values.copy(order="C")
 
 
 # Of activations; only what is used becomes memory.
