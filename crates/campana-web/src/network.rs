@@ -144,8 +144,9 @@ impl Network {
         })
     }
 
-    /// What `campana quantize` makes of it, byte for byte, corrected on the
-    /// pictures that were added or else on synthetic ones.
+    /// What `campana quantize` makes of it, corrected on the pictures that were
+    /// added or else on synthetic ones: the same bytes where nothing is corrected,
+    /// or where float sums are rounded alike.
     ///
     /// # Errors
     ///
@@ -195,7 +196,7 @@ impl Network {
             model,
             page,
             report: json(&report)?,
-            name: name.clone(),
+            name,
         })
     }
 }
@@ -220,9 +221,8 @@ pub fn targets() -> Vec<String> {
 /// `net.onnx` becomes `net-4bit.onnx`, or `net-w4a8-4bit.onnx`.
 fn smaller_name(name: &str, bits: u8, target: Target) -> String {
     let stem = name.strip_suffix(".onnx").unwrap_or(name);
-    let form = match target {
-        Target::Lut => String::new(),
-        target if target.ending() == "onnx" => format!("{target}-"),
+    let form = match target.ending() {
+        "onnx" if target != Target::Lut => format!("{target}-"),
         _ => String::new(),
     };
     format!("{stem}-{form}{bits}bit.{}", target.ending())
