@@ -35,6 +35,7 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
         let outputs = node.outputs.iter().enumerate();
         outputs.map(move |(output, name)| (name.as_str(), Some((i, output))))
     });
+    let read_as_codes = values_read_as_codes(network);
     let mut found = Vec::new();
     let mut quantized: HashSet<&str> = HashSet::new();
     for (name, producer) in inputs.chain(made) {
@@ -48,9 +49,17 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             quantized.insert(name);
             continue;
         }
-        let mut uses = network.uses(name).iter();
-        let is_read_as_codes =
-            !network.is_output(name) && uses.any(|usage| reads_codes(network, *usage));
+        // What a layer makes is computed on integers where it becomes codes, whoever
+        // reads these behind what moves them.
+        let is_moved_result = || {
+            !network.is_output(name)
+                && network
+                    .uses(name)
+                    .iter()
+                    .any(|&usage| moves(network, usage))
+                && is_result_of_layer(network, name, &quantized)
+        };
+        let is_read_as_codes = read_as_codes.contains(name) || is_moved_result();
         let is_result = match sums {
             ResidualSums::Fused => false,
             ResidualSums::Separate => {
@@ -71,14 +80,39 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
     found
 }
 
-/// Whether an operator reads the value in 8 bits, or moves it to one that may.
+/// The values that an operator reads in 8 bits, or moves to one that does.
+fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
+    let graph = network.graph();
+    let made = graph.nodes.iter().rev().flat_map(|node| &node.outputs);
+    let inputs = graph.inputs.iter().map(|input| &input.name);
+    let mut found = HashSet::new();
+    // Readers come before what they read.
+    for name in made.chain(inputs) {
+        let is_read = network.uses(name).iter().any(|&usage| {
+            let moved = network.node(usage.node).outputs.first();
+            reads_codes(network, usage)
+                || moves(network, usage)
+                    && moved.is_some_and(|moved| found.contains(moved.as_str()))
+        });
+        if is_read && !network.is_output(name) {
+            found.insert(name.as_str());
+        }
+    }
+    found
+}
+
+/// Whether an operator only moves elements of the value.
+fn moves(network: &Network<'_>, usage: Use) -> bool {
+    usage.input == Some(0) && network.op(usage.node).moves_elements()
+}
+
+/// Whether an operator reads the value in 8 bits.
 fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
     match (network.op(usage.node), usage.input) {
         (Op::Binary(_), Some(_)) => network.summands(usage.node).is_some(),
         (Op::Conv(_) | Op::Gemm(_) | Op::MatMul, Some(0)) => network.layer(usage.node).is_some(),
         (Op::AveragePool(pool), Some(0)) => has_integer_form(pool),
         (Op::GlobalAveragePool, Some(0)) => true,
-        (op, Some(0)) => op.moves_elements(),
         _ => false,
     }
 }

@@ -125,3 +125,29 @@ fn invalid_attributes_name_the_node() {
     let error = Network::new(&graph).unwrap_err();
     assert!(error.to_string().starts_with("Conv \"stem\""), "{error}");
 }
+
+#[test]
+fn what_is_moved_to_floats_is_rounded_for_layers_alone() {
+    let nodes = vec![
+        Node::new("Conv", &["x", "w"], &["c"]),
+        Node::new("Relu", &["c"], &["r"]),
+        // Made by a layer.
+        Node::new("MaxPool", &["r"], &["m"]),
+        Node::new("Exp", &["m"], &["e"]),
+        // Made by no layer, and read by none behind the view.
+        Node::new("Reshape", &["e", "shape"], &["v"]),
+        Node::new("Log", &["v"], &["l"]),
+        // Read by a layer behind a view.
+        Node::new("Reshape", &["l", "shape"], &["u"]),
+        Node::new("Conv", &["u", "w"], &["y"]),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("shape", &[4])];
+    let mut graph = graph(nodes, &constants, &["y"]);
+    let kernel = Attribute::Ints(vec![1, 1]);
+    graph.nodes[2]
+        .attributes
+        .insert("kernel_shape".into(), kernel);
+    let network = Network::new(&graph).unwrap();
+    let found = quantized_activations(&network, ResidualSums::Separate);
+    assert_eq!(found, ["x", "r", "l"]);
+}
