@@ -26,7 +26,8 @@ if [ -z "${PAGE:-}" ]; then
   tools/web/build.sh "$root/target/web"
   PAGE=$root/target/web/campana.html
 fi
-cargo build --quiet --package campana
+# With the features of the whole workspace, as the tests have built it already.
+cargo build --quiet --workspace --tests --bins
 CAMPANA=${CARGO_TARGET_DIR:-$root/target}/debug/campana
 export PAGE CAMPANA
 "$venv/bin/python" -m pytest --quiet "$root/web/test_page.py" "$@"

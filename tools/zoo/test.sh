@@ -13,5 +13,6 @@ if ! tools/zoo/setup.sh --short; then
   echo 'zoo: the packages of networks could not be installed' >&2
   exit 3
 fi
-cargo build --quiet --package campana
+# With the features of the whole workspace, as the tests have built it already.
+cargo build --quiet --workspace --tests --bins
 CAMPANA=target/debug/campana .venv-zoo/bin/python tools/zoo/run.py --short --gate --again --results target/zoo-short
