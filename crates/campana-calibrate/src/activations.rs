@@ -6,6 +6,7 @@
 //! for a histogram between them, so that memory does not grow with the samples.
 
 mod range;
+mod sensitive;
 
 use std::ops::Range;
 
@@ -18,6 +19,7 @@ use campana_quantize::{
 use campana_runtime::Session;
 use campana_tensor::{Tensor, TensorData};
 
+pub use self::sensitive::FloatActivations;
 use crate::activations::range::Histogram;
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
@@ -27,8 +29,19 @@ use crate::scale::batches_for;
 /// kept meanwhile.
 const BATCH: usize = 4;
 
+/// How a network's activations are rounded.
+#[derive(Clone, Debug, Default)]
+pub struct ActivationRanges {
+    /// The parameters of each activation that is.
+    pub scales: Vec<ActivationScale>,
+    /// Those that stay floats instead, where any do.
+    pub floats: Option<FloatActivations>,
+}
+
 /// The parameters of all quantized activations of a network that runs as the
-/// quantized one does, from what the samples show.
+/// quantized one does, from what the samples show. Beside the network with the
+/// weights that it had, those whose rounding would make up most of the outputs'
+/// error stay floats; without it (`original` is `None`) none do.
 ///
 /// # Errors
 ///
@@ -37,15 +50,16 @@ const BATCH: usize = 4;
 /// operator; of kind `Interrupted` where `progress` says so.
 pub fn calibrate(
     graph: &Graph,
+    original: Option<&Graph>,
     samples: &Samples,
     method: RangeMethod,
     target: Target,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Vec<ActivationScale>, Error> {
+) -> Result<ActivationRanges, Error> {
     let names = names(graph, target)?;
     if names.is_empty() {
-        return Ok(Vec::new());
+        return Ok(ActivationRanges::default());
     }
     let batches = batches_for(graph, samples, Some(BATCH))?;
     let observer = Observer::new(graph, &names, threads)?;
@@ -70,7 +84,19 @@ pub fn calibrate(
             zero_point: (-start / scale).round().clamp(0.0, 255.0) as u8,
         }
     });
-    Ok(scales.collect())
+    let mut scales: Vec<ActivationScale> = scales.collect();
+    let floats = match original {
+        Some(original) => {
+            let graphs = [original, graph];
+            let rounds_moved = target.onnx_form() == Target::Int8;
+            sensitive::sensitive(graphs, &scales, rounds_moved, &batches, threads, progress)?
+        }
+        None => None,
+    };
+    if let Some(floats) = &floats {
+        scales.retain(|scale| !floats.names.contains(&scale.name));
+    }
+    Ok(ActivationRanges { scales, floats })
 }
 
 /// As [`calibrate`], with ranges that nothing was asked for: what parameters take

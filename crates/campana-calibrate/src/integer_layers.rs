@@ -1,7 +1,7 @@
 //! Which layers runtimes can compute on integers: those between two rounded
 //! activations.
 
-use campana_ir::network::Network;
+use campana_ir::network::{Layer, Network};
 use campana_ir::op::{Binary, Op, Unary};
 use serde::Serialize;
 
@@ -24,14 +24,10 @@ impl IntegerLayers {
         rounds_moved: bool,
         is_rounded: impl Fn(&str) -> bool,
     ) -> Self {
-        let nodes = 0..network.graph().nodes.len();
         let mut found = Self::default();
-        for layer in nodes.filter_map(|node| network.layer(node)) {
+        for (_, is_on_integers) in layers_on_integers(network, rounds_moved, is_rounded) {
             found.layers += 1;
-            let from = is_rounded(layer.input)
-                || rounds_moved && is_moved(network, layer.input, &is_rounded);
-            let to = is_rounded_behind(network, layer.output, &is_rounded);
-            found.on_integers += usize::from(from && to);
+            found.on_integers += usize::from(is_on_integers);
         }
         found
     }
@@ -40,6 +36,21 @@ impl IntegerLayers {
     pub fn all(&self) -> bool {
         self.on_integers == self.layers
     }
+}
+
+/// Each layer, and whether it lies between rounded activations; as
+/// [`IntegerLayers::of`].
+pub(crate) fn layers_on_integers<'g>(
+    network: &Network<'g>,
+    rounds_moved: bool,
+    is_rounded: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = (Layer<'g>, bool)> {
+    network.layers().map(move |layer| {
+        let from =
+            is_rounded(layer.input) || rounds_moved && is_moved(network, layer.input, &is_rounded);
+        let is_on_integers = from && is_rounded_behind(network, layer.output, &is_rounded);
+        (layer, is_on_integers)
+    })
 }
 
 /// Whether a value only moves elements of one that is rounded.

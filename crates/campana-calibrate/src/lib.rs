@@ -30,12 +30,13 @@ mod divergence;
 mod indices;
 mod integer_layers;
 mod open_size;
+mod output_errors;
 mod running;
 mod samples;
 mod scale;
 mod sensitivity;
 
-pub use activations::{calibrate, uncalibrated};
+pub use activations::{ActivationRanges, FloatActivations, calibrate, uncalibrated};
 pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
 pub use correct::{

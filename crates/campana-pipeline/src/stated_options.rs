@@ -78,6 +78,9 @@ pub(crate) fn stated_options(job: &QuantizeJob<'_>) -> Vec<String> {
     if let Some(plan) = job.applied_plan {
         add("--plan", name(plan));
     }
+    if options.round_all_activations {
+        words.push("--round-all-activations".to_owned());
+    }
     if job.samples.is_none() {
         words.push("--no-correct".to_owned());
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{
-    CorrectionReport, DistillReport, InputScale, IntegerLayers, Samples, Skipped, calibrate,
-    check_distillable, inputs_of_unknown_scale,
+    ActivationRanges, CorrectionReport, DistillReport, FloatActivations, InputScale, IntegerLayers,
+    Samples, Skipped, calibrate, check_distillable, inputs_of_unknown_scale,
 };
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -30,6 +30,7 @@ use crate::{Error, Monitor};
 pub(crate) struct Worked<'m> {
     pub(crate) quantized: QuantizedModel<'m>,
     pub(crate) activations: Vec<ActivationScale>,
+    float_activations: Option<FloatActivations>,
     correction: Result<CorrectionReport, String>,
     distilled: Option<DistillReport>,
     allocation: Option<AllocationReport>,
@@ -75,14 +76,15 @@ impl<'m> Worked<'m> {
             }
             distilled => distilled.and_then(Result::ok),
         };
-        let (activations, integer_layers) = if job.options.target.rounds_activations() {
+        let (ranges, integer_layers) = if job.options.target.rounds_activations() {
             activations(job, model, &quantized, graph, samples, monitor)?
         } else {
-            (Vec::new(), None)
+            (ActivationRanges::default(), None)
         };
         Ok(Self {
             quantized,
-            activations,
+            activations: ranges.scales,
+            float_activations: ranges.floats,
             correction,
             distilled,
             allocation,
@@ -107,6 +109,7 @@ impl<'m> Worked<'m> {
     ) -> QuantizeReport {
         let mut report = QuantizeReport {
             rounded_activations: self.activations.len(),
+            float_activations: self.float_activations.clone(),
             integer_layers: self.integer_layers,
             warnings: self.warnings.clone(),
             stated_options: stated_options(job),
@@ -188,15 +191,20 @@ fn activations(
     graph: Option<Graph>,
     samples: &JobSamples<'_>,
     monitor: &dyn Monitor,
-) -> Result<(Vec<ActivationScale>, Option<IntegerLayers>), Error> {
+) -> Result<(ActivationRanges, Option<IntegerLayers>), Error> {
     let context = || format!("cannot calibrate '{}'", job.input.display());
     let graph = match graph {
         Some(graph) => graph,
         None => quantized_graph(model, quantized).context(context)?,
     };
     let (options, samples) = (job.options, samples.get()?);
-    let activations = calibrate(
+    let original = match options.round_all_activations {
+        true => None,
+        false => Some(float_graph(model).context(context)?),
+    };
+    let ranges = calibrate(
         &graph,
+        original.as_ref(),
         samples,
         options.activation_ranges,
         options.target,
@@ -204,14 +212,14 @@ fn activations(
         monitor,
     )
     .context(context)?;
-    let names: HashSet<&str> = activations.iter().map(|scale| &*scale.name).collect();
+    let names: HashSet<&str> = ranges.scales.iter().map(|scale| &*scale.name).collect();
     let layers = Network::new(&graph)
         .map(|network| {
             let rounds_moved = options.target.onnx_form() == Target::Int8;
             IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
         })
         .ok();
-    Ok((activations, layers))
+    Ok((ranges, layers))
 }
 
 /// What is assumed of the scale of inputs where nothing tells it and synthetic

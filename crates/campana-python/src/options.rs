@@ -35,6 +35,7 @@ pub(crate) struct Keywords {
     resume: Option<PathBuf>,
     target: String,
     activation_ranges: String,
+    round_all_activations: bool,
     effort: String,
     distill: Option<String>,
     rate: Option<f64>,
@@ -137,6 +138,7 @@ impl Keywords {
             rate: self.goal()?,
             target,
             activation_ranges: parse("activation_ranges", &self.activation_ranges)?,
+            round_all_activations: self.round_all_activations,
             effort: parse("effort", &self.effort)?,
         };
         self.check(&options)?;

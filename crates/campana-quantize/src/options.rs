@@ -36,6 +36,9 @@ pub struct Options {
     pub target: Target,
     /// How ranges of activations are chosen, where the target rounds them.
     pub activation_ranges: RangeMethod,
+    /// Whether activations are rounded also where their rounding makes up most
+    /// of the error of the outputs.
+    pub round_all_activations: bool,
     /// How much time the correction may take.
     pub effort: Effort,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             rate: None,
             target: Target::Lut,
             activation_ranges: RangeMethod::Mse,
+            round_all_activations: false,
             effort: Effort::Full,
         }
     }

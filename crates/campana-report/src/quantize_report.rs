@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use campana_calibrate::{CorrectionReport, DistillReport, IntegerLayers};
+use campana_calibrate::{CorrectionReport, DistillReport, FloatActivations, IntegerLayers};
 use campana_quantize::{Options, QuantizedModel, Target, TensorReport, sqnr_db, zero_share};
 use serde::Serialize;
 
@@ -49,6 +49,9 @@ pub struct QuantizeReport {
     pub target: String,
     /// Activations that are rounded to 8 bits.
     pub rounded_activations: usize,
+    /// Activations that stay floats, since their rounding would make up most of
+    /// the error of the outputs; null where none do.
+    pub float_activations: Option<FloatActivations>,
     /// How many layers lie between rounded activations; null where none are
     /// rounded or the layers cannot be told.
     pub integer_layers: Option<IntegerLayers>,
@@ -144,6 +147,7 @@ impl QuantizeReport {
             allocation: None,
             target: target.to_string(),
             rounded_activations: 0,
+            float_activations: None,
             integer_layers: None,
             tensors,
             stated_options: Vec::new(),

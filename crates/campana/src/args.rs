@@ -231,6 +231,10 @@ pub(crate) struct Quantize {
     /// entropy
     #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse, hide_short_help = true, value_parser = Named::<RangeMethod>::new(RangeMethod::ALL.map(RangeMethod::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) activation_ranges: RangeMethod,
+    /// Round every activation to 8 bits, also the few whose rounding makes up most of the error of
+    /// the outputs and that stay floats otherwise
+    #[arg(long, hide_short_help = true, help_heading = "Form")]
+    pub(crate) round_all_activations: bool,
     /// Also write a page: what became of the file, which layers hurt, what to do, and each tensor's
     /// levels and errors
     #[arg(long, value_name = "FILE")]

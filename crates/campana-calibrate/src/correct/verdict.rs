@@ -3,10 +3,9 @@
 use campana_ir::graph::Graph;
 use campana_quantize::graph::replace;
 use campana_quantize::{Error, ErrorKind, TensorOutcome, round_outcome};
-use campana_tensor::{Tensor, TensorData};
 
 use crate::correct::state::Correction;
-use crate::divergence::error_and_energy;
+use crate::output_errors::OutputErrors;
 use crate::running::{run, session};
 use crate::samples::Batches;
 
@@ -59,36 +58,6 @@ impl Correction<'_, '_, '_> {
     }
 }
 
-/// Squared errors of a network's float outputs, each relative to the energy of
-/// the expected output, added up.
-#[derive(Clone, Debug, Default)]
-struct OutputErrors {
-    /// For each output the energy of the error, and that of what was expected.
-    outputs: Vec<[f64; 2]>,
-}
-
-impl OutputErrors {
-    fn add(&mut self, expected: &[Tensor], found: &[Tensor]) {
-        self.outputs.resize(expected.len(), [0.0; 2]);
-        let pairs = expected.iter().zip(found);
-        for ([error, energy], (expected, found)) in self.outputs.iter_mut().zip(pairs) {
-            let (TensorData::F32(expected), TensorData::F32(found)) =
-                (expected.data(), found.data())
-            else {
-                continue;
-            };
-            let [own, all] = error_and_energy(expected, found);
-            *error += own;
-            *energy += all;
-        }
-    }
-
-    fn total(&self) -> f64 {
-        let relative = self.outputs.iter().filter(|[_, energy]| *energy > 0.0);
-        relative.map(|[error, energy]| error / energy).sum()
-    }
-}
-
 /// The relative squared error of each network's outputs on the samples, beside
 /// those of `expected`.
 ///
@@ -117,6 +86,7 @@ fn output_errors(
 mod tests {
     use super::*;
     use campana_ir::graph::{Dim, Node, Value};
+    use campana_tensor::{Tensor, TensorData};
 
     use crate::samples::Samples;
 

@@ -58,7 +58,8 @@ def as_file(model, sidecar=None):
 def quantize(
     model, output=None, *, bits=None, average_bits=None, max_size=None, max_drop=None, data=None, best_effort=False,
     plan=None, method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256,
-    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", effort="full", distill=None,
+    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", round_all_activations=False, effort="full",
+    distill=None,
     report=None, rate=None, sparsity=None, sidecar=None, transform=None, metric=None, force=False, threads=None,
     progress=None,
 ):
@@ -112,6 +113,8 @@ def quantize(
     - ``distill``: how long to learn from the float network's answers after the correction, without labels: a number of
       steps, or a time such as ``"90s"`` or ``"5m"`` (default: not at all).
     - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
+    - ``round_all_activations``: also the few whose rounding makes up most of the error of the outputs, and that stay
+      floats otherwise.
     - ``report``: a path of an HTML page to write.
     - ``rate``: with ``target="campana"``, bits of a weight under the entropy coder, 0.1 to 8.
     - ``sparsity``: with ``target="campana"``, the least share of weights that becomes zero: 0.6 or ``"60%"``.
@@ -130,7 +133,8 @@ def quantize(
         plan=path_of(plan, "plan"), method=method, granularity=granularity,
         keep=[keep] if isinstance(keep, str) else list(keep), bits_for=list((bits_for or {}).items()), correct=correct,
         calibrate=calibrate, samples=samples, input_range=input_range, shape=shapes_of(shape),
-        resume=path_of(resume, "resume"), target=target, activation_ranges=activation_ranges, effort=effort,
+        resume=path_of(resume, "resume"), target=target, activation_ranges=activation_ranges,
+        round_all_activations=round_all_activations, effort=effort,
         distill=None if distill is None else str(distill), report=path_of(report, "report"), rate=rate, sparsity=sparsity, force=force)
     in_memory = dict(metric=metric, transform=transform)
 

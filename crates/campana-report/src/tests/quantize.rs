@@ -85,6 +85,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         allocation: None,
         target: "lut".to_owned(),
         rounded_activations: 0,
+        float_activations: None,
         integer_layers: None,
         tensors,
         stated_options: Vec::new(),

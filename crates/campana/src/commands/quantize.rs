@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use campana_calibrate::IntegerLayers;
+use campana_calibrate::{FloatActivations, IntegerLayers};
 use campana_pipeline::{
     Bound, ErrorKind, Overwrite, QuantizeJob, SampleChoice, quantize_file, read_plan,
 };
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Quantize, global: &Global) -> Result<u8> {
         rate: goal,
         target,
         activation_ranges: args.activation_ranges,
+        round_all_activations: args.round_all_activations,
         effort: args.effort,
     };
     let chosen = match &args.calibrate {
@@ -164,6 +165,10 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
             "Smaller to ship: weights stay codes and tables in the package, which iOS 18, macOS 15 and later load.".to_owned()
         }
     };
+    let text = match &report.float_activations {
+        Some(floats) => format!("{text}\n{}", stay_floats(floats)),
+        None => text,
+    };
     if target.rounds_activations() && !calibrated {
         return format!(
             "{text}\nThe ranges of activations come from synthetic images; with --calibrate IMAGES (16 are enough) they \
@@ -171,6 +176,27 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
         );
     }
     text
+}
+
+/// Which activations are not rounded, and what that gains.
+fn stay_floats(floats: &FloatActivations) -> String {
+    const SHOWN: usize = 4;
+    let [rounded, kept] = floats.sqnr_db;
+    let names: Vec<String> = floats
+        .names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("'{name}'"))
+        .collect();
+    let more = match floats.names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "Activations that stay floats: {}{more}. With them rounded the signal-to-noise ratio of the outputs would be \
+         {rounded:.1} dB, not {kept:.1} dB, on a few of the samples; --round-all-activations rounds them all the same.",
+        names.join(", ")
+    )
 }
 
 /// How much of a model lies between rounded activations.

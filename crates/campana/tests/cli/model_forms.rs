@@ -175,6 +175,57 @@ fn activations_are_rounded_between_layers() {
     }
 }
 
+/// A network with a value whose first channel is a thousand times as loud as the
+/// others; the layer that reads it takes that back.
+fn with_a_loud_channel() -> NewModel {
+    const LOUD: f32 = 1000.0;
+    let factors: [f32; 16] = std::array::from_fn(|channel| if channel == 0 { LOUD } else { 1.0 });
+    let mut weights = random_weights("undo.w", 8 * 16);
+    weights
+        .iter_mut()
+        .step_by(16)
+        .for_each(|weight| *weight /= LOUD);
+    NewModel::new()
+        .input("x", &[1, 8, 6, 6])
+        .weights("first.w", &[16, 8, 3, 3])
+        .floats("factors", &[1, 16, 1, 1], &factors)
+        .floats("undo.w", &[8, 16, 1, 1], &weights)
+        .weights("last.w", &[8, 8, 3, 3])
+        .node(NewNode::new("Conv", ["x", "first.w"], ["wide"]))
+        .node(NewNode::new("Tanh", ["wide"], ["even"]))
+        .node(NewNode::new("Mul", ["even", "factors"], ["loud"]))
+        .node(NewNode::new("Conv", ["loud", "undo.w"], ["undone"]))
+        .node(NewNode::new("Relu", ["undone"], ["clamped"]))
+        .node(NewNode::new("Conv", ["clamped", "last.w"], ["y"]))
+        .output("y", &[1, 8, 2, 2])
+}
+
+#[test]
+fn an_activation_with_a_loud_channel_stays_float() {
+    let folder = Folder::with_model(with_a_loud_channel().into_bytes());
+    for (target, output) in [
+        ("int8", "out.onnx"),
+        ("w4a8", "out.onnx"),
+        ("tflite", "out.tflite"),
+        ("tflm", "out.tflite"),
+    ] {
+        let command = ["quantize", "model.onnx", "-o", output, "--target", target];
+        let quantize = |options: &[&str]| {
+            let options = [&["--json", "--force", "--input-range=-1,1"], options].concat();
+            folder.run(&[&command, &*options].concat()).json()
+        };
+        let told = quantize(&[]);
+        let floats = &told["float_activations"];
+        assert_eq!(floats["names"], serde_json::json!(["loud"]), "{target}");
+        let sqnr_db = [0, 1].map(|at| floats["sqnr_db"][at].as_f64().unwrap());
+        assert!(sqnr_db[1] > sqnr_db[0] + 3.0, "{target}: {sqnr_db:?}");
+        let all = quantize(&["--round-all-activations"]);
+        assert!(all["float_activations"].is_null(), "{target}");
+        let rounded = |report: &Value| report["rounded_activations"].as_u64().unwrap();
+        assert_eq!(rounded(&all), rounded(&told) + 1, "{target}");
+    }
+}
+
 #[test]
 fn with_everything_kept_the_output_is_the_input() {
     for bytes in [

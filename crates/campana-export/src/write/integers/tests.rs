@@ -76,9 +76,9 @@ fn integers_of(model: &Model) -> Model {
         data: numbers(6, 8 * 108),
     };
     let method = RangeMethod::MinMax;
-    let activations = calibrate(&graph, &samples, method, Target::Int8, 1, &Silent).unwrap();
+    let ranges = calibrate(&graph, None, &samples, method, Target::Int8, 1, &Silent).unwrap();
     let placement = Placement::of("in.onnx".as_ref(), "out.onnx".as_ref());
-    let written = OutputModel::new(model, &quantized, &activations, Target::Int8, &placement);
+    let written = OutputModel::new(model, &quantized, &ranges.scales, Target::Int8, &placement);
     let mut bytes = Vec::new();
     written.unwrap().write(&mut bytes).unwrap();
     Model::parse(Source::from_bytes(bytes)).unwrap()

@@ -1,0 +1,493 @@
+//! Activations that stay floats: those few whose rounding makes up most of the
+//! outputs' error.
+//!
+//! Errors of different activations hardly depend on each other, so that their
+//! energies at the outputs add up. One network with a switch at each rounded
+//! activation is planned once; sets of them are rounded and divided, as far as
+//! what a set does to the outputs is large enough to hold a large one.
+
+use std::ops::Range;
+
+use campana_ir::graph::{Dim, Graph, Node, Value};
+use campana_ir::network::Network;
+use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
+use campana_runtime::Session;
+use campana_tensor::{ElementType, Tensor, TensorData};
+use serde::Serialize;
+
+use crate::integer_layers::layers_on_integers;
+use crate::output_errors::OutputErrors;
+use crate::running::{run, session};
+use crate::samples::Batches;
+
+/// Samples that errors are measured on.
+const SAMPLES: usize = 4;
+
+/// A relative error of the outputs that one activation may make: 35 dB, where
+/// those that 256 codes fit leave 40.
+const SMALL: f64 = 3e-4;
+
+/// The share of the outputs' error that makes an activation a large one, if it
+/// is not small all the same.
+const LARGE_SHARE: f64 = 0.2;
+
+/// Into how many sets the activations are divided first.
+const FIRST_SETS: usize = 8;
+
+/// What activations that stay floats must gain together: 3 dB.
+const LEAST_GAIN_DB: f64 = 3.0;
+
+/// What they must gain for each percent of the multiply-accumulates that
+/// runtimes then compute on floats.
+const GAIN_DB_PER_PERCENT: f64 = 0.3;
+
+/// How often large ones are looked for among those that are left.
+const ROUNDS: usize = 4;
+
+/// Activations that stay floats, and what that gains.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FloatActivations {
+    /// Their names, in the graph's order.
+    pub names: Vec<String>,
+    /// Ratio of the energies of the outputs and of what rounding activations does
+    /// to them on a few samples, in dB: with all rounded, and without these.
+    pub sqnr_db: [f64; 2],
+    /// Share of the multiply-accumulates that leave the integers with them.
+    pub share: f64,
+}
+
+/// Which of the activations had better stay floats in a network whose weights
+/// are quantized; `original` is the one with weights as they were, on whose
+/// errors it depends what matters. `None` where none should, or the network
+/// cannot be run with them rounded.
+///
+/// # Errors
+///
+/// Of kind `Interrupted` where `progress` says so.
+pub(super) fn sensitive(
+    [original, graph]: [&Graph; 2],
+    scales: &[ActivationScale],
+    rounds_moved: bool,
+    batches: &Batches,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Option<FloatActivations>, Error> {
+    let Ok(measure) = Measure::new(graph, scales, batches, threads) else {
+        return Ok(None);
+    };
+    let Ok(of_weights) = measure.error_beside(original, threads) else {
+        return Ok(None);
+    };
+    let search = Search {
+        measure: &measure,
+        work: Work::of(graph, batches, rounds_moved),
+        enough: of_weights.max(SMALL),
+        scales,
+        progress,
+    };
+    search.run()
+}
+
+struct Search<'s> {
+    measure: &'s Measure<'s>,
+    work: Option<Work>,
+    /// An error of the outputs that others hide.
+    enough: f64,
+    scales: &'s [ActivationScale],
+    progress: &'s dyn Progress,
+}
+
+impl Search<'_> {
+    fn run(&self) -> Result<Option<FloatActivations>, Error> {
+        let all = self.error(|_| true)?;
+        let Some(all) = all.filter(|all| *all > self.enough) else {
+            return Ok(None);
+        };
+        let mut floats = vec![false; self.scales.len()];
+        let (mut error, mut lost) = (all, 0.0);
+        for _ in 0..ROUNDS {
+            let mut large = Vec::new();
+            let sets = self.scales.len().div_ceil(FIRST_SETS);
+            for start in (0..self.scales.len()).step_by(sets.max(1)) {
+                let set = start..(start + sets).min(self.scales.len());
+                self.add_large(set, &floats, SMALL.max(LARGE_SHARE * error), &mut large)?;
+            }
+            let mut wider = floats.clone();
+            large.iter().for_each(|&at| wider[at] = true);
+            let Some(less) = self.error(|at| !wider[at])? else {
+                break;
+            };
+            let share = self.work.as_ref().map_or(0.0, |work| {
+                work.lost(
+                    |name| self.is_rounded(name, &floats),
+                    |name| self.is_rounded(name, &wider),
+                )
+            });
+            let gain = 10.0 * (error / less).log10();
+            if large.is_empty() || gain < LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share) {
+                break;
+            }
+            (floats, error, lost) = (wider, less, lost + share);
+            if error <= self.enough {
+                break;
+            }
+        }
+        let names = self.scales.iter().zip(&floats);
+        let names: Vec<String> = names
+            .filter(|(_, is_float)| **is_float)
+            .map(|(scale, _)| scale.name.clone())
+            .collect();
+        Ok((!names.is_empty()).then(|| FloatActivations {
+            names,
+            sqnr_db: [all, error].map(|error| -10.0 * error.log10()),
+            share: lost,
+        }))
+    }
+
+    fn is_rounded(&self, name: &str, floats: &[bool]) -> bool {
+        let mut rounded = self.scales.iter().zip(floats);
+        rounded.any(|(scale, is_float)| !is_float && scale.name == name)
+    }
+
+    /// Adds the activations of a set that do more than `least` to the outputs each.
+    fn add_large(
+        &self,
+        set: Range<usize>,
+        floats: &[bool],
+        least: f64,
+        large: &mut Vec<usize>,
+    ) -> Result<(), Error> {
+        if set.clone().all(|at| floats[at]) {
+            return Ok(());
+        }
+        let error = self.error(|at| set.contains(&at) && !floats[at])?;
+        if error.is_none_or(|error| error < least) {
+            return Ok(());
+        }
+        if set.len() == 1 {
+            large.push(set.start);
+            return Ok(());
+        }
+        let middle = set.start + set.len() / 2;
+        self.add_large(set.start..middle, floats, least, large)?;
+        self.add_large(middle..set.end, floats, least, large)
+    }
+
+    /// The error of the outputs with these rounded; `None` where it is no number.
+    fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<Option<f64>, Error> {
+        check_cancelled(self.progress)?;
+        let error = self.measure.error(is_rounded)?;
+        Ok(Some(error).filter(|error| error.is_finite()))
+    }
+}
+
+/// A network in which the rounding of each activation can be switched on, and
+/// what it gives without any.
+struct Measure<'b> {
+    session: Session,
+    switches: Vec<String>,
+    batches: &'b Batches,
+    /// Batches that are run.
+    len: usize,
+    unrounded: Vec<Vec<Tensor>>,
+}
+
+impl<'b> Measure<'b> {
+    fn new(
+        graph: &Graph,
+        scales: &[ActivationScale],
+        batches: &'b Batches,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let (graph, switches) = switched(graph, scales);
+        let mut measure = Self {
+            session: session(graph, threads)?,
+            switches,
+            batches,
+            len: SAMPLES
+                .div_ceil(batches.batch_len(0).max(1))
+                .min(batches.len()),
+            unrounded: Vec::new(),
+        };
+        let unrounded = (0..measure.len).map(|at| measure.outputs(at, |_| false));
+        measure.unrounded = unrounded.collect::<Result<_, _>>()?;
+        Ok(measure)
+    }
+
+    fn outputs(
+        &self,
+        batch: usize,
+        is_rounded: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Tensor>, Error> {
+        let switch = |at| Tensor::new(Vec::new(), TensorData::Bool(vec![is_rounded(at)]));
+        let states: Vec<Tensor> = (0..self.switches.len()).filter_map(switch).collect();
+        let switches = self.switches.iter().map(String::as_str).zip(&states);
+        run(&self.session, self.batches.batch(batch).chain(switches))
+    }
+
+    /// The relative error of the outputs with these rounded.
+    fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
+        let mut errors = OutputErrors::default();
+        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+            errors.add(unrounded, &self.outputs(batch, &is_rounded)?);
+        }
+        Ok(errors.total())
+    }
+
+    /// The relative error of the outputs with none rounded beside those of
+    /// another network.
+    fn error_beside(&self, original: &Graph, threads: usize) -> Result<f64, Error> {
+        let session = session(original, threads)?;
+        let mut errors = OutputErrors::default();
+        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+            errors.add(&run(&session, self.batches.batch(batch))?, unrounded);
+        }
+        Ok(errors.total())
+    }
+}
+
+/// The graph with a switch at each of these activations, and the names of the
+/// inputs that turn them on.
+fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
+    let mut graph = graph.clone();
+    let prefix = unused_prefix(&graph);
+    let mut nodes = Vec::new();
+    let mut switches = Vec::new();
+    let scalar = |data| Tensor::new(Vec::new(), data);
+    for (at, activation) in scales.iter().enumerate() {
+        let name = |what: &str| format!("{prefix}{at}{what}");
+        let [switch, raw, codes, rounded, step, zero] =
+            ["on", "raw", "codes", "rounded", "step", "zero"].map(name);
+        let constants = [
+            (&step, TensorData::F32(vec![activation.scale])),
+            (&zero, TensorData::U8(vec![activation.zero_point])),
+        ];
+        for (name, data) in constants {
+            graph
+                .constants
+                .extend(scalar(data).map(|tensor| (name.clone(), tensor)));
+        }
+        // A node's output gets another name; an input of the graph keeps its own,
+        // and its readers read another.
+        let is_input = graph
+            .inputs
+            .iter()
+            .any(|input| input.name == activation.name);
+        let (from, to) = match is_input {
+            true => (activation.name.clone(), raw),
+            false => (raw, activation.name.clone()),
+        };
+        for node in &mut graph.nodes {
+            let names = match is_input {
+                true => &mut node.inputs,
+                false => &mut node.outputs,
+            };
+            for name in names.iter_mut().filter(|name| **name == activation.name) {
+                name.clone_from(if is_input { &to } else { &from });
+            }
+        }
+        let pair = [
+            Node::new("QuantizeLinear", &[&from, &step, &zero], &[&codes]),
+            Node::new("DequantizeLinear", &[&codes, &step, &zero], &[&rounded]),
+            Node::new("Where", &[&switch, &rounded, &from], &[&to]),
+        ];
+        nodes.push((from, pair));
+        switches.push(switch);
+    }
+    graph.inputs.extend(switches.iter().map(|name| Value {
+        element_type: Some(ElementType::Bool),
+        shape: Some(Vec::new()),
+        ..Value::named(name)
+    }));
+    insert_behind(&mut graph, nodes);
+    (graph, switches)
+}
+
+/// Puts nodes behind what makes the value that they read.
+fn insert_behind(graph: &mut Graph, inserted: Vec<(String, [Node; 3])>) {
+    let mut inserted: std::collections::HashMap<String, [Node; 3]> = inserted.into_iter().collect();
+    let mut nodes = Vec::with_capacity(graph.nodes.len() + 3 * inserted.len());
+    for input in &graph.inputs {
+        nodes.extend(inserted.remove(&input.name).into_iter().flatten());
+    }
+    for node in std::mem::take(&mut graph.nodes) {
+        let behind = node.outputs.iter().filter_map(|name| inserted.remove(name));
+        let behind: Vec<Node> = behind.flatten().collect();
+        nodes.push(node);
+        nodes.extend(behind);
+    }
+    graph.nodes = nodes;
+}
+
+/// A beginning that no value's name has.
+fn unused_prefix(graph: &Graph) -> String {
+    let mut prefix = "activation_".to_owned();
+    let made = graph.nodes.iter().flat_map(|node| &node.outputs);
+    let inputs = graph.inputs.iter().map(|input| &input.name);
+    let names: Vec<&String> = made.chain(inputs).chain(graph.constants.keys()).collect();
+    while names.iter().any(|name| name.starts_with(&prefix)) {
+        prefix.push('_');
+    }
+    prefix
+}
+
+/// The multiply-accumulates of each layer of a network.
+struct Work {
+    graph: Graph,
+    rounds_moved: bool,
+}
+
+impl Work {
+    /// `None` where the network cannot be analysed.
+    fn of(graph: &Graph, batches: &Batches, rounds_moved: bool) -> Option<Self> {
+        let mut graph = graph.clone();
+        for (name, tensor) in batches.batch(0) {
+            let extents = tensor.shape().iter().map(|&extent| Dim::Fixed(extent));
+            let input = graph.inputs.iter_mut().find(|input| input.name == name)?;
+            input.shape = Some(extents.collect());
+        }
+        Network::new(&graph).ok()?;
+        Some(Self {
+            graph,
+            rounds_moved,
+        })
+    }
+
+    /// The share of all work that is on integers with some activations rounded
+    /// and is not with others.
+    fn lost(&self, before: impl Fn(&str) -> bool, after: impl Fn(&str) -> bool) -> f64 {
+        let Ok(network) = Network::new(&self.graph) else {
+            return 0.0;
+        };
+        let layers: Vec<_> = network.layers().collect();
+        let work: Vec<f64> = layers
+            .iter()
+            .map(|layer| multiply_accumulates(&network, layer))
+            .collect();
+        let on_integers = |is_rounded: &dyn Fn(&str) -> bool| -> f64 {
+            let layers = layers_on_integers(&network, self.rounds_moved, is_rounded);
+            let work = layers
+                .zip(&work)
+                .filter(|((_, is_on_integers), _)| *is_on_integers);
+            work.map(|(_, work)| work).sum()
+        };
+        let lost = on_integers(&before) - on_integers(&after);
+        lost / work.iter().sum::<f64>().max(1.0)
+    }
+}
+
+/// Of a layer of a network whose inputs have fixed shapes; where its output's is
+/// not known, as if it had one element a channel.
+fn multiply_accumulates(network: &Network<'_>, layer: &campana_ir::network::Layer<'_>) -> f64 {
+    let product = |shape: &[usize]| shape.iter().product::<usize>() as f64;
+    let shape = network.constant_shape(layer.weights);
+    let weights = shape.map_or(1.0, product);
+    let Some(shape) = network
+        .value(layer.output)
+        .and_then(|value| value.shape.as_ref())
+    else {
+        return weights;
+    };
+    let fixed = shape.iter().map(|dim| match dim {
+        Dim::Fixed(extent) => *extent as f64,
+        Dim::Symbol(_) => 1.0,
+    });
+    let outputs: f64 = fixed.product();
+    let rank = shape.len() as i64;
+    let axis = (layer.channel_axis + if layer.channel_axis < 0 { rank } else { 0 }).max(0);
+    match shape.get(axis as usize) {
+        Some(Dim::Fixed(channels)) if *channels > 0 => weights * outputs / *channels as f64,
+        _ => weights,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use campana_quantize::Silent;
+
+    use super::*;
+    use crate::samples::Samples;
+
+    const CHANNELS: usize = 4;
+
+    /// Two dense layers; what is between them is multiplied with `factors`, and
+    /// the second takes that back.
+    fn network(factors: [f32; CHANNELS]) -> Graph {
+        let square = |values: Vec<f32>| {
+            Tensor::new(vec![CHANNELS, CHANNELS], TensorData::F32(values)).unwrap()
+        };
+        let mixed = (0..16u8).map(|at| f32::from(at * 7 % 5) / 2.0 - 1.0);
+        let mixed: Vec<f32> = mixed.collect();
+        let undone = (0..16).map(|at| mixed[at] / factors[at / CHANNELS]);
+        let factors = Tensor::new(vec![CHANNELS], TensorData::F32(factors.to_vec()));
+        let constants = [
+            ("first", square(mixed.clone())),
+            ("factors", factors.unwrap()),
+            ("second", square(undone.collect())),
+        ];
+        let shape = vec![Dim::Symbol("N".into()), Dim::Fixed(CHANNELS)];
+        Graph {
+            nodes: vec![
+                Node::new("MatMul", &["x", "first"], &["product"]),
+                Node::new("Tanh", &["product"], &["even"]),
+                Node::new("Mul", &["even", "factors"], &["uneven"]),
+                Node::new("MatMul", &["uneven", "second"], &["y"]),
+            ],
+            inputs: vec![Value {
+                element_type: Some(ElementType::F32),
+                shape: Some(shape),
+                ..Value::named("x")
+            }],
+            outputs: vec![Value::named("y")],
+            constants: constants
+                .map(|(name, tensor)| (name.to_owned(), tensor))
+                .into(),
+            opsets: [(String::new(), 17)].into(),
+            ..Graph::default()
+        }
+    }
+
+    fn scale(name: &str, largest: f32) -> ActivationScale {
+        ActivationScale {
+            name: name.to_owned(),
+            scale: 2.0 * largest / 255.0,
+            zero_point: 128,
+        }
+    }
+
+    fn found(original: &Graph, graph: &Graph, largest: f32) -> Option<FloatActivations> {
+        let values = (0..32u16).map(|at| f32::from(at * 37 % 32) / 16.0 - 1.0);
+        let array = Tensor::new(vec![8, CHANNELS], TensorData::F32(values.collect())).unwrap();
+        let samples = Samples::Arrays(vec![("x".into(), array)]);
+        let batches = Batches::of_length(&graph.inputs, &samples, 4).unwrap();
+        let scales = [scale("x", 1.0), scale("uneven", largest)];
+        sensitive([original, graph], &scales, true, &batches, 1, &Silent).unwrap()
+    }
+
+    #[test]
+    fn channels_beside_a_loud_one_stay_floats() {
+        let graph = network([1000.0, 1.0, 1.0, 1.0]);
+        let found = found(&graph, &graph, 1000.0).unwrap();
+        assert_eq!(found.names, ["uneven"]);
+        let [rounded, kept] = found.sqnr_db;
+        assert!(rounded < 10.0 && kept > 40.0, "{rounded} {kept}");
+        // The layer behind it gives the network's output, which is float anyway.
+        assert_eq!(found.share, 0.0);
+    }
+
+    #[test]
+    fn activations_that_codes_fit_are_rounded() {
+        let graph = network([1.0; CHANNELS]);
+        assert_eq!(found(&graph, &graph, 1.0), None);
+    }
+
+    #[test]
+    fn what_rounded_weights_hide_needs_no_floats() {
+        let graph = network([1000.0, 1.0, 1.0, 1.0]);
+        // Of the opposite sign.
+        let mut original = graph.clone();
+        original.nodes.push(Node::new("Neg", &["positive"], &["y"]));
+        original.nodes[3].outputs = vec!["positive".into()];
+        assert_eq!(found(&original, &graph, 1000.0), None);
+    }
+}
