@@ -1,6 +1,7 @@
 //! Which activations of a network are quantized to 8 bits.
 //!
-//! Quantized are the inputs of layers, of residual sums and of pools, except
+//! Quantized are the inputs of layers, of pools, and of residual sums that these
+//! read or whose operand a layer makes, except
 //! what a layer hands to the bias, normalization, clamp or (where engines fuse
 //! it) residual sum behind it: these are computed on the layer's accumulators.
 //! What only moves elements (max pools, slices, views) keeps the parameters of
@@ -50,16 +51,14 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             continue;
         }
         // What a layer makes is computed on integers where it becomes codes, whoever
-        // reads these behind what moves them.
-        let is_moved_result = || {
+        // reads what is made of these.
+        let is_passed_result = || {
+            let mut uses = network.uses(name).iter();
             !network.is_output(name)
-                && network
-                    .uses(name)
-                    .iter()
-                    .any(|&usage| moves(network, usage))
+                && uses.any(|usage| passed(network, *usage).is_some())
                 && is_result_of_layer(network, name, &quantized)
         };
-        let is_read_as_codes = read_as_codes.contains(name) || is_moved_result();
+        let is_read_as_codes = read_as_codes.contains(name) || is_passed_result();
         let is_result = match sums {
             ResidualSums::Fused => false,
             ResidualSums::Separate => {
@@ -80,7 +79,7 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
     found
 }
 
-/// The values that an operator reads in 8 bits, or moves to one that does.
+/// The values that an operator reads in 8 bits, or makes codes of for one that does.
 fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
     let graph = network.graph();
     let made = graph.nodes.iter().rev().flat_map(|node| &node.outputs);
@@ -89,10 +88,8 @@ fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
     // Readers come before what they read.
     for name in made.chain(inputs) {
         let is_read = network.uses(name).iter().any(|&usage| {
-            let moved = network.node(usage.node).outputs.first();
-            reads_codes(network, usage)
-                || moves(network, usage)
-                    && moved.is_some_and(|moved| found.contains(moved.as_str()))
+            let passed = || passed(network, usage);
+            reads_codes(network, usage) || passed().is_some_and(|passed| found.contains(passed))
         });
         if is_read && !network.is_output(name) {
             found.insert(name.as_str());
@@ -101,15 +98,24 @@ fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
     found
 }
 
-/// Whether an operator only moves elements of the value.
-fn moves(network: &Network<'_>, usage: Use) -> bool {
-    usage.input == Some(0) && network.op(usage.node).moves_elements()
+/// What an operator makes that has codes for its result where it has them for the
+/// value: moved elements, and sums of activations, clamped or not.
+fn passed<'g>(network: &Network<'g>, usage: Use) -> Option<&'g str> {
+    let result = network.node(usage.node).outputs.first()?.as_str();
+    if usage.input.is_some() && network.summands(usage.node).is_some() {
+        let reader = network.sole_use(result).map(|(reader, _)| reader);
+        let clamp = reader.filter(|&reader| network.is_clamp(reader));
+        return match clamp {
+            Some(clamp) => network.node(clamp).outputs.first().map(String::as_str),
+            None => Some(result),
+        };
+    }
+    (usage.input == Some(0) && network.op(usage.node).moves_elements()).then_some(result)
 }
 
 /// Whether an operator reads the value in 8 bits.
 fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
     match (network.op(usage.node), usage.input) {
-        (Op::Binary(_), Some(_)) => network.summands(usage.node).is_some(),
         (Op::Conv(_) | Op::Gemm(_) | Op::MatMul, Some(0)) => network.layer(usage.node).is_some(),
         (Op::AveragePool(pool), Some(0)) => has_integer_form(pool),
         (Op::GlobalAveragePool, Some(0)) => true,

@@ -151,3 +151,29 @@ fn what_is_moved_to_floats_is_rounded_for_layers_alone() {
     let found = quantized_activations(&network, ResidualSums::Separate);
     assert_eq!(found, ["x", "r", "l"]);
 }
+
+#[test]
+fn sums_between_floats_are_not_rounded() {
+    let energy = [
+        Node::new("Sin", &["x"], &["a"]),
+        Node::new("Cos", &["x"], &["b"]),
+        Node::new("Mul", &["a", "a"], &["a2"]),
+        Node::new("Mul", &["b", "b"], &["b2"]),
+        Node::new("Add", &["a2", "b2"], &["s"]),
+    ];
+    let floats = [
+        Node::new("Log", &["s"], &["l"]),
+        Node::new("Conv", &["l", "w"], &["y"]),
+    ];
+    let codes = [
+        Node::new("Relu", &["s"], &["r"]),
+        Node::new("Conv", &["r", "w"], &["y"]),
+    ];
+    for (readers, expected) in [(floats, &["l"][..]), (codes, &["a2", "b2", "r"])] {
+        let nodes = [&energy[..], &readers].concat();
+        let graph = graph(nodes, &[("w", &[3, 3, 1, 1])], &["y"]);
+        let network = Network::new(&graph).unwrap();
+        let found = quantized_activations(&network, ResidualSums::Separate);
+        assert_eq!(found, expected);
+    }
+}
