@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod contents;
+mod named_shapes;
 mod scope;
 mod shapes;
 mod value;
@@ -14,13 +15,16 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-use campana_tensor::ElementType;
+use campana_tensor::{ElementType, TensorData};
 
 use crate::graph::{Attribute, Dim, Graph, Node};
 use crate::op::{Op, OpError, ResultTypes};
 use contents::Contents;
 use scope::Scope;
 pub use value::{ValueInfo, Values};
+
+/// Elements of constants that may be the factors of extents.
+const MAX_FLOATS: usize = 8;
 
 /// Infers the values of a graph whose nodes were parsed to `ops`, one a node.
 ///
@@ -39,6 +43,11 @@ impl Scope {
         for (name, tensor) in &graph.constants {
             if let Some(contents) = Contents::of_tensor(tensor) {
                 self.contents.insert(name.clone(), contents);
+            }
+            if let TensorData::F32(values) = tensor.data()
+                && values.len() <= MAX_FLOATS
+            {
+                self.floats.insert(name.clone(), values.clone());
             }
             self.values
                 .insert(name.clone(), ValueInfo::of_tensor(tensor));

@@ -11,6 +11,8 @@ use crate::graph::{Dim, Node};
 pub(super) struct Scope {
     pub(super) values: Values,
     pub(super) contents: HashMap<String, Contents>,
+    /// Small constants of floats.
+    pub(super) floats: HashMap<String, Vec<f32>>,
     pub(super) opset: i64,
 }
 
@@ -22,6 +24,10 @@ impl Scope {
 
     pub(super) fn input_shape(&self, node: &Node, index: usize) -> Option<&[Dim]> {
         self.input(node, index)?.shape.as_deref()
+    }
+
+    pub(super) fn input_floats(&self, node: &Node, index: usize) -> Option<&[f32]> {
+        self.floats.get(node.inputs.get(index)?).map(Vec::as_slice)
     }
 
     pub(super) fn input_contents(&self, node: &Node, index: usize) -> Option<&Contents> {

@@ -2,11 +2,12 @@
 
 use super::arithmetic::output_contents;
 use super::contents::{Contents, Number};
+use super::named_shapes::{named_shape, transposed_conv};
 use super::scope::Scope;
 use crate::graph::{Dim, Node};
 use crate::op::{Convolution, Op, Reshape, Window, axis_from_start};
 
-type Shape = Vec<Dim>;
+pub(super) type Shape = Vec<Dim>;
 
 /// Shapes of a node's outputs; what is missing at the end is not known.
 pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<Shape>> {
@@ -23,11 +24,8 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
         Op::MaxPool(pool) | Op::AveragePool(pool) => {
             windows(input(0), None, (&pool.window, pool.ceil), None)
         }
-        Op::GlobalAveragePool => input(0).map(|shape| {
-            let places = shape.into_iter().enumerate();
-            let pooled = places.map(|(i, dim)| if i < 2 { dim } else { Dim::Fixed(1) });
-            pooled.collect()
-        }),
+        Op::ConvTranspose(convolution) => transposed_conv(input(0), input(1), node, convolution),
+        Op::GlobalAveragePool => input(0).map(pooled_globally),
         Op::Gemm(gemm) => {
             product_of_matrices(input(0), input(1), gemm.transpose_a, gemm.transpose_b)
         }
@@ -46,20 +44,28 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
         Op::Slice => sliced(scope, node),
         Op::Shape { .. } => output_contents(scope, node, op)
             .map(|contents| vec![Dim::Fixed(contents.numbers.len())]),
+        Op::Other(_) => named_shape(scope, node),
         _ => None,
     };
     vec![first]
 }
 
-fn unknown() -> Dim {
+/// `[batch, channels, 1, ..]`.
+pub(super) fn pooled_globally(shape: Shape) -> Shape {
+    let places = shape.into_iter().enumerate();
+    let pooled = places.map(|(i, dim)| if i < 2 { dim } else { Dim::Fixed(1) });
+    pooled.collect()
+}
+
+pub(super) fn unknown() -> Dim {
     Dim::Symbol(String::new())
 }
 
-fn known(scope: &Scope, node: &Node, index: usize) -> Option<Vec<i64>> {
+pub(super) fn known(scope: &Scope, node: &Node, index: usize) -> Option<Vec<i64>> {
     scope.input_contents(node, index).and_then(Contents::known)
 }
 
-fn broadcast(left: Option<Shape>, right: Option<Shape>) -> Option<Shape> {
+pub(super) fn broadcast(left: Option<Shape>, right: Option<Shape>) -> Option<Shape> {
     let (left, right) = (left?, right?);
     let rank = left.len().max(right.len());
     let at = |shape: &Shape, i: usize| match (i + shape.len()).checked_sub(rank) {
@@ -380,13 +386,17 @@ fn sliced(scope: &Scope, node: &Node) -> Option<Shape> {
         false => (0..starts.as_ref()?.len() as i64).collect(),
     };
     let ends = known(scope, node, 2);
-    let is_stepped = node.inputs.len() > 4;
+    let steps = match node.inputs.get(4).is_some_and(|name| !name.is_empty()) {
+        true => known(scope, node, 4),
+        false => Some(vec![1; axes.len()]),
+    };
     for (i, axis) in axes.into_iter().enumerate() {
         let axis = axis_from_start(axis, shape.len())?;
         let bounds = starts.as_ref().zip(ends.as_ref());
         let bounds = bounds.and_then(|(starts, ends)| Some((*starts.get(i)?, *ends.get(i)?)));
-        shape[axis] = match (&shape[axis], bounds) {
-            (Dim::Fixed(extent), Some((start, end))) if !is_stepped => {
+        let step = steps.as_ref().and_then(|steps| steps.get(i).copied());
+        shape[axis] = match (&shape[axis], bounds.zip(step.filter(|step| *step > 0))) {
+            (Dim::Fixed(extent), Some(((start, end), step))) => {
                 let extent = *extent as i64;
                 let at = |at: i64| {
                     (if at < 0 {
@@ -396,7 +406,8 @@ fn sliced(scope: &Scope, node: &Node) -> Option<Shape> {
                     })
                     .clamp(0, extent)
                 };
-                Dim::Fixed((at(end) - at(start)).max(0) as usize)
+                let taken = (at(end) - at(start)).max(0) as usize;
+                Dim::Fixed(taken.div_ceil(step as usize))
             }
             _ => unknown(),
         };

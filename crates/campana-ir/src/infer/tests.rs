@@ -147,3 +147,84 @@ fn types_follow_operators_not_names() {
         [ElementType::F32, ElementType::I64, ElementType::F32]
     );
 }
+
+#[test]
+fn operators_that_only_change_extents_have_their_shapes() {
+    let floats =
+        |values: &[f32]| Tensor::new(vec![values.len()], TensorData::F32(values.to_vec())).unwrap();
+    let weights = Tensor::new(vec![8, 3, 3, 3], TensorData::F32(vec![0.0; 216])).unwrap();
+    let int = |node: Node, name: &str, value| with(node, name, Attribute::Int(value));
+    let list =
+        |node: Node, name: &str, values: &[i64]| with(node, name, Attribute::Ints(values.to_vec()));
+    let transposed = Node::new("ConvTranspose", &["x", "w"], &["y"]);
+    let strided = list(transposed.clone(), "strides", &[2, 3]);
+    let padded = list(
+        list(strided.clone(), "pads", &[1; 4]),
+        "output_padding",
+        &[1, 0],
+    );
+    let grouped = int(transposed, "group", 2);
+    let same = with(
+        strided.clone(),
+        "auto_pad",
+        Attribute::String(b"SAME_UPPER".to_vec()),
+    );
+    let nodes = [
+        (Node::new("Max", &["row", "x"], &["y"]), Some([8, 4, 6])),
+        (Node::new("GlobalMaxPool", &["x"], &["y"]), Some([8, 1, 1])),
+        (
+            int(Node::new("DepthToSpace", &["x"], &["y"]), "blocksize", 2),
+            Some([2, 8, 12]),
+        ),
+        (
+            int(Node::new("SpaceToDepth", &["x"], &["y"]), "blocksize", 2),
+            Some([32, 2, 3]),
+        ),
+        (
+            Node::new("Tile", &["x", "repeats"], &["y"]),
+            Some([8, 8, 18]),
+        ),
+        (
+            Node::new("Resize", &["x", "", "scales"], &["y"]),
+            Some([8, 8, 3]),
+        ),
+        (Node::new("Resize", &["x", "", "", "sizes"], &["y"]), None),
+        (
+            Node::new("Slice", &["x", "start", "end", "axis", "step"], &["y"]),
+            Some([8, 4, 3]),
+        ),
+        (
+            Node::new("Slice", &["x", "start", "end", "axis"], &["y"]),
+            Some([8, 4, 5]),
+        ),
+        (strided, Some([3, 9, 18])),
+        (padded, Some([3, 8, 16])),
+        (grouped, Some([6, 6, 8])),
+        (same, Some([3, 8, 18])),
+    ];
+    for (node, expected) in nodes {
+        let constants = [
+            ("row", floats(&[0.0; 6])),
+            ("scales", floats(&[1.0, 1.0, 2.0, 0.5])),
+            ("sizes", ints(&[2, 8, 5, 7])),
+            ("repeats", ints(&[1, 1, 2, 3])),
+            ("start", ints(&[1])),
+            ("end", ints(&[i64::MAX])),
+            ("axis", ints(&[-1])),
+            ("step", ints(&[2])),
+            ("w", weights.clone()),
+        ];
+        let label = format!("{node:?}");
+        let values = infer_all(&graph(batch_of(&[8, 4, 6]), vec![node], &constants));
+        let expected = match expected {
+            Some(extents) => batch_of(&extents),
+            // A size for the open batch says what becomes of it in no other run.
+            None => [
+                vec![Dim::Symbol(String::new())],
+                [8, 5, 7].map(Dim::Fixed).to_vec(),
+            ]
+            .concat(),
+        };
+        assert_eq!(values["y"].shape, Some(expected), "{label}");
+    }
+}
