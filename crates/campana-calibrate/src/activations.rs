@@ -24,10 +24,14 @@ use crate::activations::range::Histogram;
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
+use crate::value_sizes::activation_bytes;
 
 /// Samples that run at once: few, since all activations to be quantized are
 /// kept meanwhile.
 const BATCH: usize = 4;
+
+/// Bytes that the values of a batch may take that are shown together.
+const MAX_OBSERVED_BYTES: usize = 256 << 20;
 
 /// How a network's activations are rounded.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +65,7 @@ pub fn calibrate(
     if names.is_empty() {
         return Ok(ActivationRanges::default());
     }
-    let batches = batches_for(graph, samples, Some(BATCH))?;
+    let batches = observed(graph, &names, samples)?;
     let observer = Observer::new(graph, &names, threads)?;
     let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; names.len()];
     observer.run(&batches, progress, |i, values| {
@@ -114,6 +118,19 @@ pub fn uncalibrated(graph: &Graph, target: Target) -> Result<Vec<ActivationScale
         zero_point: (i % 256) as u8,
     };
     Ok(names.map(scale).collect())
+}
+
+/// Samples in batches whose observed values fit into memory.
+fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batches, Error> {
+    let batches = batches_for(graph, samples, Some(BATCH))?;
+    let sizes = activation_bytes(graph, &batches).into_iter();
+    let kept = sizes.filter(|(name, _)| names.contains(name));
+    let bytes: usize = kept.map(|(_, bytes)| bytes).sum();
+    if bytes <= MAX_OBSERVED_BYTES {
+        return Ok(batches);
+    }
+    let fewer = (batches.batch_len(0) * MAX_OBSERVED_BYTES / bytes).max(1);
+    batches_for(graph, samples, Some(fewer))
 }
 
 /// The activations that are quantized for a target.

@@ -130,7 +130,7 @@ pub fn correct(
     progress.start(quantized_weights(quantized));
     let judged = batches.clone().step_by(JUDGED_SHARE);
     let uncorrected = quantized.tensors.clone();
-    let start = ActivationCache::at_inputs(batches);
+    let start = ActivationCache::at_inputs(batches).in_part();
     let finished = finished.map(|layers| {
         (
             key_of_correction(&graph, quantized, samples, images, rounding),
@@ -490,7 +490,9 @@ impl Correction<'_, '_, '_> {
             row_len: rows.row_len(),
             block,
         };
-        let mut moments = InputMoments::new(windows, self.images).with_targets(target);
+        let share = self.caches[0].share_shown(&self.graph, &node.inputs[0]);
+        let images = (self.images as f64 * share).ceil() as usize;
+        let mut moments = InputMoments::new(windows, images).with_targets(target);
         ActivationCache::visit_both(
             [&self.caches[0], &self.caches[1]],
             [&self.graph, &self.quantized_graph],

@@ -35,6 +35,7 @@ mod running;
 mod samples;
 mod scale;
 mod sensitivity;
+mod value_sizes;
 
 pub use activations::{ActivationRanges, FloatActivations, calibrate, uncalibrated};
 pub use correct::activation_cache::{ActivationCache, floats};

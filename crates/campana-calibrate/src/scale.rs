@@ -23,6 +23,7 @@ use crate::correct::activation_cache::ActivationCache;
 use crate::correct::statistics::ChannelStatistics;
 use crate::indices::index_inputs;
 use crate::samples::{Batches, InputScale, Samples};
+use crate::value_sizes::activation_bytes;
 
 /// The samples of a network; synthetic ones of unknown scale are brought to
 /// that of the first normalizations, where these reveal it, and indices into
@@ -34,7 +35,13 @@ use crate::samples::{Batches, InputScale, Samples};
 pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Result<Batches, Error> {
     let mut batches = match len {
         Some(len) => Batches::of_length(&graph.inputs, samples, len)?,
-        None => Batches::new(&graph.inputs, samples)?,
+        None => {
+            let batches = Batches::new(&graph.inputs, samples)?;
+            match affordable(graph, &batches) {
+                Some(fewer) => Batches::of_length(&graph.inputs, samples, fewer)?,
+                None => batches,
+            }
+        }
     };
     if !matches!(samples, Samples::Synthetic { .. }) {
         return Ok(batches);
@@ -58,6 +65,18 @@ pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Resu
         }
     }
     Ok(batches)
+}
+
+/// Bytes that one value of a batch may take.
+const MAX_VALUE_BYTES: usize = 128 << 20;
+
+/// Samples of a batch whose values fit into memory, where those of these batches
+/// do not.
+fn affordable(graph: &Graph, batches: &Batches) -> Option<usize> {
+    let sizes = activation_bytes(graph, batches).into_iter();
+    let largest = sizes.map(|(_, bytes)| bytes).max()?;
+    let fewer = largest > MAX_VALUE_BYTES;
+    fewer.then(|| (batches.batch_len(0) * MAX_VALUE_BYTES / largest).max(1))
 }
 
 /// A float input of which neither the samples nor a normalization tell the

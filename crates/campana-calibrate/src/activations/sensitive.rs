@@ -19,6 +19,7 @@ use crate::integer_layers::layers_on_integers;
 use crate::output_errors::OutputErrors;
 use crate::running::{run, session};
 use crate::samples::Batches;
+use crate::value_sizes::with_extents_of;
 
 /// Samples that errors are measured on.
 const SAMPLES: usize = 4;
@@ -340,12 +341,7 @@ struct Work {
 impl Work {
     /// `None` where the network cannot be analysed.
     fn of(graph: &Graph, batches: &Batches, rounds_moved: bool) -> Option<Self> {
-        let mut graph = graph.clone();
-        for (name, tensor) in batches.batch(0) {
-            let extents = tensor.shape().iter().map(|&extent| Dim::Fixed(extent));
-            let input = graph.inputs.iter_mut().find(|input| input.name == name)?;
-            input.shape = Some(extents.collect());
-        }
+        let graph = with_extents_of(graph, batches);
         Network::new(&graph).ok()?;
         Some(Self {
             graph,

@@ -2,8 +2,10 @@
 //!
 //! The walk keeps the values that later nodes read, for all images, in the
 //! float network and in the quantized one; so each node runs about once. A
-//! value that would take too much memory is not kept: what needs it computes
-//! it again from the values before it.
+//! value that would take too much memory is kept for some batches, where these
+//! are enough to tell what is asked of it: large values have many positions an
+//! image. Elsewhere it is not kept: what needs it computes it again from the
+//! values before it.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -26,10 +28,27 @@ const MAX_KEPT_BYTES: usize = 512 << 20;
 /// Values of one network for all images.
 #[derive(Clone, Debug)]
 pub struct ActivationCache {
-    /// Batches of each kept value.
+    /// Each kept value for the first batches of `order`.
     values: HashMap<String, Arc<Vec<Tensor>>>,
-    batches: usize,
+    /// All batches, so that those at the front are spread evenly.
+    order: Arc<Vec<usize>>,
+    /// Whether values that are too large are kept for some batches.
+    in_part: bool,
     max_bytes: usize,
+}
+
+/// The numbers below `count`, so that those at the front are spread evenly: by
+/// their binary digits read backwards.
+fn spread_order(count: usize) -> Vec<usize> {
+    let bits = usize::BITS - count.saturating_sub(1).leading_zeros();
+    let backwards = |number: usize| match bits {
+        0 => 0,
+        bits => number.reverse_bits() >> (usize::BITS - bits),
+    };
+    let all = 0..1usize << bits;
+    all.map(backwards)
+        .filter(|&number| number < count)
+        .collect()
 }
 
 /// Names of the values that nodes after the first `nodes` ones, or nobody but
@@ -43,18 +62,43 @@ pub(crate) fn read_after(graph: &Graph, nodes: usize) -> HashSet<&str> {
 impl ActivationCache {
     /// The network's inputs.
     pub fn at_inputs(batches: Batches) -> Self {
-        let count = batches.len();
+        let order = spread_order(batches.len());
         let inputs = batches.into_inputs().into_iter();
+        let in_order = |mut batches: Vec<Option<Tensor>>| -> Vec<Tensor> {
+            let taken = order.iter().map(|&batch| batches[batch].take());
+            taken.flatten().collect()
+        };
         Self {
-            batches: count,
             values: inputs
-                .map(|(name, batches)| (name, Arc::new(batches)))
+                .map(|(name, batches)| {
+                    let batches = batches.into_iter().map(Some).collect();
+                    (name, Arc::new(in_order(batches)))
+                })
                 .collect(),
+            order: Arc::new(order),
+            in_part: false,
             max_bytes: MAX_KEPT_BYTES,
         }
     }
 
-    /// Shows a value of the graph for each batch.
+    /// The same, which keeps values that are too large for some batches.
+    pub(crate) fn in_part(self) -> Self {
+        Self {
+            in_part: true,
+            ..self
+        }
+    }
+
+    /// The batches among the first `len` of the order, as they stand in the data,
+    /// each with its place in the order.
+    fn first(&self, len: usize) -> impl Iterator<Item = usize> {
+        let mut places: Vec<usize> = (0..len).collect();
+        places.sort_by_key(|&place| self.order[place]);
+        places.into_iter()
+    }
+
+    /// Shows a value of the graph for each batch, or for those that values before
+    /// it are kept for.
     ///
     /// # Errors
     ///
@@ -67,10 +111,11 @@ impl ActivationCache {
         mut visitor: impl FnMut(&Tensor) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let reader = self.reader(graph, name, threads)?;
-        (0..self.batches).try_for_each(|batch| visitor(&*reader.read(batch)?))
+        let mut places = self.first(reader.len());
+        places.try_for_each(|place| visitor(&*reader.read(place)?))
     }
 
-    /// Shows values of both networks for each batch.
+    /// Shows values of both networks for each batch that all can be had for.
     pub(crate) fn visit_both(
         caches: [&Self; 2],
         graphs: [&Graph; 2],
@@ -87,10 +132,11 @@ impl ActivationCache {
                 ])
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        for batch in 0..caches[0].batches {
+        let len = readers.iter().flatten().map(Reader::len).min().unwrap_or(0);
+        for place in caches[0].first(len) {
             let values = readers
                 .iter()
-                .map(|[first, second]| Ok([first.read(batch)?, second.read(batch)?]))
+                .map(|[first, second]| Ok([first.read(place)?, second.read(place)?]))
                 .collect::<Result<Vec<_>, Error>>()?;
             let values: Vec<[&Tensor; 2]> = values
                 .iter()
@@ -101,16 +147,46 @@ impl ActivationCache {
         Ok(())
     }
 
+    /// The share of the batches that a value is shown for.
+    pub(crate) fn share_shown(&self, graph: &Graph, name: &str) -> f64 {
+        let batches = self.order.len();
+        if self.values.keys().all(|name| self.is_whole(name)) {
+            return 1.0;
+        }
+        let shown = match self.values.get(name) {
+            Some(kept) => kept.len(),
+            None => {
+                let part = self.part_to(graph, name, |kept| self.values.contains_key(kept));
+                let lens = part
+                    .inputs
+                    .iter()
+                    .map(|input| self.values[&input.name].len());
+                lens.min().unwrap_or(batches)
+            }
+        };
+        shown as f64 / batches.max(1) as f64
+    }
+
     fn reader<'f>(
         &'f self,
         graph: &Graph,
         name: &'f str,
         threads: usize,
     ) -> Result<Reader<'f>, Error> {
-        let session = if self.values.contains_key(name) {
-            None
-        } else {
-            Some(session(self.part_to(graph, name), threads)?)
+        self.reader_from(graph, name, threads, |kept| self.values.contains_key(kept))
+    }
+
+    /// Reads a value, computed where it is not kept from those that `is_usable`.
+    fn reader_from<'f>(
+        &'f self,
+        graph: &Graph,
+        name: &'f str,
+        threads: usize,
+        is_usable: impl Fn(&str) -> bool,
+    ) -> Result<Reader<'f>, Error> {
+        let session = match is_usable(name) {
+            true => None,
+            false => Some(session(self.part_to(graph, name, is_usable), threads)?),
         };
         Ok(Reader {
             cache: self,
@@ -119,7 +195,14 @@ impl ActivationCache {
         })
     }
 
-    /// Keeps a value, where memory allows that; says whether it did.
+    /// Whether a value is kept for all batches.
+    fn is_whole(&self, name: &str) -> bool {
+        let kept = self.values.get(name);
+        kept.is_some_and(|kept| kept.len() == self.order.len())
+    }
+
+    /// Keeps a value, where memory allows that, if only for some batches; says
+    /// whether it did.
     pub(crate) fn keep(
         &mut self,
         graph: &Graph,
@@ -135,14 +218,25 @@ impl ActivationCache {
             .flat_map(|batches| batches.iter())
             .map(len_bytes)
             .sum();
-        let reader = self.reader(graph, name, threads)?;
-        let mut kept: Vec<Tensor> = Vec::with_capacity(self.batches);
-        for batch in 0..self.batches {
-            let tensor = reader.read(batch)?.into_owned();
-            if held + len_bytes(&tensor).saturating_mul(self.batches) > self.max_bytes {
-                return Ok(false);
-            }
-            kept.push(tensor);
+        let batches = self.order.len();
+        let mut reader = self.reader(graph, name, threads)?;
+        let first = reader.read(0)?.into_owned();
+        let fitting = self.max_bytes.saturating_sub(held) / len_bytes(&first).max(1);
+        let len = match fitting {
+            _ if fitting >= batches => batches,
+            _ if self.in_part => fitting.min(reader.len()),
+            _ => 0,
+        };
+        if len == 0 {
+            return Ok(false);
+        }
+        let mut kept = Vec::with_capacity(len);
+        kept.push(first);
+        if reader.len() < len {
+            reader = self.reader_from(graph, name, threads, |kept| self.is_whole(kept))?;
+        }
+        for place in 1..len {
+            kept.push(reader.read(place)?.into_owned());
         }
         drop(reader);
         self.values.insert(name.to_owned(), Arc::new(kept));
@@ -185,24 +279,39 @@ impl ActivationCache {
 
     /// Lets go of the values that nothing after the first `nodes` nodes needs.
     pub(crate) fn forget(&mut self, graph: &Graph, nodes: usize) {
+        let needed = self.needed_after(graph, nodes, |name| self.values.contains_key(name));
+        // What values kept for some batches are computed from for the others.
+        let whole = self.needed_after(graph, nodes, |name| self.is_whole(name));
+        let batches = self.order.len();
+        self.values.retain(|name, kept| {
+            needed.contains(&**name) || kept.len() == batches && whole.contains(&**name)
+        });
+    }
+
+    /// What nodes after the first `nodes` ones read, and what it is computed from
+    /// where it is not kept.
+    fn needed_after<'g>(
+        &self,
+        graph: &'g Graph,
+        nodes: usize,
+        is_kept: impl Fn(&str) -> bool,
+    ) -> HashSet<&'g str> {
         let mut needed = read_after(graph, nodes);
         for node in graph.nodes[..nodes].iter().rev() {
-            let is_missing =
-                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            let is_missing = |output: &String| needed.contains(&**output) && !is_kept(output);
             if node.outputs.iter().any(is_missing) {
                 needed.extend(node.reads());
             }
         }
-        self.values.retain(|name, _| needed.contains(&**name));
+        needed
     }
 
-    /// The graph from what is kept to a value.
-    fn part_to(&self, graph: &Graph, name: &str) -> Graph {
+    /// The graph from kept values that `is_usable` to another value.
+    fn part_to(&self, graph: &Graph, name: &str, is_usable: impl Fn(&str) -> bool) -> Graph {
         let mut needed: HashSet<&str> = HashSet::from([name]);
         let mut nodes = Vec::new();
         for node in graph.nodes.iter().rev() {
-            let is_missing =
-                |output: &String| needed.contains(&**output) && !self.values.contains_key(output);
+            let is_missing = |output: &String| needed.contains(&**output) && !is_usable(output);
             if node.outputs.iter().any(is_missing) {
                 needed.extend(node.reads());
                 nodes.push(node.clone());
@@ -230,6 +339,7 @@ impl ActivationCache {
         let mut inputs: Vec<&String> = self
             .values
             .keys()
+            .filter(|kept| is_usable(kept))
             .filter(|kept| {
                 nodes
                     .iter()
@@ -260,7 +370,7 @@ fn len_bytes(tensor: &Tensor) -> usize {
     tensor.len().saturating_mul(size_of::<f32>())
 }
 
-/// Reads one value batch by batch.
+/// Reads one value batch by batch, each by its place in the order.
 struct Reader<'f> {
     cache: &'f ActivationCache,
     name: &'f str,
@@ -269,15 +379,26 @@ struct Reader<'f> {
 }
 
 impl Reader<'_> {
-    fn read(&self, batch: usize) -> Result<Cow<'_, Tensor>, Error> {
+    /// The batches that can be read.
+    fn len(&self) -> usize {
         let values = &self.cache.values;
         let Some(session) = &self.session else {
-            return Ok(Cow::Borrowed(&values[self.name][batch]));
+            return values[self.name].len();
+        };
+        let inputs = session.plan().inputs().iter();
+        let lens = inputs.map(|input| values[&input.name].len());
+        lens.min().unwrap_or(self.cache.order.len())
+    }
+
+    fn read(&self, place: usize) -> Result<Cow<'_, Tensor>, Error> {
+        let values = &self.cache.values;
+        let Some(session) = &self.session else {
+            return Ok(Cow::Borrowed(&values[self.name][place]));
         };
         let inputs = session.plan().inputs().iter();
         let outputs = run(
             session,
-            inputs.map(|input| (&*input.name, &values[&input.name][batch])),
+            inputs.map(|input| (&*input.name, &values[&input.name][place])),
         )?;
         let output = outputs.into_iter().next();
         output
@@ -423,5 +544,45 @@ mod tests {
         });
         visited.unwrap();
         assert_eq!(seen, [0.0, -2.0]);
+    }
+
+    #[test]
+    fn batches_at_the_front_are_spread() {
+        assert_eq!(spread_order(0), Vec::<usize>::new());
+        assert_eq!(spread_order(1), [0]);
+        assert_eq!(spread_order(6), [0, 4, 2, 1, 5, 3]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_kept_for_some_batches() {
+        let graph = residual();
+        let batch = |first: f32| Tensor::new(vec![2], TensorData::F32(vec![first, -1.0])).unwrap();
+        let mut cache = at_input((1..=4u8).map(|at| batch(f32::from(at))).collect()).in_part();
+        let seen = |cache: &ActivationCache, name: &str| {
+            let mut seen = Vec::new();
+            let visit = |tensor: &Tensor| {
+                seen.push(floats(tensor)?[0]);
+                Ok(())
+            };
+            cache.visit(&graph, name, 1, visit).unwrap();
+            seen
+        };
+        // Beside the input's 32 bytes there is room for two batches of 8.
+        cache.max_bytes = 48;
+        assert!(cache.keep(&graph, "a", 1).unwrap());
+        cache.forget(&graph, 1);
+        assert_eq!(seen(&cache, "a"), [1.0, 3.0]);
+        assert_eq!(seen(&cache, "y"), [0.0; 2]);
+        assert_eq!(
+            seen(&cache, "x"),
+            [1.0, 2.0, 3.0, 4.0],
+            "what the others are computed from"
+        );
+        // Room for all of what follows.
+        cache.max_bytes = 1000;
+        assert!(cache.keep(&graph, "c", 1).unwrap());
+        cache.forget(&graph, 3);
+        assert_eq!(seen(&cache, "y"), [0.0; 4]);
+        assert_eq!(cache.values.len(), 1, "only the sum is read");
     }
 }

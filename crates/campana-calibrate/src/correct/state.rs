@@ -147,12 +147,14 @@ impl Correction<'_, '_, '_> {
     ) -> Result<[ChannelStatistics; 2], Error> {
         let mut statistics = [ChannelStatistics::default(), ChannelStatistics::default()];
         let graphs = [&self.graph, &self.quantized_graph];
-        for ((cache, graph), statistics) in self.caches.iter().zip(graphs).zip(&mut statistics) {
-            cache.visit(graph, name, self.threads, |batch| {
+        let caches = [&self.caches[0], &self.caches[1]];
+        ActivationCache::visit_both(caches, graphs, &[name], self.threads, |values| {
+            let pairs = values.iter().flatten().zip(&mut statistics);
+            pairs.into_iter().try_for_each(|(batch, statistics)| {
                 let last = batch.shape().len().saturating_sub(1);
                 statistics.add(batch, axis.unwrap_or(last))
-            })?;
-        }
+            })
+        })?;
         Ok(statistics)
     }
 
