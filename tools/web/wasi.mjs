@@ -13,9 +13,11 @@ const wasi = new WASI({
   preopens: { "/": "/" },
   returnOnExit: true,
 });
-// What older C libraries of WASI leave out: there are no threads.
+// What older C libraries of WASI leave out: there are no threads, and no paths
+// without links and dots (data beside a model cannot be opened).
 const EAGAIN = 6;
-const threads = {
+const missing = {
+  realpath: () => 0,
   pthread_attr_init: () => 0,
   pthread_attr_setstacksize: () => 0,
   pthread_attr_destroy: () => 0,
@@ -24,5 +26,5 @@ const threads = {
   pthread_detach: () => EAGAIN,
 };
 const module = await WebAssembly.compile(await readFile(argv[2]));
-const instance = await WebAssembly.instantiate(module, { ...wasi.getImportObject(), env: threads });
+const instance = await WebAssembly.instantiate(module, { ...wasi.getImportObject(), env: missing });
 exit(wasi.start(instance));

@@ -128,9 +128,9 @@ pub(crate) fn assign_with_error(
     weights: &[f32],
     codes: &mut [u8],
 ) -> f64 {
-    let mut errors = Errors::default();
     #[cfg(target_arch = "x86_64")]
     if levels.len() <= permute::MAX_LEVELS {
+        let mut errors = Errors::default();
         let (blocks, rest) = weights.as_chunks();
         let (code_blocks, rest_codes) = codes.as_chunks_mut();
         if permute::assign_blocks(thresholds, levels, blocks, code_blocks, &mut errors) {
@@ -139,7 +139,7 @@ pub(crate) fn assign_with_error(
         }
     }
     assign(thresholds, weights, codes);
-    errors.total(levels, weights, codes)
+    squared_error(levels, weights, codes)
 }
 
 /// Sum of squared differences.

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use campana_ir::format;
+use campana_ir::format::onnx;
+use campana_onnx::{Model, Source};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::TensorData;
 
@@ -28,7 +29,9 @@ fn images() -> Vec<f32> {
 }
 
 fn logits(model: &str, threads: usize) -> Vec<f32> {
-    let graph = format::load(folder().join(model)).unwrap();
+    // From memory: WebAssembly has no positioned reads.
+    let bytes = std::fs::read(folder().join(model)).unwrap();
+    let graph = onnx::graph(&Model::parse(Source::from_bytes(bytes)).unwrap()).unwrap();
     let session = Session::new(Plan::new(&graph, PlanOptions::default()).unwrap(), threads);
     let name = session.plan().inputs()[0].name.clone();
     let data = images();

@@ -6,10 +6,12 @@
 //! activation is planned once; sets of them are rounded and divided, as far as
 //! what a set does to the outputs is large enough to hold a large one.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use campana_ir::graph::{Dim, Graph, Node, Value};
-use campana_ir::network::Network;
+use campana_ir::network::{Layer, Network};
 use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
 use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
@@ -24,9 +26,12 @@ use crate::value_sizes::with_extents_of;
 /// Samples that errors are measured on.
 const SAMPLES: usize = 4;
 
-/// A relative error of the outputs that one activation may make: 35 dB, where
-/// those that 256 codes fit leave 40.
-const SMALL: f64 = 3e-4;
+/// A relative error of the outputs that one activation may make: 40 dB, what
+/// those leave that 256 codes fit.
+const SMALL: f64 = 1e-4;
+
+/// A relative error that stands for all larger ones.
+const LARGEST: f64 = 1e6;
 
 /// The share of the outputs' error that makes an activation a large one, if it
 /// is not small all the same.
@@ -44,6 +49,9 @@ const GAIN_DB_PER_PERCENT: f64 = 0.3;
 
 /// How often large ones are looked for among those that are left.
 const ROUNDS: usize = 4;
+
+/// Sets that are tried at most: what is not found with these stays rounded.
+const MAX_SETS: usize = 64;
 
 /// Activations that stay floats, and what that gains.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -84,6 +92,7 @@ pub(super) fn sensitive(
         work: Work::of(graph, batches, rounds_moved),
         enough: of_weights.max(SMALL),
         scales,
+        left: Cell::new(MAX_SETS),
         progress,
     };
     search.run()
@@ -95,15 +104,17 @@ struct Search<'s> {
     /// An error of the outputs that others hide.
     enough: f64,
     scales: &'s [ActivationScale],
+    /// Sets that may still be tried.
+    left: Cell<usize>,
     progress: &'s dyn Progress,
 }
 
 impl Search<'_> {
     fn run(&self) -> Result<Option<FloatActivations>, Error> {
         let all = self.error(|_| true)?;
-        let Some(all) = all.filter(|all| *all > self.enough) else {
+        if all <= self.enough {
             return Ok(None);
-        };
+        }
         let mut floats = vec![false; self.scales.len()];
         let (mut error, mut lost) = (all, 0.0);
         for _ in 0..ROUNDS {
@@ -115,9 +126,7 @@ impl Search<'_> {
             }
             let mut wider = floats.clone();
             large.iter().for_each(|&at| wider[at] = true);
-            let Some(less) = self.error(|at| !wider[at])? else {
-                break;
-            };
+            let less = self.error(|at| !wider[at])?;
             let share = self.work.as_ref().map_or(0.0, |work| {
                 work.lost(
                     |name| self.is_rounded(name, &floats),
@@ -158,11 +167,12 @@ impl Search<'_> {
         least: f64,
         large: &mut Vec<usize>,
     ) -> Result<(), Error> {
-        if set.clone().all(|at| floats[at]) {
+        if self.left.get() == 0 || set.clone().all(|at| floats[at]) {
             return Ok(());
         }
+        self.left.set(self.left.get() - 1);
         let error = self.error(|at| set.contains(&at) && !floats[at])?;
-        if error.is_none_or(|error| error < least) {
+        if error < least {
             return Ok(());
         }
         if set.len() == 1 {
@@ -174,11 +184,16 @@ impl Search<'_> {
         self.add_large(middle..set.end, floats, least, large)
     }
 
-    /// The error of the outputs with these rounded; `None` where it is no number.
-    fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<Option<f64>, Error> {
+    /// The error of the outputs with these rounded; [`LARGEST`] where it is no
+    /// number, as that of the logarithm of what was rounded to zero.
+    fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
         check_cancelled(self.progress)?;
         let error = self.measure.error(is_rounded)?;
-        Ok(Some(error).filter(|error| error.is_finite()))
+        Ok(if error.is_finite() {
+            error.min(LARGEST)
+        } else {
+            LARGEST
+        })
     }
 }
 
@@ -306,7 +321,7 @@ fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
 
 /// Puts nodes behind what makes the value that they read.
 fn insert_behind(graph: &mut Graph, inserted: Vec<(String, [Node; 3])>) {
-    let mut inserted: std::collections::HashMap<String, [Node; 3]> = inserted.into_iter().collect();
+    let mut inserted: HashMap<String, [Node; 3]> = inserted.into_iter().collect();
     let mut nodes = Vec::with_capacity(graph.nodes.len() + 3 * inserted.len());
     for input in &graph.inputs {
         nodes.extend(inserted.remove(&input.name).into_iter().flatten());
@@ -374,7 +389,7 @@ impl Work {
 
 /// Of a layer of a network whose inputs have fixed shapes; where its output's is
 /// not known, as if it had one element a channel.
-fn multiply_accumulates(network: &Network<'_>, layer: &campana_ir::network::Layer<'_>) -> f64 {
+fn multiply_accumulates(network: &Network<'_>, layer: &Layer<'_>) -> f64 {
     let product = |shape: &[usize]| shape.iter().product::<usize>() as f64;
     let shape = network.constant_shape(layer.weights);
     let weights = shape.map_or(1.0, product);
