@@ -113,6 +113,8 @@ pub(crate) enum Tables {
     One,
     /// Also shifted ones, or one for each group.
     Any,
+    /// One with a scale for each group.
+    Scaled,
 }
 
 /// Weights from which the kind of design is chosen on some channels alone: 8 MB
@@ -274,7 +276,9 @@ impl<'a> Subject<'a> {
             error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
         };
         let mut designs = vec![Design::Whole];
-        if groups.group_count() > 1 {
+        if self.tables == Tables::Scaled && groups.group_count() > 1 {
+            designs = vec![Design::Shared(GroupParameters::Scale)];
+        } else if groups.group_count() > 1 {
             designs.push(Design::Shared(GroupParameters::Scale));
             if self.tables == Tables::Any {
                 designs.push(Design::Shared(GroupParameters::ScaleAndShift));
@@ -294,7 +298,7 @@ impl<'a> Subject<'a> {
         // A codebook for each group takes long to design: not where its bytes
         // alone cost more than another design's bytes and error.
         let table_bytes = groups.group_count() * levels;
-        if self.tables == Tables::One
+        if self.tables != Tables::Any
             || groups.group_count() == 1
             || groups.group_len() <= levels
             || price * (best.tensor.packed.len() + table_bytes) as f64 > least

@@ -37,6 +37,10 @@ pub struct TensorChoice {
     /// Whether codes of up to 4 bits are integers times a scale of each channel,
     /// where `auto` chooses: what reads them knows no tables.
     pub on_grid: bool,
+    /// Whether integers are stored in place of codes, each group of weights with a
+    /// scale: where `auto` chooses, groups then share no levels that would leave
+    /// those without outliers a few integers.
+    pub stored_as_integers: bool,
 }
 
 /// A method, or the choice among all of them by what they measure.

@@ -171,6 +171,7 @@ impl Options {
                 on_integers: false,
                 scalar_codes: false,
                 on_grid: false,
+                stored_as_integers: false,
             },
             |planned| TensorChoice {
                 bits: planned.bits,
@@ -180,6 +181,7 @@ impl Options {
                 on_integers: false,
                 scalar_codes: false,
                 on_grid: false,
+                stored_as_integers: false,
             },
         );
         TensorChoice {
@@ -187,6 +189,7 @@ impl Options {
             on_integers: self.target.rounds_activations(),
             scalar_codes: self.rate.is_some() || self.target == Target::TfLiteMicro,
             on_grid: self.target == Target::TfLite,
+            stored_as_integers: self.target.stores_integers(),
             ..planned
         }
     }

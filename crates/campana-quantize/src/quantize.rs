@@ -335,6 +335,7 @@ fn stored_as_chosen(
             };
             let levels = 1 << bits;
             let tables = match choice.on_integers && shape.len() == 2 {
+                _ if choice.stored_as_integers => Tables::Scaled,
                 true => Tables::One,
                 false => Tables::Any,
             };

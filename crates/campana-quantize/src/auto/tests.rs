@@ -67,3 +67,19 @@ fn a_large_tensor_gets_the_design_that_it_would_get_in_full() {
         );
     }
 }
+
+#[test]
+fn stored_integers_have_a_scale_for_each_channel() {
+    let shape = [16, 72];
+    let weights = &weights(|row| 0.1 * (1 + row % 2) as f32, |_| 3.0)[..16 * 72];
+    let prices = Prices::new(1, weights.len(), true);
+    let design = |tables| {
+        let per_channel = Granularity::PerChannel;
+        let subject = Subject::new(weights, &shape, Some(0), per_channel, 256, tables);
+        subject.best(prices).0
+    };
+    // 256 levels fit all channels at once, as long as they are floats.
+    assert_eq!(design(Tables::Any), Design::Whole);
+    let scaled = Design::Shared(GroupParameters::Scale);
+    assert_eq!(design(Tables::Scaled), scaled);
+}
