@@ -8,6 +8,7 @@
 mod range;
 mod sensitive;
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use campana_ir::graph::Graph;
@@ -124,6 +125,7 @@ pub fn uncalibrated(graph: &Graph, target: Target) -> Result<Vec<ActivationScale
 fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batches, Error> {
     let batches = batches_for(graph, samples, Some(BATCH))?;
     let sizes = activation_bytes(graph, &batches).into_iter();
+    let names: HashSet<&String> = names.iter().collect();
     let kept = sizes.filter(|(name, _)| names.contains(name));
     let bytes: usize = kept.map(|(_, bytes)| bytes).sum();
     if bytes <= MAX_OBSERVED_BYTES {

@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod contents;
+mod extents;
 mod named_shapes;
 mod scope;
 mod shapes;

@@ -7,7 +7,7 @@
 //! what a set does to the outputs is large enough to hold a large one.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use campana_ir::graph::{Dim, Graph, Node, Value};
@@ -128,10 +128,8 @@ impl Search<'_> {
             large.iter().for_each(|&at| wider[at] = true);
             let less = self.error(|at| !wider[at])?;
             let share = self.work.as_ref().map_or(0.0, |work| {
-                work.lost(
-                    |name| self.is_rounded(name, &floats),
-                    |name| self.is_rounded(name, &wider),
-                )
+                let [before, after] = [&floats, &wider].map(|floats| self.rounded(floats));
+                work.lost(|name| before.contains(name), |name| after.contains(name))
             });
             let gain = 10.0 * (error / less).log10();
             if large.is_empty() || gain < LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share) {
@@ -154,9 +152,14 @@ impl Search<'_> {
         }))
     }
 
-    fn is_rounded(&self, name: &str, floats: &[bool]) -> bool {
-        let mut rounded = self.scales.iter().zip(floats);
-        rounded.any(|(scale, is_float)| !is_float && scale.name == name)
+    /// The names of those that do not stay floats.
+    fn rounded(&self, floats: &[bool]) -> HashSet<&str> {
+        let rounded = self
+            .scales
+            .iter()
+            .zip(floats)
+            .filter(|(_, is_float)| !**is_float);
+        rounded.map(|(scale, _)| scale.name.as_str()).collect()
     }
 
     /// Adds the activations of a set that do more than `least` to the outputs each.
@@ -269,6 +272,8 @@ fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
     let prefix = unused_prefix(&graph);
     let mut nodes = Vec::new();
     let mut switches = Vec::new();
+    let mut read_instead: HashMap<String, String> = HashMap::new();
+    let mut made_instead: HashMap<String, String> = HashMap::new();
     let scalar = |data| Tensor::new(Vec::new(), data);
     for (at, activation) in scales.iter().enumerate() {
         let name = |what: &str| format!("{prefix}{at}{what}");
@@ -285,23 +290,18 @@ fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
         }
         // A node's output gets another name; an input of the graph keeps its own,
         // and its readers read another.
-        let is_input = graph
-            .inputs
-            .iter()
-            .any(|input| input.name == activation.name);
+        let own = activation.name.clone();
+        let is_input = graph.inputs.iter().any(|input| input.name == own);
         let (from, to) = match is_input {
-            true => (activation.name.clone(), raw),
-            false => (raw, activation.name.clone()),
-        };
-        for node in &mut graph.nodes {
-            let names = match is_input {
-                true => &mut node.inputs,
-                false => &mut node.outputs,
-            };
-            for name in names.iter_mut().filter(|name| **name == activation.name) {
-                name.clone_from(if is_input { &to } else { &from });
+            true => {
+                read_instead.insert(own.clone(), raw.clone());
+                (own, raw)
             }
-        }
+            false => {
+                made_instead.insert(own.clone(), raw.clone());
+                (raw, own)
+            }
+        };
         let pair = [
             Node::new("QuantizeLinear", &[&from, &step, &zero], &[&codes]),
             Node::new("DequantizeLinear", &[&codes, &step, &zero], &[&rounded]),
@@ -309,6 +309,17 @@ fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
         ];
         nodes.push((from, pair));
         switches.push(switch);
+    }
+    let rename = |names: &mut Vec<String>, instead: &HashMap<String, String>| {
+        for name in names {
+            if let Some(other) = instead.get(name) {
+                name.clone_from(other);
+            }
+        }
+    };
+    for node in &mut graph.nodes {
+        rename(&mut node.inputs, &read_instead);
+        rename(&mut node.outputs, &made_instead);
     }
     graph.inputs.extend(switches.iter().map(|name| Value {
         element_type: Some(ElementType::Bool),

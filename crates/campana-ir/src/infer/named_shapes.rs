@@ -1,7 +1,7 @@
 //! Shapes of what operators give that stages know by their names alone.
 
+use super::extents::{Shape, broadcast, known, pooled_globally, unknown};
 use super::scope::Scope;
-use super::shapes::{Shape, broadcast, known, pooled_globally, unknown};
 use crate::graph::{Attribute, Dim, Node};
 use crate::op::{AutoPad, Convolution, ResizedAxis};
 

@@ -2,12 +2,11 @@
 
 use super::arithmetic::output_contents;
 use super::contents::{Contents, Number};
+use super::extents::{Shape, broadcast, known, pooled_globally, unknown};
 use super::named_shapes::{named_shape, transposed_conv};
 use super::scope::Scope;
 use crate::graph::{Dim, Node};
 use crate::op::{Convolution, Op, Reshape, Window, axis_from_start};
-
-pub(super) type Shape = Vec<Dim>;
 
 /// Shapes of a node's outputs; what is missing at the end is not known.
 pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<Shape>> {
@@ -48,37 +47,6 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
         _ => None,
     };
     vec![first]
-}
-
-/// `[batch, channels, 1, ..]`.
-pub(super) fn pooled_globally(shape: Shape) -> Shape {
-    let places = shape.into_iter().enumerate();
-    let pooled = places.map(|(i, dim)| if i < 2 { dim } else { Dim::Fixed(1) });
-    pooled.collect()
-}
-
-pub(super) fn unknown() -> Dim {
-    Dim::Symbol(String::new())
-}
-
-pub(super) fn known(scope: &Scope, node: &Node, index: usize) -> Option<Vec<i64>> {
-    scope.input_contents(node, index).and_then(Contents::known)
-}
-
-pub(super) fn broadcast(left: Option<Shape>, right: Option<Shape>) -> Option<Shape> {
-    let (left, right) = (left?, right?);
-    let rank = left.len().max(right.len());
-    let at = |shape: &Shape, i: usize| match (i + shape.len()).checked_sub(rank) {
-        Some(i) => shape[i].clone(),
-        None => Dim::Fixed(1),
-    };
-    let joined = (0..rank).map(|i| match (at(&left, i), at(&right, i)) {
-        (Dim::Fixed(1), other) | (other, Dim::Fixed(1)) => other,
-        (Dim::Fixed(extent), _) | (_, Dim::Fixed(extent)) => Dim::Fixed(extent),
-        (a, b) if a == b => a,
-        _ => unknown(),
-    });
-    Some(joined.collect())
 }
 
 fn conv(input: Option<Shape>, weights: Option<Shape>, conv: &Convolution) -> Option<Shape> {
