@@ -1,7 +1,7 @@
 //! Shapes of outputs from shapes of inputs.
 
 use super::arithmetic::output_contents;
-use super::contents::{Contents, Number};
+use super::contents::Number;
 use super::extents::{Shape, broadcast, known, pooled_globally, unknown};
 use super::named_shapes::{named_shape, transposed_conv};
 use super::scope::Scope;
