@@ -25,7 +25,7 @@ pub use attributes::OpError;
 pub use names::moves_elements;
 pub use resize::ResizedAxis;
 pub use slice::Slices;
-pub use window::{AutoPad, Convolution, Pool, Window, WindowPlaces};
+pub use window::{AutoPad, Convolution, Pool, TransposedPlaces, Window, WindowPlaces};
 
 use crate::graph::Node;
 use attributes::Attributes;

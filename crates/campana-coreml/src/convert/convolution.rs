@@ -1,13 +1,14 @@
 //! Convolutions, and what multiplies and adds to their output by channels.
 
-use campana_ir::graph::{Attribute, Node};
-use campana_ir::op::{AutoPad, Convolution, Op};
+use campana_ir::op::{Convolution, Op, TransposedPlaces};
 
 use super::Converter;
 use super::window::Windows;
 use crate::error::Converted;
 use crate::program::{Given, Precision, Var};
 use crate::weights::{Weights, is_held};
+
+const CUTS_ALL: &str = "cuts off all that it makes";
 
 /// What a layer's output is multiplied by and what is added, for each channel,
 /// before it becomes the value of a name.
@@ -189,15 +190,16 @@ impl Converter<'_> {
             .collect();
         let mut cut = Vec::new();
         let mut outputs = vec![x.shape[0], channels];
+        let spatial = kernel.len();
         for (i, &kernel) in kernel.iter().enumerate() {
             let input = x.shape[2 + i];
             if kernel == 0 || input == 0 {
                 return Err("slides a window over nothing".to_owned());
             }
-            let full = strides[i] * (input - 1) + (kernel - 1) * dilations[i] + 1;
-            let pads = cut_along(node, convolution, (i, input), full)?;
-            outputs.push(full - pads[0] - pads[1]);
-            cut.extend(pads);
+            let places = convolution.transposed_along((i, spatial), input, kernel);
+            let places = places.ok_or(CUTS_ALL)?;
+            outputs.push(places.count);
+            cut.extend(cut_along(places)?);
         }
         let epilogue = self.epilogue(at, bias, channels)?;
         let var = weights.add_to(&mut self.program, &node.inputs[1])?;
@@ -232,45 +234,18 @@ fn divided(terms: &[f32], factors: &[f32], to: Precision) -> Option<Vec<f32>> {
     divided.collect()
 }
 
-/// What is cut off along an axis, before and after, of all that a transposed
-/// convolution makes.
-fn cut_along(
-    node: &Node,
-    convolution: &Convolution,
-    (axis, input): (usize, usize),
-    full: usize,
-) -> Converted<[usize; 2]> {
-    let extent = |name: &str| match node.attributes.get(name) {
-        Some(Attribute::Ints(values)) => values
-            .get(axis)
-            .map(|&value| usize::try_from(value).unwrap_or(0)),
-        _ => None,
-    };
-    let grows = || "makes more than its windows reach (output_padding)".to_owned();
-    let given = extent("output_shape");
-    let padding = &convolution.window.padding;
-    let [before, after] = match padding {
-        AutoPad::Explicit(pads) if given.is_none() => {
-            let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-            let more = extent("output_padding").unwrap_or(0);
-            let after = pad(axis + pads.len() / 2)
-                .checked_sub(more)
-                .ok_or_else(grows)?;
-            [pad(axis), after]
-        }
-        _ => {
-            let output = given.unwrap_or(input * convolution.window.stride(axis));
-            let total = full.checked_sub(output).ok_or_else(grows)?;
-            let before = match padding {
-                AutoPad::SameUpper => total / 2,
-                _ => total - total / 2,
-            };
-            [before, total - before]
-        }
-    };
-    match before + after < full {
-        true => Ok([before, after]),
-        false => Err("cuts off all that it makes".to_owned()),
+/// What is cut off of a transposed convolution's results along an axis, before
+/// and after.
+fn cut_along(places: TransposedPlaces) -> Converted<[usize; 2]> {
+    let TransposedPlaces {
+        reached,
+        before,
+        count,
+    } = places;
+    match reached.checked_sub(before + count) {
+        None => Err("makes more than its windows reach (output_padding)".to_owned()),
+        Some(_) if count == 0 => Err(CUTS_ALL.to_owned()),
+        Some(after) => Ok([before, after]),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::extents::{Shape, broadcast, known, pooled_globally, unknown};
 use super::scope::Scope;
 use crate::graph::{Attribute, Dim, Node};
-use crate::op::{AutoPad, Convolution, ResizedAxis};
+use crate::op::{Convolution, ResizedAxis};
 
 /// The shape of the first output; `None` where it cannot be told.
 pub(super) fn named_shape(scope: &Scope, node: &Node) -> Option<Shape> {
@@ -17,10 +17,12 @@ pub(super) fn named_shape(scope: &Scope, node: &Node) -> Option<Shape> {
         "Not" | "IsInf" | "IsNaN" | "CumSum" | "Trilu" => input(0),
         "GlobalMaxPool" | "GlobalLpPool" => input(0).map(pooled_globally),
         "DepthToSpace" => with_blocks(input(0)?, node, |channels, side, block| {
-            Some([channels.checked_div(block * block)?, side * block])
+            let blocks = block.checked_mul(block)?;
+            Some([channels.checked_div(blocks)?, side.checked_mul(block)?])
         }),
         "SpaceToDepth" => with_blocks(input(0)?, node, |channels, side, block| {
-            Some([channels * block * block, side.checked_div(block)?])
+            let blocks = block.checked_mul(block)?;
+            Some([channels.checked_mul(blocks)?, side.checked_div(block)?])
         }),
         "Tile" => {
             let (shape, repeats) = (input(0)?, known(scope, node, 1)?);
@@ -95,7 +97,8 @@ fn resized(scope: &Scope, node: &Node) -> Option<Shape> {
         .collect();
     let axes = ResizedAxis::all(node, &extents, sizes.as_deref(), scales)?;
     let resized = shape.iter().zip(axes).map(|(dim, axis)| match dim {
-        Dim::Fixed(_) => Dim::Fixed(axis.to),
+        // Factors beyond all numbers end there.
+        Dim::Fixed(_) if axis.to < usize::MAX => Dim::Fixed(axis.to),
         open if axis.scale == 1.0 && axis.to == 1 => open.clone(),
         _ => unknown(),
     });
@@ -106,39 +109,16 @@ fn resized(scope: &Scope, node: &Node) -> Option<Shape> {
 pub(super) fn transposed_conv(
     input: Option<Shape>,
     weights: Option<Shape>,
-    node: &Node,
     conv: &Convolution,
 ) -> Option<Shape> {
     let (input, weights) = (input?, weights?);
     let rank = input.len().checked_sub(2)?;
-    let list = |name: &str| match node.attributes.get(name) {
-        Some(Attribute::Ints(values)) if values.len() >= rank => {
-            values[values.len() - rank..].to_vec()
-        }
-        _ => Vec::new(),
-    };
-    let (given, added) = (list("output_shape"), list("output_padding"));
     let filters = times(weights.get(1)?.clone(), conv.groups as i64);
-    let along = |axis: usize| -> Dim {
-        if let Some(&extent) = given.get(axis) {
-            return usize::try_from(extent).map_or_else(|_| unknown(), Dim::Fixed);
-        }
-        let (Some(Dim::Fixed(extent)), Some(Dim::Fixed(kernel))) =
-            (input.get(axis + 2), weights.get(axis + 2))
-        else {
-            return unknown();
-        };
-        let stride = conv.window.stride(axis);
-        let AutoPad::Explicit(pads) = &conv.window.padding else {
-            return Dim::Fixed(extent * stride);
-        };
-        let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-        let span = kernel.max(&1).saturating_sub(1) * conv.window.dilation(axis) + 1;
-        let added = added
-            .get(axis)
-            .and_then(|&added| usize::try_from(added).ok());
-        let full = (extent.max(&1) - 1) * stride + span + added.unwrap_or(0);
-        Dim::Fixed(full.saturating_sub(pad(axis) + pad(axis + pads.len() / 2)))
+    let along = |axis: usize| match (input.get(axis + 2), weights.get(axis + 2)) {
+        (Some(&Dim::Fixed(extent)), Some(&Dim::Fixed(kernel))) => conv
+            .transposed_along((axis, rank), extent, kernel)
+            .map_or_else(unknown, |places| Dim::Fixed(places.count)),
+        _ => unknown(),
     };
     let spatial = (0..rank).map(along);
     Some(

@@ -164,6 +164,7 @@ fn operators_that_only_change_extents_have_their_shapes() {
         &[1, 0],
     );
     let grouped = int(transposed, "group", 2);
+    let shaped = list(strided.clone(), "output_shape", &[1, 3, 10, 20]);
     let same = with(
         strided.clone(),
         "auto_pad",
@@ -200,6 +201,7 @@ fn operators_that_only_change_extents_have_their_shapes() {
         (strided, Some([3, 9, 18])),
         (padded, Some([3, 8, 16])),
         (grouped, Some([6, 6, 8])),
+        (shaped, Some([3, 10, 20])),
         (same, Some([3, 8, 18])),
     ];
     for (node, expected) in nodes {
@@ -226,5 +228,36 @@ fn operators_that_only_change_extents_have_their_shapes() {
             .concat(),
         };
         assert_eq!(values["y"].shape, Some(expected), "{label}");
+    }
+}
+
+#[test]
+fn extents_beyond_all_numbers_are_not_known() {
+    let constants = || {
+        let scales = vec![1.0, 1.0, 1e30, 1e30];
+        [
+            ("repeats", ints(&[1, 1, i64::MAX, i64::MAX])),
+            (
+                "scales",
+                Tensor::new(vec![4], TensorData::F32(scales)).unwrap(),
+            ),
+        ]
+    };
+    let blocks = |op_type: &str| {
+        let node = Node::new(op_type, &["x"], &["y"]);
+        with(node, "blocksize", Attribute::Int(i64::MAX))
+    };
+    let nodes = [
+        blocks("DepthToSpace"),
+        blocks("SpaceToDepth"),
+        Node::new("Tile", &["x", "repeats"], &["y"]),
+        Node::new("Resize", &["x", "", "scales"], &["y"]),
+    ];
+    for node in nodes {
+        let label = node.op_type.clone();
+        let values = infer_all(&graph(batch_of(&[8, 4, 6]), vec![node], &constants()));
+        let fixed = |dim: &Dim| matches!(dim, Dim::Fixed(extent) if *extent > 8);
+        let known = values["y"].shape.iter().flatten().any(fixed);
+        assert!(!known, "{label}: {:?}", values["y"].shape);
     }
 }

@@ -49,6 +49,23 @@ pub struct Convolution {
     pub window: Window,
     /// Groups of channels that do not see each other; at least 1.
     pub groups: usize,
+    /// `output_padding` of a `ConvTranspose`: elements behind what its windows
+    /// reach; empty for none.
+    pub output_padding: Vec<usize>,
+    /// `output_shape` of a `ConvTranspose`, which may have batch and channels
+    /// before its spatial extents; empty where padding tells it.
+    pub output_shape: Vec<usize>,
+}
+
+/// Where the results of a transposed convolution lie along a spatial axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransposedPlaces {
+    /// Elements that its windows reach.
+    pub reached: usize,
+    /// Of these, elements that are cut off before the output.
+    pub before: usize,
+    /// Elements of the output; more than windows reach are zeros or biases.
+    pub count: usize,
 }
 
 /// Attributes of the pools.
@@ -142,6 +159,54 @@ impl Convolution {
         Ok(Self {
             window: Window::parse(attributes)?,
             groups: extent("group", attributes.int("group", 1)?, 1)?,
+            output_padding: attributes.extents("output_padding", 0)?.unwrap_or_default(),
+            output_shape: attributes.extents("output_shape", 0)?.unwrap_or_default(),
+        })
+    }
+
+    /// Where the results of a `ConvTranspose` lie along a spatial axis of `input`
+    /// elements, one of `rank`, for a window of `kernel` elements. `None` where
+    /// padding cuts off more than windows reach, or a window is empty.
+    ///
+    /// # References
+    ///
+    /// ONNX operator `ConvTranspose`, <https://onnx.ai/onnx/operators/onnx__ConvTranspose.html>.
+    pub fn transposed_along(
+        &self,
+        (axis, rank): (usize, usize),
+        input: usize,
+        kernel: usize,
+    ) -> Option<TransposedPlaces> {
+        let window = &self.window;
+        let span = kernel.checked_sub(1)? * window.dilation(axis) + 1;
+        let steps = input.max(1) - 1;
+        let reached = steps.checked_mul(window.stride(axis))?.checked_add(span)?;
+        let full = reached + self.output_padding.get(axis).copied().unwrap_or(0);
+        let first = self.output_shape.len().saturating_sub(rank);
+        let declared = self.output_shape.get(first + axis).copied();
+        let (before, count) = match (&window.padding, declared) {
+            (AutoPad::Explicit(pads), None) => {
+                let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
+                let (before, after) = (pad(axis), pad(axis + pads.len() / 2));
+                (before, full.checked_sub(before + after)?)
+            }
+            (padding, declared) => {
+                let count = match declared {
+                    Some(count) => count,
+                    None => input.checked_mul(window.stride(axis))?,
+                };
+                let total = full.saturating_sub(count);
+                let before = match padding {
+                    AutoPad::SameUpper => total / 2,
+                    _ => total.div_ceil(2),
+                };
+                (before, count)
+            }
+        };
+        Some(TransposedPlaces {
+            reached,
+            before,
+            count,
         })
     }
 

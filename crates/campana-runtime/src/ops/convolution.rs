@@ -1,5 +1,6 @@
 //! Convolutions, and how windows lie over images.
 
+use campana_ir::op::{AutoPad, Convolution, Window};
 use campana_kernels::depthwise::Sliding;
 use campana_kernels::gemm::{Epilogue, Grid, PackedMatrix, RowRuns, gemm};
 use campana_kernels::reference::{ConvShape, reference_conv};
@@ -435,35 +436,29 @@ fn transposed_extents(
             .collect::<Result<_, _>>()
             .map(Some)
     };
-    let extra = list("output_padding")?.unwrap_or_else(|| vec![0; rank]);
-    let full: Vec<usize> = (0..rank)
-        .map(|a| (input[a].max(1) - 1) * strides[a] + (window[a] - 1) * dilations[a] + 1 + extra[a])
-        .collect();
-    let mode = call.string("auto_pad", "NOTSET")?;
-    let same = || Some((0..rank).map(|a| input[a] * strides[a]).collect());
-    let wanted: Option<Vec<usize>> = match list("output_shape")? {
-        None if mode.starts_with("SAME") => same(),
-        wanted => wanted,
+    let padding = match call.string("auto_pad", "NOTSET")? {
+        "NOTSET" => AutoPad::Explicit(windowed::pads(call, rank)?.concat()),
+        "SAME_UPPER" => AutoPad::SameUpper,
+        "SAME_LOWER" => AutoPad::SameLower,
+        _ => AutoPad::Explicit(Vec::new()),
     };
-    if let Some(output) = wanted {
-        let begin = (0..rank)
-            .map(|a| {
-                let total = full[a].saturating_sub(output[a]);
-                match mode {
-                    "SAME_UPPER" => total / 2,
-                    _ => total.div_ceil(2),
-                }
-            })
-            .collect();
-        return Ok([begin, output]);
-    }
-    let [begin, end] = match mode {
-        "NOTSET" => windowed::pads(call, rank)?,
-        _ => [vec![0; rank], vec![0; rank]],
+    let convolution = Convolution {
+        window: Window {
+            kernel: window.to_vec(),
+            strides: strides.to_vec(),
+            dilations: dilations.to_vec(),
+            padding,
+        },
+        groups: 1,
+        output_padding: list("output_padding")?.unwrap_or_default(),
+        output_shape: list("output_shape")?.unwrap_or_default(),
     };
-    let output = (0..rank)
-        .map(|a| full[a].saturating_sub(begin[a] + end[a]))
-        .collect();
+    // What padding cuts off whole leaves nothing.
+    let places = (0..rank).map(|axis| {
+        let places = convolution.transposed_along((axis, rank), input[axis], window[axis]);
+        places.map_or((0, 0), |places| (places.before, places.count))
+    });
+    let (begin, output) = places.unzip();
     Ok([begin, output])
 }
 

@@ -1,6 +1,5 @@
 //! Transposed convolutions: TRANSPOSE_CONV.
 
-use campana_ir::graph::{Attribute, Node};
 use campana_ir::op::{AutoPad, Convolution};
 
 use super::convolution::{Arrangement, as_images};
@@ -25,7 +24,7 @@ impl Converter<'_> {
         let shape = self.values.shape(input)?;
         let kernel = self.weights_shape(&node.inputs[1])?;
         let channels = *kernel.get(1).ok_or(NO_FORM)?;
-        let [full, cut, outputs] = transposed_extents(node, convolution, &shape, &kernel)?;
+        let [full, cut, outputs] = transposed_extents(convolution, &shape, &kernel)?;
         let [weights, bias] = self.transposed_weights(at, channels)?;
         let tensor = self
             .values
@@ -100,38 +99,29 @@ impl Converter<'_> {
 /// Extents `[height, width]` of all that a transposed convolution makes, how
 /// much of it is cut off before, and what stays.
 fn transposed_extents(
-    node: &Node,
     convolution: &Convolution,
     shape: &[usize],
     kernel: &[usize],
 ) -> Converted<[[usize; 2]; 3]> {
-    let list = |name: &str| match node.attributes.get(name) {
-        Some(Attribute::Ints(values)) => values.clone(),
-        _ => Vec::new(),
-    };
-    let AutoPad::Explicit(pads) = &convolution.window.padding else {
+    if !matches!(convolution.window.padding, AutoPad::Explicit(_)) {
         return Err("has automatic padding".to_owned());
-    };
-    if !list("output_shape").is_empty() {
+    }
+    if !convolution.output_shape.is_empty() {
         return Err("has its output's shape as an attribute".to_owned());
     }
     let spatial = shape.len().saturating_sub(2);
     if !matches!(spatial, 1 | 2) || kernel.len() != shape.len() {
         return Err(NO_FORM.to_owned());
     }
-    let added = list("output_padding");
     let mut found = [[1, 1], [0, 0], [1, 1]];
     for axis in 0..spatial {
         let at = axis + 2 - spatial;
-        let pad = |at: usize| pads.get(at).copied().unwrap_or(0);
-        let (before, after) = (pad(axis), pad(axis + pads.len() / 2));
-        let reached = (shape[axis + 2] - 1) * convolution.window.stride(axis) + kernel[axis + 2];
-        let added = added.get(axis).map_or(0, |&extent| extent.max(0) as usize);
-        let outputs = (reached + added).checked_sub(before + after);
-        let outputs = outputs.ok_or("cuts off more than it makes")?;
-        found[0][at] = reached.max(before + outputs);
-        found[1][at] = before;
-        found[2][at] = outputs;
+        let places =
+            convolution.transposed_along((axis, spatial), shape[axis + 2], kernel[axis + 2]);
+        let places = places.ok_or("cuts off more than it makes")?;
+        found[0][at] = places.reached.max(places.before + places.count);
+        found[1][at] = places.before;
+        found[2][at] = places.count;
     }
     Ok(found)
 }
