@@ -275,15 +275,14 @@ impl<'a> Subject<'a> {
             let error = output_error(weights, &decoded, channels, prices.mean_square);
             error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
         };
-        let mut designs = vec![Design::Whole];
-        if self.tables == Tables::Scaled && groups.group_count() > 1 {
-            designs = vec![Design::Shared(GroupParameters::Scale)];
-        } else if groups.group_count() > 1 {
-            designs.push(Design::Shared(GroupParameters::Scale));
-            if self.tables == Tables::Any {
-                designs.push(Design::Shared(GroupParameters::ScaleAndShift));
-            }
-        }
+        let scaled = Design::Shared(GroupParameters::Scale);
+        let shifted = Design::Shared(GroupParameters::ScaleAndShift);
+        let designs = match self.tables {
+            _ if groups.group_count() == 1 => vec![Design::Whole],
+            Tables::Scaled => vec![scaled],
+            Tables::One => vec![Design::Whole, scaled],
+            Tables::Any => vec![Design::Whole, scaled, shifted],
+        };
         let stored: Vec<_> = designs
             .into_par_iter()
             .map(|design| {

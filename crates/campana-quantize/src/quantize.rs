@@ -334,10 +334,12 @@ fn stored_as_chosen(
                 None => prices,
             };
             let levels = 1 << bits;
-            let tables = match choice.on_integers && shape.len() == 2 {
-                _ if choice.stored_as_integers => Tables::Scaled,
-                true => Tables::One,
-                false => Tables::Any,
+            let tables = if choice.stored_as_integers {
+                Tables::Scaled
+            } else if choice.on_integers && shape.len() == 2 {
+                Tables::One
+            } else {
+                Tables::Any
             };
             let granularity = choice.granularity;
             let stored = best_design(
