@@ -22,10 +22,11 @@ use campana_tensor::{Tensor, TensorData};
 
 pub use self::sensitive::FloatActivations;
 use crate::activations::range::Histogram;
+use crate::activations::sensitive::sensitive;
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
-use crate::value_sizes::activation_bytes;
+use crate::value_sizes::{activation_bytes, fewer_samples};
 
 /// Samples that run at once: few, since all activations to be quantized are
 /// kept meanwhile.
@@ -93,8 +94,7 @@ pub fn calibrate(
     let floats = match original {
         Some(original) => {
             let graphs = [original, graph];
-            let rounds_moved = target.onnx_form() == Target::Int8;
-            sensitive::sensitive(graphs, &scales, rounds_moved, &batches, threads, progress)?
+            sensitive(graphs, &scales, target, &batches, threads, progress)?
         }
         None => None,
     };
@@ -127,12 +127,11 @@ fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batche
     let sizes = activation_bytes(graph, &batches).into_iter();
     let names: HashSet<&String> = names.iter().collect();
     let kept = sizes.filter(|(name, _)| names.contains(name));
-    let bytes: usize = kept.map(|(_, bytes)| bytes).sum();
-    if bytes <= MAX_OBSERVED_BYTES {
-        return Ok(batches);
+    let bytes = kept.fold(0, |sum: usize, (_, bytes)| sum.saturating_add(bytes));
+    match fewer_samples(&batches, bytes, MAX_OBSERVED_BYTES) {
+        Some(fewer) => batches_for(graph, samples, Some(fewer)),
+        None => Ok(batches),
     }
-    let fewer = (batches.batch_len(0) * MAX_OBSERVED_BYTES / bytes).max(1);
-    batches_for(graph, samples, Some(fewer))
 }
 
 /// The activations that are quantized for a target.

@@ -23,7 +23,7 @@ use crate::correct::activation_cache::ActivationCache;
 use crate::correct::statistics::ChannelStatistics;
 use crate::indices::index_inputs;
 use crate::samples::{Batches, InputScale, Samples};
-use crate::value_sizes::activation_bytes;
+use crate::value_sizes::{activation_bytes, fewer_samples};
 
 /// The samples of a network; synthetic ones of unknown scale are brought to
 /// that of the first normalizations, where these reveal it, and indices into
@@ -75,8 +75,7 @@ const MAX_VALUE_BYTES: usize = 128 << 20;
 fn affordable(graph: &Graph, batches: &Batches) -> Option<usize> {
     let sizes = activation_bytes(graph, batches).into_iter();
     let largest = sizes.map(|(_, bytes)| bytes).max()?;
-    let fewer = largest > MAX_VALUE_BYTES;
-    fewer.then(|| (batches.batch_len(0) * MAX_VALUE_BYTES / largest).max(1))
+    fewer_samples(batches, largest, MAX_VALUE_BYTES)
 }
 
 /// A float input of which neither the samples nor a normalization tell the

@@ -31,9 +31,19 @@ pub(crate) fn activation_bytes(graph: &Graph, batches: &Batches) -> Vec<(String,
             Dim::Fixed(extent) => Some(*extent),
             Dim::Symbol(_) => None,
         });
-        let elements = extents.product::<Option<usize>>()?;
+        let bytes = extents
+            .into_iter()
+            .try_fold(size_of::<f32>(), |bytes, extent| {
+                Some(bytes.saturating_mul(extent?))
+            })?;
         let is_activation = network.is_activation(name);
-        is_activation.then(|| (name.clone(), elements.saturating_mul(size_of::<f32>())))
+        is_activation.then(|| (name.clone(), bytes))
     });
     sized.collect()
+}
+
+/// Samples of a batch that take at most `limit` bytes, where those of the first
+/// batch take `bytes`; `None` where these do already.
+pub(crate) fn fewer_samples(batches: &Batches, bytes: usize, limit: usize) -> Option<usize> {
+    (bytes > limit).then(|| (batches.batch_len(0).saturating_mul(limit) / bytes).max(1))
 }

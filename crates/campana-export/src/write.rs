@@ -146,7 +146,7 @@ impl<'a> OutputModel<'a> {
             opset::at_least(model, activations::MIN_OPSET)?;
             let prefix = unused_prefix(model);
             let mut scales = activations;
-            if target == Target::Int8 {
+            if target.rounds_moved() {
                 scales.extend(activations::moved(model, &scales));
             }
             activations::add_pairs(model, &mut edits, &scales, &mut wiring, &prefix);

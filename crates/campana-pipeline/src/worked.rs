@@ -14,7 +14,7 @@ use campana_ir::network::Network;
 use campana_onnx::Model;
 use campana_quantize::graph::{float_graph, unsupported};
 use campana_quantize::{
-    ActivationScale, Options, QuantizedModel, Target, quantize, quantized_graph, round_levels,
+    ActivationScale, Options, QuantizedModel, quantize, quantized_graph, round_levels,
 };
 use campana_report::{AllocationReport, QuantizeReport};
 
@@ -215,7 +215,7 @@ fn activations(
     let names: HashSet<&str> = ranges.scales.iter().map(|scale| &*scale.name).collect();
     let layers = Network::new(&graph)
         .map(|network| {
-            let rounds_moved = options.target.onnx_form() == Target::Int8;
+            let rounds_moved = options.target.rounds_moved();
             IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
         })
         .ok();

@@ -213,6 +213,12 @@ impl Target {
         }
     }
 
+    /// Whether what only moves elements of a rounded activation is rounded again,
+    /// by the same parameters: engines of the QDQ form know integers by that.
+    pub fn rounds_moved(self) -> bool {
+        self.onnx_form() == Self::Int8
+    }
+
     /// Whether 8-bit integers are stored in place of codes.
     pub fn stores_integers(self) -> bool {
         matches!(self, Self::Int8 | Self::TfLite)

@@ -10,9 +10,9 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use campana_ir::graph::{Dim, Graph, Node, Value};
-use campana_ir::network::{Layer, Network};
-use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
+use campana_ir::graph::{Graph, Node, Value};
+use campana_ir::network::Network;
+use campana_quantize::{ActivationScale, Error, ErrorKind, Progress, Target, check_cancelled};
 use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
 use serde::Serialize;
@@ -30,8 +30,8 @@ const SAMPLES: usize = 4;
 /// those leave that 256 codes fit.
 const SMALL: f64 = 1e-4;
 
-/// A relative error that stands for all larger ones.
-const LARGEST: f64 = 1e6;
+/// The relative error of outputs that are infinite or no numbers.
+const LARGEST: f64 = f64::MAX;
 
 /// The share of the outputs' error that makes an activation a large one, if it
 /// is not small all the same.
@@ -59,7 +59,8 @@ pub struct FloatActivations {
     /// Their names, in the graph's order.
     pub names: Vec<String>,
     /// Ratio of the energies of the outputs and of what rounding activations does
-    /// to them on a few samples, in dB: with all rounded, and without these.
+    /// to them on a few samples, in dB: with all rounded, and without these. Null in
+    /// JSON where outputs are not finite (minus infinity), or not changed at all.
     pub sqnr_db: [f64; 2],
     /// Share of the multiply-accumulates that leave the integers with them.
     pub share: f64,
@@ -74,35 +75,51 @@ pub struct FloatActivations {
 ///
 /// Of kind `Interrupted` where `progress` says so.
 pub(super) fn sensitive(
-    [original, graph]: [&Graph; 2],
+    graphs: [&Graph; 2],
     scales: &[ActivationScale],
-    rounds_moved: bool,
+    target: Target,
     batches: &Batches,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Option<FloatActivations>, Error> {
-    let Ok(measure) = Measure::new(graph, scales, batches, threads) else {
-        return Ok(None);
-    };
-    let Ok(of_weights) = measure.error_beside(original, threads) else {
-        return Ok(None);
-    };
+    match search(graphs, scales, target, batches, threads, progress) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        found => found,
+    }
+}
+
+fn search(
+    [original, graph]: [&Graph; 2],
+    scales: &[ActivationScale],
+    target: Target,
+    batches: &Batches,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Option<FloatActivations>, Error> {
+    let measure = Measure::new(graph, scales, batches, threads)?;
+    let fixed = with_extents_of(graph, batches);
+    let network = Network::new(&fixed).ok();
     let search = Search {
-        measure: &measure,
-        work: Work::of(graph, batches, rounds_moved),
-        enough: of_weights.max(SMALL),
+        measure,
+        network: network.as_ref(),
+        rounds_moved: target.rounds_moved(),
         scales,
         left: Cell::new(MAX_SETS),
         progress,
     };
-    search.run()
+    let all = search.error(|_| true)?;
+    if all <= SMALL {
+        return Ok(None);
+    }
+    let of_weights = search.measure.error_beside(original, threads)?;
+    search.run(all, of_weights.max(SMALL))
 }
 
 struct Search<'s> {
-    measure: &'s Measure<'s>,
-    work: Option<Work>,
-    /// An error of the outputs that others hide.
-    enough: f64,
+    measure: Measure<'s>,
+    /// With inputs as the samples have them; `None` where it cannot be analysed.
+    network: Option<&'s Network<'s>>,
+    rounds_moved: bool,
     scales: &'s [ActivationScale],
     /// Sets that may still be tried.
     left: Cell<usize>,
@@ -110,35 +127,34 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn run(&self) -> Result<Option<FloatActivations>, Error> {
-        let all = self.error(|_| true)?;
-        if all <= self.enough {
-            return Ok(None);
-        }
-        let mut floats = vec![false; self.scales.len()];
+    /// Large activations among all, whose rounding makes the error `all`, until it
+    /// is `enough`, which others hide.
+    fn run(&self, all: f64, enough: f64) -> Result<Option<FloatActivations>, Error> {
+        let len = self.scales.len();
+        let set_len = len.div_ceil(FIRST_SETS).max(1);
+        let mut floats = vec![false; len];
         let (mut error, mut lost) = (all, 0.0);
         for _ in 0..ROUNDS {
+            if error <= enough {
+                break;
+            }
             let mut large = Vec::new();
-            let sets = self.scales.len().div_ceil(FIRST_SETS);
-            for start in (0..self.scales.len()).step_by(sets.max(1)) {
-                let set = start..(start + sets).min(self.scales.len());
+            for start in (0..len).step_by(set_len) {
+                let set = start..(start + set_len).min(len);
                 self.add_large(set, &floats, SMALL.max(LARGE_SHARE * error), &mut large)?;
+            }
+            if large.is_empty() {
+                break;
             }
             let mut wider = floats.clone();
             large.iter().for_each(|&at| wider[at] = true);
             let less = self.error(|at| !wider[at])?;
-            let share = self.work.as_ref().map_or(0.0, |work| {
-                let [before, after] = [&floats, &wider].map(|floats| self.rounded(floats));
-                work.lost(|name| before.contains(name), |name| after.contains(name))
-            });
+            let share = self.on_integers(&floats) - self.on_integers(&wider);
             let gain = 10.0 * (error / less).log10();
-            if large.is_empty() || gain < LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share) {
+            if gain < LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share) {
                 break;
             }
             (floats, error, lost) = (wider, less, lost + share);
-            if error <= self.enough {
-                break;
-            }
         }
         let names = self.scales.iter().zip(&floats);
         let names: Vec<String> = names
@@ -147,19 +163,30 @@ impl Search<'_> {
             .collect();
         Ok((!names.is_empty()).then(|| FloatActivations {
             names,
-            sqnr_db: [all, error].map(|error| -10.0 * error.log10()),
+            sqnr_db: [all, error].map(sqnr_db),
             share: lost,
         }))
     }
 
-    /// The names of those that do not stay floats.
-    fn rounded(&self, floats: &[bool]) -> HashSet<&str> {
-        let rounded = self
-            .scales
-            .iter()
-            .zip(floats)
-            .filter(|(_, is_float)| !**is_float);
-        rounded.map(|(scale, _)| scale.name.as_str()).collect()
+    /// The share of the multiply-accumulates that is on integers while these stay
+    /// floats; 0 where the network cannot be analysed.
+    fn on_integers(&self, floats: &[bool]) -> f64 {
+        let Some(network) = self.network else {
+            return 0.0;
+        };
+        let rounded = self.scales.iter().zip(floats);
+        let rounded: HashSet<&str> = rounded
+            .filter(|(_, is_float)| !**is_float)
+            .map(|(scale, _)| scale.name.as_str())
+            .collect();
+        let layers = layers_on_integers(network, self.rounds_moved, |name| rounded.contains(name));
+        let (mut on_integers, mut all) = (0.0, 0.0);
+        for (layer, is_on_integers) in layers {
+            let work = network.multiply_accumulates(&layer);
+            all += work;
+            on_integers += if is_on_integers { work } else { 0.0 };
+        }
+        on_integers / f64::max(all, 1.0)
     }
 
     /// Adds the activations of a set that do more than `least` to the outputs each.
@@ -187,16 +214,12 @@ impl Search<'_> {
         self.add_large(middle..set.end, floats, least, large)
     }
 
-    /// The error of the outputs with these rounded; [`LARGEST`] where it is no
-    /// number, as that of the logarithm of what was rounded to zero.
+    /// The error of the outputs with these rounded; [`LARGEST`] where it is not
+    /// finite, as that of the logarithm of what was rounded to zero.
     fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
         check_cancelled(self.progress)?;
         let error = self.measure.error(is_rounded)?;
-        Ok(if error.is_finite() {
-            error.min(LARGEST)
-        } else {
-            LARGEST
-        })
+        Ok(if error.is_finite() { error } else { LARGEST })
     }
 }
 
@@ -358,73 +381,17 @@ fn unused_prefix(graph: &Graph) -> String {
     prefix
 }
 
-/// The multiply-accumulates of each layer of a network.
-struct Work {
-    graph: Graph,
-    rounds_moved: bool,
-}
-
-impl Work {
-    /// `None` where the network cannot be analysed.
-    fn of(graph: &Graph, batches: &Batches, rounds_moved: bool) -> Option<Self> {
-        let graph = with_extents_of(graph, batches);
-        Network::new(&graph).ok()?;
-        Some(Self {
-            graph,
-            rounds_moved,
-        })
-    }
-
-    /// The share of all work that is on integers with some activations rounded
-    /// and is not with others.
-    fn lost(&self, before: impl Fn(&str) -> bool, after: impl Fn(&str) -> bool) -> f64 {
-        let Ok(network) = Network::new(&self.graph) else {
-            return 0.0;
-        };
-        let layers: Vec<_> = network.layers().collect();
-        let work: Vec<f64> = layers
-            .iter()
-            .map(|layer| multiply_accumulates(&network, layer))
-            .collect();
-        let on_integers = |is_rounded: &dyn Fn(&str) -> bool| -> f64 {
-            let layers = layers_on_integers(&network, self.rounds_moved, is_rounded);
-            let work = layers
-                .zip(&work)
-                .filter(|((_, is_on_integers), _)| *is_on_integers);
-            work.map(|(_, work)| work).sum()
-        };
-        let lost = on_integers(&before) - on_integers(&after);
-        lost / work.iter().sum::<f64>().max(1.0)
-    }
-}
-
-/// Of a layer of a network whose inputs have fixed shapes; where its output's is
-/// not known, as if it had one element a channel.
-fn multiply_accumulates(network: &Network<'_>, layer: &Layer<'_>) -> f64 {
-    let product = |shape: &[usize]| shape.iter().product::<usize>() as f64;
-    let shape = network.constant_shape(layer.weights);
-    let weights = shape.map_or(1.0, product);
-    let Some(shape) = network
-        .value(layer.output)
-        .and_then(|value| value.shape.as_ref())
-    else {
-        return weights;
-    };
-    let fixed = shape.iter().map(|dim| match dim {
-        Dim::Fixed(extent) => *extent as f64,
-        Dim::Symbol(_) => 1.0,
-    });
-    let outputs: f64 = fixed.product();
-    let rank = shape.len() as i64;
-    let axis = (layer.channel_axis + if layer.channel_axis < 0 { rank } else { 0 }).max(0);
-    match shape.get(axis as usize) {
-        Some(Dim::Fixed(channels)) if *channels > 0 => weights * outputs / *channels as f64,
-        _ => weights,
+/// Of a relative error, in dB.
+fn sqnr_db(error: f64) -> f64 {
+    match error < LARGEST {
+        true => -10.0 * error.log10(),
+        false => f64::NEG_INFINITY,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use campana_ir::graph::Dim;
     use campana_quantize::Silent;
 
     use super::*;
@@ -483,7 +450,15 @@ mod tests {
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         let batches = Batches::of_length(&graph.inputs, &samples, 4).unwrap();
         let scales = [scale("x", 1.0), scale("uneven", largest)];
-        sensitive([original, graph], &scales, true, &batches, 1, &Silent).unwrap()
+        sensitive(
+            [original, graph],
+            &scales,
+            Target::Int8,
+            &batches,
+            1,
+            &Silent,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -495,6 +470,23 @@ mod tests {
         assert!(rounded < 10.0 && kept > 40.0, "{rounded} {kept}");
         // The layer behind it gives the network's output, which is float anyway.
         assert_eq!(found.share, 0.0);
+    }
+
+    #[test]
+    fn what_rounding_makes_infinite_stays_float() {
+        let mut graph = network([1000.0, 1.0, 1.0, 1.0]);
+        graph.nodes[2] = Node::new("Mul", &["positive", "factors"], &["uneven"]);
+        graph
+            .nodes
+            .insert(2, Node::new("Exp", &["even"], &["positive"]));
+        graph.nodes[4].inputs[0] = "logarithm".into();
+        graph
+            .nodes
+            .insert(4, Node::new("Log", &["uneven"], &["logarithm"]));
+        let found = found(&graph, &graph, 1000.0).unwrap();
+        assert_eq!(found.names, ["uneven"]);
+        assert_eq!(found.sqnr_db[0], f64::NEG_INFINITY);
+        assert!(found.sqnr_db[1] > 20.0, "{:?}", found.sqnr_db);
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub struct ActivationCache {
     max_bytes: usize,
 }
 
-/// The numbers below `count`, so that those at the front are spread evenly: by
-/// their binary digits read backwards.
+/// The numbers below `count`, so that those at the front are spread evenly: their
+/// bit-reversal permutation.
 fn spread_order(count: usize) -> Vec<usize> {
     let bits = usize::BITS - count.saturating_sub(1).leading_zeros();
     let backwards = |number: usize| match bits {
@@ -89,8 +89,8 @@ impl ActivationCache {
         }
     }
 
-    /// The batches among the first `len` of the order, as they stand in the data,
-    /// each with its place in the order.
+    /// The first `len` places of the order, in the order in which their batches stand
+    /// in the data.
     fn first(&self, len: usize) -> impl Iterator<Item = usize> {
         let mut places: Vec<usize> = (0..len).collect();
         places.sort_by_key(|&place| self.order[place]);

@@ -2,7 +2,8 @@
 //! them in their epilogue.
 
 use super::Network;
-use crate::op::{Binary, Op, Unary};
+use crate::graph::Dim;
+use crate::op::{Binary, Op, Unary, axis_from_start};
 
 /// A product of an activation and constant weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,30 @@ impl<'g> Network<'g> {
     /// All layers, in the graph's order.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'g>> {
         (0..self.graph().nodes.len()).filter_map(|node| self.layer(node))
+    }
+
+    /// Multiply-accumulates of a layer in one run, as far as the inferred shape of its
+    /// output tells them: each open extent counts as 1, and an output of unknown
+    /// shape as one element a channel.
+    pub fn multiply_accumulates(&self, layer: &Layer<'g>) -> f64 {
+        let weights = self.constant_shape(layer.weights).unwrap_or(&[]);
+        let weights: f64 = weights.iter().map(|&extent| extent as f64).product();
+        let output = self
+            .value(layer.output)
+            .and_then(|value| value.shape.as_ref());
+        let Some(shape) = output else {
+            return weights;
+        };
+        let extent = |dim: &Dim| match dim {
+            Dim::Fixed(extent) => *extent as f64,
+            Dim::Symbol(_) => 1.0,
+        };
+        let channels =
+            axis_from_start(layer.channel_axis, shape.len()).map(|axis| extent(&shape[axis]));
+        match channels.filter(|&channels| channels > 0.0) {
+            Some(channels) => weights * shape.iter().map(extent).product::<f64>() / channels,
+            None => weights,
+        }
     }
 
     /// The layer whose accumulators a value is: its output, with bias and

@@ -1,6 +1,5 @@
 use super::*;
-use crate::graph::Attribute;
-use crate::graph::Value;
+use crate::graph::{Attribute, Dim, Value};
 
 fn floats(shape: &[usize]) -> Tensor {
     let len = shape.iter().product();
@@ -176,4 +175,27 @@ fn sums_between_floats_are_not_rounded() {
         let found = quantized_activations(&network, ResidualSums::Separate);
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn work_is_weights_times_places() {
+    let nodes = vec![
+        Node::new("Conv", &["x", "w"], &["c"]),
+        Node::new("NonZero", &["c"], &["places"]),
+        Node::new("Cast", &["places"], &["p"]),
+        Node::new("MatMul", &["p", "v"], &["y"]),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[4, 3, 1, 1]), ("v", &[5, 2])];
+    let mut graph = graph(nodes, &constants, &["y"]);
+    graph.nodes[2]
+        .attributes
+        .insert("to".into(), Attribute::Int(1));
+    graph.inputs[0].shape = Some([1, 3, 5, 7].map(Dim::Fixed).to_vec());
+    let network = Network::new(&graph).unwrap();
+    let work: Vec<f64> = network
+        .layers()
+        .map(|layer| network.multiply_accumulates(&layer))
+        .collect();
+    // Of the second nothing but the weights is known.
+    assert_eq!(work, [12.0 * 35.0, 10.0]);
 }

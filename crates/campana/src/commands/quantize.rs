@@ -182,6 +182,11 @@ fn advice(report: &QuantizeReport, target: Target, calibrated: bool) -> String {
 fn stay_floats(floats: &FloatActivations) -> String {
     const SHOWN: usize = 4;
     let [rounded, kept] = floats.sqnr_db;
+    let loss = match (rounded.is_finite(), kept.is_finite()) {
+        (false, _) => "outputs would be infinite or no numbers".to_owned(),
+        (_, false) => format!("the SQNR of the outputs would be {rounded:.1} dB, not exact"),
+        _ => format!("the SQNR of the outputs would be {rounded:.1} dB, not {kept:.1} dB,"),
+    };
     let names: Vec<String> = floats
         .names
         .iter()
@@ -193,8 +198,8 @@ fn stay_floats(floats: &FloatActivations) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "Activations that stay floats: {}{more}. With them rounded the signal-to-noise ratio of the outputs would be \
-         {rounded:.1} dB, not {kept:.1} dB, on a few of the samples; --round-all-activations rounds them all the same.",
+        "Activations that stay floats: {}{more}. With them rounded {loss} \
+         on a few of the samples; --round-all-activations rounds them all the same.",
         names.join(", ")
     )
 }
