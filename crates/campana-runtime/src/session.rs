@@ -98,8 +98,12 @@ pub struct Session {
     interrupt: Option<Interrupt>,
 }
 
-/// What came of one image, once it has run.
-type ImageResult = Option<Result<Vec<Tensor>, RunError>>;
+/// The run of one image of a batch.
+struct ImageRun<'a> {
+    /// Where its outputs go.
+    outputs: Vec<&'a mut [f32]>,
+    result: Result<(), RunError>,
+}
 
 /// Combinations of input shapes whose programs are kept.
 const MAX_PROGRAMS: usize = 16;
@@ -171,10 +175,44 @@ impl Session {
         if prepared.program.staged {
             return self.run_staged(&inputs);
         }
-        let Some(images) = prepared.images else {
-            return self.run_program(&prepared.program, &inputs, &self.pool, None);
-        };
-        let results: Vec<Mutex<ImageResult>> = (0..images).map(|_| Mutex::new(None)).collect();
+        match prepared.images {
+            Some(images) => self.run_images(&prepared.program, &inputs, images),
+            None => {
+                let machine = self.machine(&self.pool);
+                machine.run(&prepared.program, &data_of(&inputs), None)
+            }
+        }
+    }
+
+    /// Runs the program of one image on each of them, and puts their outputs together.
+    fn run_images(
+        &self,
+        program: &Program,
+        inputs: &[Input<'_>],
+        images: usize,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let outputs = program.outputs.iter();
+        let mut all: Vec<Vec<f32>> = outputs
+            .map(|val| vec![0f32; images * val.shape.iter().product::<usize>()])
+            .collect();
+        let mut parts: Vec<_> = all
+            .iter_mut()
+            .map(|output| {
+                let len = output.len() / images;
+                output.chunks_exact_mut(len.max(1))
+            })
+            .collect();
+        let of_images: Vec<Mutex<ImageRun<'_>>> = (0..images)
+            .map(|_| {
+                Mutex::new(ImageRun {
+                    outputs: parts
+                        .iter_mut()
+                        .map(|parts| parts.next().unwrap_or_default())
+                        .collect(),
+                    result: Err(RunError::input("an image was lost")),
+                })
+            })
+            .collect();
         // With fewer images than threads all threads share each image.
         let serial = ThreadPool::serial();
         let run_image = |i: usize, pool: &ThreadPool| {
@@ -182,48 +220,26 @@ impl Session {
                 .iter()
                 .map(|input| image_of(input, i, images))
                 .collect();
-            *lock(&results[i]) = Some(self.run_program(&prepared.program, &image, pool, None));
+            let mut run = lock(&of_images[i]);
+            let machine = self.machine(pool);
+            run.result = machine.run_into(program, &data_of(&image), &mut run.outputs);
         };
         if images < self.pool.threads() {
             (0..images).for_each(|i| run_image(i, &self.pool));
         } else {
             self.pool.run(images, |i| run_image(i, &serial));
         }
-        let of_images: Vec<Vec<Tensor>> = results
-            .into_iter()
-            .map(|result| {
-                let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
-                result.unwrap_or_else(|| Err(RunError::input("an image was lost")))
-            })
-            .collect::<Result<_, _>>()?;
-        self.joined(&of_images)
-    }
-
-    /// The outputs of single images as those of all, each copied by the thread
-    /// that is free.
-    fn joined(&self, of_images: &[Vec<Tensor>]) -> Result<Vec<Tensor>, RunError> {
-        let Some(first) = of_images.first() else {
-            return Ok(Vec::new());
-        };
-        let outputs = first.iter().enumerate().map(|(i, output)| {
-            let values = of_images
-                .iter()
-                .map(|outputs| match outputs[i].data() {
-                    TensorData::F32(values) if values.len() == output.len() => Ok(values),
-                    TensorData::F32(_) => {
-                        Err(RunError::input("images gave outputs of different shapes"))
-                    }
-                    _ => Err(RunError::input("an output changed its type")),
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let mut shape = output.shape().to_vec();
-            shape[0] = of_images.len();
-            let mut all = vec![0f32; output.len() * of_images.len()];
-            if !output.is_empty() {
-                let copy = |image: usize, part: &mut [f32]| part.copy_from_slice(values[image]);
-                self.pool.for_chunks(&mut all, output.len(), copy);
+        for run in of_images {
+            run.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .result?;
+        }
+        let outputs = program.outputs.iter().zip(all).map(|(val, values)| {
+            let mut shape = val.shape.clone();
+            if let Some(len) = shape.first_mut() {
+                *len = images;
             }
-            Tensor::new(shape, TensorData::F32(all))
+            Tensor::new(shape, TensorData::F32(values))
                 .ok_or_else(|| RunError::input("images gave outputs of different shapes"))
         });
         outputs.collect()
@@ -244,7 +260,9 @@ impl Session {
             return Ok((self.run_staged(&inputs)?, Vec::new()));
         }
         let mut elapsed_ns = Vec::new();
-        let outputs = self.run_program(&program, &inputs, &self.pool, Some(&mut elapsed_ns))?;
+        let outputs =
+            self.machine(&self.pool)
+                .run(&program, &data_of(&inputs), Some(&mut elapsed_ns))?;
         let mut times: Vec<NodeTime> = Vec::new();
         let mut last = None;
         for (step, elapsed_ns) in program.steps.iter().zip(elapsed_ns) {
@@ -270,29 +288,6 @@ impl Session {
             last = Some(step.node);
         }
         Ok((outputs, times))
-    }
-
-    fn run_program(
-        &self,
-        program: &Program,
-        inputs: &[Input<'_>],
-        pool: &ThreadPool,
-        elapsed_ns: Option<&mut Vec<u64>>,
-    ) -> Result<Vec<Tensor>, RunError> {
-        let data: Vec<InputData<'_>> = inputs
-            .iter()
-            .map(|input| match (input.floats(), input) {
-                (Some(values), _) => InputData::Floats(values),
-                (None, Input::Tensor(tensor)) => InputData::Other(tensor),
-                (None, Input::F32 { data, .. }) => InputData::Floats(data),
-            })
-            .collect();
-        let mut frame = lock(&self.frames).pop().unwrap_or_default();
-        frame.fit(program);
-        let machine = self.machine(pool);
-        let result = program.run(&machine, &mut frame, &data, elapsed_ns);
-        lock(&self.frames).push(frame);
-        result
     }
 
     fn machine<'a>(&'a self, pool: &'a ThreadPool) -> Machine<'a> {
@@ -437,6 +432,17 @@ fn shapes_of(inputs: &[Input<'_>]) -> Vec<InputShape> {
             element_type: input.element_type(),
         })
         .collect()
+}
+
+fn data_of<'a>(inputs: &[Input<'a>]) -> Vec<InputData<'a>> {
+    let data = inputs.iter().map(|input| match *input {
+        Input::F32 { data, .. } => InputData::Floats(data),
+        Input::Tensor(tensor) => match tensor.data() {
+            TensorData::F32(values) => InputData::Floats(values),
+            _ => InputData::Other(tensor),
+        },
+    });
+    data.collect()
 }
 
 /// The floats of one image of a batch; its program knows the shape.

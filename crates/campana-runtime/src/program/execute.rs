@@ -1,6 +1,6 @@
 //! Running a program.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use campana_kernels::depthwise::{Sliding, depthwise};
@@ -36,7 +36,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Makes room for a program.
-    pub(crate) fn fit(&mut self, program: &Program) {
+    fn fit(&mut self, program: &Program) {
         self.buffers.resize_with(
             program.buffers.len().max(self.buffers.len()),
             AlignedBuffer::default,
@@ -67,15 +67,55 @@ pub(crate) struct Machine<'a> {
     pub(crate) interrupt: Option<&'a Interrupt>,
 }
 
-impl Program {
-    /// Runs the program; `elapsed_ns` gets each step's time, where asked for.
+impl Machine<'_> {
+    /// Runs a program; `elapsed_ns` gets each step's time, where asked for.
     pub(crate) fn run(
+        &self,
+        program: &Program,
+        inputs: &[InputData<'_>],
+        elapsed_ns: Option<&mut Vec<u64>>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.with_frame(program, |frame| {
+            program.run(self, frame, inputs, elapsed_ns)?;
+            program.outputs(frame, inputs)
+        })
+    }
+
+    /// Runs a program whose outputs are floats, and copies these to where they belong.
+    pub(crate) fn run_into(
+        &self,
+        program: &Program,
+        inputs: &[InputData<'_>],
+        outputs: &mut [&mut [f32]],
+    ) -> Result<(), RunError> {
+        self.with_frame(program, |frame| {
+            program.run(self, frame, inputs, None)?;
+            program.copy_outputs(frame, inputs, outputs)
+        })
+    }
+
+    /// Lends memory that a program runs in.
+    fn with_frame<R>(&self, program: &Program, work: impl FnOnce(&mut Frame) -> R) -> R {
+        // What is inside stays usable when a thread that held it panicked.
+        let frames = || self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frame = frames().pop().unwrap_or_default();
+        frame.fit(program);
+        let result = work(&mut frame);
+        frames().push(frame);
+        result
+    }
+}
+
+impl Program {
+    /// Runs the steps, which leave the outputs in the frame; `elapsed_ns` gets
+    /// each step's time, where asked for.
+    fn run(
         &self,
         machine: &Machine<'_>,
         frame: &mut Frame,
         inputs: &[InputData<'_>],
         mut elapsed_ns: Option<&mut Vec<u64>>,
-    ) -> Result<Vec<Tensor>, RunError> {
+    ) -> Result<(), RunError> {
         for step in &self.steps {
             let start = elapsed_ns.is_some().then(Instant::now);
             let node = &machine.plan.nodes[step.node];
@@ -91,15 +131,36 @@ impl Program {
                 times.push(start.elapsed().as_nanos() as u64);
             }
         }
-        self.outputs
-            .iter()
-            .map(|val| output(val, frame, inputs))
-            .collect()
+        Ok(())
+    }
+
+    /// The outputs of the run that this frame saw last.
+    fn outputs(&self, frame: &Frame, inputs: &[InputData<'_>]) -> Result<Vec<Tensor>, RunError> {
+        let outputs = self.outputs.iter();
+        outputs.map(|val| output(val, frame, inputs)).collect()
+    }
+
+    /// Copies the outputs of the run that this frame saw last, all of them floats.
+    fn copy_outputs(
+        &self,
+        frame: &Frame,
+        inputs: &[InputData<'_>],
+        outputs: &mut [&mut [f32]],
+    ) -> Result<(), RunError> {
+        for (val, output) in self.outputs.iter().zip(outputs) {
+            let values = read(&val.place, &frame.buffers, &frame.slots, inputs).ok();
+            let values = values.and_then(|values| values.get(..output.len()));
+            output.copy_from_slice(values.ok_or_else(lost_output)?);
+        }
+        Ok(())
     }
 }
 
-fn output(val: &Val, frame: &mut Frame, inputs: &[InputData<'_>]) -> Result<Tensor, RunError> {
-    let lost = || RunError::input("an output was lost");
+fn lost_output() -> RunError {
+    RunError::input("an output was lost")
+}
+
+fn output(val: &Val, frame: &Frame, inputs: &[InputData<'_>]) -> Result<Tensor, RunError> {
     let len = val.shape.iter().product();
     let data = match &val.place {
         Place::Constant(tensor) => tensor.data().clone(),
@@ -108,9 +169,12 @@ fn output(val: &Val, frame: &mut Frame, inputs: &[InputData<'_>]) -> Result<Tens
             InputData::Other(tensor) => tensor.data().clone(),
         },
         Place::Buffer(buffer) => TensorData::F32(frame.buffers[*buffer].as_slice()[..len].to_vec()),
-        Place::Slot(slot) => frame.slots[*slot].as_ref().ok_or_else(lost)?.data().clone(),
+        Place::Slot(slot) => {
+            let tensor = frame.slots[*slot].as_ref().ok_or_else(lost_output)?;
+            tensor.data().clone()
+        }
     };
-    Tensor::new(val.shape.clone(), data).ok_or_else(lost)
+    Tensor::new(val.shape.clone(), data).ok_or_else(lost_output)
 }
 
 /// The floats at a place.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use campana_tensor::{Tensor, TensorData};
 
 use super::compile::{InputShape, compile_from};
-use super::execute::{Frame, InputData, Machine, plain_node};
+use super::execute::{InputData, Machine, plain_node};
 use super::{Program, control};
 use crate::error::RunError;
 use crate::ops::Call;
@@ -106,7 +106,7 @@ pub(crate) fn run_in_stages(
                     tensor => InputData::Other(tensor),
                 })
                 .collect();
-            let outputs = run_program(machine, &stage.program, &data)?;
+            let outputs = machine.run(&stage.program, &data, None)?;
             values.extend(stage.outputs.iter().cloned().zip(outputs));
         }
         if let Some(planned) = plan.nodes.get(stage.end) {
@@ -129,24 +129,6 @@ pub(crate) fn run_plainly(
         run_node(machine, planned, &mut values)?;
     }
     results(machine.plan, &values)
-}
-
-fn run_program(
-    machine: &Machine<'_>,
-    program: &Program,
-    data: &[InputData<'_>],
-) -> Result<Vec<Tensor>, RunError> {
-    let frames = || {
-        machine
-            .frames
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
-    let mut frame: Frame = frames().pop().unwrap_or_default();
-    frame.fit(program);
-    let result = program.run(machine, &mut frame, data, None);
-    frames().push(frame);
-    result
 }
 
 fn results(plan: &Plan, values: &HashMap<String, Tensor>) -> Result<Vec<Tensor>, RunError> {
