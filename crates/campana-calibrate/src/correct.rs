@@ -52,6 +52,7 @@ use campana_codebook::QuantizedTensor;
 use campana_design::integer_levels::is_uniform_grid;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
+use campana_ir::op::Op;
 use campana_ir::weights::Role;
 use campana_onnx::Model;
 use campana_quantize::graph::{float_graph, replace};
@@ -313,7 +314,7 @@ impl Correction<'_, '_, '_> {
             // goes into a cheap node alone is computed together with it.
             let is_fleeting = !LAYERS.contains(&&**op_type)
                 && self.uses.get(output) == Some(&1)
-                && later.clone().all(|later| CHEAP.contains(&&*later.op_type));
+                && later.clone().all(|later| is_cheap(graphs[0], later));
             if !read.contains(&**output) || is_fleeting {
                 continue;
             }
@@ -680,15 +681,12 @@ fn aimed(
 /// variance say about them is noise.
 const AIM_DAMPING: f64 = 0.05;
 
-/// Operators that cost next to nothing and are run together with what follows.
-const CHEAP: [&str; 6] = [
-    "BatchNormalization",
-    "Relu",
-    "Clip",
-    "Identity",
-    "Flatten",
-    "Reshape",
-];
+/// Whether a node costs next to nothing, and is run together with what is
+/// before it.
+fn is_cheap(graph: &Graph, node: &Node) -> bool {
+    Op::parse(node, graph.opset())
+        .is_ok_and(|op| op.is_elementwise() || matches!(op, Op::Reshape(_)))
+}
 
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;

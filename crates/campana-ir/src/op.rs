@@ -259,6 +259,16 @@ impl Op {
         )
     }
 
+    /// Whether each element of the result depends on one element of each input
+    /// alone, parameters of channels among these.
+    pub fn is_elementwise(&self) -> bool {
+        match self {
+            Self::Unary(_) | Self::Binary(_) => true,
+            Self::BatchNormalization(normalization) => !normalization.training,
+            _ => false,
+        }
+    }
+
     /// Whether the first output holds elements of input 0 alone, unchanged (and
     /// zeros, for padding): of quantized activations it makes quantized
     /// activations with the same parameters.
