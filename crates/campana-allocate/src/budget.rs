@@ -1,6 +1,6 @@
 //! Widths of least divergence under a bound on bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use campana_calibrate::Sensitivity;
 use campana_codebook::Packing;
@@ -11,7 +11,7 @@ use campana_quantize::kept::{check_patterns, keep, kept_beforehand};
 use campana_quantize::weights::count;
 use campana_quantize::{
     Error, ErrorKind, Options, Plan, PlannedTensor, Prices, Progress, QuantizedModel,
-    SharedVectors, TensorChoice, TensorOutcome, check_cancelled, quantize_tensor,
+    SharedVectors, TensorChoice, TensorOutcome, check_cancelled, quantize_tensor, solved_weights,
 };
 use rayon::prelude::*;
 
@@ -89,6 +89,8 @@ struct Setting<'m> {
     model: &'m Model,
     options: Options,
     prices: Prices,
+    /// The tensors that a correction solves.
+    solved: HashSet<String>,
     vectors: SharedVectors,
 }
 
@@ -161,6 +163,10 @@ impl<'m> Allocator<'m> {
         options.check()?;
         let tensors = constant_tensors(model);
         check_patterns(options, &tensors)?;
+        let solved = match options.means_are_corrected {
+            true => solved_weights(model, &tensors),
+            false => HashSet::new(),
+        };
         let slots: Vec<Slot<'_>> = tensors
             .into_iter()
             .map(|tensor| Slot::new(tensor, options, sensitivities))
@@ -173,12 +179,13 @@ impl<'m> Allocator<'m> {
         let all = free().flat_map(|slot| &slot.choices);
         let widths = all.map(|choice| choice.bits).collect();
         let vectors = SharedVectors::learn(model, &choices, &widths)?;
-        let prices = Prices::new(free().count(), weights, options.means_are_corrected);
+        let prices = Prices::new(free().count(), weights);
         Ok(Self {
             setting: Setting {
                 model,
                 options: options.clone(),
                 prices,
+                solved,
                 vectors,
             },
             slots,
@@ -435,12 +442,16 @@ impl<'m> Slot<'m> {
             byte_price: Some(2f64.powi(key.1)),
             ..self.tensor_choice(self.choices[pick].bits, &setting.options)
         };
+        let prices = match setting.solved.contains(self.tensor.name) {
+            true => setting.prices.with_corrected_mean(),
+            false => setting.prices,
+        };
         let choice = &mut self.choices[pick];
         let mut outcome = quantize_tensor(
             setting.model,
             self.tensor.clone(),
             tensor_choice,
-            setting.prices,
+            prices,
             &setting.vectors,
         )?;
         choice.bytes = outcome.report.output_bytes as f64;

@@ -30,6 +30,7 @@
 pub(crate) mod activation_cache;
 mod addition;
 mod at_rate;
+mod compensation;
 mod epilogue;
 mod finished;
 mod grid_layer;
@@ -48,37 +49,24 @@ mod verdict;
 
 use std::collections::HashMap;
 
-use campana_codebook::QuantizedTensor;
-use campana_design::integer_levels::is_uniform_grid;
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
 use campana_ir::op::Op;
-use campana_ir::weights::Role;
 use campana_onnx::Model;
 use campana_quantize::graph::{float_graph, replace};
-use campana_quantize::outcome::clip;
-use campana_quantize::store::Precision;
 use campana_quantize::{
-    Effort, Error, ErrorKind, Progress, QuantizedModel, causes, check_cancelled, round_outcome,
-    round_tensor, sqnr_db,
+    Effort, Error, ErrorKind, LAYERS, Progress, QuantizedModel, causes, check_cancelled,
+    round_outcome,
 };
-use campana_rounding::{GptqSolver, LayerHessian};
-use campana_tensor::{Tensor, TensorData};
-use rayon::prelude::*;
 
 use crate::correct::activation_cache::{ActivationCache, read_after};
 use crate::correct::epilogue::{Epilogue, epilogues};
+use crate::correct::finished::key_of_correction;
 pub use crate::correct::finished::{FinishedLayer, FinishedLayers};
-use crate::correct::finished::{key_of_correction, key_of_layer};
-use crate::correct::grid_layer::solve_grid;
-use crate::correct::inputs::Windows;
-use crate::correct::layer::{Rows, losses, solve, solve_codes};
-use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
+use crate::correct::moments::About;
 pub use crate::correct::rounding::Rounding;
-use crate::correct::shrinkage::covariance_share;
 pub use crate::correct::state::{Corrected, CorrectionReport, CorrectionSettings, Skipped};
-use crate::correct::state::{Correction, LAYERS, uses};
-use crate::correct::vector_layer::{Table, solve_numbers, solve_vectors, vector_len};
+use crate::correct::state::{Correction, layers, uses};
 use crate::distill::{DistillBudget, DistillReport, Parted, distill};
 use crate::samples::{Batches, Samples};
 use crate::scale::{batches_for, check_synthetic};
@@ -89,9 +77,10 @@ const QUICK_SHARE: usize = 8;
 /// Of so many batches one is looked at to judge the correction.
 const JUDGED_SHARE: usize = 4;
 
-/// Corrects a quantized model; see the module. Tensors that a layer reads in
-/// an uncommon way, or several layers share, are left as they are. Layers that
-/// `finished` keeps from the same correction are taken from there.
+/// Corrects a quantized model; see the module. Weights that several layers share
+/// are solved for the inputs of all of them; tensors that a layer reads in an
+/// uncommon way are left as they are. Layers that `finished` keeps from the same
+/// correction are taken from there.
 ///
 /// # Errors
 ///
@@ -140,6 +129,7 @@ pub fn correct(
     });
     let mut correction = Correction {
         uses: uses(&graph),
+        layers: layers(&graph),
         epilogues,
         places: places(quantized),
         quantized_graph: graph.clone(),
@@ -269,9 +259,11 @@ impl Correction<'_, '_, '_> {
             } else if let Some(place) = self.weights_of(node) {
                 let corrected = self.correct_layer(node, place);
                 self.skip_where_unsupported(node, corrected)?;
-                let outcome = &self.quantized.tensors[place];
-                let count: usize = outcome.report.shape.iter().product();
-                progress.tensor_done(outcome.tensor.name, count as u64);
+                if self.is_first_with_its_weights(node) {
+                    let outcome = &self.quantized.tensors[place];
+                    let count: usize = outcome.report.shape.iter().product();
+                    progress.tensor_done(outcome.tensor.name, count as u64);
+                }
             }
             if last_layer.is_some_and(|last| last > i) {
                 self.advance(i)?;
@@ -344,14 +336,11 @@ impl Correction<'_, '_, '_> {
             .as_ref()
             .and_then(|epilogue| epilogue.normalization)
             .is_some();
-        let bias = epilogue
-            .as_ref()
-            .and_then(|epilogue| self.own_bias(epilogue));
-        if self.rounding != Rounding::Keep {
-            let about = if normalized || bias.is_some() {
-                About::Mean
-            } else {
-                About::Zero
+        if self.rounding != Rounding::Keep && self.is_first_with_its_weights(node) {
+            let layers = self.layers_with_weights_of(node);
+            let about = match layers.iter().all(|layer| self.takes_mean(layer)) {
+                true => About::Mean,
+                false => About::Zero,
             };
             if let Some(epilogue) = epilogue.as_ref().filter(|_| self.align && normalized) {
                 self.caches[0].keep(&self.graph, &epilogue.output, self.threads)?;
@@ -359,9 +348,33 @@ impl Correction<'_, '_, '_> {
             self.compensate(node, place, about)?;
         }
         self.round(place)?;
-        match (epilogue, bias) {
-            (Some(epilogue), Some(bias)) if !normalized => self.correct_bias(&epilogue, bias),
+        match epilogue {
+            Some(epilogue) if !normalized => match self.own_bias(&epilogue) {
+                Some(bias) => self.correct_bias(&epilogue, bias),
+                None => Ok(()),
+            },
             _ => Ok(()),
+        }
+    }
+
+    /// Whether no layer before this one reads its weights: what is solved for
+    /// one is solved for all.
+    fn is_first_with_its_weights(&self, node: &Node) -> bool {
+        let layers = self.layers_with_weights_of(node);
+        layers
+            .first()
+            .is_some_and(|first| first.outputs == node.outputs)
+    }
+
+    /// Whether a normalization behind a layer, or its bias, takes the error of the
+    /// mean of its outputs.
+    fn takes_mean(&self, node: &Node) -> bool {
+        let Some(epilogue) = self.epilogue(node) else {
+            return false;
+        };
+        match epilogue.normalization {
+            Some(at) => self.own_constant(&self.graph.nodes[at], 3).is_some(),
+            None => self.own_bias(epilogue).is_some(),
         }
     }
 
@@ -396,221 +409,6 @@ impl Correction<'_, '_, '_> {
         Ok(())
     }
 
-    /// Codes of least output error, new or kept from a correction that was
-    /// interrupted.
-    fn compensate(&mut self, node: &Node, place: usize, about: About) -> Result<(), Error> {
-        let outcome = &self.quantized.tensors[place];
-        let (Some(before), name) = (&outcome.quantized, outcome.tensor.name) else {
-            return Ok(());
-        };
-        if outcome.squared_error == 0.0 {
-            // What is stored exactly stays so.
-            return Ok(());
-        }
-        let key = |correction: u64| key_of_layer(correction, name);
-        let kept = self.finished.as_ref().and_then(|(correction, layers)| {
-            let layer = layers.find(key(*correction))?;
-            layer.restore(before)
-        });
-        let tensor = match kept {
-            Some((tensor, covariance_share)) => {
-                self.covariance_share = covariance_share;
-                tensor
-            }
-            None => {
-                let Some(tensor) = self.solve(node, place, about)? else {
-                    return Ok(());
-                };
-                if let Some((correction, layers)) = &mut self.finished {
-                    layers.keep(FinishedLayer::new(
-                        key(*correction),
-                        &tensor,
-                        self.covariance_share,
-                    ))?;
-                }
-                tensor
-            }
-        };
-        if self.has_integer_levels() {
-            self.unrounded.remove(&place);
-            let report = &mut self.quantized.tensors[place].report;
-            report.output_bytes = tensor.len_bytes() as u64;
-        }
-        self.take(place, tensor)
-    }
-
-    /// Whether layers are solved for levels that are integers already.
-    fn has_integer_levels(&self) -> bool {
-        self.quantized.target.rounds_activations() && self.rounding == Rounding::Compensate
-    }
-
-    /// Codes and levels for the least error of a layer's outputs; `None` where
-    /// the layer is not read in a common way.
-    fn solve(
-        &mut self,
-        node: &Node,
-        place: usize,
-        about: About,
-    ) -> Result<Option<QuantizedTensor>, Error> {
-        let outcome = &self.quantized.tensors[place];
-        let (
-            Some(tensor),
-            Role::Weight {
-                channel_axis: Some(axis),
-                ..
-            },
-        ) = (&outcome.quantized, &outcome.tensor.role)
-        else {
-            return Ok(None);
-        };
-        let name = outcome.tensor.name;
-        let Some(TensorData::F32(weights)) = self.graph.constants.get(name).map(Tensor::data)
-        else {
-            return Ok(None);
-        };
-        let (Some(windows), Some(mut rows)) = (
-            Windows::of(node, self.graph.opset(), &tensor.shape),
-            Rows::new(weights, tensor, *axis),
-        ) else {
-            return Ok(None);
-        };
-        let groups = windows.groups();
-        let addition = match groups {
-            1 => self.addition(node, rows.count())?,
-            _ => None,
-        };
-        let names: Vec<&str> = std::iter::once(&*node.inputs[0])
-            .chain(addition.as_ref().map(|(other, _)| &**other))
-            .collect();
-        let block = match *tensor.shape {
-            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
-            _ => 1,
-        };
-        let target = TargetRows {
-            weights: rows.weights(),
-            row_len: rows.row_len(),
-            block,
-        };
-        let share = self.caches[0].share_shown(&self.graph, &node.inputs[0]);
-        let images = (self.images as f64 * share).ceil() as usize;
-        let mut moments = InputMoments::new(windows, images).with_targets(target);
-        ActivationCache::visit_both(
-            [&self.caches[0], &self.caches[1]],
-            [&self.graph, &self.quantized_graph],
-            &names,
-            self.threads,
-            |values| moments.add(values[0], values.get(1).copied()),
-        )?;
-        let mut moments = moments.finish(about);
-        if moments.len() != groups
-            || rows.count() % groups != 0
-            || moments
-                .iter()
-                .any(|moments| moments.own.inputs() != rows.row_len())
-        {
-            return Ok(None);
-        }
-        let share = self
-            .variances_behind(node)
-            .filter(|variances| variances.len() == rows.count())
-            .and_then(|variances| covariance_share(&rows, &moments, &variances, block));
-        // A layer without a normalization sees much the same as the last one.
-        self.covariance_share = share.unwrap_or(self.covariance_share);
-        let covariance_share = self.covariance_share;
-        moments = moments
-            .into_par_iter()
-            .map(|moments| moments.shrunk_to(covariance_share, block))
-            .collect();
-        if let Some((_, units)) = addition {
-            moments[0].add_addend_error(&units, rows.unit);
-        }
-        let (solvers, target) = aimed(&mut rows, moments, vector_len(tensor));
-        if self.rounding == Rounding::AtRate {
-            return Ok(Some(at_rate::solve(&rows, tensor, &solvers)));
-        }
-        let moments: Vec<(&LayerHessian, &[f32])> = solvers
-            .iter()
-            .map(GptqSolver::hessian)
-            .zip(target.iter().map(Vec::as_slice))
-            .collect();
-        Ok(self.solved(&rows, place, tensor, &solvers, &moments))
-    }
-
-    /// Codes and levels by these solvers, the levels rounded as they will be
-    /// stored; `None` where outputs lose no less by them.
-    fn solved(
-        &self,
-        rows: &Rows,
-        place: usize,
-        tensor: &QuantizedTensor,
-        solvers: &[GptqSolver],
-        moments: &[(&LayerHessian, &[f32])],
-    ) -> Option<QuantizedTensor> {
-        let precision = Precision::Coarse;
-        let mut solved = match vector_len(tensor) {
-            Some(_) => {
-                let table = self.table_of(place, tensor);
-                solve_vectors(rows, tensor, solvers, precision, table, FITS)?
-            }
-            None if is_uniform_grid(tensor) => solve_grid(rows, tensor, solvers, moments, FITS)?,
-            None => solve(rows, tensor, solvers, precision, FITS),
-        };
-        let [before, after] = losses(rows, [tensor, &solved], moments);
-        if after.partial_cmp(&before) != Some(std::cmp::Ordering::Less) {
-            return None;
-        }
-        let target = self.quantized.target;
-        let is_to_round = self.has_integer_levels() && !is_uniform_grid(&solved);
-        if is_to_round && round_tensor(&mut solved, target) {
-            // Codes for the levels as they are now.
-            let again = match vector_len(&solved) {
-                Some(_) => solve_numbers(rows, &solved, solvers),
-                None => solve_codes(rows, &solved, solvers),
-            };
-            if let Some(again) = again {
-                let [rounded, resolved] = losses(rows, [&solved, &again], moments);
-                if resolved < rounded {
-                    solved = again;
-                }
-            }
-        }
-        Some(solved)
-    }
-
-    /// Whose the table of a tensor's vectors is.
-    fn table_of(&self, place: usize, tensor: &QuantizedTensor) -> Table {
-        let mut others = self.quantized.tensors.iter().enumerate();
-        let is_shared = others.any(|(other, outcome)| {
-            let other_tensor = outcome.quantized.as_ref().filter(|_| other != place);
-            other_tensor.is_some_and(|other| other.packing == tensor.packing)
-        });
-        if is_shared { Table::Shared } else { Table::Own }
-    }
-
-    /// Puts a corrected tensor into the network and its figures into the report.
-    fn take(&mut self, place: usize, tensor: QuantizedTensor) -> Result<(), Error> {
-        let outcome = &mut self.quantized.tensors[place];
-        let name = outcome.tensor.name;
-        let Some(TensorData::F32(weights)) = self.graph.constants.get(name).map(Tensor::data)
-        else {
-            return Ok(());
-        };
-        let decoded = tensor.dequantize();
-        let squared_error: f64 = weights
-            .iter()
-            .zip(&decoded)
-            .map(|(weight, decoded)| (f64::from(*decoded) - f64::from(*weight)).powi(2))
-            .sum();
-        outcome.report.mse = Some(squared_error / decoded.len() as f64);
-        outcome.report.sqnr_db = Some(sqnr_db(outcome.energy, squared_error));
-        outcome.report.clip = Some(clip(&tensor));
-        outcome.squared_error = squared_error;
-        outcome.quantized = Some(tensor);
-        replace(&mut self.quantized_graph, name, decoded)?;
-        self.report.compensated += 1;
-        Ok(())
-    }
-
     /// The bias of a layer takes the difference of the means.
     fn correct_bias(
         &mut self,
@@ -642,51 +440,9 @@ impl Correction<'_, '_, '_> {
     }
 }
 
-/// Moves rows to where they undo errors of layers before; what rounding, in
-/// vectors where they are to be, needs to know of their inputs, and what their
-/// outputs are to have with these.
-fn aimed(
-    rows: &mut Rows,
-    moments: Vec<Moments>,
-    vector: Option<usize>,
-) -> (Vec<GptqSolver>, Vec<Vec<f32>>) {
-    let blocks = moments.len();
-    let (solvers, target): (Vec<GptqSolver>, Vec<Vec<f32>>) = moments
-        .into_par_iter()
-        .map(|moments| {
-            let careful = GptqSolver::with_damped_factor(moments.own, AIM_DAMPING);
-            (careful, moments.target)
-        })
-        .unzip();
-    for (block, (solver, target)) in solvers.iter().zip(&target).enumerate() {
-        rows.aim(block, blocks, solver, target);
-    }
-    // Rounding believes the moments as they are: damped, the divergence of a
-    // ResNet-20 at two bits was 0.143 instead of 0.138.
-    let exact = solvers
-        .into_par_iter()
-        .map(|careful| {
-            let hessian = careful.into_hessian();
-            match vector {
-                Some(len) => GptqSolver::in_blocks(hessian, len),
-                None => GptqSolver::new(hessian),
-            }
-        })
-        .collect();
-    (exact, target)
-}
-
-/// Share of the mean variance of a layer's inputs that is added to each when
-/// its weights are moved to undo errors of layers before: what inputs of little
-/// variance say about them is noise.
-const AIM_DAMPING: f64 = 0.05;
-
 /// Whether a node costs next to nothing, and is run together with what is
 /// before it.
 fn is_cheap(graph: &Graph, node: &Node) -> bool {
     Op::parse(node, graph.opset())
         .is_ok_and(|op| op.is_elementwise() || matches!(op, Op::Reshape(_)))
 }
-
-/// How often levels are fitted to codes and codes to levels.
-const FITS: usize = 2;

@@ -15,7 +15,7 @@ use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
 use crate::correct::activation_cache::{ActivationCache, floats, read_after};
-use crate::correct::inputs::Windows;
+use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::moments::{About, InputMoments};
 use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
@@ -343,10 +343,11 @@ impl Trial {
         } else {
             About::Zero
         };
-        let mut moments = InputMoments::new(windows, self.images);
+        let mut gatherer = Gatherer::new(windows, self.images);
+        let mut moments = InputMoments::new();
         self.cache
             .visit(&self.graph, &node.inputs[0], self.threads, |batch| {
-                moments.add([batch, batch], None)
+                moments.add(&mut gatherer, [batch, batch], None)
             })?;
         let moments = moments.finish(about);
         Ok((moments.len() == groups).then(|| {

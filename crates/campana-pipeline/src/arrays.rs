@@ -72,7 +72,7 @@ pub fn quantize_arrays(
         .map(|array| array.values.len());
     let total = counts.clone().sum();
     monitor.start(total as u64);
-    let prices = Prices::new(counts.count(), total, false);
+    let prices = Prices::new(counts.count(), total);
     let outcomes: Vec<Result<Option<Vec<f32>>, Error>> = arrays
         .par_iter()
         .map(|array| {

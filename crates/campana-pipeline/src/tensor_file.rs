@@ -117,7 +117,7 @@ fn quantize_in_batches(
         job,
         file: &file,
         options: &options,
-        prices: Prices::new(counts.count(), total, false),
+        prices: Prices::new(counts.count(), total),
         batch_bytes,
         monitor,
     };

@@ -52,16 +52,22 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// For a network of this many layers and weights.
-    pub fn new(layers: usize, weights: usize, means_are_corrected: bool) -> Self {
+    /// For a network of this many layers and weights, whose errors of the mean
+    /// stay.
+    pub fn new(layers: usize, weights: usize) -> Self {
         Self {
             weights: weights as f64 / layers.max(1) as f64,
-            mean_square: if means_are_corrected {
-                0.0
-            } else {
-                RELU_MEAN_SQUARE_OVER_VARIANCE
-            },
+            mean_square: RELU_MEAN_SQUARE_OVER_VARIANCE,
             byte: None,
+        }
+    }
+
+    /// The same for a tensor whose errors of the mean are corrected.
+    #[must_use]
+    pub fn with_corrected_mean(self) -> Self {
+        Self {
+            mean_square: 0.0,
+            ..self
         }
     }
 

@@ -29,6 +29,7 @@ mod progress;
 mod quantize;
 mod residual;
 pub mod shared;
+mod solved;
 pub mod store;
 mod stored;
 pub mod vectors;
@@ -49,5 +50,6 @@ pub use quantize::{
     QuantizedWeights, TOO_SMALL, Weights, quantize, quantize_tensor, quantize_weights,
 };
 pub use residual::shares_in_sums;
+pub use solved::{LAYERS, solved_weights};
 pub use stored::{NEARLY_NOTHING, Sharing, StoredTensor, VectorTable, stored_tensors};
 pub use vectors::SharedVectors;

@@ -1,5 +1,7 @@
 //! From a model to its quantized tensors.
 
+use std::collections::HashSet;
+
 use campana_codebook::{Packing, QuantizedTensor};
 use campana_design::integer_levels::uniform_grid;
 use campana_design::{Levels, Summary, design};
@@ -18,6 +20,7 @@ use crate::outcome::{QuantizedModel, TensorOutcome, TensorReport, clip, sqnr_db}
 use crate::progress::{Progress, check_cancelled};
 use crate::residual::shares_in_sums;
 use crate::shared::gather;
+use crate::solved::solved_weights;
 use crate::store::{Precision, Stored, store};
 use crate::vectors::{SharedVectors, Vectors};
 use crate::weights::{check_finite, count, float_len_bytes, read_weights, shape};
@@ -48,7 +51,11 @@ pub fn quantize<'m>(
     let counts: Vec<usize> = weights.map(count).collect();
     let weights = counts.iter().copied().fold(0, usize::saturating_add);
     progress.start(weights as u64);
-    let prices = Prices::new(counts.len(), weights, options.means_are_corrected);
+    let prices = Prices::new(counts.len(), weights);
+    let solved = match options.means_are_corrected {
+        true => solved_weights(model, &tensors),
+        false => HashSet::new(),
+    };
     let shares = shares_in_sums(model);
     let layer = |tensor: &ModelTensor<'_>| Layer {
         count: count(tensor),
@@ -91,7 +98,13 @@ pub fn quantize<'m>(
             check_cancelled(progress)?;
             let outcome = match choice {
                 Err(reason) => keep(tensor, reason),
-                Ok(choice) => quantize_tensor(model, tensor, choice, prices, &vectors)?,
+                Ok(choice) => {
+                    let prices = match solved.contains(tensor.name) {
+                        true => prices.with_corrected_mean(),
+                        false => prices,
+                    };
+                    quantize_tensor(model, tensor, choice, prices, &vectors)?
+                }
             };
             if outcome.quantized.is_some() {
                 progress.tensor_done(outcome.tensor.name, count(&outcome.tensor) as u64);

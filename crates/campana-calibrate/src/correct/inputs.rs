@@ -124,7 +124,7 @@ fn places_on_axis(
 
 /// Takes what a layer's weights are multiplied with from one batch after
 /// another.
-pub(super) struct Gatherer {
+pub(crate) struct Gatherer {
     windows: Windows,
     images: usize,
     random: Random,
@@ -132,7 +132,7 @@ pub(super) struct Gatherer {
 
 impl Gatherer {
     /// Over `images` images to come.
-    pub(super) fn new(windows: Windows, images: usize) -> Self {
+    pub(crate) fn new(windows: Windows, images: usize) -> Self {
         Self {
             windows,
             images: images.max(1),

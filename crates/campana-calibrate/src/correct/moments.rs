@@ -8,7 +8,7 @@ use campana_rounding::{
 use campana_tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::correct::inputs::{Gathered, Gatherer, Windows, addend_error_at};
+use crate::correct::inputs::{Gathered, Gatherer, addend_error_at};
 
 /// What moments are taken about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,6 @@ impl<'w> TargetRows<'w> {
 /// rows of weights give in the float network with these inputs, gathered batch
 /// by batch.
 pub(crate) struct InputMoments<'w> {
-    gatherer: Gatherer,
     target: Option<TargetRows<'w>>,
     count: usize,
     groups: Vec<GroupMoments<'w>>,
@@ -123,10 +122,9 @@ impl Moments {
 }
 
 impl<'w> InputMoments<'w> {
-    /// No inputs yet of `images` images to come.
-    pub(crate) fn new(windows: Windows, images: usize) -> Self {
+    /// No inputs yet.
+    pub(crate) fn new() -> Self {
         Self {
-            gatherer: Gatherer::new(windows, images),
             target: None,
             count: 0,
             groups: Vec::new(),
@@ -143,14 +141,15 @@ impl<'w> InputMoments<'w> {
         }
     }
 
-    /// Adds a batch of inputs in the float and the quantized network, and of
-    /// what the outputs are added to in both.
+    /// Adds what a layer takes from a batch of inputs in the float and the
+    /// quantized network, and of what the outputs are added to in both.
     pub(crate) fn add(
         &mut self,
+        gatherer: &mut Gatherer,
         batches: [&Tensor; 2],
         others: Option<[&Tensor; 2]>,
     ) -> Result<(), Error> {
-        let [mut float, mut quantized] = self.gatherer.gather(batches)?;
+        let [mut float, mut quantized] = gatherer.gather(batches)?;
         let Some(first) = quantized.first().filter(|first| first.count > 0) else {
             return Ok(());
         };
@@ -439,6 +438,7 @@ impl Beyond {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correct::inputs::Windows;
     use campana_tensor::TensorData;
 
     /// Relative to the largest moment, of sums in single precision.
@@ -494,8 +494,11 @@ mod tests {
                 row_len: n,
                 block: 2,
             };
-            let mut moments = InputMoments::new(Windows::Rows, count).with_targets(target);
-            moments.add([&float, &quantized], None).unwrap();
+            let mut moments = InputMoments::new().with_targets(target);
+            let mut gatherer = Gatherer::new(Windows::Rows, count);
+            moments
+                .add(&mut gatherer, [&float, &quantized], None)
+                .unwrap();
             let [moments] = <[Moments; 1]>::try_from(moments.finish(about))
                 .ok()
                 .unwrap();

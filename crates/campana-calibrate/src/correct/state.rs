@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use campana_ir::graph::{Graph, Node};
 use campana_quantize::graph::replace;
-use campana_quantize::{Error, QuantizedModel, TensorOutcome};
+use campana_quantize::{Error, LAYERS, QuantizedModel, TensorOutcome};
 use campana_tensor::TensorData;
 
 use crate::correct::activation_cache::ActivationCache;
@@ -13,9 +13,6 @@ use crate::correct::finished::FinishedLayers;
 use crate::correct::rounding::Rounding;
 use crate::correct::statistics::ChannelStatistics;
 use crate::distill::budget::{DistillBudget, DistillReport};
-
-/// Operators with weights.
-pub(super) const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 
 /// What was corrected.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -93,6 +90,8 @@ pub(super) struct Correction<'q, 'm, 'f> {
     pub(super) epilogues: HashMap<String, Epilogue>,
     /// How many nodes read each value.
     pub(super) uses: HashMap<String, usize>,
+    /// The nodes that read each value as the weights of a layer.
+    pub(super) layers: HashMap<String, Vec<usize>>,
     /// Where each constant's outcome is.
     pub(super) places: HashMap<String, usize>,
     pub(super) quantized: &'q mut QuantizedModel<'m>,
@@ -110,15 +109,22 @@ pub(super) struct Correction<'q, 'm, 'f> {
 }
 
 impl Correction<'_, '_, '_> {
-    /// Where the quantized weights of a layer are, which no other layer reads.
+    /// Where the quantized weights of a layer are, which nothing but layers
+    /// reads.
     pub(super) fn weights_of(&self, node: &Node) -> Option<usize> {
-        let name = LAYERS
-            .contains(&&*node.op_type)
-            .then(|| node.inputs.get(1))
-            .flatten()?;
+        let name = weights_name(node)?;
         let place = *self.places.get(name)?;
         let outcome = &self.quantized.tensors[place];
-        (outcome.quantized.is_some() && self.uses.get(name) == Some(&1)).then_some(place)
+        let layers = self.layers.get(name).map_or(0, Vec::len);
+        (outcome.quantized.is_some() && self.uses.get(name) == Some(&layers)).then_some(place)
+    }
+
+    /// The layers that read the weights of this one, itself included, in the
+    /// graph's order.
+    pub(super) fn layers_with_weights_of(&self, node: &Node) -> Vec<&Node> {
+        let layers = weights_name(node).and_then(|name| self.layers.get(name));
+        let nodes = layers.into_iter().flatten();
+        nodes.map(|&node| &self.graph.nodes[node]).collect()
     }
 
     /// What follows a layer.
@@ -171,6 +177,23 @@ impl Correction<'_, '_, '_> {
         self.report.corrected += 1;
         Ok(())
     }
+}
+
+/// What a layer reads as its weights.
+fn weights_name(node: &Node) -> Option<&String> {
+    let is_layer = LAYERS.contains(&&*node.op_type);
+    node.inputs.get(1).filter(|_| is_layer)
+}
+
+/// The nodes of a graph that read each value as the weights of a layer.
+pub(super) fn layers(graph: &Graph) -> HashMap<String, Vec<usize>> {
+    let mut layers: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        if let Some(name) = weights_name(node) {
+            layers.entry(name.clone()).or_default().push(at);
+        }
+    }
+    layers
 }
 
 /// How many nodes read each value.

@@ -33,7 +33,7 @@ fn a_large_tensor_gets_the_design_that_it_would_get_in_full() {
     let alike = weights(|_| 0.1, |_| 1.0);
     let spread = weights(|row| 0.01 * (1 + row % 9) as f32, |_| 1.0);
     let shaped = weights(|_| 0.1, |row| [0.3, 3.0][row % 2]);
-    let prices = Prices::new(1, SHAPE[0] * SHAPE[1], true);
+    let prices = Prices::new(1, SHAPE[0] * SHAPE[1]).with_corrected_mean();
     for (weights, has_own) in [(alike, false), (spread, false), (shaped, true)] {
         let full = Subject::new(
             &weights,
@@ -72,7 +72,7 @@ fn a_large_tensor_gets_the_design_that_it_would_get_in_full() {
 fn stored_integers_have_a_scale_for_each_channel() {
     let shape = [16, 72];
     let weights = &weights(|row| 0.1 * (1 + row % 2) as f32, |_| 3.0)[..16 * 72];
-    let prices = Prices::new(1, weights.len(), true);
+    let prices = Prices::new(1, weights.len()).with_corrected_mean();
     let design = |tables| {
         let per_channel = Granularity::PerChannel;
         let subject = Subject::new(weights, &shape, Some(0), per_channel, 256, tables);
