@@ -11,14 +11,18 @@ use campana_quantize::{Error, ErrorKind, Options, Target};
 use campana_runtime::{Plan, PlanOptions};
 use campana_tensor::ElementType;
 
+use crate::computed_weights::with_folded_weights;
 use crate::coreml_form::coreml_package;
+use crate::direct_constants::with_direct_constants;
 use crate::global_pools::with_global_pools;
+use crate::inline_functions::with_inlined_functions;
 use crate::opset;
 use crate::opset_upgrade;
 use crate::tflite_form::tflite_bytes;
 
-/// The model as the options' target takes it: raised to the opset that the
-/// target's form needs.
+/// The model as the options' target takes it: its functions inlined, weights that
+/// it computes from constants folded, and raised to the opset that the target's
+/// form needs.
 ///
 /// # Errors
 ///
@@ -26,6 +30,13 @@ use crate::tflite_form::tflite_bytes;
 /// before), normalizes by the batch as in training, or has what the target
 /// cannot be written with; the message names the node or tensor.
 pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
+    let mut model = inlined(model, options.target)?;
+    if let Some(direct) = with_direct_constants(&model)? {
+        model = direct;
+    }
+    if let Some(folded) = with_folded_weights(&model)? {
+        model = folded;
+    }
     let tensors = constant_tensors(&model);
     check_inference(&model)?;
     check_weights(&model, &tensors)?;
@@ -63,6 +74,22 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         coreml_package(&model, &campana_coreml::Options::new(precision))?;
     }
     Ok(model)
+}
+
+/// The model without functions of its own. Where their calls cannot be replaced
+/// they stay, unless the target needs to change what is inside of them.
+fn inlined(model: Model, target: Target) -> Result<Model, Error> {
+    match with_inlined_functions(&model) {
+        Ok(inlined) => Ok(inlined.unwrap_or(model)),
+        Err(_) if !target.rounds_activations() => Ok(model),
+        Err(reason) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "--target {target} rounds activations, and those of the model's functions cannot be reached: \
+                 {reason}; inline them first (onnx.inliner.inline_local_functions), or use --target lut"
+            ),
+        )),
+    }
 }
 
 /// Refuses what campana cannot run: activations are rounded by what it sees.

@@ -18,9 +18,12 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod computed_weights;
 mod coreml_form;
+mod direct_constants;
 mod external;
 mod global_pools;
+mod inline_functions;
 mod opset;
 mod opset_upgrade;
 mod safetensors_form;

@@ -129,6 +129,17 @@ fn role(model: &Model, proto: &TensorProto, uses: &[Use<'_>], trained: bool) -> 
     }
 }
 
+/// The inputs of an operator that are weights where they are constants, of those
+/// operators that multiply an activation with them.
+pub fn weight_inputs(op_type: &str) -> &'static [usize] {
+    match op_type {
+        "Conv" | "FusedConv" | "DeformConv" | "ConvTranspose" => &[1],
+        "Gemm" | "FusedGemm" | "MatMul" | "FusedMatMul" => &[0, 1],
+        "LSTM" | "GRU" | "RNN" => &[1, 2],
+        _ => &[],
+    }
+}
+
 /// The least elements of a table that counts as weights: below, its decoder
 /// would take as much as it saves.
 const MIN_TABLE_LEN: i64 = 4096;
