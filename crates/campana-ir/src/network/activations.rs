@@ -6,7 +6,7 @@
 //! it) residual sum behind it: these are computed on the layer's accumulators.
 //! What only moves elements (max pools, slices, views) keeps the parameters of
 //! its input. For engines of the QDQ form what a layer hands to an activation
-//! function is quantized too. Integer values, booleans and values of parameters alone are never
+//! function, spelled out or not, is quantized too. Integer values, booleans and values of parameters alone are never
 //! quantized.
 
 use std::collections::HashSet;
@@ -127,13 +127,51 @@ fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
 /// function (Sigmoid, HardSwish): engines of the QDQ form compute the layer on
 /// integers only where its output is quantized too.
 fn is_before_activation(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
-    let is_activation = |usage: &Use| {
+    let is_function = |usage: &Use| {
         matches!(
             (network.op(usage.node), usage.input),
             (Op::Unary(Unary::Other), Some(0))
         )
     };
-    is_result_of_layer(network, name, quantized) && network.uses(name).iter().any(is_activation)
+    is_result_of_layer(network, name, quantized)
+        && (network.uses(name).iter().any(is_function) || is_spelled_out(network, name))
+}
+
+/// Operators that an activation function is spelled with, at most.
+const MAX_SPELLED: usize = 8;
+
+/// Whether what reads a value is an activation function that is spelled with
+/// simpler operators, such as HardSwish as `x * clip(x + 3, 0, 6) / 6`: operators on
+/// single elements of the value alone, a clamp or a product of two among them.
+fn is_spelled_out(network: &Network<'_>, value: &str) -> bool {
+    let mut derived = HashSet::from([value]);
+    let mut waiting = vec![value];
+    let mut steps = 0;
+    while let Some(name) = waiting.pop().filter(|_| steps < MAX_SPELLED) {
+        steps += 1;
+        for usage in network.uses(name) {
+            let node = network.node(usage.node);
+            let operands = || node.inputs.iter().map(String::as_str);
+            let is_of_value = operands().all(|name| {
+                name.is_empty() || derived.contains(name) || is_single_number(network, name)
+            });
+            if !is_of_value || !network.op(usage.node).is_elementwise() {
+                continue;
+            }
+            let is_product = operands().filter(|name| derived.contains(name)).count() > 1;
+            if is_product || (name != value && network.is_clamp(usage.node)) {
+                return true;
+            }
+            let output = node.outputs.first().map(String::as_str);
+            waiting.extend(output.filter(|output| derived.insert(output)));
+        }
+    }
+    false
+}
+
+fn is_single_number(network: &Network<'_>, name: &str) -> bool {
+    let shape = network.constant_shape(name);
+    shape.is_some_and(|shape| shape.iter().product::<usize>() == 1)
 }
 
 /// Whether a value is what a layer with quantized input makes, with all that is

@@ -199,3 +199,34 @@ fn work_is_weights_times_places() {
     // Of the second nothing but the weights is known.
     assert_eq!(work, [12.0 * 35.0, 10.0]);
 }
+
+#[test]
+fn what_a_layer_hands_to_a_spelled_activation_function_is_quantized() {
+    let hard_swish = [
+        Node::new("Add", &["c", "one"], &["a"]),
+        Node::new("Clip", &["a"], &["b"]),
+        Node::new("Mul", &["c", "b"], &["d"]),
+        Node::new("Div", &["d", "one"], &["e"]),
+    ];
+    let scaled = [Node::new("Mul", &["c", "one"], &["e"])];
+    let gated = [
+        Node::new("Exp", &["x"], &["g"]),
+        Node::new("Mul", &["c", "g"], &["a"]),
+        Node::new("Mul", &["a", "a"], &["e"]),
+    ];
+    let cases = [
+        (&hard_swish[..], &["x", "c", "e"][..]),
+        (&scaled, &["x", "e"]),
+        (&gated, &["x", "e"]),
+    ];
+    for (function, expected) in cases {
+        let first = [Node::new("Conv", &["x", "w"], &["c"])];
+        let last = [Node::new("Conv", &["e", "w"], &["y"])];
+        let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("one", &[])];
+        let nodes = [&first, function, &last].concat();
+        let graph = graph(nodes, &constants, &["y"]);
+        let network = Network::new(&graph).unwrap();
+        let found = quantized_activations(&network, ResidualSums::Separate);
+        assert_eq!(found, expected);
+    }
+}
