@@ -12,7 +12,7 @@
 //! deviation 1 but, most likely, pixels from 0 to 255, and
 //! synthetic ones are brought to where its outputs have deviation 1.
 
-use campana_ir::graph::{Dim, Graph};
+use campana_ir::graph::{Dim, Graph, Value};
 use campana_ir::network::{Layer, Network};
 use campana_ir::op::Op;
 use campana_quantize::Error;
@@ -100,7 +100,8 @@ impl UnknownScale {
 }
 
 /// Float inputs of which neither the samples nor a normalization tell the
-/// scale; of a network that has no float ones, all that are no indices.
+/// scale; of a network that has no float ones, all that are neither indices nor
+/// pictures.
 pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownScale> {
     let Ok(network) = Network::new(graph) else {
         return Vec::new();
@@ -118,8 +119,9 @@ pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownS
         let indices: Vec<&str> = index_inputs(graph, &network)
             .map(|(name, _)| name)
             .collect();
-        let inputs = graph.inputs.iter().map(|input| input.name.as_str());
-        let others = inputs.filter(|name| !indices.contains(name));
+        let inputs = graph.inputs.iter().filter(|input| !is_picture(input));
+        let others = inputs.map(|input| input.name.as_str());
+        let others = others.filter(|name| !indices.contains(name));
         return others.map(|name| unknown(name, None)).collect();
     }
     floats
@@ -129,6 +131,15 @@ pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownS
             unknown(name, declared.and_then(|input| input.shape.as_ref()))
         })
         .collect()
+}
+
+/// Axes of a picture without a batch: rows, columns and channels.
+const PICTURE_RANK: usize = 3;
+
+/// Whether an input is a picture of bytes: its type tells the scale.
+fn is_picture(input: &Value) -> bool {
+    let rank = input.shape.as_ref().map_or(0, Vec::len);
+    input.element_type == Some(ElementType::U8) && rank >= PICTURE_RANK
 }
 
 /// Refuses synthetic samples that would say too little.
@@ -299,7 +310,7 @@ impl Normalized<'_> {
 
 #[cfg(test)]
 mod tests {
-    use campana_ir::graph::{Node, Value};
+    use campana_ir::graph::Node;
     use campana_tensor::{Tensor, TensorData};
 
     use super::*;
@@ -376,6 +387,19 @@ mod tests {
         assert_eq!(found[0].input, "x");
         assert!(!found[0].is_unusual());
         assert!(unknown(InputScale::Range([0.0, 1.0])).is_empty());
+    }
+
+    #[test]
+    fn pictures_of_bytes_need_no_scale() {
+        let mut graph = network(vec![Node::new("Identity", &["x"], &["y"])], &[]);
+        let samples = Samples::Synthetic {
+            size: None,
+            scale: InputScale::Unknown,
+        };
+        graph.inputs[0].element_type = Some(ElementType::U8);
+        assert!(inputs_of_unknown_scale(&graph, &samples).is_empty());
+        graph.inputs[0].element_type = Some(ElementType::I32);
+        assert_eq!(inputs_of_unknown_scale(&graph, &samples).len(), 1);
     }
 
     #[test]
