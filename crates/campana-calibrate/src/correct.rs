@@ -35,6 +35,7 @@ mod epilogue;
 mod finished;
 mod grid_layer;
 pub(crate) mod images;
+pub(crate) mod in_parts;
 pub(crate) mod inputs;
 pub(crate) mod layer;
 pub(crate) mod merge;

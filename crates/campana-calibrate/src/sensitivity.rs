@@ -15,6 +15,7 @@ use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
 use crate::correct::activation_cache::{ActivationCache, floats, read_after};
+use crate::correct::in_parts::MAX_INPUTS;
 use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, solve};
 use crate::correct::moments::{About, InputMoments};
@@ -245,6 +246,12 @@ struct Weights {
 }
 
 impl Weights {
+    /// Weights of an output channel.
+    fn row_len(&self) -> usize {
+        let channels = self.channel_axis.map_or(1, |axis| self.shape[axis]);
+        self.values.len() / channels.max(1)
+    }
+
     fn read(
         model: &Model,
         tensor: &campana_ir::weights::ModelTensor<'_>,
@@ -330,7 +337,8 @@ impl Trial {
     ) -> Result<Option<Vec<GptqSolver>>, Error> {
         let is_layer = node.inputs.get(1).is_some_and(|weights| weights == name);
         let windows = Windows::of(node, self.graph.opset(), &weights.shape);
-        let Some(windows) = windows.filter(|_| is_layer) else {
+        let fits = weights.row_len() <= MAX_INPUTS;
+        let Some(windows) = windows.filter(|_| is_layer && fits) else {
             return Ok(None);
         };
         let groups = windows.groups();

@@ -16,6 +16,7 @@ use crate::correct::activation_cache::ActivationCache;
 use crate::correct::at_rate;
 use crate::correct::finished::{FinishedLayer, key_of_layer};
 use crate::correct::grid_layer::solve_grid;
+use crate::correct::in_parts::MAX_INPUTS;
 use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
@@ -102,16 +103,17 @@ impl Correction<'_, '_, '_> {
         else {
             return Ok(None);
         };
-        let layers = self.layers_with_weights_of(node);
-        let windows = layers
-            .iter()
-            .map(|layer| Windows::of(layer, self.graph.opset(), &tensor.shape))
-            .collect::<Option<Vec<Windows>>>();
-        let (Some(windows), Some(mut rows)) = (windows, Rows::new(weights, tensor, *axis)) else {
+        let Some(inputs) = self.layer_inputs(node, &tensor.shape) else {
             return Ok(None);
         };
-        let groups = windows[0].groups();
-        let addition = match (groups, &*layers) {
+        let Some(mut rows) = Rows::new(weights, tensor, *axis) else {
+            return Ok(None);
+        };
+        let groups = inputs[0].windows.groups();
+        if rows.row_len() > MAX_INPUTS {
+            return self.solve_in_parts(&inputs, tensor, &rows, about);
+        }
+        let addition = match (groups, &*inputs) {
             (1, [_]) => self.addition(node, rows.count())?,
             _ => None,
         };
@@ -125,20 +127,9 @@ impl Correction<'_, '_, '_> {
             block,
         };
         let mut moments = InputMoments::new().with_targets(target);
-        for (layer, windows) in layers.iter().zip(windows) {
-            let share = self.caches[0].share_shown(&self.graph, &layer.inputs[0]);
-            let images = (self.images as f64 * share).ceil() as usize;
-            let mut gatherer = Gatherer::new(windows, images);
-            let names: Vec<&str> = std::iter::once(&*layer.inputs[0])
-                .chain(addition.as_ref().map(|(other, _)| &**other))
-                .collect();
-            ActivationCache::visit_both(
-                [&self.caches[0], &self.caches[1]],
-                [&self.graph, &self.quantized_graph],
-                &names,
-                self.threads,
-                |values| moments.add(&mut gatherer, values[0], values.get(1).copied()),
-            )?;
+        for input in &inputs {
+            let addend = addition.as_ref().map(|(other, _)| &**other);
+            self.add_moments(&mut moments, input, input.gatherer(), addend)?;
         }
         let mut moments = moments.finish(about);
         if moments.len() != groups
@@ -173,6 +164,41 @@ impl Correction<'_, '_, '_> {
             .zip(target.iter().map(Vec::as_slice))
             .collect();
         Ok(self.solved(&rows, place, tensor, &solvers, &moments))
+    }
+
+    /// What the layers with the weights of this one, of this shape, take; `None`
+    /// where one of them takes it in an uncommon way.
+    fn layer_inputs(&self, node: &Node, shape: &[usize]) -> Option<Vec<LayerInput<'_>>> {
+        let layers = self.layers_with_weights_of(node).into_iter();
+        let inputs = layers.map(|layer| {
+            let name = &*layer.inputs[0];
+            let share = self.caches[0].share_shown(&self.graph, name);
+            Some(LayerInput {
+                name,
+                windows: Windows::of(layer, self.graph.opset(), shape)?,
+                images: (self.images as f64 * share).ceil() as usize,
+            })
+        });
+        inputs.collect()
+    }
+
+    /// Adds the moments of an input of a layer, and of what the layer's outputs
+    /// are added to.
+    pub(super) fn add_moments(
+        &self,
+        moments: &mut InputMoments<'_>,
+        input: &LayerInput<'_>,
+        mut gatherer: Gatherer,
+        addend: Option<&str>,
+    ) -> Result<(), Error> {
+        let names: Vec<&str> = std::iter::once(input.name).chain(addend).collect();
+        ActivationCache::visit_both(
+            [&self.caches[0], &self.caches[1]],
+            [&self.graph, &self.quantized_graph],
+            &names,
+            self.threads,
+            |values| moments.add(&mut gatherer, values[0], values.get(1).copied()),
+        )
     }
 
     /// Codes and levels by these solvers, the levels rounded as they will be
@@ -251,10 +277,24 @@ impl Correction<'_, '_, '_> {
     }
 }
 
+/// What a layer takes.
+pub(super) struct LayerInput<'g> {
+    name: &'g str,
+    pub(super) windows: Windows,
+    /// Images that it is seen on.
+    images: usize,
+}
+
+impl LayerInput<'_> {
+    pub(super) fn gatherer(&self) -> Gatherer {
+        Gatherer::new(self.windows.clone(), self.images)
+    }
+}
+
 /// Moves rows to where they undo errors of layers before; what rounding, in
 /// vectors where they are to be, needs to know of their inputs, and what their
 /// outputs are to have with these.
-fn aimed(
+pub(super) fn aimed(
     rows: &mut Rows,
     moments: Vec<Moments>,
     vector: Option<usize>,
@@ -307,7 +347,7 @@ mod tests {
     use crate::correct::images::dead_leaves;
     use crate::correct::{CorrectionSettings, correct};
     use crate::running::{run, session};
-    use crate::samples::{InputScale, Samples};
+    use crate::samples::Samples;
 
     /// Two images through layers that share weights: each through three
     /// convolutions, of which `w` are the first and, dilated, the last.
@@ -341,6 +381,10 @@ mod tests {
             let tensor = NewTensor::raw(name, &[8, 8, 3, 3], ElementType::F32, bytes);
             graph = graph.message(schema::graph::INITIALIZER, tensor);
         }
+        model_of(graph)
+    }
+
+    fn model_of(graph: Content<'static>) -> Model {
         let bytes = Content::default()
             .int(schema::model::IR_VERSION, 8)
             .message(schema::model::GRAPH, graph)
@@ -349,16 +393,43 @@ mod tests {
         Model::parse(Source::from_bytes(bytes.unwrap())).unwrap()
     }
 
-    /// Squared error of a quantized network's outputs, both of them.
-    fn error(model: &Model, quantized: &QuantizedModel<'_>) -> f64 {
-        let values = dead_leaves(4, 8, 16, 16);
-        let images: Vec<Tensor> = values
-            .chunks_exact(values.len() / 2)
-            .map(|half| Tensor::new(vec![2, 8, 16, 16], TensorData::F32(half.to_vec())).unwrap())
-            .collect();
+    /// A dense layer of more inputs than are solved as a whole.
+    fn wide() -> Model {
+        let (inputs, outputs) = (MAX_INPUTS + 640, 4);
+        let mut random = SplitMix64::new(7);
+        let values = (0..inputs * outputs).map(|_| (random.uniform() - 0.5) as f32);
+        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        let sides = [Dim::Symbol("n".to_owned()), Dim::Value(inputs as i64)];
+        let graph = Content::default()
+            .string(schema::graph::NAME, "net")
+            .message(
+                schema::graph::NODE,
+                NewNode::new("MatMul", ["a", "w"], ["y"]),
+            )
+            .message(
+                schema::graph::INITIALIZER,
+                NewTensor::raw("w", &[inputs, outputs], ElementType::F32, bytes),
+            )
+            .message(
+                schema::graph::INPUT,
+                NewValueInfo::tensor("a", ElementType::F32, Some(&sides)),
+            )
+            .message(
+                schema::graph::OUTPUT,
+                NewValueInfo::tensor("y", ElementType::F32, None),
+            );
+        model_of(graph)
+    }
+
+    /// Squared error of a quantized network's outputs, all of them.
+    fn error(model: &Model, quantized: &QuantizedModel<'_>, inputs: &[(&str, Tensor)]) -> f64 {
         let outputs = |graph: &Graph| {
             let session = session(graph, 1).unwrap();
-            run(&session, [("a", &images[0]), ("b", &images[1])]).unwrap()
+            run(
+                &session,
+                inputs.iter().map(|(name, tensor)| (*name, tensor)),
+            )
+            .unwrap()
         };
         let [float, quantized] = [
             outputs(&float_graph(model).unwrap()),
@@ -377,25 +448,50 @@ mod tests {
             .sum()
     }
 
-    #[test]
-    fn weights_that_layers_share_are_solved_for_all_of_them() {
-        let model = siamese();
+    /// Errors before and after the correction of as many tensors as are told.
+    fn errors(model: &Model, inputs: &[(&str, Tensor)], tensors: usize) -> [f64; 2] {
         let options = Options {
             bits: 3,
             means_are_corrected: true,
             ..Options::default()
         };
-        let mut quantized = quantize(&model, &options, &Silent).unwrap();
-        let before = error(&model, &quantized);
-        let samples = Samples::Synthetic {
-            size: None,
-            scale: InputScale::Unknown,
-        };
+        let mut quantized = quantize(model, &options, &Silent).unwrap();
+        let before = error(model, &quantized, inputs);
+        let samples = Samples::Arrays(
+            inputs
+                .iter()
+                .map(|(name, tensor)| ((*name).to_owned(), tensor.clone()))
+                .collect(),
+        );
         let settings = CorrectionSettings::new(Rounding::Compensate, 1);
-        let corrected = correct(&model, &mut quantized, &samples, settings, None, &Silent).unwrap();
-        assert_eq!(corrected.report.compensated, 2);
+        let corrected = correct(model, &mut quantized, &samples, settings, None, &Silent).unwrap();
+        assert_eq!(corrected.report.compensated, tensors);
         assert!(corrected.report.skipped.is_empty());
-        let after = error(&model, &quantized);
+        [before, error(model, &quantized, inputs)]
+    }
+
+    fn images(shape: [usize; 4]) -> Vec<f32> {
+        dead_leaves(shape[0], shape[1], shape[2], shape[3])
+    }
+
+    #[test]
+    fn weights_that_layers_share_are_solved_for_all_of_them() {
+        let values = images([4, 8, 16, 16]);
+        let half = |values: &[f32]| {
+            Tensor::new(vec![2, 8, 16, 16], TensorData::F32(values.to_vec())).unwrap()
+        };
+        let (first, second) = values.split_at(values.len() / 2);
+        let inputs = [("a", half(first)), ("b", half(second))];
+        let [before, after] = errors(&siamese(), &inputs, 2);
+        assert!(after < 0.8 * before, "{after}, before {before}");
+    }
+
+    #[test]
+    fn layers_of_many_inputs_are_solved_in_parts() {
+        let inputs = MAX_INPUTS + 640;
+        let rows = images([32, 1, 32, inputs / 32]);
+        let rows = Tensor::new(vec![32, inputs], TensorData::F32(rows)).unwrap();
+        let [before, after] = errors(&wide(), &[("a", rows)], 1);
         assert!(after < 0.8 * before, "{after}, before {before}");
     }
 }

@@ -1,5 +1,6 @@
 //! What a layer's weights are multiplied with, at some places of its output.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use campana_ir::graph::Node;
@@ -128,6 +129,8 @@ pub(crate) struct Gatherer {
     windows: Windows,
     images: usize,
     random: Random,
+    /// The inputs of a row of weights that are looked at; all where not given.
+    part: Option<Range<usize>>,
 }
 
 impl Gatherer {
@@ -137,6 +140,26 @@ impl Gatherer {
             windows,
             images: images.max(1),
             random: Random::new(0),
+            part: None,
+        }
+    }
+
+    /// The same for a part of the inputs of a row of weights.
+    pub(super) fn of_part(self, part: Range<usize>) -> Self {
+        Self {
+            part: Some(part),
+            ..self
+        }
+    }
+
+    /// The inputs that are looked at, of so many that a row of weights has.
+    fn inputs(&self, row_len: usize) -> Result<Range<usize>, Error> {
+        match &self.part {
+            Some(part) if part.end > row_len => {
+                Err(unsupported("a layer's inputs change their size"))
+            }
+            Some(part) => Ok(part.clone()),
+            None => Ok(0..row_len),
         }
     }
 
@@ -164,18 +187,19 @@ impl Gatherer {
         };
         let all = values.len() / len;
         let images = shape[0].max(1);
-        let target = (windows_wanted(len) * images).div_ceil(self.images);
+        let inputs = self.inputs(len)?;
+        let target = (windows_wanted(inputs.len()) * images).div_ceil(self.images);
         let count = target.min(all);
         let rows: Vec<usize> = (0..count)
             .map(|part| self.random.one_of_part(part, count, all))
             .collect();
-        let mut columns = vec![0f32; len * count];
+        let mut columns = vec![0f32; inputs.len() * count];
         columns
             .par_chunks_exact_mut(count.max(1))
-            .enumerate()
-            .for_each(|(column, values_of)| {
+            .zip(inputs)
+            .for_each(|(values_of, input)| {
                 for (value, row) in values_of.iter_mut().zip(&rows) {
-                    *value = values[row * len + column];
+                    *value = values[row * len + input];
                 }
             });
         Ok(vec![Gathered {
@@ -216,7 +240,8 @@ impl Gatherer {
         let taps: usize = kernel.iter().product();
         let row_len = own * taps;
         let all: usize = extent.iter().product();
-        let per_image = windows_wanted(row_len).div_ceil(self.images).min(all);
+        let inputs = self.inputs(row_len)?;
+        let per_image = windows_wanted(inputs.len()).div_ceil(self.images).min(all);
         let places: Arc<[Place]> = (0..images)
             .flat_map(|image| (0..per_image).map(move |part| [image, part]))
             .map(|[image, part]| {
@@ -243,9 +268,9 @@ impl Gatherer {
         // The only element of a window without padding lies in its plane.
         let are_inside = taps == 1 && before == [0; AXES];
         let gather = |group: usize| {
-            let mut columns = vec![0f32; row_len * count];
-            let parts = columns.par_chunks_exact_mut(count.max(1)).enumerate();
-            parts.for_each(|(at, column)| {
+            let mut columns = vec![0f32; inputs.len() * count];
+            let parts = columns.par_chunks_exact_mut(count.max(1));
+            parts.zip(inputs.clone()).for_each(|(column, at)| {
                 let channel = group * own + at / taps;
                 let tap = unravel(at % taps, kernel);
                 let offset: [usize; AXES] = std::array::from_fn(|axis| tap[axis] * dilations[axis]);
@@ -344,7 +369,7 @@ pub(super) fn addend_error_at(
 }
 
 /// Inputs of one group: for each weight of a row the values that it meets,
-/// shape `[row_len, count]`.
+/// shape `[inputs, count]`.
 pub(super) struct Gathered {
     pub(super) count: usize,
     pub(super) columns: Vec<f32>,

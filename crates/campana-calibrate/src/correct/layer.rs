@@ -145,6 +145,14 @@ impl Rows {
         self.count() * block / blocks..self.count() * (block + 1) / blocks
     }
 
+    /// What is given for each weight where it lies, row by row.
+    pub(super) fn gather(&self, codes: &[u8]) -> Vec<u8> {
+        let rows = 0..self.count();
+        rows.flat_map(|row| self.partition.runs(row))
+            .flat_map(|run| codes[run].iter().copied())
+            .collect()
+    }
+
     /// What is given for each row in order, a code for every `vector` weights,
     /// where the weights lie.
     pub(super) fn scatter(&self, rows: &[u8], vector: usize) -> Vec<u8> {
