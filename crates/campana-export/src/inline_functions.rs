@@ -11,6 +11,8 @@ use campana_onnx::{
     opset_import, schema,
 };
 
+use campana_tensor::MemoryBudget;
+
 use crate::opset;
 
 /// Functions may call functions this deep; ONNX forbids that one calls itself.
@@ -43,6 +45,14 @@ pub(crate) fn with_inlined_functions(model: &Model) -> Result<Option<Model>, Str
         .into_model()
         .map(Some)
         .map_err(|error| error.to_string())
+}
+
+/// Bytes that a node or name takes beside its text, about.
+const PART_LEN: usize = 256;
+
+/// The bytes of the prefix that the values of a call get.
+fn name_len_of(function: &Function) -> usize {
+    function.name.len() + PART_LEN
 }
 
 /// The domain, name and overload of an operator.
@@ -80,6 +90,7 @@ struct Inliner<'m> {
     taken: HashSet<&'m str>,
     calls: usize,
     nodes: usize,
+    budget: MemoryBudget,
 }
 
 impl<'m> Inliner<'m> {
@@ -102,6 +113,7 @@ impl<'m> Inliner<'m> {
             taken,
             calls: 0,
             nodes: 0,
+            budget: model.memory_budget(),
         }
     }
 
@@ -159,6 +171,9 @@ impl<'m> Inliner<'m> {
                 "a call of function '{name}' has more inputs or outputs than it"
             ));
         }
+        // Each value and each node is renamed, written, and read again.
+        let made = function.nodes.iter().flat_map(|inner| &inner.outputs);
+        self.charge(made.map(|name| name.len() + name_len_of(function)).sum())?;
         let scope = self.scope(node, function, caller);
         let mut nodes = Content::default();
         for inner in &function.nodes {
@@ -168,6 +183,13 @@ impl<'m> Inliner<'m> {
                     "the calls of function '{name}' have too many nodes"
                 ));
             }
+            let given = inner.inputs.iter().chain(&inner.outputs);
+            let names: usize = given.map(|name| scope.name(name).len()).sum();
+            let attributes = inner.attributes.iter().map(|attribute| {
+                let value = resolved(attribute, &scope).unwrap_or(attribute);
+                self.model.span(value.message).len() as usize
+            });
+            self.charge(names + attributes.sum::<usize>())?;
             let made = match self.called(inner) {
                 Some(function) => self.call(inner, function, &scope)?,
                 None => Content::default().message(schema::graph::NODE, self.node(inner, &scope)?),
@@ -175,6 +197,12 @@ impl<'m> Inliner<'m> {
             nodes = nodes.then(made);
         }
         Ok(nodes)
+    }
+
+    /// Takes memory for a part of the model.
+    fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        let taken = self.budget.take(MemoryBudget::GROWTH * (PART_LEN + bytes));
+        taken.map_err(|exceeded| exceeded.to_string())
     }
 
     fn scope(&mut self, node: &'m Node, function: &'m Function, caller: &Scope<'m>) -> Scope<'m> {
