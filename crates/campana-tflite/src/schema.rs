@@ -10,6 +10,8 @@ mod options;
 
 pub(crate) use options::{Activation, Options, Padding, Resize};
 
+use std::collections::HashMap;
+
 use crate::flatbuffer::{Field, Table, file};
 
 /// Version of the schema.
@@ -148,7 +150,7 @@ pub(crate) struct Model {
 
 impl Model {
     /// The bytes of the file.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         let mut codes: Vec<(Code, i32)> = Vec::new();
         let mut operators = Vec::with_capacity(self.operators.len());
         for operator in &self.operators {
@@ -160,18 +162,12 @@ impl Model {
             }
             operators.push(operator_table(operator, index));
         }
+        let (places, mut buffers) = buffers(&mut self.tensors);
         // The first buffer is empty: that of all tensors without data.
-        let mut buffers = vec![Table::default()];
-        let mut tensors = Vec::with_capacity(self.tensors.len());
-        for tensor in self.tensors {
-            let buffer = match tensor.data {
-                Some(_) => buffers.len(),
-                None => 0,
-            };
-            let (table, data) = tensor_table(tensor, buffer);
-            tensors.push(table);
-            buffers.extend(data.map(|data| Table(vec![(0, Field::Bytes(data))])));
-        }
+        buffers.insert(0, Table::default());
+        let tables = self.tensors.into_iter().zip(places);
+        let tensors = tables.map(|(tensor, place)| tensor_table(tensor, place));
+        let tensors = tensors.collect();
         let graph = Table(vec![
             (0, Field::Tables(tensors)),
             (1, indices(&self.inputs)),
@@ -265,6 +261,29 @@ impl Model {
     }
 }
 
+/// The buffer of each tensor, and those behind the empty one: equal data is
+/// stored once.
+fn buffers(tensors: &mut [Tensor]) -> (Vec<usize>, Vec<Table>) {
+    let mut places = Vec::with_capacity(tensors.len());
+    let mut known: HashMap<&[u8], usize> = HashMap::new();
+    for tensor in &*tensors {
+        let next = known.len() + 1;
+        places.push(match &tensor.data {
+            Some(data) => *known.entry(data.as_slice()).or_insert(next),
+            None => 0,
+        });
+    }
+    let mut buffers = Vec::with_capacity(known.len());
+    for (tensor, &place) in tensors.iter_mut().zip(&places) {
+        if place > buffers.len()
+            && let Some(data) = tensor.data.take()
+        {
+            buffers.push(Table(vec![(0, Field::Bytes(data))]));
+        }
+    }
+    (places, buffers)
+}
+
 fn indices(places: &[usize]) -> Field {
     Field::I32s(places.iter().map(|&at| at as i32).collect())
 }
@@ -295,7 +314,7 @@ fn operator_table(operator: &Operator, code: usize) -> Table {
     Table(fields)
 }
 
-fn tensor_table(tensor: Tensor, buffer: usize) -> (Table, Option<Vec<u8>>) {
+fn tensor_table(tensor: Tensor, buffer: usize) -> Table {
     let shape = tensor.shape.iter().map(|&extent| extent as i32);
     let mut fields = vec![
         (0, Field::I32s(shape.collect())),
@@ -313,5 +332,5 @@ fn tensor_table(tensor: Tensor, buffer: usize) -> (Table, Option<Vec<u8>>) {
         ]);
         fields.push((4, Field::Table(table)));
     }
-    (Table(fields), tensor.data)
+    Table(fields)
 }

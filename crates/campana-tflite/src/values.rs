@@ -2,6 +2,7 @@
 //! and types in which operators want them.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::error::Converted;
 use crate::layout::{self, laid_out, lie_alike};
@@ -57,6 +58,15 @@ struct Held {
 pub(crate) struct Values {
     pub(crate) model: Model,
     held: HashMap<String, Held>,
+    /// Tensors with data, by the digest of it.
+    constants: HashMap<u64, Vec<usize>>,
+}
+
+/// A number that differs for most other bytes.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 impl Values {
@@ -276,23 +286,26 @@ impl Values {
         })
     }
 
-    /// A tensor of this model; a constant that is there already is taken again.
+    /// A tensor of this model; a constant that is there already is taken again,
+    /// under its first name.
     pub(crate) fn tensor(&mut self, tensor: Tensor) -> usize {
-        /// Constants of more bytes are not looked for.
-        const SMALL: usize = 64;
-        let is_small = tensor.data.as_ref().is_some_and(|data| data.len() <= SMALL);
-        let is_same = |own: &Tensor| {
-            own.data == tensor.data
-                && own.element == tensor.element
-                && own.shape == tensor.shape
-                && own.quantization == tensor.quantization
-        };
-        let known = || self.model.tensors.iter().position(is_same);
-        if is_small && let Some(known) = known() {
-            return known;
+        let next = self.model.tensors.len();
+        if let Some(data) = &tensor.data {
+            let is_same = |own: &Tensor| {
+                own.data == tensor.data
+                    && own.element == tensor.element
+                    && own.shape == tensor.shape
+                    && own.quantization == tensor.quantization
+            };
+            let alike = self.constants.entry(digest(data)).or_default();
+            let mut known = alike.iter().copied();
+            if let Some(known) = known.find(|&at| is_same(&self.model.tensors[at])) {
+                return known;
+            }
+            alike.push(next);
         }
         self.model.tensors.push(tensor);
-        self.model.tensors.len() - 1
+        next
     }
 
     /// A constant of floats.

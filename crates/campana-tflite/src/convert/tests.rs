@@ -358,3 +358,25 @@ fn open_extents_and_other_types_are_refused() {
     .unwrap_err();
     assert!(error.to_string().contains("'x' is int64"), "{error}");
 }
+
+#[test]
+fn shared_weights_are_stored_once() {
+    let layer = |input: &str, output: &str| Node::new("MatMul", &[input, "w"], &[output]);
+    let nodes = |second: Node| {
+        let join = Node::new("Add", &["a", "b"], &["c"]);
+        vec![layer("x", "a"), second, join]
+    };
+    let len = |second: Node, weights: &[(&str, Tensor)]| {
+        let inputs = vec![value("x", &[1, 64]), value("z", &[1, 64])];
+        let graph = graph(inputs, nodes(second), weights.to_vec());
+        convert(&graph, Interpreter::TfLite).unwrap().len()
+    };
+    let weights = floats(&[64, 64]);
+    let bytes = 4 * 64 * 64;
+    let shared = len(layer("z", "b"), &[("w", weights.clone())]);
+    assert!(shared < bytes + 4096, "{shared}");
+    // Equal ones under another name are.
+    let copy = Node::new("MatMul", &["z", "v"], &["b"]);
+    let equal = len(copy, &[("w", weights.clone()), ("v", weights)]);
+    assert!(equal < bytes + 4096, "{equal}");
+}
