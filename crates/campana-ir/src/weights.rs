@@ -78,19 +78,29 @@ impl Role {
 ///
 /// A weight may reach its operator through Identity, Cast, Transpose, Reshape,
 /// Squeeze, Unsqueeze, Flatten, Slice, Split and Concat (of weights alone), and
-/// from any graph around the operator's.
+/// from any graph around the operator's. One that reaches an output of its graph
+/// in this way is none: it would be another there.
 pub fn constant_tensors(model: &Model) -> Vec<ModelTensor<'_>> {
     let trained = trained_names(model);
     let found = Uses::of(model);
-    let tensors = found.tensors.into_iter().zip(found.uses);
+    let tensors = found.tensors.into_iter().zip(found.uses).enumerate();
     tensors
-        .map(|(tensor, uses)| ModelTensor {
-            op_type: uses.first().map_or("", |used| used.node.op_type.as_str()),
-            role: role(model, tensor.proto, &uses, trained.contains(tensor.name)),
-            name: tensor.name,
-            graph: tensor.graph,
-            origin: tensor.origin,
-            proto: tensor.proto,
+        .map(|(at, (tensor, uses))| {
+            let must_stay = match () {
+                () if trained.contains(tensor.name) => {
+                    Some("bound to an output of the training graph")
+                }
+                () if found.given.contains(&at) => Some("also an output of the graph"),
+                () => None,
+            };
+            ModelTensor {
+                op_type: uses.first().map_or("", |used| used.node.op_type.as_str()),
+                role: role(model, tensor.proto, &uses, must_stay),
+                name: tensor.name,
+                graph: tensor.graph,
+                origin: tensor.origin,
+                proto: tensor.proto,
+            }
         })
         .collect()
 }
@@ -105,7 +115,14 @@ fn trained_names(model: &Model) -> BTreeSet<&str> {
     bindings.map(|(name, _)| name.as_str()).collect()
 }
 
-fn role(model: &Model, proto: &TensorProto, uses: &[Use<'_>], trained: bool) -> Role {
+/// What a tensor is for; `must_stay` says why it keeps its values where it would
+/// be a weight.
+fn role(
+    model: &Model,
+    proto: &TensorProto,
+    uses: &[Use<'_>],
+    must_stay: Option<&'static str>,
+) -> Role {
     let shape = &proto.dims;
     let as_weight: Vec<_> = uses
         .iter()
@@ -117,8 +134,8 @@ fn role(model: &Model, proto: &TensorProto, uses: &[Use<'_>], trained: bool) -> 
                 .map_or_else(|| "read by no operator".to_owned(), purpose),
         );
     };
-    if trained {
-        return Role::Other("bound to an output of the training graph".to_owned());
+    if let Some(reason) = must_stay {
+        return Role::Other(reason.to_owned());
     }
     if proto.element_type == ElementType::F64 {
         return Role::Other("a float64 tensor (convert the model to float32)".to_owned());

@@ -190,3 +190,25 @@ fn a_constant_joined_to_what_is_computed_is_no_weight() {
         tensors[0].role
     );
 }
+
+#[test]
+fn a_weight_that_reaches_an_output_is_none() {
+    let output = |name: &str| {
+        let value = NewValueInfo::tensor(name, ElementType::F32, None);
+        Content::default().message(schema::graph::OUTPUT, value)
+    };
+    let nodes = || {
+        vec![
+            NewNode::new("Conv", ["x", "w"], ["y"]),
+            NewNode::new("Transpose", ["w"], ["t"]).attribute("perm", vec![1, 0, 2, 3]),
+        ]
+    };
+    for (name, is_weight) in [("w", false), ("t", false), ("y", true)] {
+        let model = model(fields(nodes(), &[("w", &[8, 4, 3, 3])]).then(output(name)));
+        let tensors = constant_tensors(&model);
+        let role = &tensors[0].role;
+        let stays = Role::Other("also an output of the graph".to_owned());
+        assert_eq!(matches!(role, Role::Weight { .. }), is_weight, "{name}");
+        assert_eq!(*role == stays, !is_weight, "{name}");
+    }
+}

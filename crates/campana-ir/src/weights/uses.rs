@@ -1,7 +1,7 @@
 //! Which operators read which constants, in a graph and the graphs inside of
 //! its nodes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use campana_onnx::{Attribute, AttributeValue, Graph, Model, Node, TensorProto};
 use campana_tensor::{ElementType, TensorData};
@@ -77,6 +77,8 @@ pub(super) struct Uses<'m> {
     pub(super) tensors: Vec<Constant<'m>>,
     /// As many as there are tensors.
     pub(super) uses: Vec<Vec<Use<'m>>>,
+    /// Those that an output of a graph gives, by position.
+    pub(super) given: HashSet<usize>,
     /// The names of the graphs around the current place, innermost last.
     scopes: Vec<HashMap<&'m str, Meaning>>,
     /// Short vectors of integers by their names: axes of operators.
@@ -91,6 +93,7 @@ impl<'m> Uses<'m> {
             model,
             tensors: Vec::new(),
             uses: Vec::new(),
+            given: HashSet::new(),
             scopes: Vec::new(),
             integers: HashMap::new(),
         };
@@ -122,6 +125,10 @@ impl<'m> Uses<'m> {
         }
         for node in &graph.nodes {
             self.visit(node);
+        }
+        for output in &graph.outputs {
+            let given = self.meaning(&output.name);
+            self.given.extend(given.iter().map(|(tensor, _)| *tensor));
         }
         self.scopes.pop();
     }

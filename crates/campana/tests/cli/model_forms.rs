@@ -411,3 +411,29 @@ fn a_model_with_few_distinct_weights_is_stored_exactly() {
         assert_eq!(report["sqnr_db"], Value::Null, "{method}: nothing was lost");
     }
 }
+
+#[test]
+fn a_weight_that_is_an_output_too_stays() {
+    let bytes = conv_model()
+        .weights("given", &[64, 64])
+        .input("v", &[1, 64])
+        .node(NewNode::new("MatMul", ["v", "given"], ["u"]))
+        .node(NewNode::new("Identity", ["given"], ["copy"]))
+        .output("u", &[1, 64])
+        .output("copy", &[64, 64])
+        .into_bytes();
+    let folder = Folder::with_model(&bytes);
+    for target in ["lut", "w4a8", "int8", "float"] {
+        let options = ["--target", target, "--input-range=-1,1"];
+        let report = quantize(&folder, &options);
+        let kept = &reported(&report, "given")["kept"];
+        assert_eq!(kept, "also an output of the graph", "{target}");
+        let [before, after] = [bytes.clone(), folder.read("out.onnx")].map(parse);
+        let values = |model: &Model| {
+            let mut tensors = model.graph.initializers.iter();
+            let tensor = tensors.find(|tensor| tensor.name == "given").unwrap();
+            model.read_f32(tensor).unwrap()
+        };
+        assert_eq!(values(&before), values(&after), "{target}");
+    }
+}
