@@ -471,20 +471,28 @@ fn print_sizes([input, output]: [&str; 2], [before, after]: [u64; 2]) {
 
 /// What was corrected, or why nothing was.
 fn correction_line(report: &QuantizeReport) -> String {
-    match &report.correction {
-        Some(correction) if correction.compensated == 0 && correction.corrected == 0 => format!(
-            "Nothing corrected with {} {} samples: no layer needs it, or none is of a kind that can be",
-            correction.images, correction.samples,
-        ),
-        Some(correction) => format!(
-            "Corrected with {} {} samples: codes of {} tensors, values of {} normalizations and biases",
-            correction.images, correction.samples, correction.compensated, correction.corrected,
-        ),
-        None => format!(
-            "Not corrected: {}",
-            report.not_corrected.as_deref().unwrap_or_default()
-        ),
+    let Some(correction) = &report.correction else {
+        let reason = report.not_corrected.as_deref();
+        return format!("Not corrected: {}", reason.unwrap_or_default());
+    };
+    let skipped = match correction.skipped.len() {
+        0 => None,
+        1 => Some("1 layer could not be, see the warning".to_owned()),
+        count => Some(format!("{count} layers could not be, see the warning")),
+    };
+    let (images, samples) = (correction.images, correction.samples);
+    if correction.compensated == 0 && correction.corrected == 0 {
+        let untouched = "no layer needs it, or none is of a kind that can be";
+        let reason = skipped.as_deref().unwrap_or(untouched);
+        return format!("Nothing corrected with {images} {samples} samples: {reason}");
     }
+    let rest = skipped.map(|skipped| format!("; {skipped}"));
+    format!(
+        "Corrected with {images} {samples} samples: codes of {} tensors, values of {} normalizations and biases{}",
+        correction.compensated,
+        correction.corrected,
+        rest.unwrap_or_default(),
+    )
 }
 
 /// What stays float, one line a reason.

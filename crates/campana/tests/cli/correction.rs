@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use campana_onnx::NewNode;
+
+use crate::support::models::NewModel;
 use crate::support::{Folder, assert_same_files, fixture, root};
 
 /// The fixture with its sidecar and images.
@@ -151,4 +154,22 @@ fn images_that_cannot_be_had_are_an_error() {
     let no_sidecar = folder.run(&[&quantize[..], &["--calibrate", "images.bin"]].concat());
     no_sidecar.is_refusal(&["model.json"]);
     assert!(!folder.path("out.onnx").exists());
+}
+
+#[test]
+fn what_could_not_be_corrected_is_said_at_the_end_too() {
+    let model = NewModel::new()
+        .weights("w", &[16, 8, 3, 3])
+        .input("x", &[1, 8, 12, 12])
+        .node(NewNode::new("Unheard", ["x"], ["u"]))
+        .node(NewNode::new("Conv", ["u", "w"], ["y"]))
+        .output("y", &[1, 16, 10, 10]);
+    let folder = Folder::with_model(model.into_bytes());
+    let range = "--input-range=-1,1";
+    let stdout = folder
+        .run(&["quantize", "model.onnx", "-o", "out.onnx", range])
+        .warns("not corrected: Conv 'y'")
+        .succeeds();
+    let closing = "Nothing corrected with 256 synthetic samples: 1 layer could not be";
+    assert!(stdout.contains(closing), "{stdout}");
 }
