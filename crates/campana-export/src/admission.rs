@@ -20,6 +20,9 @@ use crate::opset;
 use crate::opset_upgrade;
 use crate::tflite_form::tflite_bytes;
 
+/// Bits of the codes that uint4 tensors hold.
+const UINT4_BITS: u8 = 4;
+
 /// The model as the options' target takes it: its functions inlined, weights that
 /// it computes from constants folded, and raised to the opset that the target's
 /// form needs.
@@ -52,12 +55,19 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         Target::CoreMlFloat32 => Some(Precision::Float32),
         _ => None,
     };
-    let raises =
-        target.rounds_activations() || target == Target::LutUint4 || is_tflite || core_ml.is_some();
-    let raised = if raises {
-        opset_upgrade::upgraded(&model)?
-    } else {
-        None
+    let raised_to = match target {
+        Target::LutUint4 if has_codes_of_4_bits(&tensors, options) => {
+            Some(Decoder::MIN_OPSET_UINT4)
+        }
+        Target::LutUint4 => Some(opset_upgrade::RAISED_TO),
+        _ if target.rounds_activations() || is_tflite || core_ml.is_some() => {
+            Some(opset_upgrade::RAISED_TO)
+        }
+        _ => None,
+    };
+    let raised = match raised_to {
+        Some(opset) => opset_upgrade::upgraded(&model, opset)?,
+        None => None,
     };
     drop(tensors);
     let mut model = raised.unwrap_or(model);
@@ -90,6 +100,16 @@ fn inlined(model: Model, target: Target) -> Result<Model, Error> {
             ),
         )),
     }
+}
+
+/// Whether some weights are to have codes of 4 bits, as far as can be said
+/// without their data.
+fn has_codes_of_4_bits(tensors: &[ModelTensor<'_>], options: &Options) -> bool {
+    tensors.iter().any(|tensor| {
+        matches!(tensor.role, Role::Weight { .. })
+            && !options.keeps(tensor.name)
+            && options.choice_of(tensor.name).bits == Some(UINT4_BITS)
+    })
 }
 
 /// Refuses what campana cannot run: activations are rounded by what it sees.

@@ -50,7 +50,8 @@ pub struct OutputModel<'a> {
 impl<'a> OutputModel<'a> {
     /// A model with its quantized tensors in the ONNX form of `target`, and with its
     /// activations rounded. With no tensor quantized and no activation rounded
-    /// it is the input, byte for byte.
+    /// it is the input, byte for byte. Codes of 4 bits are `uint4` where the
+    /// model's opset has that type, to which [`admit`](crate::admit) raises it.
     ///
     /// # Errors
     ///

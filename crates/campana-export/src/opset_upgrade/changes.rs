@@ -1,4 +1,4 @@
-//! The operators that changed between opsets 7 and 13.
+//! The operators that changed between opsets 7 and 21.
 
 use campana_formats::encode_f32;
 use campana_onnx::{AttributeValue, DataLocation, NewNode, NewTensor, Node, TensorProto};
@@ -48,6 +48,21 @@ pub(super) const CHANGES: &[Change] = &[
     change("Split", 13, split),
     change("Squeeze", 13, axes_to_input),
     change("Unsqueeze", 13, axes_to_input),
+    change("RoiAlign", 16, roi_align),
+    change("ReduceL1", 18, axes_to_input),
+    change("ReduceL2", 18, axes_to_input),
+    change("ReduceLogSum", 18, axes_to_input),
+    change("ReduceLogSumExp", 18, axes_to_input),
+    change("ReduceMax", 18, axes_to_input),
+    change("ReduceMean", 18, axes_to_input),
+    change("ReduceMin", 18, axes_to_input),
+    change("ReduceProd", 18, axes_to_input),
+    change("ReduceSumSquare", 18, axes_to_input),
+    change("Resize", 18, resize_of_13),
+    change("Split", 18, split_of_13),
+    change("DFT", 20, dft),
+    change("GridSample", 20, grid_sample),
+    change("GroupNormalization", 21, group_normalization),
     // Experimental operators, in no set since 2019.
     change("Affine", 10, removed),
     change("ATen", 10, removed),
@@ -235,6 +250,61 @@ fn softmax(upgrade: &mut Upgrade<'_>, node: &Node, new: &mut NewForm) -> Result<
     let outputs = std::mem::replace(&mut new.outputs, vec![made.clone()]);
     new.add_after(NewNode::new("Reshape", [&made, &shape], outputs));
     Ok(())
+}
+
+/// Half-pixel centres became the default.
+fn roi_align(_: &mut Upgrade<'_>, node: &Node, new: &mut NewForm) -> Result<(), String> {
+    const MODE: &str = "coordinate_transformation_mode";
+    if node.attribute(MODE).is_none() {
+        new.set(MODE, "output_half_pixel");
+    }
+    Ok(())
+}
+
+/// Scales beside sizes have to be absent, where an empty list did before. What
+/// was added has defaults that keep the meaning.
+fn resize_of_13(upgrade: &mut Upgrade<'_>, _: &Node, new: &mut NewForm) -> Result<(), String> {
+    let is_given = |name: &String| !name.is_empty();
+    if let [_, _, scales, sizes] = &*new.inputs
+        && is_given(scales)
+        && is_given(sizes)
+        && floats_of(upgrade, scales).is_some_and(|scales| scales.is_empty())
+    {
+        new.set_input(2, String::new());
+    }
+    Ok(())
+}
+
+/// Equal parts have to be counted.
+fn split_of_13(_: &mut Upgrade<'_>, _: &Node, new: &mut NewForm) -> Result<(), String> {
+    if new.inputs.get(1).is_none_or(String::is_empty) {
+        let parts = new.outputs.len() as i64;
+        new.set("num_outputs", parts);
+    }
+    Ok(())
+}
+
+/// The axis became an input, with another default.
+fn dft(upgrade: &mut Upgrade<'_>, node: &Node, new: &mut NewForm) -> Result<(), String> {
+    let axis = node.int("axis").unwrap_or(1);
+    new.drop_attribute("axis");
+    let bytes = axis.to_le_bytes().to_vec();
+    new.constant_input(upgrade, 2, NewTensor::raw("", &[], ElementType::I64, bytes));
+    Ok(())
+}
+
+/// Two modes have other names.
+fn grid_sample(upgrade: &mut Upgrade<'_>, node: &Node, new: &mut NewForm) -> Result<(), String> {
+    match upgrade.string(node, "mode").as_deref() {
+        Some("bilinear") => new.set("mode", "linear"),
+        Some("bicubic") => new.set("mode", "cubic"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn group_normalization(_: &mut Upgrade<'_>, _: &Node, _: &mut NewForm) -> Result<(), String> {
+    Err("its scale and bias were for groups, and are for channels".to_owned())
 }
 
 fn float_list(values: &[f32]) -> NewTensor<'static> {

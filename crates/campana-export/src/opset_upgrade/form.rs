@@ -14,6 +14,7 @@ use crate::opset;
 pub(super) struct Upgrade<'m> {
     pub(super) model: &'m Model,
     pub(super) from: i64,
+    pub(super) to: i64,
     /// Names in use.
     pub(super) names: HashSet<&'m str>,
     /// Number of names that were made.

@@ -1,7 +1,7 @@
 use campana_ir::format::onnx;
 use campana_onnx::{NewNode, Node};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
-use campana_tensor::{Tensor, TensorData};
+use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::*;
 use crate::small_models::{SmallGraph, numbers};
@@ -92,7 +92,9 @@ fn old_forms_compute_what_they_did() {
     ];
     for (name, opset, node) in cases {
         let old = with(node, opset).into_model();
-        let new = upgraded(&old).expect(name).expect("an older opset");
+        let new = upgraded(&old, RAISED_TO)
+            .expect(name)
+            .expect("an older opset");
         assert_eq!(opset::version(&new), RAISED_TO);
         assert_eq!(outputs(&old, &SHAPE), outputs(&new, &SHAPE), "{name}");
     }
@@ -106,7 +108,7 @@ fn forms_are_those_of_opset_13() {
         found.unwrap_or_else(|| panic!("no {op_type}")).clone()
     };
     let raised = |node: NewNode<'static>, opset: i64| {
-        upgraded(&with(node, opset).into_model())
+        upgraded(&with(node, opset).into_model(), RAISED_TO)
             .expect("a known change")
             .expect("older")
     };
@@ -132,6 +134,73 @@ fn forms_are_those_of_opset_13() {
 }
 
 #[test]
+fn old_forms_compute_at_opset_21_what_they_did() {
+    let ints = |op_type: &str, name: &str, values: &[i64]| {
+        NewNode::new(op_type, ["x"], ["y"]).attribute(name, values.to_vec())
+    };
+    let cases: Vec<(i64, NewNode<'static>)> = vec![
+        (17, ints("ReduceMean", "axes", &[2, 3])),
+        (
+            13,
+            ints("ReduceMax", "axes", &[-1]).attribute("keepdims", 0),
+        ),
+        (11, ints("ReduceL2", "axes", &[1])),
+        (13, NewNode::new("ReduceMin", ["x"], ["y"])),
+        (
+            13,
+            NewNode::new("Split", ["x"], ["y", "z"]).attribute("axis", 3),
+        ),
+        (
+            11,
+            NewNode::new("Split", ["x"], ["y", "z"])
+                .attribute("split", vec![1, 3])
+                .attribute("axis", 2),
+        ),
+        (
+            16,
+            NewNode::new("GridSample", ["x", "grid"], ["y"]).attribute("mode", "bilinear"),
+        ),
+        (
+            11,
+            NewNode::new("Resize", ["x", "none", "none", "sizes"], ["y"])
+                .attribute("mode", "linear"),
+        ),
+    ];
+    for (opset, node) in cases {
+        let sizes = [2i64, 3, 7, 9].iter().flat_map(|size| size.to_le_bytes());
+        let old = with(node, opset)
+            .tensor("sizes", &[4], ElementType::I64, sizes.collect())
+            .floats("none", &[0], &[])
+            .weights("grid", &[2, 2, 2, 2])
+            .into_model();
+        let new = upgraded(&old, 21).expect("a newer form").expect("older");
+        assert_eq!(opset::version(&new), 21);
+        let op_type = &old.graph.nodes[0].op_type;
+        assert_eq!(outputs(&old, &SHAPE), outputs(&new, &SHAPE), "{op_type}");
+    }
+}
+
+#[test]
+fn forms_of_opset_21_say_what_was_meant_before() {
+    let raised = |node: NewNode<'static>| {
+        let model = with(node, 17).into_model();
+        let raised = upgraded(&model, 21).expect("a newer form").expect("older");
+        raised.graph.nodes.last().expect("a node").clone()
+    };
+    let split = raised(NewNode::new("Split", ["x"], ["y", "z"]));
+    assert_eq!(split.int("num_outputs"), Some(2));
+    let mean = raised(NewNode::new("ReduceMean", ["x"], ["y"]).attribute("axes", vec![1]));
+    assert_eq!((mean.inputs.len(), mean.attributes.len()), (2, 0));
+    let dft = raised(NewNode::new("DFT", ["x"], ["y"]));
+    assert_eq!((dft.inputs.len(), &*dft.inputs[1]), (3, ""));
+    let norm = NewNode::new("GroupNormalization", ["x", "s", "b"], ["y"]).name("norm");
+    let model = with(norm.attribute("num_groups", 1), 18).into_model();
+    let message = upgraded(&model, 21).expect_err("no newer form").to_string();
+    assert!(message.contains("'norm' (GroupNormalization)"), "{message}");
+    assert!(message.contains("opset 21"), "{message}");
+}
+
+#[test]
 fn softmax_over_the_last_axis_stays_one_operator() {
     let flat = SmallGraph::new()
         .opset(9)
@@ -139,7 +208,9 @@ fn softmax_over_the_last_axis_stays_one_operator() {
         .node(NewNode::new("Softmax", ["x"], ["y"]))
         .output("y", &[2, 12])
         .into_model();
-    let raised = upgraded(&flat).expect("a known change").expect("older");
+    let raised = upgraded(&flat, RAISED_TO)
+        .expect("a known change")
+        .expect("older");
     assert_eq!(raised.graph.nodes.len(), 1);
     assert_eq!(raised.graph.nodes[0].int("axis"), Some(-1));
 }
@@ -157,14 +228,19 @@ fn what_has_no_newer_form_is_named() {
         ),
     ];
     for (op_type, opset, node) in cases {
-        let error = upgraded(&with(node, opset).into_model()).expect_err("no newer form");
+        let error =
+            upgraded(&with(node, opset).into_model(), RAISED_TO).expect_err("no newer form");
         let message = error.to_string();
         assert!(message.contains(&format!("'cut' ({op_type})")), "{message}");
     }
     let early = with(NewNode::new("Relu", ["x"], ["y"]), 6).into_model();
-    assert!(upgraded(&early).is_err());
+    assert!(upgraded(&early, RAISED_TO).is_err());
     let current = with(NewNode::new("Relu", ["x"], ["y"]), 13).into_model();
-    assert!(upgraded(&current).expect("nothing to do").is_none());
+    assert!(
+        upgraded(&current, RAISED_TO)
+            .expect("nothing to do")
+            .is_none()
+    );
 }
 
 #[test]
@@ -187,7 +263,7 @@ fn nodes_inside_of_nodes_are_raised_too() {
         .input("c", &[])
         .node(node)
         .output("y", &[]);
-    let raised = upgraded(&model.into_model())
+    let raised = upgraded(&model.into_model(), RAISED_TO)
         .expect("a known change")
         .expect("older");
     let graphs = opset::graphs(&raised);

@@ -38,12 +38,13 @@ impl<'a, 'm> DecoderWriter<'a, 'm> {
         uint4: bool,
     ) -> Result<Self, Error> {
         let densest = Packing::densest(16);
-        let uint4 = uint4 && changed.iter().any(|(_, tensor)| tensor.packing == densest);
-        let opset = if uint4 {
-            opset::raise(model, edits, Decoder::MIN_OPSET_UINT4, IR_WITH_UINT4)?
-        } else {
-            opset::at_least(model, Decoder::MIN_OPSET)?
-        };
+        let opset = opset::at_least(model, Decoder::MIN_OPSET)?;
+        let uint4 = uint4
+            && opset >= Decoder::MIN_OPSET_UINT4
+            && changed.iter().any(|(_, tensor)| tensor.packing == densest);
+        if uint4 {
+            opset::raise_ir(model, edits, IR_WITH_UINT4)?;
+        }
         Ok(Self {
             model,
             decoder: Decoder::new(unused_prefix(model), opset, uint4),

@@ -285,7 +285,7 @@ fn an_opset_that_cannot_decode_is_refused_with_advice() {
 }
 
 #[test]
-fn uint4_raises_the_opset_only_where_nothing_changes_its_meaning() {
+fn uint4_raises_the_opset_where_it_is_needed() {
     let folder = Folder::with_model(conv_model().into_bytes());
     quantize(&folder, &["--target=lut-uint4"]);
     let versions = parse(folder.read("out.onnx")).opset_imports;
@@ -306,16 +306,26 @@ fn uint4_raises_the_opset_only_where_nothing_changes_its_meaning() {
             .collect::<Vec<_>>(),
         [17]
     );
-    // Reductions got their axes from an input in opset 18.
-    let reduce = NewNode::new("ReduceMean", ["y"], ["mean"])
-        .name("pool")
-        .attribute("axes", vec![2, 3]);
-    let folder = Folder::with_model(
+    // Reductions get their axes from an input since opset 18.
+    let pooled = |node: NewNode<'static>, opset: i64| {
         conv_model()
-            .node(reduce)
+            .versions(8, opset)
+            .node(node)
             .output("mean", &[1, 16, 1, 1])
-            .into_bytes(),
-    );
+            .into_bytes()
+    };
+    let reduce = NewNode::new("ReduceMean", ["y"], ["mean"]).attribute("axes", vec![2, 3]);
+    let folder = Folder::with_model(pooled(reduce, 17));
+    quantize(&folder, &["--target=lut-uint4"]);
+    let written = parse(folder.read("out.onnx"));
+    let mut nodes = written.graph.nodes.iter();
+    let reduce = nodes.find(|node| node.op_type == "ReduceMean").unwrap();
+    assert_eq!((reduce.inputs.len(), reduce.attributes.len()), (2, 0));
+    // What has no form there is refused, with its name.
+    let norm = NewNode::new("GroupNormalization", ["y", "one", "one"], ["mean"])
+        .name("norm")
+        .attribute("num_groups", 1);
+    let folder = Folder::with_model(pooled(norm, 18));
     let args = [
         "quantize",
         "model.onnx",
@@ -323,7 +333,8 @@ fn uint4_raises_the_opset_only_where_nothing_changes_its_meaning() {
         "out.onnx",
         "--target=lut-uint4",
     ];
-    folder.refuses(&args, &["opset 21", "'pool'", "ReduceMean", "--target lut"]);
+    let expected = ["opset 21", "'norm'", "GroupNormalization", "--target lut"];
+    folder.refuses(&args, &expected);
 }
 
 #[test]
