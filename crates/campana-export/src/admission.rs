@@ -13,6 +13,7 @@ use campana_tensor::ElementType;
 
 use crate::computed_weights::with_folded_weights;
 use crate::coreml_form::coreml_package;
+use crate::data_inside::with_data_inside;
 use crate::direct_constants::with_direct_constants;
 use crate::global_pools::with_global_pools;
 use crate::inline_functions::with_inlined_functions;
@@ -24,8 +25,8 @@ use crate::tflite_form::tflite_bytes;
 const UINT4_BITS: u8 = 4;
 
 /// The model as the options' target takes it: its functions inlined, weights that
-/// it computes from constants folded, and raised to the opset that the target's
-/// form needs.
+/// it computes from constants folded, raised to the opset that the target's form
+/// needs, and with its data inside where that is one file.
 ///
 /// # Errors
 ///
@@ -76,6 +77,11 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         if let Some(pooled) = with_global_pools(&model)? {
             model = pooled;
         }
+    }
+    if target.ending() != "onnx"
+        && let Some(whole) = with_data_inside(&model, target)?
+    {
+        model = whole;
     }
     if is_tflite {
         tflite_bytes(&model, target)?;

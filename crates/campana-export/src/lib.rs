@@ -20,6 +20,7 @@
 mod admission;
 mod computed_weights;
 mod coreml_form;
+mod data_inside;
 mod direct_constants;
 mod external;
 mod global_pools;

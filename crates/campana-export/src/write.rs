@@ -10,7 +10,7 @@ mod wiring;
 use std::io::Write;
 
 use campana_ir::decoder::encode::are_halves;
-use campana_onnx::{Content, DataLocation, Edits, Model, schema};
+use campana_onnx::{Content, DataLocation, Edits, MessageId, Model, schema};
 use campana_quantize::{
     ActivationScale, Error, ErrorKind, QuantizedModel, Target, TensorOutcome, quantized_graph,
 };
@@ -226,15 +226,24 @@ fn replace_data<'a>(
         out.write_all(&values.to_bytes(element_type))
     });
     let data = Content::default().message(schema::tensor::RAW_DATA, data);
-    let fields = model.fields(proto.message).map_err(unreadable)?;
+    replace_data_fields(model, edits, proto.message, data)
+}
+
+/// Puts `data` in the place of all that a tensor's message says of its elements.
+pub(crate) fn replace_data_fields<'a>(
+    model: &'a Model,
+    edits: &mut Edits<'a>,
+    tensor: MessageId,
+    data: Content<'a>,
+) -> Result<(), Error> {
     let mut data = Some(data);
-    for run in fields {
+    for run in model.fields(tensor).map_err(unreadable)? {
         if DATA_FIELDS.contains(&run.number) {
-            edits.replace_fields(proto.message, run.span, data.take().unwrap_or_default());
+            edits.replace_fields(tensor, run.span, data.take().unwrap_or_default());
         }
     }
     if let Some(data) = data {
-        edits.append(proto.message, data);
+        edits.append(tensor, data);
     }
     Ok(())
 }

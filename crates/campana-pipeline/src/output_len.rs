@@ -61,7 +61,7 @@ pub(crate) fn output_len(
     target: Target,
     sidecar: Option<&Sidecar>,
 ) -> Result<u64, campana_quantize::Error> {
-    if is_encoded(target) && written.data_files.is_empty() {
+    if is_encoded(target) {
         return Ok(encoded(written, target, sidecar)?.len_bytes());
     }
     written.len_bytes()

@@ -147,6 +147,7 @@ fn admitted(job: &QuantizeJob<'_>, outputs: &Outputs<'_>) -> Result<(Model, u64)
         .and_then(|model| onnx::with_input_shapes(model, job.shapes))
         .context(|| format!("cannot read '{input}'"))?;
     if let ModelOutput::File(file) = &outputs.model
+        && !is_encoded(job.options.target)
         && has_data_beside(&model)
     {
         check_place(job.output, file)?;
@@ -221,17 +222,6 @@ impl<'a> QuantizedResult<'a> {
         let placement = Placement::of(input, output);
         let mut written = self.output_model(&placement)?;
         let target = self.job.options.target;
-        if is_encoded(target) && !written.data_files.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "'{}' keeps data in files beside it, and --target {target} writes one {}; store it \
-                     with its data inside first, or use --target lut",
-                    input.display(),
-                    if target.is_folder() { "folder" } else { "file" }
-                ),
-            ));
-        }
         let halved = owned(&written.halved);
         let mut data = DataFiles::write(&mut written, output, overwrite, files, monitor)?;
         if !data.digests.is_empty() {

@@ -404,3 +404,40 @@ fn a_link_into_another_folder_is_no_output_for_data_files() {
         &["data in files beside it", "standard output"],
     );
 }
+
+#[test]
+fn forms_of_one_file_or_folder_have_the_data_inside() {
+    let folder = folder();
+    let whole = NewModel::new()
+        .weights("w", &LARGE)
+        .weights("other", &OTHER)
+        .input("v", &[1, 64])
+        .node(NewNode::new("MatMul", ["v", "other"], ["u"]))
+        .output("u", &[1, 64]);
+    folder.write("whole.onnx", add_conv(whole, "").into_bytes());
+    let quantize = |input: &str, output: &str, target: &str| {
+        let args = ["quantize", input, "-o", output, "--target", target];
+        let options = ["--no-correct", "--input-range=-1,1", "--json"];
+        folder.run(&[&args[..], &options].concat()).json()
+    };
+    for target in ["tflite", "tflite-float"] {
+        let [beside, inside] = ["model", "whole"].map(|input| {
+            let output = format!("{input}-{target}.tflite");
+            quantize(&format!("{input}.onnx"), &output, target);
+            folder.read(&output)
+        });
+        assert!(beside == inside, "{target}");
+    }
+    quantize("model.onnx", "small.mlpackage", "coreml");
+    let report = quantize("model.onnx", "small.campana", "campana");
+    assert_eq!(
+        report["output_bytes"],
+        folder.read("small.campana").len() as u64
+    );
+    let unpack = ["unpack", "small.campana", "-o", "unpacked.onnx"];
+    folder.run(&unpack).succeeds();
+    let unpacked = Model::open(folder.path("unpacked.onnx")).unwrap();
+    let is_beside = |data: &DataLocation| matches!(data, DataLocation::External(_));
+    let tensors = unpacked.tensors();
+    assert!(!tensors.iter().any(|tensor| is_beside(&tensor.data)));
+}
