@@ -11,15 +11,17 @@ use campana_quantize::{Error, ErrorKind, Options, Target};
 use campana_runtime::{Plan, PlanOptions};
 use campana_tensor::ElementType;
 
+use crate::aliases::without_aliases;
 use crate::computed_weights::with_folded_weights;
 use crate::coreml_form::coreml_package;
 use crate::data_inside::with_data_inside;
-use crate::direct_constants::with_direct_constants;
 use crate::global_pools::with_global_pools;
 use crate::inline_functions::with_inlined_functions;
 use crate::opset;
 use crate::opset_upgrade;
+use crate::single_precision::{Border, in_single_precision};
 use crate::tflite_form::tflite_bytes;
+use crate::wide_constants::with_wide_constants;
 
 /// Bits of the codes that uint4 tensors hold.
 const UINT4_BITS: u8 = 4;
@@ -34,8 +36,19 @@ const UINT4_BITS: u8 = 4;
 /// before), normalizes by the batch as in training, or has what the target
 /// cannot be written with; the message names the node or tensor.
 pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
-    let mut model = inlined(model, options.target)?;
-    if let Some(direct) = with_direct_constants(&model)? {
+    let target = options.target;
+    let is_tflite = target.ending() == "tflite";
+    let is_float32_form = is_tflite || target.is_folder();
+    let mut model = inlined(model, target)?;
+    if target.rounds_activations() || is_float32_form {
+        // Inputs and outputs of TFLite and Core ML are float32.
+        let border = match is_float32_form {
+            true => Border::Widened,
+            false => Border::Kept,
+        };
+        model = with_float32_weights(model, border)?;
+    }
+    if let Some(direct) = without_aliases(&model)? {
         model = direct;
     }
     if let Some(folded) = with_folded_weights(&model)? {
@@ -44,13 +57,11 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     let tensors = constant_tensors(&model);
     check_inference(&model)?;
     check_weights(&model, &tensors)?;
-    let target = options.target;
     if target.rounds_activations() {
         check_rounding(&model, &tensors, target)?;
     } else if target.onnx_form() != Target::Float {
         opset::at_least(&model, Decoder::MIN_OPSET)?;
     }
-    let is_tflite = target.ending() == "tflite";
     let core_ml = match target {
         Target::CoreMl => Some(Precision::Float16),
         Target::CoreMlFloat32 => Some(Precision::Float32),
@@ -106,6 +117,23 @@ fn inlined(model: Model, target: Target) -> Result<Model, Error> {
             ),
         )),
     }
+}
+
+/// The model with weights of float32 where it has some of half precision, as
+/// far as it can be written so.
+fn with_float32_weights(model: Model, border: Border) -> Result<Model, Error> {
+    let model = with_wide_constants(&model)?.unwrap_or(model);
+    let is_half_weight = |tensor: &ModelTensor<'_>| {
+        matches!(tensor.role, Role::Weight { .. })
+            && matches!(
+                tensor.proto.element_type,
+                ElementType::F16 | ElementType::Bf16
+            )
+    };
+    if !constant_tensors(&model).iter().any(is_half_weight) {
+        return Ok(model);
+    }
+    Ok(in_single_precision(&model, border)?.unwrap_or(model))
 }
 
 /// Whether some weights are to have codes of 4 bits, as far as can be said

@@ -18,19 +18,21 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod aliases;
 mod computed_weights;
 mod coreml_form;
 mod data_inside;
-mod direct_constants;
 mod external;
 mod global_pools;
 mod inline_functions;
 mod opset;
 mod opset_upgrade;
 mod safetensors_form;
+mod single_precision;
 #[cfg(test)]
 mod small_models;
 mod tflite_form;
+mod wide_constants;
 mod write;
 
 pub use admission::admit;

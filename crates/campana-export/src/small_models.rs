@@ -36,15 +36,23 @@ impl SmallGraph {
         self
     }
 
-    pub(crate) fn input(mut self, name: &str, dims: &[i64]) -> Self {
-        self.fields = self.fields.message(schema::graph::INPUT, value(name, dims));
+    pub(crate) fn input(self, name: &str, dims: &[i64]) -> Self {
+        self.input_of(name, dims, ElementType::F32)
+    }
+
+    pub(crate) fn input_of(mut self, name: &str, dims: &[i64], kind: ElementType) -> Self {
+        let value = value(name, dims, kind);
+        self.fields = self.fields.message(schema::graph::INPUT, value);
         self
     }
 
-    pub(crate) fn output(mut self, name: &str, dims: &[i64]) -> Self {
-        self.fields = self
-            .fields
-            .message(schema::graph::OUTPUT, value(name, dims));
+    pub(crate) fn output(self, name: &str, dims: &[i64]) -> Self {
+        self.output_of(name, dims, ElementType::F32)
+    }
+
+    pub(crate) fn output_of(mut self, name: &str, dims: &[i64], kind: ElementType) -> Self {
+        let value = value(name, dims, kind);
+        self.fields = self.fields.message(schema::graph::OUTPUT, value);
         self
     }
 
@@ -91,9 +99,9 @@ impl SmallGraph {
     }
 }
 
-fn value(name: &str, dims: &[i64]) -> NewValueInfo {
+fn value(name: &str, dims: &[i64], kind: ElementType) -> NewValueInfo {
     let dims: Vec<_> = dims.iter().map(|&dim| Dim::Value(dim)).collect();
-    NewValueInfo::tensor(name, ElementType::F32, Some(&dims))
+    NewValueInfo::tensor(name, kind, Some(&dims))
 }
 
 /// Numbers between -0.5 and 0.5.

@@ -1,10 +1,11 @@
 //! Every way in which a model holds weights. That the results decode to the
 //! right values is checked by the peers, where Python is at hand.
 
-use campana_onnx::{Model, NewNode, Source};
+use campana_onnx::{Model, NewNode, NewTensor, Source, TensorProto, ValueInfo};
+use campana_tensor::ElementType;
 use serde_json::Value;
 
-use crate::support::models::{NewModel, conv_model, every_layer, random_weights};
+use crate::support::models::{NewModel, conv_model, every_layer, float16, random_weights};
 use crate::support::{Folder, fixture};
 
 /// Weight tensors of [`every_layer`] that are quantized.
@@ -446,5 +447,57 @@ fn a_weight_that_is_an_output_too_stays() {
             model.read_f32(tensor).unwrap()
         };
         assert_eq!(values(&before), values(&after), "{target}");
+    }
+}
+
+#[test]
+fn halved_weights_that_are_cast_are_quantized_where_activations_are() {
+    let weights = random_weights("w", 16 * 8 * 9);
+    let half = NewTensor::raw("h", &[16, 8, 3, 3], ElementType::F16, float16(&weights));
+    let bytes = NewModel::new()
+        .initializer(half)
+        .input("x", &[1, 8, 12, 12])
+        .node(NewNode::new("Cast", ["h"], ["w"]).attribute("to", 1))
+        .node(NewNode::new("Conv", ["x", "w"], ["y"]))
+        .output("y", &[1, 16, 10, 10])
+        .into_bytes();
+    let folder = Folder::with_model(bytes);
+    for target in ["w4a8", "int8"] {
+        let options = ["--target", target, "--input-range=-1,1"];
+        let report = quantize(&folder, &options);
+        assert_eq!(reported(&report, "h")["kept"], Value::Null, "{target}");
+        let graph = parse(folder.read("out.onnx")).graph;
+        let is_cast = |tensor: &TensorProto| tensor.name == "h";
+        assert!(!graph.initializers.iter().any(is_cast), "{target}");
+    }
+}
+
+#[test]
+fn networks_of_half_precision_keep_the_types_of_inputs_and_outputs() {
+    let weights = random_weights("w", 16 * 8 * 9);
+    let half = NewTensor::raw("w", &[16, 8, 3, 3], ElementType::F16, float16(&weights));
+    let bytes = NewModel::new()
+        .initializer(half)
+        .input_of("x", &[1, 8, 12, 12], ElementType::F16)
+        .node(NewNode::new("Conv", ["x", "w"], ["y"]))
+        .output_of("y", &[1, 16, 10, 10], ElementType::F16)
+        .into_bytes();
+    let folder = Folder::with_model(&bytes);
+    for target in ["w4a8", "int8"] {
+        let options = ["--target", target, "--input-range=-1,1"];
+        let report = quantize(&folder, &options);
+        assert_eq!(reported(&report, "w")["kept"], Value::Null, "{target}");
+        let [before, after] = [bytes.clone(), folder.read("out.onnx")].map(parse);
+        let types = |values: &[ValueInfo]| {
+            let types = values.iter().map(|value| value.value_type.clone());
+            types.collect::<Vec<_>>()
+        };
+        for graphs in [
+            [&before.graph.inputs, &after.graph.inputs],
+            [&before.graph.outputs, &after.graph.outputs],
+        ] {
+            let [before, after] = graphs.map(|values| types(values));
+            assert_eq!(before, after, "{target}");
+        }
     }
 }
