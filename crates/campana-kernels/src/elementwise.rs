@@ -3,10 +3,14 @@
 //! Bounds of the approximations, held by the tests over the whole range:
 //! [`Unary::Exp`] within [`MAX_EXP_ERROR_ULPS`], [`Unary::Sigmoid`] and
 //! [`Unary::Silu`] within [`MAX_SIGMOID_ERROR`] absolutely (relative to 1 and
-//! to the argument).
+//! to the argument), [`Unary::Tanh`], [`Unary::Erf`], [`Unary::Softplus`],
+//! [`Unary::Mish`] and [`Unary::Elu`] within [`MAX_RELATIVE_ERROR`].
+
+mod functions;
 
 use crate::isa::{Isa, Kernel};
 use crate::vector::Vector;
+use functions::{erf, exp, exp_m1, mish, sigmoid, softplus, tanh};
 
 /// Greatest error of the exponential, in units of the last place of results
 /// that are normal numbers; smaller ones become 0.
@@ -14,6 +18,10 @@ pub const MAX_EXP_ERROR_ULPS: u32 = 3;
 
 /// Greatest error of the sigmoid function.
 pub const MAX_SIGMOID_ERROR: f32 = 2e-7;
+
+/// Greatest error of the functions that are made of exponentials and
+/// quotients, relative to results that are normal numbers.
+pub const MAX_RELATIVE_ERROR: f32 = 6e-7;
 
 /// A function of one element.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +66,28 @@ pub enum Unary {
         /// Slope below zero.
         alpha: f32,
     },
+    /// `slope x` where `x` is positive, `alpha (e^(rate x) - 1)` elsewhere:
+    /// Elu, Selu and Celu.
+    Elu {
+        /// Slope above zero.
+        slope: f32,
+        /// What the function tends to below zero, negated.
+        alpha: f32,
+        /// Factor of the exponent, not negative.
+        rate: f32,
+    },
+    /// The hyperbolic tangent.
+    Tanh,
+    /// The error function.
+    Erf,
+    /// `x (1 + erf(x / sqrt 2)) / 2`.
+    Gelu,
+    /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
+    GeluTanh,
+    /// `ln(1 + e^x)`.
+    Softplus,
+    /// `x tanh(ln(1 + e^x))`.
+    Mish,
 }
 
 /// A function of two elements.
@@ -68,6 +98,34 @@ pub enum Binary {
     Sub,
     Mul,
     Div,
+    /// The greater; NaN where either is.
+    Max,
+    /// The lesser; NaN where either is.
+    Min,
+    /// `left` where it is not negative, `left right` elsewhere; `right` is finite.
+    Prelu,
+}
+
+impl Binary {
+    /// The function of two floats.
+    pub fn apply(self, left: f32, right: f32) -> f32 {
+        match self {
+            Self::Add => left + right,
+            Self::Sub => left - right,
+            Self::Mul => left * right,
+            Self::Div => left / right,
+            Self::Max if left > right || left.is_nan() => left,
+            Self::Min if left < right || left.is_nan() => left,
+            Self::Max | Self::Min => right,
+            Self::Prelu if left < 0.0 => left * right,
+            Self::Prelu => left,
+        }
+    }
+
+    /// Whether operands may change places.
+    pub fn commutes(self) -> bool {
+        matches!(self, Self::Add | Self::Mul | Self::Max | Self::Min)
+    }
 }
 
 /// Applies the function to every element.
@@ -134,49 +192,46 @@ impl Kernel for Map<'_> {
             }
             Unary::LeakyRelu { alpha } => {
                 let alpha = V::splat(alpha);
-                each!(x => x.at_least(zero).add(x.at_most(zero).mul(alpha)));
+                each!(x => prelu(x, alpha));
             }
+            Unary::Elu { slope, alpha, rate } => {
+                let (slope, alpha, rate) = (V::splat(slope), V::splat(alpha), V::splat(rate));
+                each!(x => {
+                    let below = exp_m1(x.at_most(zero).mul(rate));
+                    below.mul_add(alpha, x.at_least(zero).mul(slope))
+                });
+            }
+            Unary::Tanh => each!(x => tanh(x)),
+            Unary::Erf => each!(x => erf(x)),
+            Unary::Gelu => {
+                let (half, factor) = (V::splat(0.5), V::splat(std::f32::consts::FRAC_1_SQRT_2));
+                each!(x => x.mul(half).mul(one.add(erf(x.mul(factor)))));
+            }
+            Unary::GeluTanh => {
+                // `1 + tanh y` is `2 sigmoid(2 y)`; the factor is `sqrt(8 / pi)`.
+                let (factor, cubic) = (V::splat(1.595_769), V::splat(0.044_715));
+                each!(x => {
+                    let inner = x.mul(x).mul_add(cubic, one).mul(x).mul(factor);
+                    x.mul(sigmoid(inner))
+                });
+            }
+            Unary::Softplus => each!(x => softplus(x)),
+            Unary::Mish => each!(x => mish(x)),
         }
     }
 }
 
-/// `e^x`: `2^n e^r` with `n` whole and `|r| <= ln 2 / 2`, where `e^r` is its
-/// Taylor polynomial of degree 7 (truncation below 2^-27).
+/// `x` where it is not negative, `slope x` elsewhere.
 #[inline(always)]
-fn exp<V: Vector>(x: V) -> V {
-    // ln 2 in two parts, of which the first times a whole number of 8 bits is exact.
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Beyond these the result is 0 or infinite.
-    let bounded = x.at_least(V::splat(-87.3)).at_most(V::splat(89.0));
-    let n = bounded.mul(V::splat(std::f32::consts::LOG2_E)).round();
-    let r = n.mul_add(V::splat(-LN_2_HIGH), bounded);
-    let r = n.mul_add(V::splat(-LN_2_LOW), r);
-    let mut sum = V::splat(1.0 / 5040.0);
-    for coefficient in [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ] {
-        sum = sum.mul_add(r, V::splat(coefficient));
-    }
-    // 2^128 is no float: two factors.
-    let half = n.mul(V::splat(0.5)).round();
-    let result = sum.mul(half.exp2_whole()).mul(n.sub(half).exp2_whole());
-    // e^-87.3 and e^89 at the bounds become 0 and infinity beyond them:
-    // shifting by the excess does that without a comparison, and keeps NaN.
-    let below = x.sub(bounded).at_most(V::splat(0.0));
-    result.mul(below.add(V::splat(1.0)).at_least(V::splat(0.0)))
+fn prelu<V: Vector>(x: V, slope: V) -> V {
+    let zero = V::splat(0.0);
+    x.at_least(zero).add(x.at_most(zero).mul(slope))
 }
 
+/// NaN where `x` is, 0 elsewhere.
 #[inline(always)]
-fn sigmoid<V: Vector>(x: V) -> V {
-    let one = V::splat(1.0);
-    one.div(one.add(exp(V::splat(0.0).sub(x))))
+fn nan_of<V: Vector>(x: V) -> V {
+    x.at_least(V::splat(0.0)).at_most(V::splat(0.0))
 }
 
 /// `output[i] = left[i] op right[i]`.
@@ -241,6 +296,10 @@ impl Kernel for Zip<'_> {
             Binary::Sub => self.with::<V>(V::sub),
             Binary::Mul => self.with::<V>(V::mul),
             Binary::Div => self.with::<V>(V::div),
+            // These keep NaN of the first operand alone.
+            Binary::Max => self.with::<V>(|a, b| a.at_least(b).add(nan_of(b))),
+            Binary::Min => self.with::<V>(|a, b| a.at_most(b).add(nan_of(b))),
+            Binary::Prelu => self.with::<V>(prelu),
         }
     }
 }
@@ -270,6 +329,16 @@ impl Zip<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL_BINARY: [Binary; 7] = [
+        Binary::Add,
+        Binary::Sub,
+        Binary::Mul,
+        Binary::Div,
+        Binary::Max,
+        Binary::Min,
+        Binary::Prelu,
+    ];
 
     /// Multiply-adds round once or twice.
     const MAX_LINE_ERROR: f32 = 1e-6;
@@ -360,21 +429,128 @@ mod tests {
     fn two_operands_of_every_length_are_combined() {
         for isa in Isa::available() {
             for len in [0, 1, 7, 8, 9, 15, 16, 17, 40] {
-                let left: Vec<f32> = (0..len).map(|i| i as f32 + 1.0).collect();
+                let left: Vec<f32> = (0..len).map(|i| i as f32 * 1.5 - 9.25).collect();
                 let right: Vec<f32> = left.iter().map(|v| v * 0.5 + 2.0).collect();
                 let mut output = vec![0.0; len];
-                for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
-                    let plain = |a: f32, b: f32| match op {
-                        Binary::Add => a + b,
-                        Binary::Sub => a - b,
-                        Binary::Mul => a * b,
-                        Binary::Div => a / b,
-                    };
+                for op in ALL_BINARY {
                     zip(isa, op, &left, &right, &mut output);
-                    assert!((0..len).all(|i| output[i] == plain(left[i], right[i])));
+                    assert!((0..len).all(|i| output[i] == op.apply(left[i], right[i])));
                     zip_scalar(isa, op, &left, 3.0, &mut output);
-                    assert!((0..len).all(|i| output[i] == plain(left[i], 3.0)));
+                    assert!((0..len).all(|i| output[i] == op.apply(left[i], 3.0)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn greatest_and_least_keep_nan_of_either_operand() {
+        let (nan, infinity) = (f32::NAN, f32::INFINITY);
+        let left = [nan, 1.0, nan, infinity, -infinity];
+        let right = [2.0, nan, nan, -1.0, 3.0];
+        for isa in Isa::available() {
+            for op in [Binary::Max, Binary::Min] {
+                let mut output = [0.0; 5];
+                zip(isa, op, &left, &right, &mut output);
+                for (i, value) in output.into_iter().enumerate() {
+                    let expected = op.apply(left[i], right[i]);
+                    assert!(value == expected || value.is_nan() && expected.is_nan());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn functions_of_exponentials_and_quotients_are_within_their_bound() {
+        let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        // The definition of erf, by its series.
+        let erf = |x: f64| {
+            let mut term = 2.0 / std::f64::consts::PI.sqrt() * x * (-x * x).exp();
+            let mut sum = term;
+            for k in 1..200 {
+                term *= 2.0 * x * x / f64::from(2 * k + 1);
+                sum += term;
+            }
+            sum
+        };
+        let elu = Unary::Elu {
+            slope: 1.25,
+            alpha: 0.5,
+            rate: 2.0,
+        };
+        type Function<'a> = &'a dyn Fn(f64) -> f64;
+        let cases: [(Unary, Function<'_>); 5] = [
+            (Unary::Tanh, &f64::tanh),
+            (Unary::Erf, &|x| {
+                if x.abs() > 6.0 { x.signum() } else { erf(x) }
+            }),
+            (Unary::Softplus, &softplus),
+            (Unary::Mish, &|x| x * softplus(x).tanh()),
+            (elu, &|x| {
+                1.25 * x.max(0.0) + 0.5 * (2.0 * x.min(0.0)).exp_m1()
+            }),
+        ];
+        for isa in Isa::available() {
+            for (op, exact) in cases {
+                let mut values = arguments();
+                map(isa, op, &mut values);
+                for (x, value) in arguments().into_iter().zip(values) {
+                    let exact = exact(f64::from(x));
+                    let error = (f64::from(value) - exact).abs();
+                    let bound = f64::from(MAX_RELATIVE_ERROR) * exact.abs();
+                    // Results below the normal numbers may be 0.
+                    let least = f64::from(f32::MIN_POSITIVE) * 256.0;
+                    assert!(
+                        error <= bound.max(least),
+                        "{}: {op:?} of {x} = {value}",
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_is_within_the_error_of_what_it_is_made_of() {
+        let tanh = |x: f64| {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        };
+        for isa in Isa::available() {
+            let x: Vec<f32> = arguments().into_iter().filter(|x| x.abs() < 20.0).collect();
+            let mut values = x.clone();
+            map(isa, Unary::GeluTanh, &mut values);
+            let mut halves: Vec<f32> = x.iter().map(|x| x * 0.5f32.sqrt()).collect();
+            map(isa, Unary::Erf, &mut halves);
+            let mut exact = x.clone();
+            map(isa, Unary::Gelu, &mut exact);
+            for i in 0..x.len() {
+                let tolerance = MAX_RELATIVE_ERROR * x[i].abs();
+                assert!((f64::from(values[i]) - tanh(f64::from(x[i]))).abs() <= tolerance.into());
+                assert!((exact[i] - 0.5 * x[i] * (1.0 + halves[i])).abs() <= tolerance);
+            }
+        }
+    }
+
+    #[test]
+    fn functions_keep_nan_and_their_limits() {
+        let (infinity, nan) = (f32::INFINITY, f32::NAN);
+        let elu = Unary::Elu {
+            slope: 1.0,
+            alpha: 2.0,
+            rate: 1.0,
+        };
+        let cases = [
+            (Unary::Tanh, [-1.0, 1.0]),
+            (Unary::Erf, [-1.0, 1.0]),
+            (Unary::Softplus, [0.0, infinity]),
+            (elu, [-2.0, infinity]),
+        ];
+        for isa in Isa::available() {
+            for (op, limits) in cases {
+                let mut values = [-infinity, infinity, nan];
+                map(isa, op, &mut values);
+                assert_eq!(values[..2], limits, "{op:?}");
+                assert!(values[2].is_nan(), "{op:?}");
             }
         }
     }

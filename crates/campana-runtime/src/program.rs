@@ -4,6 +4,7 @@
 mod assign;
 mod compile;
 mod control;
+mod elementwise;
 mod execute;
 pub(crate) mod int8;
 mod lower;

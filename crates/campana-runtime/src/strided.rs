@@ -140,18 +140,13 @@ impl BroadcastPlan {
             match (l_step, r_step) {
                 (1, 1) => zip(isa, op, &left[l..l + inner], &right[r..r + inner], output),
                 (1, 0) => zip_scalar(isa, op, &left[l..l + inner], right[r], output),
-                (0, 1) if matches!(op, Binary::Add | Binary::Mul) => {
+                (0, 1) if op.commutes() => {
                     zip_scalar(isa, op, &right[r..r + inner], left[l], output);
                 }
                 _ => {
                     for (i, output) in output.iter_mut().enumerate() {
                         let (a, b) = (left[l + i * l_step], right[r + i * r_step]);
-                        *output = match op {
-                            Binary::Add => a + b,
-                            Binary::Sub => a - b,
-                            Binary::Mul => a * b,
-                            Binary::Div => a / b,
-                        };
+                        *output = op.apply(a, b);
                     }
                 }
             }

@@ -403,6 +403,8 @@ impl Translation<'_> {
             Binary::Sub => Pair::Sub,
             Binary::Mul => Pair::Mul,
             Binary::Div => return Err("divides two activations".to_owned()),
+            Binary::Max | Binary::Min => return Err("compares two activations".to_owned()),
+            Binary::Prelu => return Err("has slopes that are activations".to_owned()),
         };
         Ok(Floats::Pair(Box::new(PairOf {
             function,

@@ -1,12 +1,14 @@
 //! Functions of single elements, with broadcasting.
 
+use std::cmp::Ordering;
+
 use campana_kernels::elementwise::{Binary, Unary, map};
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, floats, one, one_of, tensor};
 use super::erf::erf;
-use super::indexing::{broadcast_indices, broadcast_shape};
+use super::indexing::{Places, broadcast_shape};
 use crate::strided::BroadcastPlan;
 
 pub(super) fn operator(op_type: &str) -> Option<Operator> {
@@ -120,9 +122,9 @@ fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// The function of a node that kernels have in vector form.
-pub(crate) fn unary_of(call: &Call<'_>) -> Result<Unary, Fault> {
-    Ok(match call.node.op_type.as_str() {
+/// The function of a node, where kernels have it in vector form.
+pub(crate) fn unary_of(call: &Call<'_>) -> Result<Option<Unary>, Fault> {
+    Ok(Some(match call.node.op_type.as_str() {
         "Relu" => Unary::Clamp {
             at_least: 0.0,
             at_most: f32::INFINITY,
@@ -155,8 +157,38 @@ pub(crate) fn unary_of(call: &Call<'_>) -> Result<Unary, Fault> {
         "LeakyRelu" => Unary::LeakyRelu {
             alpha: call.float("alpha", 0.01)?,
         },
-        other => return Err(Fault::unsupported(format!("{other} in vector form"))),
-    })
+        "Elu" => Unary::Elu {
+            slope: 1.0,
+            alpha: call.float("alpha", 1.0)?,
+            rate: 1.0,
+        },
+        "Selu" => {
+            let [alpha, gamma] = selu_parameters(call)?;
+            Unary::Elu {
+                slope: gamma,
+                alpha: gamma * alpha,
+                rate: 1.0,
+            }
+        }
+        "Celu" => match call.float("alpha", 1.0)? {
+            alpha if alpha > 0.0 && alpha.recip().is_finite() => Unary::Elu {
+                slope: 1.0,
+                alpha,
+                rate: alpha.recip(),
+            },
+            _ => return Ok(None),
+        },
+        "Swish" if call.float("alpha", 1.0)? == 1.0 => Unary::Silu,
+        "Gelu" => match call.string("approximate", "none")? {
+            "tanh" => Unary::GeluTanh,
+            _ => Unary::Gelu,
+        },
+        "Tanh" => Unary::Tanh,
+        "Erf" => Unary::Erf,
+        "Softplus" => Unary::Softplus,
+        "Mish" => Unary::Mish,
+        _ => return Ok(None),
+    }))
 }
 
 fn vectorized(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
@@ -164,8 +196,9 @@ fn vectorized(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let TensorData::F32(values) = input.data() else {
         return clip_integers(call, input);
     };
+    let op = unary_of(call)?.ok_or_else(|| Fault::unsupported("this operator"))?;
     let mut values = values.clone();
-    map(call.isa, unary_of(call)?, &mut values);
+    map(call.isa, op, &mut values);
     one(input.shape(), values)
 }
 
@@ -208,9 +241,16 @@ fn with_alpha(call: &Call<'_>, default: f32, f: fn(f32, f32) -> f32) -> Result<V
     one(shape, values.iter().map(|&x| f(x, alpha)).collect())
 }
 
+/// The `alpha` and `gamma` of a Selu.
+fn selu_parameters(call: &Call<'_>) -> Result<[f32; 2], Fault> {
+    Ok([
+        call.float("alpha", 1.673_263_2)?,
+        call.float("gamma", 1.050_701)?,
+    ])
+}
+
 fn selu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
-    let alpha = call.float("alpha", 1.673_263_2)?;
-    let gamma = call.float("gamma", 1.050_701)?;
+    let [alpha, gamma] = selu_parameters(call)?;
     let (shape, values) = call.floats(0)?;
     let selu = |&x: &f32| gamma * if x > 0.0 { x } else { alpha * x.exp_m1() };
     one(shape, values.iter().map(selu).collect())
@@ -269,41 +309,59 @@ fn is_nan(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     Ok(vec![tensor(shape.to_vec(), data)?])
 }
 
-/// A shape, and for each of its elements the places of two operands.
-type Pairing = (Vec<usize>, Vec<usize>, Vec<usize>);
-
-/// The common shape of two tensors and, for each of its elements, where the operands' are.
-fn pair(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Pairing, Fault> {
-    let shape = broadcast_shape(&[a.shape(), b.shape()])?;
-    call.count(&shape, a.data().element_type())?;
-    let left = broadcast_indices(a.shape(), &shape);
-    let right = broadcast_indices(b.shape(), &shape);
-    Ok((shape, left, right))
+/// Two operands broadcast to a common shape.
+struct Pairing {
+    shape: Vec<usize>,
+    count: usize,
+    left: Places,
+    right: Places,
 }
+
+impl Pairing {
+    fn of(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Self, Fault> {
+        let shape = broadcast_shape(&[a.shape(), b.shape()])?;
+        Ok(Self {
+            count: call.count(&shape, a.data().element_type())?,
+            left: Places::of(a.shape(), &shape),
+            right: Places::of(b.shape(), &shape),
+            shape,
+        })
+    }
+
+    /// A function of all pairs.
+    fn map<A, B, R, C: FromIterator<R>>(&self, x: &[A], y: &[B], f: impl Fn(&A, &B) -> R) -> C {
+        let at = |i| f(&x[self.left.at(i)], &y[self.right.at(i)]);
+        (0..self.count).map(at).collect()
+    }
+}
+
+/// A function of two numbers, where it has a result.
+type NumberFunction<T> = fn(T, T) -> Option<T>;
 
 /// An operator of two numbers, in each of the types that numbers have here.
 trait Number: Copy + PartialOrd {
-    fn combine(op: &str, fmod: bool, a: Self, b: Self) -> Option<Self>;
+    fn function(op: &str, fmod: bool) -> Option<NumberFunction<Self>>;
 }
 
 macro_rules! integer {
     ($($type:ty),*) => {
         $(impl Number for $type {
-            fn combine(op: &str, fmod: bool, a: Self, b: Self) -> Option<Self> {
+            fn function(op: &str, fmod: bool) -> Option<NumberFunction<Self>> {
                 Some(match op {
-                    "Add" | "Sum" => a.wrapping_add(b),
-                    "Sub" => a.wrapping_sub(b),
-                    "Mul" => a.wrapping_mul(b),
-                    "Div" => a.checked_div(b)?,
-                    "Pow" => (a as f64).powf(b as f64) as Self,
-                    "Mod" => {
+                    "Add" | "Sum" => |a, b| Some(a.wrapping_add(b)),
+                    "Sub" => |a, b| Some(a.wrapping_sub(b)),
+                    "Mul" => |a, b| Some(a.wrapping_mul(b)),
+                    "Div" => |a, b| a.checked_div(b),
+                    "Pow" => |a, b| Some((a as f64).powf(b as f64) as Self),
+                    "Mod" if fmod => |a, b| a.checked_rem(b),
+                    "Mod" => |a, b| {
                         let rest = a.checked_rem(b)?;
                         #[allow(unused_comparisons, reason = "one body for signed and unsigned")]
                         let other_sign = rest != 0 && (rest < 0) != (b < 0);
-                        if !fmod && other_sign { rest.wrapping_add(b) } else { rest }
-                    }
-                    "Min" => a.min(b),
-                    "Max" => a.max(b),
+                        Some(if other_sign { rest.wrapping_add(b) } else { rest })
+                    },
+                    "Min" => |a, b| Some(a.min(b)),
+                    "Max" => |a, b| Some(a.max(b)),
                     _ => return None,
                 })
             }
@@ -315,22 +373,22 @@ integer!(i8, u8, i16, u16, i32, u32, i64, u64);
 macro_rules! float {
     ($($type:ty),*) => {
         $(impl Number for $type {
-            fn combine(op: &str, fmod: bool, a: Self, b: Self) -> Option<Self> {
+            fn function(op: &str, fmod: bool) -> Option<NumberFunction<Self>> {
                 Some(match op {
-                    "Add" | "Sum" | "Mean" => a + b,
-                    "Sub" => a - b,
-                    "Mul" => a * b,
-                    "Div" => a / b,
-                    "Pow" => a.powf(b),
-                    "Mod" if fmod => a % b,
-                    "Mod" => {
+                    "Add" | "Sum" | "Mean" => |a, b| Some(a + b),
+                    "Sub" => |a, b| Some(a - b),
+                    "Mul" => |a, b| Some(a * b),
+                    "Div" => |a, b| Some(a / b),
+                    "Pow" => |a, b| Some(a.powf(b)),
+                    "Mod" if fmod => |a, b| Some(a % b),
+                    "Mod" => |a, b| {
                         let rest = a % b;
                         // The sign is that of the divisor.
-                        if rest == 0.0 { rest.copysign(b) }
-                        else if (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
-                    }
-                    "Min" => if a < b || a.is_nan() { a } else { b },
-                    "Max" => if a > b || a.is_nan() { a } else { b },
+                        Some(if rest == 0.0 { rest.copysign(b) }
+                        else if (rest < 0.0) != (b < 0.0) { rest + b } else { rest })
+                    },
+                    "Min" => |a, b| Some(if a < b || a.is_nan() { a } else { b }),
+                    "Max" => |a, b| Some(if a > b || a.is_nan() { a } else { b }),
                     _ => return None,
                 })
             }
@@ -385,26 +443,25 @@ fn combine(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
     }
     let op = call.node.op_type.as_str();
     let fmod = call.int("fmod", 0)? != 0;
-    let (shape, left, right) = pair(call, a, b)?;
+    let pairs = Pairing::of(call, a, b)?;
     let failed = || Fault::invalid(format!("{op} of these elements (division by zero?)"));
     macro_rules! combine {
         ($($variant:ident),*) => {
             match (a.data(), b.data()) {
-                $((TensorData::$variant(x), TensorData::$variant(y)) => TensorData::$variant(
-                    left.iter().zip(&right)
-                        .map(|(&i, &j)| Number::combine(op, fmod, x[i], y[j]))
-                        .collect::<Option<Vec<_>>>()
-                        .ok_or_else(failed)?,
-                ),)*
+                $((TensorData::$variant(x), TensorData::$variant(y)) => {
+                    let function = Number::function(op, fmod).ok_or_else(failed)?;
+                    let values: Option<Vec<_>> = pairs.map(x, y, |&a, &b| function(a, b));
+                    TensorData::$variant(values.ok_or_else(failed)?)
+                })*
                 // Pow alone takes an exponent of another type.
                 (TensorData::F32(x), y) if op == "Pow" => {
                     let y = super::shape::to_f64(y)?;
-                    TensorData::F32(left.iter().zip(&right).map(|(&i, &j)| f64::from(x[i]).powf(y[j]) as f32).collect())
+                    TensorData::F32(pairs.map(x, &y, |&a, &b| f64::from(a).powf(b) as f32))
                 }
                 (x, y) if op == "Pow" => {
                     let kind = x.element_type();
                     let (x, y) = (super::shape::to_f64(x)?, super::shape::to_f64(y)?);
-                    let values = left.iter().zip(&right).map(|(&i, &j)| x[i].powf(y[j])).collect();
+                    let values = pairs.map(&x, &y, |a, &b| a.powf(b));
                     super::shape::cast(&TensorData::F64(values), kind)?
                 }
                 (x, y) => {
@@ -414,18 +471,15 @@ fn combine(call: &Call<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Fault> {
         };
     }
     let data = combine!(F32, F64, I8, U8, I16, U16, I32, U32, I64, U64);
-    tensor(shape, data)
+    tensor(pairs.shape, data)
 }
 
 fn prelu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(call, a, b)?;
-    let (x, slope) = (floats(a)?, floats(b)?);
-    let values = left
-        .iter()
-        .zip(&right)
-        .map(|(&i, &j)| if x[i] < 0.0 { x[i] * slope[j] } else { x[i] });
-    one(&shape, values.collect())
+    let pairs = Pairing::of(call, a, b)?;
+    let prelu = |&x: &f32, &slope: &f32| if x < 0.0 { x * slope } else { x };
+    let values = pairs.map(floats(a)?, floats(b)?, prelu);
+    one(&pairs.shape, values)
 }
 
 fn swiglu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
@@ -440,19 +494,20 @@ fn swiglu(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 
 fn compare(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(call, a, b)?;
+    let pairs = Pairing::of(call, a, b)?;
+    let test: fn(Option<Ordering>) -> bool = match call.node.op_type.as_str() {
+        "Equal" => |order| order == Some(Ordering::Equal),
+        "Greater" => |order| order == Some(Ordering::Greater),
+        "Less" => |order| order == Some(Ordering::Less),
+        "GreaterOrEqual" => |order| order.is_some_and(Ordering::is_ge),
+        _ => |order| order.is_some_and(Ordering::is_le),
+    };
     macro_rules! compare {
         ($($variant:ident),*) => {
             match (a.data(), b.data()) {
-                $((TensorData::$variant(x), TensorData::$variant(y)) => left.iter().zip(&right)
-                    .map(|(&i, &j)| match call.node.op_type.as_str() {
-                        "Equal" => x[i] == y[j],
-                        "Greater" => x[i] > y[j],
-                        "Less" => x[i] < y[j],
-                        "GreaterOrEqual" => x[i] >= y[j],
-                        _ => x[i] <= y[j],
-                    })
-                    .collect(),)*
+                $((TensorData::$variant(x), TensorData::$variant(y)) => {
+                    pairs.map(x, y, |x, y| test(x.partial_cmp(y)))
+                })*
                 (x, y) => {
                     return Err(Fault::unsupported(format!("elements of {} and {}", x.element_type(), y.element_type())));
                 }
@@ -460,37 +515,38 @@ fn compare(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         };
     }
     let values = compare!(F32, F64, I8, U8, I16, U16, I32, U32, I64, U64, Bool, String);
-    Ok(vec![tensor(shape, TensorData::Bool(values))?])
+    Ok(vec![tensor(pairs.shape, TensorData::Bool(values))?])
 }
 
 fn logic(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (a, b) = (call.input(0)?, call.input(1)?);
-    let (shape, left, right) = pair(call, a, b)?;
-    let (x, y) = (bools(a)?, bools(b)?);
-    let values = left
-        .iter()
-        .zip(&right)
-        .map(|(&i, &j)| match call.node.op_type.as_str() {
-            "And" => x[i] && y[j],
-            "Or" => x[i] || y[j],
-            _ => x[i] != y[j],
-        });
-    Ok(vec![tensor(shape, TensorData::Bool(values.collect()))?])
+    let pairs = Pairing::of(call, a, b)?;
+    let function: fn(bool, bool) -> bool = match call.node.op_type.as_str() {
+        "And" => |x, y| x && y,
+        "Or" => |x, y| x || y,
+        _ => |x, y| x != y,
+    };
+    let values = pairs.map(bools(a)?, bools(b)?, |&x, &y| function(x, y));
+    Ok(vec![tensor(pairs.shape, TensorData::Bool(values))?])
 }
 
 fn select(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let (condition, a, b) = (call.input(0)?, call.input(1)?, call.input(2)?);
     let shape = broadcast_shape(&[condition.shape(), a.shape(), b.shape()])?;
     let chosen = bools(condition)?;
-    let places = broadcast_indices(condition.shape(), &shape);
-    let left = broadcast_indices(a.shape(), &shape);
-    let right = broadcast_indices(b.shape(), &shape);
+    let count = call.count(&shape, a.data().element_type())?;
+    let places = Places::of(condition.shape(), &shape);
+    let left = Places::of(a.shape(), &shape);
+    let right = Places::of(b.shape(), &shape);
     macro_rules! select {
         ($($variant:ident),*) => {
             match (a.data(), b.data()) {
                 $((TensorData::$variant(x), TensorData::$variant(y)) => TensorData::$variant(
-                    (0..places.len())
-                        .map(|i| if chosen[places[i]] { x[left[i]].clone() } else { y[right[i]].clone() })
+                    (0..count)
+                        .map(|i| match chosen[places.at(i)] {
+                            true => x[left.at(i)].clone(),
+                            false => y[right.at(i)].clone(),
+                        })
                         .collect(),
                 ),)*
                 _ => return Err(Fault::invalid("branches of different types")),

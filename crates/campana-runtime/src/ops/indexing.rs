@@ -82,6 +82,37 @@ pub(super) fn broadcast_indices(from: &[usize], to: &[usize]) -> Vec<usize> {
     places(to, &strides, 0)
 }
 
+/// Where the source of each element of a broadcast is.
+pub(super) enum Places {
+    /// At its own place.
+    Own,
+    /// One element for all.
+    One,
+    Listed(Vec<usize>),
+}
+
+impl Places {
+    /// For a tensor of shape `from` that is broadcast to shape `to`.
+    pub(super) fn of(from: &[usize], to: &[usize]) -> Self {
+        if from.iter().product::<usize>() == 1 {
+            return Self::One;
+        }
+        if from == to {
+            return Self::Own;
+        }
+        Self::Listed(broadcast_indices(from, to))
+    }
+
+    #[inline]
+    pub(super) fn at(&self, i: usize) -> usize {
+        match self {
+            Self::Own => i,
+            Self::One => 0,
+            Self::Listed(places) => places[i],
+        }
+    }
+}
+
 fn pick<T: Clone>(values: &[T], places: &[usize]) -> Vec<T> {
     places.iter().map(|&i| values[i].clone()).collect()
 }

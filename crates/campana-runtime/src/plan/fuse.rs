@@ -175,7 +175,7 @@ fn fuse_activation(
     let call = constant_call(&planned.node, opset, |name| {
         constants.get(name).map(Cow::as_ref)
     });
-    let Unary::Clamp { at_least, at_most } = elementwise_unary(&call).ok()? else {
+    let Unary::Clamp { at_least, at_most } = elementwise_unary(&call).ok()?? else {
         return None;
     };
     let (at, target) = maker(input, done, makers, only_use)?;

@@ -163,7 +163,7 @@ fn takes(
     let call = constant_call(&next.node, opset, |name| {
         constants.get(name).map(Cow::as_ref)
     });
-    if let Ok(Unary::Clamp { at_least, at_most }) = elementwise_unary(&call) {
+    if let Ok(Some(Unary::Clamp { at_least, at_most })) = elementwise_unary(&call) {
         maker.bounds = [at_least, at_most];
         return true;
     }

@@ -329,7 +329,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
         let residual = planned.residual.as_ref().and_then(|name| c.value(name));
         let residual = residual.ok_or_else(|| Fault::invalid("a sum with nothing"))?;
         let residual = c.float_of(&residual);
-        return super::lower::sum(c, &val, &residual, planned.bounds);
+        return super::elementwise::sum(c, &val, &residual, planned.bounds);
     }
     Ok(val)
 }
@@ -368,7 +368,7 @@ fn depthwise_apart(
         return Ok(val);
     };
     let residual = c.float_of(&residual);
-    super::lower::sum(c, &val, &residual, planned.bounds)
+    super::elementwise::sum(c, &val, &residual, planned.bounds)
 }
 
 fn dense(

@@ -1,19 +1,20 @@
 //! Which steps a node becomes; operators not named here run by their reference fallback.
 
-use campana_kernels::elementwise::{Binary, Unary};
+use campana_kernels::elementwise::Binary;
 use campana_kernels::gemm::Grid;
 use campana_tensor::TensorData;
 use std::sync::Arc;
 
 use super::compile::Compiler;
+use super::elementwise::{self, binary, clamp};
 use super::step::{Action, Border, ConvStep};
 use super::{Layout, Place, Val};
 use crate::ops::{
-    Fault, broadcast_shape, conv_geometry, count_of, elementwise_unary, normalize_affine,
-    pad_amounts, permutation, reshaped, slice_axes, strides_of, unary_scalar, window_geometry,
+    Fault, conv_geometry, count_of, normalize_affine, pad_amounts, permutation, reshaped,
+    slice_axes, strides_of, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
-use crate::strided::{BroadcastPlan, Region};
+use crate::strided::Region;
 
 /// The outputs of a node for which there are steps; `None` where it must run by its reference fallback.
 pub(super) fn lower(
@@ -26,8 +27,8 @@ pub(super) fn lower(
         .inputs
         .iter()
         .take(match node.op_type.as_str() {
-            "Add" | "Sub" | "Mul" | "Div" => 2,
-            "Concat" => usize::MAX,
+            "Add" | "Sub" | "Mul" | "Div" | "PRelu" => 2,
+            "Concat" | "Max" | "Min" | "Sum" | "Mean" => usize::MAX,
             _ => 1,
         })
         .all(|name| c.value(name).is_some_and(|val| val.is_float));
@@ -48,12 +49,11 @@ pub(super) fn lower(
             let val = dense(c, planned, matrix)?;
             Ok(Some(vec![val]))
         }
-        (
-            "Relu" | "Clip" | "Sigmoid" | "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Exp"
-            | "QuantizeDequantize",
-            _,
-        ) => unary(c, planned),
-        ("Add" | "Sub" | "Mul" | "Div", _) => binary_node(c, planned).map(Some),
+        ("Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Sum" | "Mean", _) => {
+            elementwise::folded(c, planned).map(Some)
+        }
+        ("PRelu", _) => elementwise::prelu(c, planned),
+        ("Pow", _) => elementwise::power(c, planned),
         ("BatchNormalization", _) => batch_normalization(c, planned),
         ("MaxPool" | "AveragePool", _) => pool(c, planned),
         ("GlobalAveragePool", _) => global_average(c, planned),
@@ -74,18 +74,12 @@ pub(super) fn lower(
         ("Pad", _) => pad(c, planned),
         ("Concat", _) => concat(c, planned).map(Some),
         ("Transpose", _) => transpose(c, planned).map(Some),
-        (name, _) => match unary_scalar(name) {
-            Some(function) => {
-                let input = c.operand(planned, 0)?;
-                Ok(Some(vec![map(c, &input, Action::Function(function))]))
-            }
-            None => Ok(None),
-        },
+        _ => elementwise::unary(c, planned),
     }
 }
 
 /// A shape as it lies in memory.
-fn physical(shape: &[usize], layout: Layout) -> Vec<usize> {
+pub(super) fn physical(shape: &[usize], layout: Layout) -> Vec<usize> {
     let mut result = shape.to_vec();
     if layout == Layout::Last && result.len() > 2 {
         result[1..].rotate_left(1);
@@ -225,32 +219,6 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, packed: &Packed) -> Result<
     }
 }
 
-fn clamp(c: &mut Compiler<'_>, val: Val, [at_least, at_most]: [f32; 2]) -> Val {
-    if [at_least, at_most] == UNBOUNDED {
-        return val;
-    }
-    map(c, &val, Action::Unary(Unary::Clamp { at_least, at_most }))
-}
-
-fn map(c: &mut Compiler<'_>, val: &Val, action: Action) -> Val {
-    let (output, write) = c.new_value(val.shape.clone(), val.layout);
-    c.push(vec![val.place.clone()], Some(write), None, true, action);
-    output
-}
-
-fn unary(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
-    let bounds = planned.node.inputs.iter().skip(1);
-    if bounds
-        .clone()
-        .any(|name| !name.is_empty() && c.constant(name).is_none())
-    {
-        return Ok(None);
-    }
-    let op = elementwise_unary(&c.call(planned))?;
-    let input = c.operand(planned, 0)?;
-    Ok(Some(vec![map(c, &input, Action::Unary(op))]))
-}
-
 fn dense(
     c: &mut Compiler<'_>,
     planned: &PlannedNode,
@@ -283,74 +251,6 @@ fn dense(
         bounds: planned.bounds,
     };
     c.push(vec![input.place], Some(write), None, false, action);
-    Ok(output)
-}
-
-fn binary_node(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
-    let op = match planned.node.op_type.as_str() {
-        "Add" => Binary::Add,
-        "Sub" => Binary::Sub,
-        "Mul" => Binary::Mul,
-        _ => Binary::Div,
-    };
-    let (left, right) = (c.operand(planned, 0)?, c.operand(planned, 1)?);
-    let result = binary(c, op, &left, &right)?;
-    Ok(vec![clamp(c, result, planned.bounds)])
-}
-
-/// The sum of two values, held to bounds.
-pub(super) fn sum(
-    c: &mut Compiler<'_>,
-    left: &Val,
-    right: &Val,
-    bounds: [f32; 2],
-) -> Result<Val, Fault> {
-    let sum = binary(c, Binary::Add, left, right)?;
-    Ok(clamp(c, sum, bounds))
-}
-
-fn binary(c: &mut Compiler<'_>, op: Binary, left: &Val, right: &Val) -> Result<Val, Fault> {
-    let shape = broadcast_shape(&[&left.shape, &right.shape])?;
-    count_of(&shape)?;
-    // The batch must be the first axis of both, or absent.
-    for val in [left, right] {
-        let lead = val.shape.len() < shape.len() || val.shape.first() == Some(&1);
-        let is_constant = matches!(val.place, Place::Constant(_));
-        if is_constant && !lead || !is_constant && val.shape.len() < shape.len() {
-            c.mixes_batch = true;
-        }
-    }
-    // Channels-last where a larger operand is; a smaller one of the same rank follows.
-    let full = |val: &Val| val.shape.len() == shape.len() && val.layout == Layout::Last;
-    let layout = if shape.len() > 2 && (full(left) || full(right)) {
-        Layout::Last
-    } else {
-        Layout::First
-    };
-    let mut operand = |val: &Val| {
-        let mut wide = val.clone();
-        let mut wide_shape = vec![1; shape.len() - val.shape.len()];
-        if !wide_shape.is_empty() {
-            wide = c.with_layout(&wide, Layout::First);
-        }
-        wide_shape.extend_from_slice(&val.shape);
-        wide.shape = wide_shape;
-        c.with_layout(&wide, layout)
-    };
-    let (left, right) = (operand(left), operand(right));
-    let plan = BroadcastPlan::new(
-        &physical(&left.shape, layout),
-        &physical(&right.shape, layout),
-        &physical(&shape, layout),
-    );
-    let (output, write) = c.new_value(shape, layout);
-    c.push(
-        vec![left.place, right.place],
-        Some(write),
-        None,
-        false,
-        Action::Binary { op, plan },
-    );
     Ok(output)
 }
 

@@ -7,6 +7,7 @@ use crate::plan::PlanOptions;
 
 mod codes;
 mod control;
+mod elementwise;
 mod limits;
 mod shapes;
 
