@@ -239,3 +239,151 @@ fn weights_off_the_grid_stay_floats() {
         );
     }
 }
+
+/// An image that is rounded, an operator, and rounding again.
+fn between_codes(
+    op_type: &str,
+    attributes: &[(&str, Attribute)],
+    operands: impl Fn(&mut Network) -> Vec<String>,
+) -> Graph {
+    let mut n = Network::new();
+    let x = n.rounded("image", 1.0 / 32.0, 120);
+    let mut inputs = vec![x];
+    inputs.extend(operands(&mut n));
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let y = n.node(op_type, &inputs, attributes);
+    n.rounded(&y, 1.0 / 16.0, 128);
+    n.graph.nodes.last_mut().unwrap().outputs[0] = "logits".into();
+    n.graph
+}
+
+/// Checks that a network gives on integers what it gives in floats, but for codes that
+/// round another way: one of 1/16 at most.
+fn check_between_codes(graph: &Graph, shape: &[usize]) {
+    let count: usize = shape.iter().product();
+    let values = (0..count).map(|i| (i as f32 * 0.37).sin() * 2.0);
+    let image = Tensor::new(shape.to_vec(), TensorData::F32(values.collect())).unwrap();
+    let mut options = PlanOptions::default();
+    options.fuse = false;
+    let float = Session::new(Plan::new(graph, options).unwrap(), 1);
+    let integer = Session::new(Plan::new(graph, PlanOptions::default()).unwrap(), 1);
+    let expected = logits(&float, &image);
+    let found = logits(&integer, &image);
+    assert_eq!(found.len(), expected.len());
+    let op_type = &graph.nodes[2].op_type;
+    for (found, expected) in found.iter().zip(&expected) {
+        let difference = (found - expected).abs();
+        assert!(difference < 0.063, "{op_type}: {found} for {expected}");
+    }
+    let same = found.iter().zip(&expected).filter(|(f, e)| f == e).count();
+    assert!(
+        same * 10 >= found.len() * 9,
+        "{op_type}: {same} are the same"
+    );
+}
+
+#[test]
+fn pools_over_every_number_of_axes_take_codes() {
+    for axes in 1..=3 {
+        let mut shape = vec![2, 3];
+        shape.extend(&[7, 6, 5][..axes]);
+        let ints = |value| Attribute::Ints(vec![value; axes]);
+        let pads = Attribute::Ints([0, 1].map(|pad| vec![pad; axes]).concat());
+        let forms: [Vec<(&str, Attribute)>; 4] = [
+            vec![("kernel_shape", ints(2)), ("strides", ints(2))],
+            vec![("kernel_shape", ints(3)), ("pads", pads.clone())],
+            vec![
+                ("kernel_shape", ints(2)),
+                ("strides", ints(2)),
+                ("ceil_mode", Attribute::Int(1)),
+            ],
+            vec![
+                ("kernel_shape", ints(2)),
+                ("auto_pad", Attribute::String(b"SAME_UPPER".to_vec())),
+            ],
+        ];
+        for op_type in ["MaxPool", "AveragePool", "LpPool"] {
+            for attributes in &forms {
+                check_between_codes(&between_codes(op_type, attributes, |_| vec![]), &shape);
+            }
+        }
+        for op_type in ["GlobalAveragePool", "GlobalMaxPool"] {
+            check_between_codes(&between_codes(op_type, &[], |_| vec![]), &shape);
+        }
+    }
+}
+
+#[test]
+fn convolutions_over_every_number_of_axes_take_codes() {
+    for axes in 1..=3 {
+        for groups in [1, 4] {
+            let mut shape = vec![2, 4];
+            shape.extend(&[6, 5, 7][..axes]);
+            let attributes = [
+                ("group", Attribute::Int(groups)),
+                ("pads", Attribute::Ints(vec![1; 2 * axes])),
+            ];
+            let mut weights = vec![4, 4 / groups as usize];
+            weights.extend(&[3; 3][..axes]);
+            let graph = between_codes("Conv", &attributes, |n| {
+                let weights = n.weights(&weights, 64);
+                vec![weights, n.constant(&[4], TensorData::F32(vec![0.125; 4]))]
+            });
+            check_between_codes(&graph, &shape);
+        }
+    }
+}
+
+#[test]
+fn operators_that_move_or_combine_elements_take_codes_of_every_rank() {
+    for rank in 1..=5 {
+        let shape = &[2, 3, 4, 6, 5][..rank];
+        let last = Attribute::Int(rank as i64 - 1);
+        let ones = |n: &mut Network, data: TensorData| {
+            let shape = vec![1; rank];
+            n.constant(&shape, data)
+        };
+        let pads = |n: &mut Network, value: i64| {
+            let values = [vec![value; rank], vec![0; rank]].concat();
+            n.constant(&[2 * rank], TensorData::I64(values))
+        };
+        let mode = |mode: &str| [("mode", Attribute::String(mode.into()))];
+        let mut graphs = vec![
+            between_codes("Transpose", &[], |_| vec![]),
+            between_codes("Softmax", &[("axis", last.clone())], |_| vec![]),
+            between_codes("Tanh", &[], |_| vec![]),
+            between_codes("Pad", &[], |n| vec![pads(n, 1)]),
+            between_codes("Pad", &[], |n| vec![pads(n, -1)]),
+            between_codes("Pad", &mode("edge"), |n| vec![pads(n, 1)]),
+            between_codes("Flatten", &[], |_| vec![]),
+            between_codes("ReduceMean", &[], |_| vec![]),
+            between_codes("Squeeze", &[], |_| vec![]),
+            between_codes("Unsqueeze", &[], |n| {
+                vec![n.constant(&[1], TensorData::I64(vec![0]))]
+            }),
+            between_codes("Reshape", &[], |n| {
+                vec![n.constant(&[1], TensorData::I64(vec![-1]))]
+            }),
+            between_codes("Slice", &[], |n| {
+                [vec![-1], vec![-99], vec![rank as i64 - 1], vec![-1]]
+                    .map(|values| n.constant(&[1], TensorData::I64(values)))
+                    .to_vec()
+            }),
+        ];
+        for op_type in ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Pow"] {
+            graphs.push(between_codes(op_type, &[], |n| {
+                vec![ones(n, TensorData::F32(vec![2.0]))]
+            }));
+        }
+        for op_type in ["Add", "Max", "Concat"] {
+            let axis = [("axis", last.clone())];
+            let attributes = if op_type == "Concat" { &axis[..] } else { &[] };
+            graphs.push(between_codes(op_type, attributes, |n| {
+                vec![n.rounded("image", 1.0 / 64.0, 100)]
+            }));
+        }
+        for graph in graphs {
+            check_between_codes(&graph, shape);
+        }
+    }
+}

@@ -14,12 +14,10 @@ use campana_kernels::pooling::Pooling;
 pub(crate) use action::{Int8Action, Int8Conv, Int8Depthwise, PoolExtents};
 
 use super::compile::Compiler;
-use super::lower::{pad_region, slice_region};
+use super::lower::{pad_region, pool_windows, slice_region};
 use super::step::{Action, Border};
 use super::{Layout, Place, Val};
-use crate::ops::{
-    ConvGeometry, Fault, Windows, conv_geometry, count_of, reshaped, window_geometry,
-};
+use crate::ops::{ConvGeometry, Fault, Windows, conv_geometry, count_of, reshaped};
 use crate::plan::{Int8Layer, Int8Weights, Packed, PlannedNode, UNBOUNDED, quant_params_of};
 use crate::strided::Region;
 
@@ -528,7 +526,9 @@ fn max_pool(
     let (Some(codes), Layout::Last) = (input.codes, input.layout) else {
         return Ok(None);
     };
-    let (shape, _, extents) = pool_extents(c, planned, input)?;
+    let Some((shape, _, extents)) = pool_extents(c, planned, input)? else {
+        return Ok(None);
+    };
     let reads = vec![input.place.clone()];
     Ok(Some(push(
         c,
@@ -540,12 +540,15 @@ fn max_pool(
     )))
 }
 
+/// The windows of a pool that kernels have; `None` where the reference fallback computes it.
 fn pool_extents(
     c: &Compiler<'_>,
     planned: &PlannedNode,
     input: &Val,
-) -> Result<(Vec<usize>, Pooling, PoolExtents), Fault> {
-    let (pooling, windows) = window_geometry(&c.call(planned), &input.shape)?;
+) -> Result<Option<(Vec<usize>, Pooling, PoolExtents)>, Fault> {
+    let Some((pooling, windows)) = pool_windows(c, planned, &input.shape)? else {
+        return Ok(None);
+    };
     let mut shape = input.shape[..2].to_vec();
     shape.extend_from_slice(&windows.sliding.output[4 - input.shape.len()..]);
     let extents = PoolExtents {
@@ -554,7 +557,7 @@ fn pool_extents(
         window: windows.window,
         sliding: windows.sliding,
     };
-    Ok((shape, pooling, extents))
+    Ok(Some((shape, pooling, extents)))
 }
 
 fn average_pool(
@@ -566,7 +569,9 @@ fn average_pool(
     if input.layout != Layout::Last || c.call(planned).int("ceil_mode", 0)? != 0 {
         return Ok(None);
     }
-    let (shape, pooling, extents) = pool_extents(c, planned, input)?;
+    let Some((shape, pooling, extents)) = pool_extents(c, planned, input)? else {
+        return Ok(None);
+    };
     Ok(Some(average(
         c, planned, input, shape, extents, pooling, from,
     )))

@@ -2,6 +2,7 @@
 
 use campana_kernels::elementwise::Binary;
 use campana_kernels::gemm::Grid;
+use campana_kernels::pooling::Pooling;
 use campana_tensor::TensorData;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::elementwise::{self, binary, clamp};
 use super::step::{Action, Border, ConvStep};
 use super::{Layout, Place, Val};
 use crate::ops::{
-    Fault, conv_geometry, count_of, normalize_affine, pad_amounts, permutation, reshaped,
+    Fault, Windows, conv_geometry, count_of, normalize_affine, pad_amounts, permutation, reshaped,
     slice_axes, strides_of, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
@@ -288,14 +289,25 @@ fn batch_normalization(
     Ok(Some(vec![binary(c, Binary::Add, &scaled, &offset)?]))
 }
 
+/// What a pool does, where kernels have it: over one or two axes.
+pub(super) fn pool_windows(
+    c: &Compiler<'_>,
+    planned: &PlannedNode,
+    shape: &[usize],
+) -> Result<Option<(Pooling, Windows)>, Fault> {
+    match matches!(shape.len(), 3 | 4) {
+        true => window_geometry(&c.call(planned), shape).map(Some),
+        false => Ok(None),
+    }
+}
+
 fn pool(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Option<Vec<Val>>, Fault> {
     let input = c.operand(planned, 0)?;
-    if !matches!(input.shape.len(), 3 | 4) {
+    let Some((pooling, windows)) = pool_windows(c, planned, &input.shape)? else {
         return Ok(None);
-    }
-    let (pooling, windows) = window_geometry(&c.call(planned), &input.shape)?;
+    };
     let ceil = c.call(planned).int("ceil_mode", 0)? != 0;
-    if ceil && pooling == campana_kernels::pooling::Pooling::AverageWithPadding {
+    if ceil && pooling == Pooling::AverageWithPadding {
         return Ok(None);
     }
     let mut shape = input.shape[..2].to_vec();
