@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
 use campana_ir::network::Network;
-use campana_ir::op::{Op, Reduce, axis_from_start};
+use campana_ir::op::{Op, Reduce, ReduceKind, axis_from_start};
 use campana_onnx::{Content, Edits, Model, NewNode, Node, schema};
 use campana_quantize::{Error, ErrorKind};
 
@@ -62,7 +62,7 @@ pub(crate) fn with_global_pools(model: &Model) -> Result<Option<Model>, Error> {
 /// the channels.
 fn mean_over_pixels(network: &Network<'_>, node: usize) -> Option<bool> {
     let Op::Reduce(Reduce {
-        mean: true,
+        kind: ReduceKind::Mean,
         axes,
         keep_axes,
     }) = network.op(node)

@@ -37,6 +37,7 @@ pub(crate) fn of(network: &Network<'_>, node: usize) -> Result<Box<dyn Rule>, Fa
         Op::MaxPool(pool) if found.outputs.len() == 1 => Box::new(pooling::Max(pool.clone())),
         Op::AveragePool(pool) => Box::new(pooling::Average::new(pool.clone())?),
         Op::GlobalAveragePool => Box::new(reduction::Reduction::global_mean()),
+        Op::GlobalMaxPool => Box::new(reduction::Reduction::global_max()),
         Op::Reduce(reduce) => Box::new(reduction::Reduction::of(name, reduce)?),
         Op::Unary(_) => Box::new(unary::of(name)?),
         Op::Binary(_) => Box::new(binary::of(name)?),
@@ -50,7 +51,6 @@ pub(crate) fn of(network: &Network<'_>, node: usize) -> Result<Box<dyn Rule>, Fa
         | Op::Gather { .. }
         | Op::Pad => Box::new(movement::Moved::new(network, node)),
         _ => match name {
-            "GlobalMaxPool" => Box::new(reduction::Reduction::global_max()),
             "Max" | "Min" | "Sum" | "Mean" | "Where" => Box::new(binary::of(name)?),
             "DepthToSpace" | "SpaceToDepth" | "Expand" | "Tile" | "GatherElements" | "GatherND" => {
                 Box::new(movement::Moved::new(network, node))

@@ -59,6 +59,8 @@ pub enum Op {
     AveragePool(Pool),
     /// Mean over all spatial axes.
     GlobalAveragePool,
+    /// Greatest value over all spatial axes.
+    GlobalMaxPool,
     /// A reduction that keeps the element type.
     Reduce(Reduce),
     /// Elements in another shape, their order kept.
@@ -184,11 +186,22 @@ pub enum Binary {
     Other,
 }
 
+/// What a reduction makes of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceKind {
+    /// Their mean.
+    Mean,
+    /// The greatest or least of them.
+    Extremum,
+    /// A sum, norm or product.
+    Other,
+}
+
 /// Attributes of the reductions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduce {
-    /// Whether it is the mean; else a sum, norm, extremum or product.
-    pub mean: bool,
+    /// What is made of the elements.
+    pub kind: ReduceKind,
     /// Axes from the attribute; `None` where an input gives them or all are reduced.
     pub axes: Option<Vec<i64>>,
     /// Whether reduced axes stay with extent 1.
@@ -270,14 +283,20 @@ impl Op {
     }
 
     /// Whether the first output holds elements of input 0 alone, unchanged (and
-    /// zeros, for padding): of quantized activations it makes quantized
+    /// zeros, for padding), all of them or some: of quantized activations it makes quantized
     /// activations with the same parameters.
     pub fn moves_elements(&self) -> bool {
         matches!(
             self,
             Self::MaxPool(_)
+                | Self::GlobalMaxPool
+                | Self::Reduce(Reduce {
+                    kind: ReduceKind::Extremum,
+                    ..
+                })
                 | Self::Slice
                 | Self::Pad
+                | Self::Transpose { .. }
                 | Self::Reshape(_)
                 | Self::Unary(Unary::Identity)
         )

@@ -248,6 +248,7 @@ impl<'n> Converter<'n> {
             Op::MaxPool(pool) => self.max_pool(at, pool),
             Op::AveragePool(pool) => self.average_pool(at, pool),
             Op::GlobalAveragePool => self.global_average_pool(at),
+            Op::GlobalMaxPool => self.global_max_pool(at),
             Op::Reduce(reduce) => self.reduce(at, reduce),
             Op::Reshape(_) => self.reshape(at),
             Op::Transpose { permutation } => self.transpose(at, permutation),
@@ -270,7 +271,6 @@ impl<'n> Converter<'n> {
             "Max" | "Min" | "Sum" => self.variadic(at),
             "Resize" => self.resize(at),
             "DepthToSpace" | "SpaceToDepth" => self.space_and_depth(at),
-            "GlobalMaxPool" => self.global_max_pool(at),
             _ => Err(NO_FORM.to_owned()),
         }
     }

@@ -1,6 +1,6 @@
 //! Reductions over axes.
 
-use campana_ir::op::{Reduce, axis_from_start};
+use campana_ir::op::{Reduce, ReduceKind, axis_from_start};
 
 use super::{Converter, NO_FORM};
 use crate::error::Converted;
@@ -9,7 +9,7 @@ impl Converter<'_> {
     pub(super) fn reduce(&mut self, at: usize, reduce: &Reduce) -> Converted {
         let node = self.network.node(at);
         let kind = match node.op_type.as_str() {
-            _ if reduce.mean => "reduce_mean",
+            _ if reduce.kind == ReduceKind::Mean => "reduce_mean",
             "ReduceSum" => "reduce_sum",
             "ReduceMax" => "reduce_max",
             "ReduceMin" => "reduce_min",

@@ -15,7 +15,7 @@ pub(super) fn named_shape(scope: &Scope, node: &Node) -> Option<Shape> {
             rest.fold(input(0), |shape, index| broadcast(shape, input(index)))
         }
         "Not" | "IsInf" | "IsNaN" | "CumSum" | "Trilu" => input(0),
-        "GlobalMaxPool" | "GlobalLpPool" => input(0).map(pooled_globally),
+        "GlobalLpPool" => input(0).map(pooled_globally),
         "DepthToSpace" => with_blocks(input(0)?, node, |channels, side, block| {
             let blocks = block.checked_mul(block)?;
             Some([channels.checked_div(blocks)?, side.checked_mul(block)?])

@@ -24,7 +24,7 @@ pub(super) fn output_shapes(scope: &Scope, node: &Node, op: &Op) -> Vec<Option<S
             windows(input(0), None, (&pool.window, pool.ceil), None)
         }
         Op::ConvTranspose(convolution) => transposed_conv(input(0), input(1), convolution),
-        Op::GlobalAveragePool => input(0).map(pooled_globally),
+        Op::GlobalAveragePool | Op::GlobalMaxPool => input(0).map(pooled_globally),
         Op::Gemm(gemm) => {
             product_of_matrices(input(0), input(1), gemm.transpose_a, gemm.transpose_b)
         }

@@ -4,7 +4,7 @@
 //! read or whose operand a layer makes, except
 //! what a layer hands to the bias, normalization, clamp or (where engines fuse
 //! it) residual sum behind it: these are computed on the layer's accumulators.
-//! What only moves elements (max pools, slices, views) keeps the parameters of
+//! What only moves elements (max pools, slices, transpositions, views) keeps the parameters of
 //! its input. For engines of the QDQ form what a layer hands to an activation
 //! function, spelled out or not, is quantized too. Integer values, booleans and values of parameters alone are never
 //! quantized.

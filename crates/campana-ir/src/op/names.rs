@@ -4,8 +4,8 @@ use campana_tensor::ElementType;
 
 use super::attributes::Attributes;
 use super::{
-    BatchNormalization, Binary, Convolution, Gemm, Op, OpError, Pool, Recurrent, Reduce, Reshape,
-    ResultTypes, Unary,
+    BatchNormalization, Binary, Convolution, Gemm, Op, OpError, Pool, Recurrent, Reduce,
+    ReduceKind, Reshape, ResultTypes, Unary,
 };
 use crate::graph::Node;
 
@@ -48,6 +48,7 @@ pub(super) fn parse(node: &Node, attributes: &Attributes<'_>, opset: i64) -> Res
         "MaxPool" => Op::MaxPool(Pool::parse(attributes)?),
         "AveragePool" => Op::AveragePool(Pool::parse(attributes)?),
         "GlobalAveragePool" => Op::GlobalAveragePool,
+        "GlobalMaxPool" => Op::GlobalMaxPool,
         "Softmax"
         | "LogSoftmax"
         | "Hardmax"
@@ -90,7 +91,11 @@ pub(super) fn parse(node: &Node, attributes: &Attributes<'_>, opset: i64) -> Res
         name => match reshape(name, attributes)? {
             Some(reshape) => Op::Reshape(reshape),
             None if name.starts_with("Reduce") => Op::Reduce(Reduce {
-                mean: name == "ReduceMean",
+                kind: match name {
+                    "ReduceMean" => ReduceKind::Mean,
+                    "ReduceMax" | "ReduceMin" => ReduceKind::Extremum,
+                    _ => ReduceKind::Other,
+                },
                 axes: attributes.ints("axes")?,
                 keep_axes: attributes.flag("keepdims", true)?,
             }),

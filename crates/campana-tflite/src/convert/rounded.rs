@@ -49,9 +49,7 @@ pub(super) fn rounded<'n>(network: &Network<'n>) -> HashMap<&'n str, Params> {
         };
         let params = match network.op(at) {
             Op::QuantizeLinear { .. } => quantizer(network, at).ok(),
-            Op::Concat { .. } | Op::Transpose { .. } | Op::Gather { .. } => {
-                rounded.get(output.as_str()).copied()
-            }
+            Op::Concat { .. } | Op::Gather { .. } => rounded.get(output.as_str()).copied(),
             // Zeros, or whatever a border holds, are rounded alike.
             op if op.moves_elements() => rounded.get(output.as_str()).copied(),
             _ if network.is_clamp(at) => rounded.get(output.as_str()).copied(),
