@@ -29,15 +29,17 @@
 
 pub(crate) mod activation_cache;
 mod addition;
+mod aim;
 mod at_rate;
 mod compensation;
 mod epilogue;
 mod finished;
 mod grid_layer;
 pub(crate) mod images;
-pub(crate) mod in_parts;
+mod in_parts;
 pub(crate) mod inputs;
 pub(crate) mod layer;
+pub(crate) mod layer_inputs;
 pub(crate) mod merge;
 pub(crate) mod moments;
 mod normalizations;

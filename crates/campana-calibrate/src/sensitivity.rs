@@ -15,9 +15,9 @@ use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
 use crate::correct::activation_cache::{ActivationCache, floats, read_after};
-use crate::correct::in_parts::MAX_INPUTS;
 use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, solve};
+use crate::correct::layer_inputs::MAX_INPUTS;
 use crate::correct::moments::{About, InputMoments};
 use crate::correct::statistics::{ChannelStatistics, MIN_SEEN_VARIANCE, VARIANCE_FACTORS};
 use crate::divergence::Outputs;

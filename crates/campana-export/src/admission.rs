@@ -16,7 +16,7 @@ use crate::computed_weights::with_folded_weights;
 use crate::coreml_form::coreml_package;
 use crate::data_inside::with_data_inside;
 use crate::global_pools::with_global_pools;
-use crate::inline_functions::with_inlined_functions;
+use crate::inline_functions::{has_layers_in_functions, with_inlined_functions};
 use crate::opset;
 use crate::opset_upgrade;
 use crate::single_precision::{Border, in_single_precision};
@@ -39,8 +39,9 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     let target = options.target;
     let is_tflite = target.ending() == "tflite";
     let is_float32_form = is_tflite || target.is_folder();
-    let mut model = inlined(model, target)?;
-    if target.rounds_activations() || is_float32_form {
+    let changes_graph = target.rounds_activations() || is_float32_form;
+    let mut model = inlined(model, target, changes_graph)?;
+    if changes_graph {
         // Inputs and outputs of TFLite and Core ML are float32.
         let border = match is_float32_form {
             true => Border::Widened,
@@ -103,9 +104,13 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     Ok(model)
 }
 
-/// The model without functions of its own. Where their calls cannot be replaced
-/// they stay, unless the target needs to change what is inside of them.
-fn inlined(model: Model, target: Target) -> Result<Model, Error> {
+/// The model without calls of its own functions, where these hold layers or
+/// the target changes more than weights. Where calls cannot be replaced they stay,
+/// unless that would leave activations unrounded.
+fn inlined(model: Model, target: Target, changes_graph: bool) -> Result<Model, Error> {
+    if !changes_graph && !has_layers_in_functions(&model) {
+        return Ok(model);
+    }
     match with_inlined_functions(&model) {
         Ok(inlined) => Ok(inlined.unwrap_or(model)),
         Err(_) if !target.rounds_activations() => Ok(model),

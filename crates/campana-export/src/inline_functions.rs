@@ -11,6 +11,7 @@ use campana_onnx::{
     opset_import, schema,
 };
 
+use campana_ir::weights::weight_inputs;
 use campana_tensor::MemoryBudget;
 
 use crate::opset;
@@ -18,7 +19,17 @@ use crate::opset;
 /// Functions may call functions this deep; ONNX forbids that one calls itself.
 const MAX_DEPTH: usize = 32;
 
-/// The model without functions; `None` where it defines none.
+/// Whether a function of the model multiplies activations with weights: its own
+/// constants, or what a call gives it.
+pub(crate) fn has_layers_in_functions(model: &Model) -> bool {
+    let nodes = model.functions.iter().flat_map(|function| &function.nodes);
+    nodes
+        .into_iter()
+        .any(|node| !weight_inputs(&node.op_type).is_empty())
+}
+
+/// The model without calls of functions; `None` where it defines none. Their
+/// definitions go too, unless graphs for training may call them.
 ///
 /// # Errors
 ///
@@ -38,8 +49,10 @@ pub(crate) fn with_inlined_functions(model: &Model) -> Result<Option<Model>, Str
             }
         }
     }
-    for function in &model.functions {
-        edits.remove(function.message);
+    if model.training_info.is_empty() {
+        for function in &model.functions {
+            edits.remove(function.message);
+        }
     }
     edits
         .into_model()

@@ -12,14 +12,13 @@ use campana_rounding::{GptqSolver, LayerHessian};
 use campana_tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::correct::activation_cache::ActivationCache;
+use crate::correct::aim::aimed;
 use crate::correct::at_rate;
 use crate::correct::finished::{FinishedLayer, key_of_layer};
 use crate::correct::grid_layer::solve_grid;
-use crate::correct::in_parts::MAX_INPUTS;
-use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, losses, solve, solve_codes};
-use crate::correct::moments::{About, InputMoments, Moments, TargetRows};
+use crate::correct::layer_inputs::MAX_INPUTS;
+use crate::correct::moments::{About, InputMoments, TargetRows};
 use crate::correct::rounding::Rounding;
 use crate::correct::shrinkage::covariance_share;
 use crate::correct::state::Correction;
@@ -166,41 +165,6 @@ impl Correction<'_, '_, '_> {
         Ok(self.solved(&rows, place, tensor, &solvers, &moments))
     }
 
-    /// What the layers with the weights of this one, of this shape, take; `None`
-    /// where one of them takes it in an uncommon way.
-    fn layer_inputs(&self, node: &Node, shape: &[usize]) -> Option<Vec<LayerInput<'_>>> {
-        let layers = self.layers_with_weights_of(node).into_iter();
-        let inputs = layers.map(|layer| {
-            let name = &*layer.inputs[0];
-            let share = self.caches[0].share_shown(&self.graph, name);
-            Some(LayerInput {
-                name,
-                windows: Windows::of(layer, self.graph.opset(), shape)?,
-                images: (self.images as f64 * share).ceil() as usize,
-            })
-        });
-        inputs.collect()
-    }
-
-    /// Adds the moments of an input of a layer, and of what the layer's outputs
-    /// are added to.
-    pub(super) fn add_moments(
-        &self,
-        moments: &mut InputMoments<'_>,
-        input: &LayerInput<'_>,
-        mut gatherer: Gatherer,
-        addend: Option<&str>,
-    ) -> Result<(), Error> {
-        let names: Vec<&str> = std::iter::once(input.name).chain(addend).collect();
-        ActivationCache::visit_both(
-            [&self.caches[0], &self.caches[1]],
-            [&self.graph, &self.quantized_graph],
-            &names,
-            self.threads,
-            |values| moments.add(&mut gatherer, values[0], values.get(1).copied()),
-        )
-    }
-
     /// Codes and levels by these solvers, the levels rounded as they will be
     /// stored; `None` where outputs lose no less by them.
     fn solved(
@@ -276,59 +240,6 @@ impl Correction<'_, '_, '_> {
         Ok(())
     }
 }
-
-/// What a layer takes.
-pub(super) struct LayerInput<'g> {
-    name: &'g str,
-    pub(super) windows: Windows,
-    /// Images that it is seen on.
-    images: usize,
-}
-
-impl LayerInput<'_> {
-    pub(super) fn gatherer(&self) -> Gatherer {
-        Gatherer::new(self.windows.clone(), self.images)
-    }
-}
-
-/// Moves rows to where they undo errors of layers before; what rounding, in
-/// vectors where they are to be, needs to know of their inputs, and what their
-/// outputs are to have with these.
-pub(super) fn aimed(
-    rows: &mut Rows,
-    moments: Vec<Moments>,
-    vector: Option<usize>,
-) -> (Vec<GptqSolver>, Vec<Vec<f32>>) {
-    let blocks = moments.len();
-    let (solvers, target): (Vec<GptqSolver>, Vec<Vec<f32>>) = moments
-        .into_par_iter()
-        .map(|moments| {
-            let careful = GptqSolver::with_damped_factor(moments.own, AIM_DAMPING);
-            (careful, moments.target)
-        })
-        .unzip();
-    for (block, (solver, target)) in solvers.iter().zip(&target).enumerate() {
-        rows.aim(block, blocks, solver, target);
-    }
-    // Rounding believes the moments as they are: damped, the divergence of a
-    // ResNet-20 at two bits was 0.143 instead of 0.138.
-    let exact = solvers
-        .into_par_iter()
-        .map(|careful| {
-            let hessian = careful.into_hessian();
-            match vector {
-                Some(len) => GptqSolver::in_blocks(hessian, len),
-                None => GptqSolver::new(hessian),
-            }
-        })
-        .collect();
-    (exact, target)
-}
-
-/// Share of the mean variance of a layer's inputs that is added to each when
-/// its weights are moved to undo errors of layers before: what inputs of little
-/// variance say about them is noise.
-const AIM_DAMPING: f64 = 0.05;
 
 /// How often levels are fitted to codes and codes to levels.
 const FITS: usize = 2;

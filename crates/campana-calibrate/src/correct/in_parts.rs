@@ -12,15 +12,13 @@ use campana_quantize::{Error, round_tensor};
 use campana_rounding::LayerHessian;
 use campana_tensor::{Granularity, Partition};
 
-use crate::correct::compensation::{LayerInput, aimed};
+use crate::correct::aim::aimed;
 use crate::correct::layer::{Rows, losses, solve_codes};
+use crate::correct::layer_inputs::LayerInput;
 use crate::correct::moments::{About, InputMoments, TargetRows};
 use crate::correct::rounding::Rounding;
 use crate::correct::state::Correction;
 use crate::correct::vector_layer::vector_len;
-
-/// Inputs of the largest layer that is solved as a whole: a Hessian of 340 MB.
-pub(crate) const MAX_INPUTS: usize = 9216;
 
 /// Inputs of a part of a larger one.
 const PART: usize = 4096;

@@ -74,6 +74,7 @@ fn calls_become_the_nodes_of_their_functions() {
         ],
         function("Leak", 17, leaky()).then(function("Outer", 17, outer)),
     );
+    assert!(has_layers_in_functions(&model));
     let inlined = with_inlined_functions(&model).unwrap().expect("inlined");
     assert!(inlined.functions.is_empty());
     let nodes = &inlined.graph.nodes;
@@ -129,4 +130,7 @@ fn what_cannot_be_inlined_says_why() {
 fn models_without_functions_stay() {
     let plain = model(vec![NewNode::new("Neg", ["x"], ["y"])], Content::default());
     assert!(with_inlined_functions(&plain).unwrap().is_none());
+    let negation = vec![NewNode::new("Neg", ["in"], ["out"])];
+    let without_layers = model(vec![call("Turn", "x", "y")], function("Turn", 17, negation));
+    assert!(!has_layers_in_functions(&without_layers));
 }
