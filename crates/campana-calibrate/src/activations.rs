@@ -94,7 +94,11 @@ pub fn calibrate(
     let floats = match original {
         Some(original) => {
             let graphs = [original, graph];
-            sensitive(graphs, &scales, target, &batches, threads, progress)?
+            match sensitive(graphs, &scales, target, &batches, threads, progress) {
+                // What cannot be measured is rounded.
+                Err(error) if error.kind() == ErrorKind::Unsupported => None,
+                found => found?,
+            }
         }
         None => None,
     };

@@ -179,7 +179,7 @@ fn check_inference(model: &Model) -> Result<(), Error> {
                 _ => node.int("training_mode").unwrap_or(0) != 0,
             }
     };
-    let graphs = opset::graphs(model).into_iter();
+    let graphs = model.graphs().into_iter();
     match graphs
         .flat_map(|graph| &graph.nodes)
         .find(|&node| trains(node))
@@ -219,7 +219,7 @@ fn check_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> Result<(), Error
         .map(|tensor| count(&tensor.proto.dims))
         .fold(0, i64::saturating_add);
     let mut quantized = (0i64, "");
-    for graph in opset::graphs(model) {
+    for graph in model.graphs() {
         for (tensor, form) in quantized_weights(graph) {
             quantized.0 = quantized.0.saturating_add(count(&tensor.dims));
             quantized.1 = form;

@@ -27,7 +27,7 @@ pub(crate) fn without_aliases(model: &Model) -> Result<Option<Model>, Error> {
         Error::new(ErrorKind::InvalidModel, message).with_source(error)
     };
     let mut edits = Edits::new(model);
-    for (depth, graph) in opset::graphs(model).into_iter().enumerate() {
+    for (depth, graph) in model.graphs().into_iter().enumerate() {
         for node in &graph.nodes {
             let gives_alias = |output: &String| names.contains_key(output.as_str());
             if depth == 0 && node.outputs.iter().any(gives_alias) {
@@ -48,7 +48,7 @@ fn aliases(model: &Model) -> HashMap<&str, String> {
     let constants = constants.flat_map(|node| &node.outputs).map(String::as_str);
     let stored = graph.initializers.iter().map(|tensor| tensor.name.as_str());
     let stored: HashSet<&str> = stored.chain(constants).collect();
-    let graphs = opset::graphs(model);
+    let graphs = model.graphs();
     let mut taken: HashSet<&str> = graph.outputs.iter().map(|value| &*value.name).collect();
     for inner in &graphs[1..] {
         taken.extend(defined(inner));

@@ -8,16 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use campana_ir::format::onnx;
-use campana_ir::graph::{Graph, Node, Value};
+use campana_ir::graph::{Graph, Value};
 use campana_ir::network::Network;
-use campana_ir::op::{Op, Reshape};
-use campana_ir::weights::weight_inputs;
+use campana_ir::op::Op;
+use campana_ir::weights::{moved_inputs, weight_inputs};
 use campana_onnx::{Content, Edits, Model, NewAttribute, NewNode, NewTensor, schema};
 use campana_quantize::{Error, ErrorKind};
 use campana_runtime::{Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
-
-use crate::opset;
 
 /// Most elements of a constant of integers that a folded subgraph reads: axes and
 /// extents are no more, and what is more are codes.
@@ -122,31 +120,13 @@ fn find_computed<'g>(network: &Network<'g>, name: &'g str, found: &mut BTreeSet<
         if !network.is_parameter(name) {
             continue;
         }
-        match moved_inputs(network.op(producer), node) {
+        match moved_inputs(&node.op_type, &node.inputs) {
             Some(inputs) => open.extend(inputs.iter().map(String::as_str)),
             None if node.outputs.len() == 1 => {
                 found.insert(name);
             }
             None => {}
         }
-    }
-}
-
-/// The inputs of whose elements the outputs of a node consist, in another order
-/// or type; `None` for a node that computes.
-fn moved_inputs<'n>(op: &Op, node: &'n Node) -> Option<&'n [String]> {
-    let first = node.inputs.get(..1)?;
-    match op {
-        Op::Concat { .. } => Some(&node.inputs),
-        Op::Transpose { .. } | Op::Slice | Op::Split { .. } | Op::Cast(_) => Some(first),
-        Op::Reshape(
-            Reshape::To { .. }
-            | Reshape::Flatten { .. }
-            | Reshape::Squeeze(_)
-            | Reshape::Unsqueeze(_),
-        ) => Some(first),
-        _ if node.op_type == "Identity" => Some(first),
-        _ => None,
     }
 }
 
@@ -250,7 +230,7 @@ struct Readers<'m>(HashMap<&'m str, usize>);
 impl<'m> Readers<'m> {
     fn of(model: &'m Model) -> Self {
         let mut counts = HashMap::new();
-        for graph in opset::graphs(model) {
+        for graph in model.graphs() {
             let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
             let outputs = graph.outputs.iter().map(|output| &output.name);
             for name in inputs.chain(outputs) {

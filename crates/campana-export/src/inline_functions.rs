@@ -41,7 +41,7 @@ pub(crate) fn with_inlined_functions(model: &Model) -> Result<Option<Model>, Str
     let mut inliner = Inliner::new(model);
     let mut edits = Edits::new(model);
     inliner.add_opsets(&mut edits)?;
-    for graph in opset::graphs(model) {
+    for graph in model.graphs() {
         for node in &graph.nodes {
             if let Some(function) = inliner.called(node) {
                 let nodes = inliner.call(node, function, &Scope::default())?;
@@ -113,17 +113,10 @@ impl<'m> Inliner<'m> {
             let called: Called<'m> = (domain, &function.name, &function.overload);
             (called, function)
         });
-        let mut taken = HashSet::new();
-        for graph in opset::graphs(model) {
-            let made = graph.nodes.iter().flat_map(|node| &node.outputs);
-            let inputs = graph.inputs.iter().map(|input| &input.name);
-            let tensors = graph.initializers.iter().map(|tensor| &tensor.name);
-            taken.extend(made.chain(inputs).chain(tensors).map(String::as_str));
-        }
         Self {
             model,
             functions: functions.collect(),
-            taken,
+            taken: model.value_names(),
             calls: 0,
             nodes: 0,
             budget: model.memory_budget(),

@@ -1,6 +1,6 @@
 //! Which operator set and which version of the format a model relies on.
 
-use campana_onnx::{AttributeValue, Content, Edits, Graph, MessageId, Model, schema};
+use campana_onnx::{Content, Edits, MessageId, Model, schema};
 use campana_quantize::{Error, ErrorKind};
 
 /// The version of ONNX's own operator set, which must be at least `minimum`.
@@ -64,21 +64,4 @@ pub(crate) fn version(model: &Model) -> i64 {
 /// Whether a domain is ONNX's own.
 pub(crate) fn is_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
-}
-
-/// The model's graph and all graphs inside of its nodes, outer ones first.
-pub(crate) fn graphs(model: &Model) -> Vec<&Graph> {
-    let mut found = vec![&model.graph];
-    let mut next = 0;
-    while let Some(&graph) = found.get(next) {
-        next += 1;
-        for attribute in graph.nodes.iter().flat_map(|node| &node.attributes) {
-            match &attribute.value {
-                AttributeValue::Graph(graph) => found.push(graph),
-                AttributeValue::Graphs(graphs) => found.extend(graphs),
-                _ => {}
-            }
-        }
-    }
-    found
 }

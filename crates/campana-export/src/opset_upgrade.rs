@@ -11,8 +11,6 @@ mod changes;
 mod form;
 mod ranks;
 
-use std::collections::HashSet;
-
 use campana_onnx::{Edits, Graph, Model};
 use campana_quantize::{Error, ErrorKind};
 
@@ -53,19 +51,11 @@ pub(crate) fn upgraded(model: &Model, to: i64) -> Result<Option<Model>, Error> {
         model,
         from,
         to,
-        names: HashSet::new(),
+        names: model.value_names(),
         fresh: 0,
         ranks: Ranks::default(),
     };
-    for graph in opset::graphs(model) {
-        let made = graph.nodes.iter().flat_map(|node| &node.outputs);
-        let inputs = graph.inputs.iter().map(|input| &input.name);
-        let tensors = graph.initializers.iter().map(|tensor| &tensor.name);
-        upgrade
-            .names
-            .extend(made.chain(inputs).chain(tensors).map(String::as_str));
-    }
-    for graph in opset::graphs(model) {
+    for graph in model.graphs() {
         upgrade.ranks = Ranks::of(graph);
         upgrade_graph(&mut upgrade, graph, &mut edits)?;
     }

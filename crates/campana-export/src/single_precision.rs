@@ -18,7 +18,6 @@ use campana_quantize::{Error, ErrorKind};
 use campana_tensor::ElementType;
 
 use crate::aliases::rename;
-use crate::opset;
 use crate::write::replace_data_fields;
 
 /// Attributes that name the type of an operator's output.
@@ -56,7 +55,7 @@ pub(crate) fn in_single_precision(model: &Model, border: Border) -> Result<Optio
     {
         widen(model, &mut edits, tensor)?;
     }
-    for (depth, graph) in opset::graphs(model).into_iter().enumerate() {
+    for (depth, graph) in model.graphs().into_iter().enumerate() {
         for node in &graph.nodes {
             widen_attributes(model, &mut edits, node).map_err(failed)?;
             rename(model, &mut edits, node, &casts.names).map_err(failed)?;
@@ -142,16 +141,19 @@ impl<'m> Casts<'m> {
         if !casts.outputs.iter().all(|(name, _)| made.contains(name)) {
             return None;
         }
-        let mut used = used_names(model);
+        let used = model.value_names();
         let outputs = casts.outputs.iter().map(|(name, _)| *name);
         for name in casts.inputs.iter().copied().chain(outputs) {
             let mut inside = format!("{name}_float32");
-            while !used.insert(inside.clone()) {
+            let is_used = |casts: &Self, name: &String| {
+                used.contains(name.as_str()) || casts.names.values().any(|other| other == name)
+            };
+            while is_used(&casts, &inside) {
                 inside.push('_');
             }
             casts.names.insert(name, inside);
         }
-        let mut nested = opset::graphs(model).into_iter().skip(1);
+        let mut nested = model.graphs().into_iter().skip(1);
         let is_named_again = |graph: &Graph| {
             let values = graph.inputs.iter().chain(&graph.outputs);
             let mut names = values.map(|value| value.name.as_str());
@@ -182,18 +184,6 @@ impl<'m> Casts<'m> {
             edits.insert_after(last.message, behind);
         }
     }
-}
-
-/// All names of the model's values.
-fn used_names(model: &Model) -> HashSet<String> {
-    let graphs = opset::graphs(model).into_iter();
-    let names = graphs.flat_map(|graph| {
-        let made = graph.nodes.iter().flat_map(|node| &node.outputs);
-        let inputs = graph.inputs.iter().map(|input| &input.name);
-        let tensors = graph.initializers.iter().map(|tensor| &tensor.name);
-        made.chain(inputs).chain(tensors).cloned()
-    });
-    names.collect()
 }
 
 /// Stores the values of a tensor as float32.
@@ -299,7 +289,7 @@ mod tests {
         let to: Vec<_> = [0, 3, 5].map(|at| nodes[at].int("to")).to_vec();
         assert_eq!(to, [Some(1), Some(1), Some(10)]);
         assert_eq!(nodes[1].inputs, ["x_float32", "w"]);
-        for graph in &opset::graphs(&wide)[1..] {
+        for graph in &wide.graphs()[1..] {
             assert_eq!(graph.nodes[0].inputs, ["x_float32", "x_float32"]);
             assert_eq!(kinds(&graph.outputs), [None]);
         }

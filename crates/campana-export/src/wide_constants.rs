@@ -27,7 +27,7 @@ use crate::single_precision::{is_half, widen, widen_value};
 pub(crate) fn with_wide_constants(model: &Model) -> Result<Option<Model>, Error> {
     let mut edits = Edits::new(model);
     let read = read_otherwise(model);
-    for graph in opset::graphs(model) {
+    for graph in model.graphs() {
         let mut halves = halves(graph);
         halves.retain(|name, _| !read.contains(name));
         let mut cast = HashMap::new();
@@ -94,7 +94,7 @@ fn identity(cast: &Node) -> Content<'static> {
 
 /// The values that are outputs, or read by more than casts to float32.
 fn read_otherwise(model: &Model) -> HashSet<&str> {
-    let graphs = opset::graphs(model).into_iter();
+    let graphs = model.graphs().into_iter();
     let reads = graphs.flat_map(|graph| {
         let nodes = graph.nodes.iter().filter(|node| !widens(node));
         let inputs = nodes.flat_map(|node| &node.inputs);

@@ -10,7 +10,7 @@ use campana_tensor::ElementType;
 
 use crate::op::axis_from_start;
 
-pub use uses::Origin;
+pub use uses::{Origin, moved_inputs};
 use uses::{Use, Uses};
 
 /// A constant float tensor of a model's graph or of a graph inside a node.

@@ -1,10 +1,43 @@
-//! All tensors of a model, wherever they are.
+//! All graphs, names and tensors of a model, wherever they are.
+
+use std::collections::HashSet;
 
 use crate::data::name_tensor;
 use crate::proto::{Attribute, AttributeValue, Graph, Node, SparseTensor, TensorProto};
 use crate::{Error, ErrorKind, Model, Result};
 
 impl Model {
+    /// The model's graph and all graphs inside of its nodes, outer ones first.
+    pub fn graphs(&self) -> Vec<&Graph> {
+        let mut found = vec![&self.graph];
+        let mut next = 0;
+        while let Some(&graph) = found.get(next) {
+            next += 1;
+            for attribute in graph.nodes.iter().flat_map(|node| &node.attributes) {
+                match &attribute.value {
+                    AttributeValue::Graph(graph) => found.push(graph),
+                    AttributeValue::Graphs(graphs) => found.extend(graphs),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+
+    /// The names of all values of its [`graphs`](Self::graphs): inputs, constants
+    /// and what nodes make.
+    pub fn value_names(&self) -> HashSet<&str> {
+        let names = self.graphs().into_iter().flat_map(|graph| {
+            let tensors = graph.initializers.iter().map(|tensor| tensor.name.as_str());
+            let sparse = graph.sparse_initializers.iter().map(SparseTensor::name);
+            let inputs = graph.inputs.iter().map(|input| input.name.as_str());
+            let made = graph.nodes.iter().flat_map(|node| &node.outputs);
+            let made = made.map(String::as_str);
+            tensors.chain(sparse).chain(inputs).chain(made)
+        });
+        names.collect()
+    }
+
     /// Every tensor of the model in the file's order: initializers and
     /// attributes of the graph, of nested graphs, of functions and of training.
     pub fn tensors(&self) -> Vec<&TensorProto> {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use campana_ir::weights::{ModelTensor, Role};
-use campana_onnx::{AttributeValue, Graph, Model};
+use campana_onnx::Model;
 
 /// Operators whose weights, input 1, a correction solves.
 pub const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
@@ -14,8 +14,7 @@ pub const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
 /// Weights of recurrent layers, transposed convolutions and graphs inside of
 /// nodes keep their design.
 pub fn solved_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> HashSet<String> {
-    let mut read_by_others: HashMap<&str, bool> = HashMap::new();
-    find_readers(&model.graph, true, &mut read_by_others);
+    let read_by_others = readers(model);
     let is_solved = |tensor: &&ModelTensor<'_>| {
         let has_axis = matches!(
             tensor.role,
@@ -30,29 +29,21 @@ pub fn solved_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> HashSet<Str
     solved.map(|tensor| tensor.name.to_owned()).collect()
 }
 
-/// Whether each value is read by anything but a layer of the main graph, or given
-/// to its caller.
-fn find_readers<'m>(graph: &'m Graph, is_main: bool, found: &mut HashMap<&'m str, bool>) {
-    for output in &graph.outputs {
-        found.insert(&output.name, true);
-    }
-    for node in &graph.nodes {
-        let is_layer = is_main && LAYERS.contains(&node.op_type.as_str());
-        for (input, name) in node.inputs.iter().enumerate() {
-            *found.entry(name).or_insert(false) |= !is_layer || input != 1;
-        }
-        for attribute in &node.attributes {
-            match &attribute.value {
-                AttributeValue::Graph(graph) => find_readers(graph, false, found),
-                AttributeValue::Graphs(graphs) => {
-                    graphs
-                        .iter()
-                        .for_each(|graph| find_readers(graph, false, found));
-                }
-                _ => {}
+/// Whether each value that is read is read by anything but a layer of the main
+/// graph, or given to its caller.
+fn readers(model: &Model) -> HashMap<&str, bool> {
+    let mut by_others: HashMap<&str, bool> = HashMap::new();
+    for (depth, graph) in model.graphs().into_iter().enumerate() {
+        for node in &graph.nodes {
+            let is_layer = depth == 0 && LAYERS.contains(&node.op_type.as_str());
+            for (input, name) in node.inputs.iter().enumerate() {
+                *by_others.entry(name).or_insert(false) |= !is_layer || input != 1;
             }
         }
+        let outputs = graph.outputs.iter().map(|output| (&*output.name, true));
+        by_others.extend(outputs);
     }
+    by_others
 }
 
 #[cfg(test)]

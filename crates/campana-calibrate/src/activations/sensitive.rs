@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use campana_ir::graph::{Graph, Node, Value};
 use campana_ir::network::Network;
-use campana_quantize::{ActivationScale, Error, ErrorKind, Progress, Target, check_cancelled};
+use campana_quantize::{ActivationScale, Error, Progress, Target, check_cancelled};
 use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
 use serde::Serialize;
@@ -68,27 +68,13 @@ pub struct FloatActivations {
 
 /// Which of the activations had better stay floats in a network whose weights
 /// are quantized; `original` is the one with weights as they were, on whose
-/// errors it depends what matters. `None` where none should, or the network
-/// cannot be run with them rounded.
+/// errors it depends what matters. `None` where none should.
 ///
 /// # Errors
 ///
-/// Of kind `Interrupted` where `progress` says so.
+/// Of kind `Unsupported` where the network cannot be run with them rounded; of
+/// kind `Interrupted` where `progress` says so.
 pub(super) fn sensitive(
-    graphs: [&Graph; 2],
-    scales: &[ActivationScale],
-    target: Target,
-    batches: &Batches,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Option<FloatActivations>, Error> {
-    match search(graphs, scales, target, batches, threads, progress) {
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-        found => found,
-    }
-}
-
-fn search(
     [original, graph]: [&Graph; 2],
     scales: &[ActivationScale],
     target: Target,

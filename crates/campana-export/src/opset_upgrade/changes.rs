@@ -5,7 +5,6 @@ use campana_onnx::{AttributeValue, DataLocation, NewNode, NewTensor, Node, Tenso
 use campana_tensor::ElementType;
 
 use super::form::{NewForm, Upgrade, int_list};
-use crate::opset;
 
 /// A change of an operator's form or meaning.
 pub(super) struct Change {
@@ -325,7 +324,7 @@ fn scalar(value: f32, kind: ElementType) -> Result<NewTensor<'static>, String> {
 
 /// The values of a constant.
 fn floats_of(upgrade: &Upgrade<'_>, name: &str) -> Option<Vec<f32>> {
-    let graphs = opset::graphs(upgrade.model);
+    let graphs = upgrade.model.graphs();
     let tensor = graphs.into_iter().find_map(|graph| constant(graph, name))?;
     if matches!(tensor.data, DataLocation::Absent) {
         return None;

@@ -8,7 +8,6 @@ use campana_onnx::{
 use campana_tensor::ElementType;
 
 use super::ranks::Ranks;
-use crate::opset;
 
 /// What the changes need to know of the model.
 pub(super) struct Upgrade<'m> {
@@ -45,7 +44,7 @@ impl Upgrade<'_> {
 
     /// Whether a node of the model reads a value, or it is an output.
     pub(super) fn is_read(&self, name: &str) -> bool {
-        opset::graphs(self.model).iter().any(|graph| {
+        self.model.graphs().iter().any(|graph| {
             let mut inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
             inputs.any(|input| input == name)
                 || graph.outputs.iter().any(|output| output.name == name)
@@ -56,7 +55,7 @@ impl Upgrade<'_> {
     pub(super) fn float_type(&self) -> Result<ElementType, String> {
         use ElementType::{Bf16, F16, F32, F64};
         let mut found = HashSet::new();
-        for graph in opset::graphs(self.model) {
+        for graph in self.model.graphs() {
             found.extend(graph.initializers.iter().map(|tensor| tensor.element_type));
             let values = graph.inputs.iter().chain(&graph.outputs);
             found.extend(values.filter_map(|value| match &value.value_type {

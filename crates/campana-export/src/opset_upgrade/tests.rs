@@ -266,7 +266,7 @@ fn nodes_inside_of_nodes_are_raised_too() {
     let raised = upgraded(&model.into_model(), RAISED_TO)
         .expect("a known change")
         .expect("older");
-    let graphs = opset::graphs(&raised);
+    let graphs = raised.graphs();
     assert_eq!(graphs.len(), 3);
     for graph in &graphs[1..] {
         let last = graph.nodes.last().expect("a node");

@@ -1,9 +1,7 @@
 //! What forms add to a graph's initializers, and under which names.
 
 use campana_ir::decoder::encode::{StoredTensor, new_tensor};
-use campana_onnx::{Content, Dim, Edits, Model, NewValueInfo, SparseTensor, schema};
-
-use crate::opset;
+use campana_onnx::{Content, Dim, Edits, Model, NewValueInfo, schema};
 
 /// First IR version whose initializers need not be inputs of the graph.
 const IR_WITHOUT_INPUTS: i64 = 4;
@@ -36,17 +34,7 @@ fn value_info(tensor: &StoredTensor) -> NewValueInfo {
 /// The shortest of `q`, `qq`, `qqq`, ... with which no name of the graph
 /// begins.
 pub(super) fn unused_prefix(model: &Model) -> String {
-    let names = opset::graphs(model).into_iter().flat_map(|graph| {
-        let tensors = graph.initializers.iter().map(|tensor| tensor.name.as_str());
-        let sparse = &graph.sparse_initializers;
-        let sparse = sparse.iter().map(SparseTensor::name);
-        let values = graph.inputs.iter().map(|input| input.name.as_str());
-        let made = graph.nodes.iter().flat_map(|node| &node.outputs);
-        tensors
-            .chain(sparse)
-            .chain(values)
-            .chain(made.map(String::as_str))
-    });
+    let names = model.value_names().into_iter();
     let longest = names
         .map(|name| name.bytes().take_while(|&byte| byte == b'q').count())
         .max();

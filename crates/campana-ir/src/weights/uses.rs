@@ -203,10 +203,8 @@ impl<'m> Uses<'m> {
     /// What the outputs of a node stand for that only moves elements of
     /// constants; `None` for any other.
     fn moved(&self, node: &Node) -> Option<Meaning> {
-        let joins = node.op_type == "Concat";
-        let moved = node.inputs.iter().take(if joins { usize::MAX } else { 1 });
         let mut all = Meaning::new();
-        for name in moved {
+        for name in moved_inputs(&node.op_type, &node.inputs)? {
             let meaning = self.meaning(name);
             // A constant beside what is none is no weight of the reader.
             if meaning.is_empty() {
@@ -214,7 +212,7 @@ impl<'m> Uses<'m> {
             }
             for (tensor, axes) in meaning {
                 let rank = self.tensors[tensor].proto.dims.len();
-                let own = (tensor, self.moved_axes(node, &axes, rank)?);
+                let own = (tensor, self.moved_axes(node, &axes, rank));
                 if !all.contains(&own) {
                     all.push(own);
                 }
@@ -224,19 +222,18 @@ impl<'m> Uses<'m> {
     }
 
     /// How the axes of a constant of some rank lie behind an operator that only
-    /// moves elements; `None` for any other operator.
-    fn moved_axes(&self, node: &Node, axes: &Axes, rank: usize) -> Option<Axes> {
-        Some(match node.op_type.as_str() {
-            "Identity" | "Cast" | "Slice" | "Split" | "Concat" => axes.clone(),
-            "Transpose" => permuted(node, axes, rank).unwrap_or(Axes::Lost),
+    /// moves elements.
+    fn moved_axes(&self, node: &Node, axes: &Axes, rank: usize) -> Axes {
+        let moved = match node.op_type.as_str() {
+            "Identity" | "Cast" | "Slice" | "Split" | "Concat" => Some(axes.clone()),
+            "Transpose" => permuted(node, axes, rank),
             "Unsqueeze" => {
                 let inserted = self.inserted_axes(node);
-                let moved = inserted.and_then(|inserted| unsqueezed(&inserted, axes, rank));
-                moved.unwrap_or(Axes::Lost)
+                inserted.and_then(|inserted| unsqueezed(&inserted, axes, rank))
             }
-            "Reshape" | "Squeeze" | "Flatten" => Axes::Lost,
-            _ => return None,
-        })
+            _ => None,
+        };
+        moved.unwrap_or(Axes::Lost)
     }
 
     /// The axes that Unsqueeze inserts: an attribute up to opset 12, then a
@@ -253,6 +250,18 @@ impl<'m> Uses<'m> {
             (_, TensorData::I64(axes)) => Some(axes),
             _ => None,
         }
+    }
+}
+
+/// The inputs of whose elements the outputs of an operator consist, in another
+/// order, shape or type: constants stay weights behind it. `None` for an operator
+/// that computes.
+pub fn moved_inputs<'n>(op_type: &str, inputs: &'n [String]) -> Option<&'n [String]> {
+    match op_type {
+        "Concat" => Some(inputs),
+        "Identity" | "Cast" | "Slice" | "Split" | "Transpose" | "Unsqueeze" | "Reshape"
+        | "Squeeze" | "Flatten" => inputs.get(..1),
+        _ => None,
     }
 }
 

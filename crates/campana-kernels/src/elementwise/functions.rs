@@ -23,33 +23,33 @@ fn reduced<V: Vector>(x: V) -> [V; 2] {
     [n, n.mul_add(V::splat(-LN_2_LOW), r)]
 }
 
+/// Coefficients of the Taylor polynomial of `(e^r - 1 - r) / r^2`; with those of
+/// 1 and r it has degree 7 (truncation below 2^-27 for `|r| <= ln 2 / 2`).
+const EXP_TAIL: [f32; 6] = [
+    1.0 / 5040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+];
+
 /// `e^x`: `2^n e^r` with `n` whole and `|r| <= ln 2 / 2`, where `e^r` is its
-/// Taylor polynomial of degree 7 (truncation below 2^-27).
+/// Taylor polynomial.
 #[inline(always)]
 pub(super) fn exp<V: Vector>(x: V) -> V {
     // Beyond these the result is 0 or infinite.
     let bounded = x.at_least(V::splat(-87.3)).at_most(V::splat(89.0));
     let [n, r] = reduced(bounded);
-    let sum = polynomial(
-        r,
-        [
-            1.0 / 5040.0,
-            1.0 / 720.0,
-            1.0 / 120.0,
-            1.0 / 24.0,
-            1.0 / 6.0,
-            0.5,
-            1.0,
-            1.0,
-        ],
-    );
+    let one = V::splat(1.0);
+    let sum = polynomial(r, EXP_TAIL).mul_add(r, one).mul_add(r, one);
     // 2^128 is no float: two factors.
     let half = n.mul(V::splat(0.5)).round();
     let result = sum.mul(half.exp2_whole()).mul(n.sub(half).exp2_whole());
     // e^-87.3 and e^89 at the bounds become 0 and infinity beyond them:
     // shifting by the excess does that without a comparison, and keeps NaN.
     let below = x.sub(bounded).at_most(V::splat(0.0));
-    result.mul(below.add(V::splat(1.0)).at_least(V::splat(0.0)))
+    result.mul(below.add(one).at_least(V::splat(0.0)))
 }
 
 /// `e^x - 1` for `x` up to 80: `2^n (e^r - 1) + 2^n - 1`, where nothing
@@ -57,17 +57,7 @@ pub(super) fn exp<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(super) fn exp_m1<V: Vector>(x: V) -> V {
     let [n, r] = reduced(x.at_least(V::splat(-80.0)).at_most(V::splat(80.0)));
-    let tail = polynomial(
-        r,
-        [
-            1.0 / 5040.0,
-            1.0 / 720.0,
-            1.0 / 120.0,
-            1.0 / 24.0,
-            1.0 / 6.0,
-            0.5,
-        ],
-    );
+    let tail = polynomial(r, EXP_TAIL);
     let power = n.exp2_whole();
     // `r` itself comes last: it is most of the sum.
     let below_one = tail.mul(r).mul_add(r, r);

@@ -149,7 +149,11 @@ impl Program {
     ) -> Result<(), RunError> {
         for (val, output) in self.outputs.iter().zip(outputs) {
             let values = read(&val.place, &frame.buffers, &frame.slots, inputs).ok();
-            let values = values.and_then(|values| values.get(..output.len()));
+            let values = match val.place {
+                // A buffer may be longer than what lies in it.
+                Place::Buffer(_) => values.and_then(|values| values.get(..output.len())),
+                _ => values.filter(|values| values.len() == output.len()),
+            };
             output.copy_from_slice(values.ok_or_else(lost_output)?);
         }
         Ok(())
