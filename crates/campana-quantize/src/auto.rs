@@ -26,8 +26,14 @@
 //! A scale for each channel of a small layer then pays, though it is much for
 //! its weights, and one for each channel of a large layer pays only where it
 //! lowers the error of many weights.
+//!
+//! For engines that multiply integers the error is that of levels rounded to these,
+//! and each channel's is relative to its own energy: a table for the whole tensor
+//! then has steps that are large for channels of small weights, which the next
+//! layer may amplify.
 
 use campana_codebook::QuantizedTensor;
+use campana_design::integer_levels::round_to_integers;
 use campana_design::{Levels, kmeans_levels, kmeans_nearly};
 use campana_ir::decoder::encode::decoded_len_bytes;
 use campana_tensor::{Granularity, Partition};
@@ -49,6 +55,8 @@ pub struct Prices {
     mean_square: f64,
     /// The price of a byte where a plan names it.
     byte: Option<f64>,
+    /// The largest integer of levels, where products are on integers.
+    integers: Option<f32>,
 }
 
 impl Prices {
@@ -59,6 +67,15 @@ impl Prices {
             weights: weights as f64 / layers.max(1) as f64,
             mean_square: RELU_MEAN_SQUARE_OVER_VARIANCE,
             byte: None,
+            integers: None,
+        }
+    }
+
+    /// The same for levels that are rounded to integers of at most this size.
+    pub(crate) fn on_integers(self, largest: f32) -> Self {
+        Self {
+            integers: Some(largest),
+            ..self
         }
     }
 
@@ -87,6 +104,35 @@ impl Prices {
             byte: self.byte.map(|price| price / share),
             ..self
         }
+    }
+
+    /// What a tensor costs in place of these weights, of which `energies` are the
+    /// energies of the outputs.
+    fn cost(
+        &self,
+        tensor: &QuantizedTensor,
+        weights: &[f32],
+        channels: &Partition,
+        energies: &[f64],
+    ) -> f64 {
+        let decoded = match self.integers {
+            Some(largest) => {
+                let mut rounded = tensor.clone();
+                round_to_integers(&mut rounded, largest);
+                rounded.dequantize()
+            }
+            None => tensor.dequantize(),
+        };
+        let errors = output_errors(weights, &decoded, channels, self.mean_square);
+        let error = match self.integers {
+            Some(_) => relative_by_channel(&errors, energies),
+            None => {
+                let energy: f64 = energies.iter().sum();
+                errors.iter().sum::<f64>() / energy.max(f64::MIN_POSITIVE)
+            }
+        };
+        let bytes = decoded_len_bytes(tensor, "") as f64;
+        error + self.byte(tensor.tables.levels()) * bytes
     }
 
     /// Relative output error that a byte must save to be worth it, at about
@@ -274,13 +320,9 @@ impl<'a> Subject<'a> {
             levels,
             ..
         } = self;
-        let energy = output_error(weights, &vec![0.0; weights.len()], channels, 0.0);
+        let energies = output_errors(weights, &vec![0.0; weights.len()], channels, 0.0);
         let price = prices.byte(levels);
-        let cost = |tensor: &QuantizedTensor| {
-            let decoded = tensor.dequantize();
-            let error = output_error(weights, &decoded, channels, prices.mean_square);
-            error / energy.max(f64::MIN_POSITIVE) + price * decoded_len_bytes(tensor, "") as f64
-        };
+        let cost = |tensor: &QuantizedTensor| prices.cost(tensor, weights, channels, &energies);
         let scaled = Design::Shared(GroupParameters::Scale);
         let shifted = Design::Shared(GroupParameters::ScaleAndShift);
         let designs = match self.tables {
@@ -319,10 +361,15 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Expected squared error of a layer's outputs for inputs of variance 1 and
-/// this squared mean, summed over output channels.
-fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition, mean_square: f64) -> f64 {
-    let errors: Vec<f64> = (0..channels.group_count())
+/// Expected squared error of each output channel of a layer for inputs of variance 1
+/// and this squared mean.
+fn output_errors(
+    weights: &[f32],
+    decoded: &[f32],
+    channels: &Partition,
+    mean_square: f64,
+) -> Vec<f64> {
+    (0..channels.group_count())
         .into_par_iter()
         .map(|channel| {
             let (mut sum, mut sum_of_squares) = (0.0, 0.0);
@@ -335,8 +382,22 @@ fn output_error(weights: &[f32], decoded: &[f32], channels: &Partition, mean_squ
             }
             sum_of_squares + mean_square * sum * sum
         })
-        .collect();
-    errors.iter().sum()
+        .collect()
+}
+
+/// Share of the mean energy below which a channel counts less: weights a hundredth of
+/// the others' are normalized by some networks, and are noise in others.
+const QUIET: f64 = 1e-4;
+
+/// Mean of the channels' errors, each relative to its own energy.
+fn relative_by_channel(errors: &[f64], energies: &[f64]) -> f64 {
+    let len = energies.len().max(1) as f64;
+    let least = (QUIET * energies.iter().sum::<f64>() / len).max(f64::MIN_POSITIVE);
+    let pairs = errors.iter().zip(energies);
+    pairs
+        .map(|(error, energy)| error / energy.max(least))
+        .sum::<f64>()
+        / len
 }
 
 #[cfg(test)]

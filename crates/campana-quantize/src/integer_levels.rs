@@ -12,9 +12,13 @@ use crate::outcome::{QuantizedModel, TensorOutcome, clip, sqnr_db};
 fn largest_number(target: Target, levels: usize) -> f32 {
     match target {
         Target::TfLiteMicro => 127.0,
-        _ if levels <= 8 => 32.0,
-        _ => 64.0,
+        _ => largest_integer(levels),
     }
+}
+
+/// The same for whatever target.
+pub(crate) fn largest_integer(levels: usize) -> f32 {
+    if levels <= 8 { 32.0 } else { 64.0 }
 }
 
 /// Rounds the levels of all quantized tensors to whole numbers times a scale,

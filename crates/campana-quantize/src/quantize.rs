@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::auto::{Prices, Tables, best_design};
 use crate::choice::{GRID_BITS, MethodChoice, TensorChoice};
 use crate::error::Error;
+use crate::integer_levels::largest_integer;
 use crate::kept::{check_patterns, keep, kept_beforehand};
 use crate::options::Options;
 use crate::outcome::{QuantizedModel, TensorOutcome, TensorReport, clip, sqnr_db};
@@ -347,6 +348,10 @@ fn stored_as_chosen(
                 None => prices,
             };
             let levels = 1 << bits;
+            let prices = match choice.on_integers {
+                true => prices.on_integers(largest_integer(levels)),
+                false => prices,
+            };
             let tables = if choice.stored_as_integers {
                 Tables::Scaled
             } else if choice.on_integers && shape.len() == 2 {

@@ -83,3 +83,34 @@ fn stored_integers_have_a_scale_for_each_channel() {
     let scaled = Design::Shared(GroupParameters::Scale);
     assert_eq!(design(Tables::Scaled), scaled);
 }
+
+#[test]
+fn channels_beside_a_loud_one_keep_integers_of_their_own() {
+    let shape = [64, 1, 3, 3];
+    let spread = |row| if row == 5 { 30.0 } else { 0.1 };
+    let rows = weights(|_| 1.0, |_| 1.0);
+    let weights: Vec<f32> = (0..64 * 9).map(|i| spread(i / 9) * rows[i]).collect();
+    let prices = Prices::new(20, 20_000).with_corrected_mean();
+    let stored = |prices| {
+        let per_channel = Granularity::PerChannel;
+        let mut tensor = best_design(
+            &weights,
+            &shape,
+            Some(0),
+            per_channel,
+            256,
+            prices,
+            Tables::Any,
+        )
+        .tensor;
+        round_to_integers(&mut tensor, 64.0);
+        tensor.dequantize()
+    };
+    let quiet = |decoded: &[f32]| {
+        let rows = decoded.chunks_exact(9);
+        rows.filter(|row| row.iter().all(|&weight| weight == 0.0))
+            .count()
+    };
+    assert_eq!(quiet(&stored(prices.on_integers(64.0))), 0);
+    assert_eq!(quiet(&stored(prices)), 63);
+}
