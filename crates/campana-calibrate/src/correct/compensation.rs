@@ -190,8 +190,10 @@ impl Correction<'_, '_, '_> {
         }
         let target = self.quantized.target;
         let is_to_round = self.has_integer_levels() && !is_uniform_grid(&solved);
-        if is_to_round && round_tensor(&mut solved, target) {
-            // Codes for the levels as they are now.
+        let levels = solved.tables.levels();
+        // Codes for the levels as they are now, but for integers beyond those of
+        // the bits that were asked for.
+        if is_to_round && round_tensor(&mut solved, target) && solved.tables.levels() <= levels {
             let again = match vector_len(&solved) {
                 Some(_) => solve_numbers(rows, &solved, solvers),
                 None => solve_codes(rows, &solved, solvers),
@@ -246,12 +248,14 @@ const FITS: usize = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use campana_ir::graph::Graph;
     use campana_onnx::{
         Content, Dim, Model, NewNode, NewTensor, NewValueInfo, Source, opset_import, schema,
     };
     use campana_quantize::graph::{float_graph, quantized_graph};
-    use campana_quantize::{Options, QuantizedModel, Silent, quantize};
+    use campana_quantize::{Options, QuantizedModel, Silent, Target, quantize, round_levels};
     use campana_tensor::{ElementType, SplitMix64};
 
     use super::*;
@@ -395,6 +399,32 @@ mod tests {
         let inputs = [("a", half(first)), ("b", half(second))];
         let [before, after] = errors(&siamese(), &inputs, 2);
         assert!(after < 0.8 * before, "{after}, before {before}");
+    }
+
+    #[test]
+    fn stored_integers_of_few_bits_stay_few() {
+        let model = siamese();
+        let options = Options {
+            bits: 4,
+            target: Target::Int8,
+            means_are_corrected: true,
+            ..Options::default()
+        };
+        let mut quantized = quantize(&model, &options, &Silent).unwrap();
+        let image = || Tensor::new(vec![2, 8, 16, 16], TensorData::F32(images([2, 8, 16, 16])));
+        let inputs = ["a", "b"].map(|name| (name.to_owned(), image().unwrap()));
+        let samples = Samples::Arrays(inputs.to_vec());
+        let settings = CorrectionSettings::new(Rounding::Compensate, 1);
+        let corrected = correct(&model, &mut quantized, &samples, settings, None, &Silent).unwrap();
+        assert!(corrected.report.compensated > 0);
+        round_levels(&mut quantized, Target::Int8);
+        for outcome in &quantized.tensors {
+            let decoded = outcome.quantized.as_ref().unwrap().dequantize();
+            for row in decoded.chunks_exact(8 * 9) {
+                let different: HashSet<u32> = row.iter().map(|value| value.to_bits()).collect();
+                assert!(different.len() <= 16, "{}", different.len());
+            }
+        }
     }
 
     #[test]

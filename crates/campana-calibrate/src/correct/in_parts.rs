@@ -42,9 +42,15 @@ impl Correction<'_, '_, '_> {
         {
             return Ok(None);
         }
-        let mut tensor = tensor.clone();
-        let mut is_changed =
-            self.has_integer_levels() && round_tensor(&mut tensor, self.quantized.target);
+        let mut rounded = tensor.clone();
+        // Not on integers beyond the levels of the bits that were asked for.
+        let mut is_changed = self.has_integer_levels()
+            && round_tensor(&mut rounded, self.quantized.target)
+            && rounded.tables.levels() <= tensor.tables.levels();
+        let mut tensor = match is_changed {
+            true => rounded,
+            false => tensor.clone(),
+        };
         let mut codes = rows.gather(&tensor.codes());
         let row_len = rows.row_len();
         for start in (0..row_len).step_by(PART) {
