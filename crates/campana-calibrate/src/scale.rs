@@ -6,11 +6,14 @@
 //! `a E(W z) + c sum(W) + b` in each channel. The factor follows from the
 //! median ratio of variances, the offset by least squares over the channels.
 //!
+//! Behind more than one layer a normalization [reveals](later) it by a search.
 //! Without a normalization the weights themselves are asked: trained layers
 //! give outputs of about the deviation of a normalized input. Where the first
 //! layer's [gain](UnknownScale::gain) is a hundredth, its inputs are not of
 //! deviation 1 but, most likely, pixels from 0 to 255, and
 //! synthetic ones are brought to where its outputs have deviation 1.
+
+mod later;
 
 use campana_ir::graph::{Dim, Graph, Value};
 use campana_ir::network::{Layer, Network};
@@ -23,6 +26,7 @@ use crate::correct::activation_cache::ActivationCache;
 use crate::correct::statistics::ChannelStatistics;
 use crate::indices::index_inputs;
 use crate::samples::{Batches, InputScale, Samples};
+use crate::scale::later::later_normalization;
 use crate::value_sizes::{activation_bytes, fewer_samples};
 
 /// The samples of a network; synthetic ones of unknown scale are brought to
@@ -58,6 +62,10 @@ pub fn batches_for(graph: &Graph, samples: &Samples, len: Option<usize>) -> Resu
     for input in float_inputs(graph) {
         if let Some(normalized) = normalized_inputs(&network, input) {
             if let Some(scale) = normalized.revealed(graph, &batches) {
+                batches.rescale(input, scale);
+            }
+        } else if let Some(normalized) = later_normalization(&network) {
+            if let Some(scale) = normalized.revealed(graph, input, samples) {
                 batches.rescale(input, scale);
             }
         } else if let Some(gain) = first_gain(&network, input).filter(|gain| !is_usual(*gain)) {
@@ -123,6 +131,9 @@ pub fn inputs_of_unknown_scale(graph: &Graph, samples: &Samples) -> Vec<UnknownS
         let others = inputs.map(|input| input.name.as_str());
         let others = others.filter(|name| !indices.contains(name));
         return others.map(|name| unknown(name, None)).collect();
+    }
+    if later_normalization(&network).is_some() {
+        return Vec::new();
     }
     floats
         .filter(|input| normalized_inputs(&network, input).is_none())

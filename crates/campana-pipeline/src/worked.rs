@@ -271,7 +271,7 @@ fn assumed_scale(
         )));
     }
     let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
-    Ok((rounds_activations && !names.is_empty()).then(|| {
+    Ok((!names.is_empty()).then(|| {
         let names = names.join("', '");
         format!(
             "nothing tells the scale of the input '{names}': mean 0 and deviation 1 are assumed; {tell}"
