@@ -35,7 +35,9 @@ pub(crate) use along::stacked;
 pub(crate) use call::{Call, Fault, count_of, floats, ints as whole_numbers, tensor};
 pub(crate) use convolution::{ConvGeometry, Windows, conv_geometry};
 pub(crate) use elementwise::{unary_of as elementwise_unary, unary_scalar};
-pub(crate) use indexing::{broadcast_shape, pad_amounts, permutation, slice_axes, strides_of};
+pub(crate) use indexing::{
+    broadcast_shape, pad_amounts, permutation, slice_axes, split_lengths, strides_of,
+};
 pub(crate) use normalize::batch_affine as normalize_affine;
 pub(crate) use normalize::refuse_training;
 pub(crate) use pooling::window_geometry;

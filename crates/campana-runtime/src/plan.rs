@@ -94,6 +94,21 @@ pub(crate) struct PlannedNode {
     pub(crate) bodies: Vec<Body>,
 }
 
+impl PlannedNode {
+    /// A node that nothing became part of.
+    fn new(node: Node) -> Self {
+        Self {
+            node,
+            packed: None,
+            factors: Vec::new(),
+            residual: None,
+            bounds: UNBOUNDED,
+            quantize: None,
+            bodies: Vec::new(),
+        }
+    }
+}
+
 /// No bounds.
 pub(crate) const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
@@ -171,12 +186,7 @@ impl Plan {
             .map(|node| {
                 Ok(PlannedNode {
                     bodies: bodies::plan(&node, &constants, &options)?,
-                    node,
-                    packed: None,
-                    factors: Vec::new(),
-                    residual: None,
-                    bounds: UNBOUNDED,
-                    quantize: None,
+                    ..PlannedNode::new(node)
                 })
             })
             .collect::<Result<_, PlanError>>()?;

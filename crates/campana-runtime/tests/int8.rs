@@ -387,3 +387,56 @@ fn operators_that_move_or_combine_elements_take_codes_of_every_rank() {
         }
     }
 }
+
+/// Two convolutions whose results are joined and rounded, then split; one part is
+/// turned and multiplied.
+fn joined_and_split(axes: usize) -> (Graph, Vec<usize>) {
+    let mut n = Network::new();
+    let x = n.rounded("image", 1.0 / 32.0, 120);
+    let branch = |n: &mut Network, filters: usize| {
+        let mut shape = vec![filters, 4];
+        shape.extend(&[1; 3][..axes]);
+        let weights = n.weights(&shape, 64);
+        let conv = n.node("Conv", &[&x, &weights], &[]);
+        n.node("Relu", &[&conv], &[])
+    };
+    let parts = [branch(&mut n, 4), branch(&mut n, 2)];
+    let inner = [("axis", Attribute::Int(1))];
+    let first = n.node("Concat", &[&parts[0], &parts[1]], &inner);
+    let both = n.node("Concat", &[&first, &x], &inner);
+    let rounded = n.rounded(&both, 1.0 / 32.0, 100);
+    let lengths = n.constant(&[2], TensorData::I64(vec![7, 3]));
+    let left = n.node("Split", &[&rounded, &lengths], &inner);
+    let right = "right".to_owned();
+    n.graph
+        .nodes
+        .last_mut()
+        .unwrap()
+        .outputs
+        .push(right.clone());
+    let mut order: Vec<i64> = (0..2 + axes as i64).collect();
+    order.swap(2, 1 + axes);
+    let turned = n.node("Transpose", &[&right], &[("perm", Attribute::Ints(order))]);
+    let mut shape = vec![7, 3];
+    shape.extend(&[1; 3][..axes]);
+    let weights = n.weights(&shape, 64);
+    let y = n.node("Conv", &[&turned, &weights], &[]);
+    let y = n.rounded(&y, 1.0 / 16.0, 128);
+    let mut back: Vec<i64> = (0..2 + axes as i64).collect();
+    back.swap(2, 1 + axes);
+    let y = n.node("Transpose", &[&y], &[("perm", Attribute::Ints(back))]);
+    let sum = n.node("Add", &[&y, &left], &[]);
+    n.rounded(&sum, 1.0 / 16.0, 128);
+    n.graph.nodes.last_mut().unwrap().outputs[0] = "logits".into();
+    let mut image = vec![2, 4];
+    image.extend(&[5, 6, 3][..axes]);
+    (n.graph, image)
+}
+
+#[test]
+fn codes_are_joined_split_and_turned() {
+    for axes in 1..=3 {
+        let (graph, shape) = joined_and_split(axes);
+        check_between_codes(&graph, &shape);
+    }
+}

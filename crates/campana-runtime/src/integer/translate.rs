@@ -184,13 +184,19 @@ impl Translation<'_> {
                 };
                 self.average(source, averages)
             }
-            Int8Action::Copy { fill, region, .. } => {
-                let value = self.output(from);
+            Int8Action::Copy { fill, regions, .. } => {
                 let operation = Operation::Copy {
                     fill: fill.unwrap_or(0),
-                    blocks: vec![block(region)],
+                    blocks: regions.iter().map(block).collect(),
                 };
-                Held::Codes(self.push(vec![source], value, operation))
+                let value = match regions.as_slice() {
+                    // One of several outputs of a node.
+                    [part] if fill.is_none() => value_of(part.dims.clone(), from),
+                    _ => self.output(from),
+                };
+                let sources = (0..regions.len()).map(|i| self.codes(step, i));
+                let sources = sources.collect::<Result<Vec<_>, Refusal>>()?;
+                Held::Codes(self.push(sources, value, operation))
             }
         })
     }

@@ -368,7 +368,8 @@ fn concat(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
 }
 
 /// The lengths that a Split node cuts an axis of this length into.
-fn split_lengths(call: &Call<'_>, dim: usize) -> Result<Vec<usize>, Fault> {
+/// The extents of a split's outputs along its axis, of which the input has `dim`.
+pub(crate) fn split_lengths(call: &Call<'_>, dim: usize) -> Result<Vec<usize>, Fault> {
     let given = match call.optional_ints(1)? {
         Some(lengths) => Some(lengths),
         None => call.ints("split")?.map(<[i64]>::to_vec),

@@ -1,6 +1,7 @@
 //! Finding what can be computed on codes: calibrated models round activations
 //! to 256 levels, so that convolutions may multiply whole numbers.
 
+mod concat;
 mod weights;
 
 use std::borrow::Cow;
@@ -92,12 +93,10 @@ pub(super) fn fuse(
     {
         return;
     }
-    let mut uses: HashMap<String, usize> = HashMap::new();
-    for planned in nodes.iter() {
-        for name in planned.node.inputs.iter().chain(&planned.residual) {
-            *uses.entry(name.clone()).or_default() += 1;
-        }
-    }
+    let uses = use_counts(nodes);
+    let only_use = |name: &str| uses.get(name) == Some(&1) && !graph_outputs.contains(name);
+    concat::round_before(nodes, constants, only_use);
+    let uses = use_counts(nodes);
     let only_use = |name: &str| uses.get(name) == Some(&1) && !graph_outputs.contains(name);
     let mut done: Vec<PlannedNode> = Vec::with_capacity(nodes.len());
     let mut makers: HashMap<String, usize> = HashMap::new();
@@ -131,11 +130,20 @@ pub(super) fn fuse(
         for name in &done[at].node.outputs {
             makers.insert(name.clone(), at);
         }
-        if let Some(params) = codes_of(&done[at], &codes, opset) {
-            codes.insert(done[at].node.outputs[0].clone(), params);
-        }
+        add_codes(&done[at], &mut codes, opset);
     }
     *nodes = done;
+}
+
+/// How often each value is read.
+fn use_counts(nodes: &[PlannedNode]) -> HashMap<String, usize> {
+    let mut uses: HashMap<String, usize> = HashMap::new();
+    for planned in nodes {
+        for name in planned.node.inputs.iter().chain(&planned.residual) {
+            *uses.entry(name.clone()).or_default() += 1;
+        }
+    }
+    uses
 }
 
 /// Whether the maker of a node's input took the node into itself.
@@ -174,23 +182,32 @@ fn takes(
 pub(super) fn codes(nodes: &[PlannedNode], opset: i64) -> HashMap<String, QuantParams> {
     let mut codes: HashMap<String, QuantParams> = HashMap::new();
     for planned in nodes {
-        if let Some(params) = codes_of(planned, &codes, opset) {
-            codes.insert(planned.node.outputs[0].clone(), params);
-        }
+        add_codes(planned, &mut codes, opset);
     }
     codes
 }
 
-/// What a node's first output stands for, where it is codes.
-fn codes_of(
-    planned: &PlannedNode,
-    codes: &HashMap<String, QuantParams>,
-    opset: i64,
-) -> Option<QuantParams> {
+/// Adds what a node's outputs stand for, where they are codes.
+fn add_codes(planned: &PlannedNode, codes: &mut HashMap<String, QuantParams>, opset: i64) {
     let node = &planned.node;
-    let kept = || {
-        let moves = Op::parse(node, opset).is_ok_and(|op| op.moves_elements());
-        codes.get(node.inputs.first()?).copied().filter(|_| moves)
+    let of = |name: &String| codes.get(name).copied();
+    let op = Op::parse(node, opset).ok();
+    let moved = || match op {
+        Some(Op::Concat { .. }) => {
+            let first = node.inputs.first().and_then(of);
+            first.filter(|_| node.inputs.iter().all(|name| of(name) == first))
+        }
+        _ => node.inputs.first().and_then(of),
     };
-    planned.quantize.or(quant_params_of(node)).or_else(kept)
+    let made = planned.quantize.or(quant_params_of(node));
+    let outputs = match (&op, made) {
+        (Some(Op::Concat { .. }), _) | (_, Some(_)) => 1,
+        (op, None) => op.as_ref().map_or(0, Op::moved_outputs),
+    };
+    let Some(params) = made.or_else(moved) else {
+        return;
+    };
+    for name in node.outputs.iter().take(outputs) {
+        codes.insert(name.clone(), params);
+    }
 }

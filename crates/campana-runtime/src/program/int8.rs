@@ -14,7 +14,9 @@ use campana_kernels::pooling::Pooling;
 pub(crate) use action::{Int8Action, Int8Conv, Int8Depthwise, PoolExtents};
 
 use super::compile::Compiler;
-use super::lower::{pad_region, pool_windows, slice_region};
+use super::lower::{
+    joined, pad_region, pool_windows, slice_region, split_regions, transposed_region,
+};
 use super::step::{Action, Border};
 use super::{Layout, Place, Val};
 use crate::ops::{ConvGeometry, Fault, Windows, conv_geometry, count_of, reshaped};
@@ -55,6 +57,11 @@ pub(super) fn lower(
     else {
         return Ok(None);
     };
+    if node.op_type == "Split" {
+        let parts = split_regions(c, planned, &input)?.into_iter();
+        let parts = parts.map(|(shape, region)| copy(c, &input, shape, None, region));
+        return Ok(Some(parts.collect()));
+    }
     if node.outputs.len() > 1 {
         return Ok(None);
     }
@@ -69,6 +76,13 @@ pub(super) fn lower(
         }
         "Pad" => pad_region(c, planned, &input)?
             .map(|(shape, region, fill)| copy(c, &input, shape, Some(from.code(fill)), region)),
+        // Convolutions and pools read codes channels-last.
+        "Transpose" => {
+            let layout = Layout::Last;
+            let (shape, region) = transposed_region(c, planned, &input, layout)?;
+            Some(copy(c, &Val { layout, ..input }, shape, None, region))
+        }
+        "Concat" => concat(c, planned, from)?,
         "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" => view(c, planned, &input)?,
         _ => None,
     };
@@ -213,6 +227,11 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
     let input = c.any_operand(planned, 0)?;
     let geometry = conv_geometry(&c.call(planned), &input.shape, &layer.shape)?;
     let shape = geometry.output_shape(input.shape.len());
+    // What a dense layer made lies channels-first.
+    let input = match input.layout {
+        Layout::First if !is_in_both_layouts(&input) => c.float_of(&input),
+        _ => input,
+    };
     let input = quantized(c, &input, layer.input);
     let residual = residual_codes(c, planned, &shape);
     // What cannot be added to the sums comes after them, and so do the bounds.
@@ -468,10 +487,12 @@ fn dense_geometry(rows: usize, depth: usize, columns: usize) -> ConvGeometry {
 
 /// Whether the elements lie as the shape says, channels before pixels.
 fn is_plain(val: &Val) -> bool {
-    val.layout == Layout::First
-        || val.shape.len() < 3
-        || val.shape[1] == 1
-        || val.shape[2..].iter().product::<usize>() == 1
+    val.layout == Layout::First || is_in_both_layouts(val)
+}
+
+/// Whether the elements lie alike whether channels come first or last.
+fn is_in_both_layouts(val: &Val) -> bool {
+    val.shape.len() < 3 || val.shape[1] == 1 || val.shape[2..].iter().product::<usize>() == 1
 }
 
 fn view(c: &Compiler<'_>, planned: &PlannedNode, input: &Val) -> Result<Option<Val>, Fault> {
@@ -648,7 +669,7 @@ fn copy(
     });
     let action = Int8Action::Copy {
         fill,
-        region,
+        regions: vec![region],
         len: shape.iter().product(),
     };
     push(
@@ -659,4 +680,30 @@ fn copy(
         codes,
         action,
     )
+}
+
+/// Codes one after another; `None` where not all stand for the same.
+fn concat(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    codes: QuantParams,
+) -> Result<Option<Val>, Fault> {
+    let parts = (0..planned.node.inputs.len()).map(|index| c.any_operand(planned, index));
+    let parts = parts.collect::<Result<Vec<Val>, Fault>>()?;
+    let is_last = |part: &Val| part.layout == Layout::Last;
+    let has_last = parts.iter().any(is_last);
+    let fits = |part: &Val| {
+        part.codes == Some(codes) && (is_last(part) == has_last || is_in_both_layouts(part))
+    };
+    if !parts.iter().all(fits) {
+        return Ok(None);
+    }
+    let joined = joined(c, planned, &parts)?;
+    let action = Int8Action::Copy {
+        fill: None,
+        regions: joined.regions,
+        len: joined.shape.iter().product(),
+    };
+    let (shape, layout) = (joined.shape, joined.layout);
+    Ok(Some(push(c, joined.reads, shape, layout, codes, action)))
 }

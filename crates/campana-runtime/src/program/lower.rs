@@ -12,7 +12,7 @@ use super::step::{Action, Border, ConvStep};
 use super::{Layout, Place, Val};
 use crate::ops::{
     Fault, Windows, conv_geometry, count_of, normalize_affine, pad_amounts, permutation, reshaped,
-    slice_axes, strides_of, window_geometry,
+    slice_axes, split_lengths, strides_of, window_geometry,
 };
 use crate::plan::{Packed, PlannedNode, UNBOUNDED};
 use crate::strided::Region;
@@ -72,6 +72,7 @@ pub(super) fn lower(
             }))
         }
         ("Slice", _) => slice(c, planned).map(Some),
+        ("Split", _) => split(c, planned).map(Some),
         ("Pad", _) => pad(c, planned),
         ("Concat", _) => concat(c, planned).map(Some),
         ("Transpose", _) => transpose(c, planned).map(Some),
@@ -419,6 +420,54 @@ pub(super) fn slice_region(
     Ok((shape, region))
 }
 
+fn split(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
+    let input = c.operand(planned, 0)?;
+    let parts = split_regions(c, planned, &input)?;
+    let copies = parts.into_iter().map(|(shape, region)| {
+        let reads = vec![input.place.clone()];
+        copy(c, shape, input.layout, reads, None, vec![region])
+    });
+    Ok(copies.collect())
+}
+
+/// The shape of each part of a split, and what it copies.
+pub(super) fn split_regions(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    input: &Val,
+) -> Result<Vec<(Vec<usize>, Region)>, Fault> {
+    let call = c.call(planned);
+    let axis = call.axis(0, input.shape.len())?;
+    let lengths = split_lengths(&call, input.shape[axis])?;
+    if axis == 0 && lengths.len() > 1 {
+        c.mixes_batch = true;
+    }
+    let strides = strides_of(&physical(&input.shape, input.layout));
+    let stride = strides[place_of(axis, input)];
+    let mut start = 0;
+    let parts = lengths.into_iter().map(|length| {
+        let mut shape = input.shape.clone();
+        shape[axis] = length;
+        let dims = physical(&shape, input.layout);
+        let region = Region {
+            from: start * stride,
+            from_strides: signed(strides.clone()),
+            to: 0,
+            to_strides: strides_of(&dims),
+            dims,
+        };
+        start += length;
+        (shape, region)
+    });
+    Ok(parts.collect())
+}
+
+/// The place of an axis among those of a value as it lies in memory.
+fn place_of(axis: usize, val: &Val) -> usize {
+    let order = permute((0..val.shape.len()).collect(), val.layout);
+    order.iter().position(|&a| a == axis).unwrap_or(axis)
+}
+
 fn copy(
     c: &mut Compiler<'_>,
     shape: Vec<usize>,
@@ -498,6 +547,31 @@ fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault
     let parts = (0..planned.node.inputs.len())
         .map(|index| c.operand(planned, index))
         .collect::<Result<Vec<_>, _>>()?;
+    let joined = joined(c, planned, &parts)?;
+    let Joined {
+        shape,
+        layout,
+        reads,
+        regions,
+    } = joined;
+    Ok(vec![copy(c, shape, layout, reads, None, regions)])
+}
+
+/// A concatenation: what it makes, and what it copies.
+pub(super) struct Joined {
+    pub(super) shape: Vec<usize>,
+    pub(super) layout: Layout,
+    pub(super) reads: Vec<Place>,
+    /// One a place that is read.
+    pub(super) regions: Vec<Region>,
+}
+
+/// The parts of a concatenation one after another.
+pub(super) fn joined(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    parts: &[Val],
+) -> Result<Joined, Fault> {
     let rank = parts.first().map_or(0, |part| part.shape.len());
     let axis = c.call(planned).axis(1, rank)?;
     if axis == 0 {
@@ -505,7 +579,7 @@ fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault
     }
     let mut shape = parts[0].shape.clone();
     shape[axis] = 0;
-    for part in &parts {
+    for part in parts {
         let fits =
             part.shape.len() == rank && (0..rank).all(|a| a == axis || part.shape[a] == shape[a]);
         if !fits {
@@ -523,54 +597,67 @@ fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault
         Layout::First
     };
     let to_strides = strides_of(&physical(&shape, layout));
-    let place_of_axis = permute((0..rank).collect(), layout)
-        .iter()
-        .position(|&a| a == axis)
-        .unwrap_or(axis);
+    let order = permute((0..rank).collect(), layout);
+    let place = order.iter().position(|&a| a == axis).unwrap_or(axis);
     let (mut regions, mut reads, mut start) = (Vec::new(), Vec::new(), 0);
-    for part in &parts {
+    for part in parts {
         let part = c.with_layout(part, layout);
         let dims = physical(&part.shape, layout);
         regions.push(Region {
             from: 0,
             from_strides: signed(strides_of(&dims)),
-            to: start * to_strides[place_of_axis],
+            to: start * to_strides[place],
             to_strides: to_strides.clone(),
             dims,
         });
         start += part.shape[axis];
         reads.push(part.place);
     }
-    Ok(vec![copy(c, shape, layout, reads, None, regions)])
+    Ok(Joined {
+        shape,
+        layout,
+        reads,
+        regions,
+    })
 }
 
 fn transpose(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault> {
     let input = c.operand(planned, 0)?;
+    let (shape, region) = transposed_region(c, planned, &input, Layout::First)?;
+    let reads = vec![input.place];
+    let copied = copy(c, shape, Layout::First, reads, None, vec![region]);
+    Ok(vec![copied])
+}
+
+/// The shape of a transposition, and what it copies into this layout.
+pub(super) fn transposed_region(
+    c: &mut Compiler<'_>,
+    planned: &PlannedNode,
+    input: &Val,
+    layout: Layout,
+) -> Result<(Vec<usize>, Region), Fault> {
     let perm = permutation(&c.call(planned), input.shape.len())?;
     if perm.first().is_some_and(|&axis| axis != 0) {
         c.mixes_batch = true;
     }
     let shape: Vec<usize> = perm.iter().map(|&axis| input.shape[axis]).collect();
-    // Strides of the input's axes in the order that ONNX names them.
-    let order = permute((0..input.shape.len()).collect(), input.layout);
-    let physical_strides = strides_of(&physical(&input.shape, input.layout));
-    let mut strides = vec![0isize; order.len()];
-    for (place, &axis) in order.iter().enumerate() {
-        strides[axis] = physical_strides[place] as isize;
-    }
+    let strides = strides_by_axis(&input.shape, input.layout);
     let region = Region {
         from: 0,
-        from_strides: perm.iter().map(|&axis| strides[axis]).collect(),
+        from_strides: perm.iter().map(|&axis| strides[axis] as isize).collect(),
         to: 0,
-        to_strides: strides_of(&shape),
+        to_strides: strides_by_axis(&shape, layout),
         dims: shape.clone(),
     };
-    Ok(vec![copy(
-        c,
-        shape,
-        Layout::First,
-        vec![input.place],
-        None,
-        vec![region],
-    )])
+    Ok((shape, region))
+}
+
+/// Strides of a value's axes as it lies in memory, in the order that ONNX names them.
+fn strides_by_axis(shape: &[usize], layout: Layout) -> Vec<usize> {
+    let order = permute((0..shape.len()).collect(), layout);
+    let mut strides = vec![0; shape.len()];
+    for (&axis, stride) in order.iter().zip(strides_of(&physical(shape, layout))) {
+        strides[axis] = stride;
+    }
+    strides
 }

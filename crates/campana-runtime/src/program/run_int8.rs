@@ -126,12 +126,14 @@ pub(super) fn act<'a>(
                 );
             }
         }
-        Int8Action::Copy { fill, region, len } => {
+        Int8Action::Copy { fill, regions, len } => {
             let output = &mut bytes_of_mut(output)[..*len];
             if let Some(fill) = fill {
                 output.fill(*fill);
             }
-            region.copy(bytes_of(operand(0)?), output);
+            for (i, region) in regions.iter().enumerate() {
+                region.copy(bytes_of(operand(i)?), output);
+            }
         }
     }
     Ok(())

@@ -46,7 +46,7 @@ pub(crate) enum Int8Action {
     /// As [`Action::Copy`], on `len` codes.
     Copy {
         fill: Option<u8>,
-        region: Region,
+        regions: Vec<Region>,
         len: usize,
     },
 }
