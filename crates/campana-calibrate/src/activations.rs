@@ -3,16 +3,20 @@
 //!
 //! [`quantized_activations`] says which values these are. A network is run
 //! twice on the samples: for the least and greatest value of each tensor, then
-//! for a histogram between them, so that memory does not grow with the samples.
+//! for a histogram between them, so that memory does not grow with the samples. Which
+//! range covers it best, and whether it had better stay float, is measured at the
+//! outputs on a few of the samples.
 
+mod measure;
 mod range;
 mod sensitive;
+mod ways;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use campana_ir::graph::Graph;
-use campana_ir::network::{Network, ResidualSums, quantized_activations};
+use campana_ir::network::{Network, ResidualSums, concatenated_activations, quantized_activations};
 use campana_quantize::graph::unsupported;
 use campana_quantize::{
     ActivationScale, Error, ErrorKind, Progress, RangeMethod, Target, check_cancelled,
@@ -21,8 +25,10 @@ use campana_runtime::Session;
 use campana_tensor::{Tensor, TensorData};
 
 pub use self::sensitive::FloatActivations;
+use crate::activations::measure::Measure;
 use crate::activations::range::Histogram;
 use crate::activations::sensitive::sensitive;
+use crate::activations::ways::{METHODS, of_least_error};
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
@@ -69,43 +75,124 @@ pub fn calibrate(
     }
     let batches = observed(graph, &names, samples)?;
     let observer = Observer::new(graph, &names, threads)?;
-    let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; names.len()];
-    observer.run(&batches, progress, |i, values| {
-        for &value in values {
-            bounds[i] = [bounds[i][0].min(value), bounds[i][1].max(value)];
-        }
-    })?;
-    let mut histograms: Vec<Histogram> = bounds.into_iter().map(Histogram::new).collect();
-    if method != RangeMethod::MinMax {
-        observer.run(&batches, progress, |i, values| histograms[i].add(values))?;
-    }
-    let scales = names.into_iter().zip(histograms).map(|(name, histogram)| {
-        let Range { start, end } = histogram.range(method);
-        let scale = (end - start) / 255.0;
-        // A value that is always zero has no scale of its own.
-        let scale = if scale.is_normal() { scale } else { 1.0 };
-        ActivationScale {
-            name,
-            scale,
-            zero_point: (-start / scale).round().clamp(0.0, 255.0) as u8,
-        }
-    });
-    let mut scales: Vec<ActivationScale> = scales.collect();
-    let floats = match original {
-        Some(original) => {
-            let graphs = [original, graph];
-            match sensitive(graphs, &scales, target, &batches, threads, progress) {
-                // What cannot be measured is rounded.
-                Err(error) if error.kind() == ErrorKind::Unsupported => None,
-                found => found?,
-            }
-        }
-        None => None,
+    let histograms = observer.histograms(&batches, method, progress)?;
+    let methods = match method {
+        RangeMethod::Auto => &METHODS[..],
+        method => &[method],
     };
+    let mut ways = Vec::with_capacity(names.len());
+    let mut ways_of_methods = Vec::with_capacity(names.len());
+    for (name, histogram) in names.iter().zip(&histograms) {
+        let (own, of_methods) = ways_to_round(name, histogram, methods);
+        ways.push(own);
+        ways_of_methods.push(of_methods);
+    }
+    // The first way of each is that of the first method.
+    let ways_of_first = vec![0; names.len()];
+    let mut chosen = ways_of_first.clone();
+    let mut floats = None;
+    let scales_of = |chosen: &[usize]| -> Vec<ActivationScale> {
+        let pairs = ways.iter().zip(chosen);
+        pairs.map(|(ways, &way)| ways[way].clone()).collect()
+    };
+    if original.is_some() || method == RangeMethod::Auto {
+        let measured = || {
+            let measure = Measure::new(graph, &ways, &batches, threads, progress)?;
+            let first = scales_of(&chosen);
+            let floats = match original {
+                Some(original) => sensitive(
+                    [original, graph],
+                    &measure,
+                    &first,
+                    target,
+                    (&batches, threads),
+                )?,
+                None => None,
+            };
+            let is_float = |scale: &ActivationScale| {
+                let mut floats = floats.iter().flat_map(|floats| &floats.names);
+                floats.any(|name| *name == scale.name)
+            };
+            let is_float: Vec<bool> = first.iter().map(is_float).collect();
+            let chosen = of_least_error(&measure, &ways_of_methods, &is_float)?;
+            let floats = match floats {
+                Some(floats) if chosen != ways_of_first => {
+                    Some(floats.measured_again(&measure, &chosen, &is_float)?)
+                }
+                floats => floats,
+            };
+            Ok((chosen, floats))
+        };
+        match measured() {
+            Ok(found) => (chosen, floats) = found,
+            // What cannot be measured is rounded.
+            Err(error) if Error::kind(&error) == ErrorKind::Unsupported => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut scales = scales_of(&chosen);
     if let Some(floats) = &floats {
         scales.retain(|scale| !floats.names.contains(&scale.name));
     }
+    add_concatenated(&mut scales, graph, target)?;
     Ok(ActivationRanges { scales, floats })
+}
+
+/// How an activation is rounded by each of some methods: what differs, and which of
+/// these each method is; the last for methods beyond those.
+fn ways_to_round(
+    name: &str,
+    histogram: &Histogram,
+    methods: &[RangeMethod],
+) -> (Vec<ActivationScale>, [usize; METHODS.len()]) {
+    let mut ways: Vec<ActivationScale> = Vec::new();
+    let mut of_methods = [0; METHODS.len()];
+    for (place, &method) in methods.iter().enumerate() {
+        let scale = rounded(name, histogram.range(method));
+        let known = ways.iter().position(|way| *way == scale);
+        of_methods[place] = known.unwrap_or(ways.len());
+        if known.is_none() {
+            ways.push(scale);
+        }
+    }
+    (ways, of_methods)
+}
+
+/// The parameters with which 256 codes cover a range.
+fn rounded(name: &str, Range { start, end }: Range<f32>) -> ActivationScale {
+    let scale = (end - start) / 255.0;
+    // A value that is always zero has no scale of its own.
+    let scale = if scale.is_normal() { scale } else { 1.0 };
+    ActivationScale {
+        name: name.to_owned(),
+        scale,
+        zero_point: (-start / scale).round().clamp(0.0, 255.0) as u8,
+    }
+}
+
+/// What a concatenation joins gets the parameters of its result, in forms that round
+/// what layers hand to it.
+fn add_concatenated(
+    scales: &mut Vec<ActivationScale>,
+    graph: &Graph,
+    target: Target,
+) -> Result<(), Error> {
+    if !target.rounds_moved() {
+        return Ok(());
+    }
+    let network = analysed(graph)?;
+    let own: HashMap<&str, usize> = (scales.iter().enumerate())
+        .map(|(at, scale)| (scale.name.as_str(), at))
+        .collect();
+    let joined = concatenated_activations(&network, |name| own.contains_key(name)).into_iter();
+    let joined: Vec<ActivationScale> = joined
+        .map(|[name, result]| ActivationScale {
+            name: name.to_owned(),
+            ..scales[own[result]].clone()
+        })
+        .collect();
+    scales.extend(joined);
+    Ok(())
 }
 
 /// As [`calibrate`], with ranges that nothing was asked for: what parameters take
@@ -122,7 +209,9 @@ pub fn uncalibrated(graph: &Graph, target: Target) -> Result<Vec<ActivationScale
         scale: 1.0 + i as f32,
         zero_point: (i % 256) as u8,
     };
-    Ok(names.map(scale).collect())
+    let mut scales: Vec<ActivationScale> = names.map(scale).collect();
+    add_concatenated(&mut scales, graph, target)?;
+    Ok(scales)
 }
 
 /// Samples in batches whose observed values fit into memory.
@@ -140,15 +229,19 @@ fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batche
 
 /// The activations that are quantized for a target.
 fn names(graph: &Graph, target: Target) -> Result<Vec<String>, Error> {
-    let network = Network::new(graph).map_err(|error| {
-        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
-    })?;
+    let network = analysed(graph)?;
     let sums = match target {
         Target::W4a8 => ResidualSums::Fused,
         Target::TfLite | Target::TfLiteMicro => ResidualSums::SeparateForIntegerLayers,
         _ => ResidualSums::Separate,
     };
     Ok(quantized_activations(&network, sums))
+}
+
+fn analysed(graph: &Graph) -> Result<Network<'_>, Error> {
+    Network::new(graph).map_err(|error| {
+        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
+    })
 }
 
 /// A network that gives the activations to be quantized.
@@ -170,6 +263,26 @@ impl Observer {
                 .map(|name| (name.clone(), is_input(name)))
                 .collect(),
         })
+    }
+
+    /// What values each activation has.
+    fn histograms(
+        &self,
+        batches: &Batches,
+        method: RangeMethod,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Histogram>, Error> {
+        let mut bounds = vec![[f32::INFINITY, f32::NEG_INFINITY]; self.names.len()];
+        self.run(batches, progress, |i, values| {
+            for &value in values {
+                bounds[i] = [bounds[i][0].min(value), bounds[i][1].max(value)];
+            }
+        })?;
+        let mut histograms: Vec<Histogram> = bounds.into_iter().map(Histogram::new).collect();
+        if method != RangeMethod::MinMax {
+            self.run(batches, progress, |i, values| histograms[i].add(values))?;
+        }
+        Ok(histograms)
     }
 
     /// Shows each activation on all samples.

@@ -81,12 +81,16 @@ fn is_rounded_behind(
             return false;
         };
         let found = network.node(node);
+        // Behind a clamp there is nothing to join.
+        let is_unclamped = || network.layer_of(name).is_some();
         let joins = match network.op(node) {
-            Op::BatchNormalization(_) | Op::Unary(Unary::Relu | Unary::Clip) => true,
-            Op::Binary(Binary::Add) => found
-                .inputs
-                .iter()
-                .all(|input| input == name || network.is_parameter(input)),
+            Op::Unary(Unary::Relu | Unary::Clip) => true,
+            Op::BatchNormalization(_) => is_unclamped(),
+            Op::Binary(Binary::Add) => {
+                let mut inputs = found.inputs.iter();
+                is_unclamped() && inputs.all(|input| input == name || network.is_parameter(input))
+            }
+            Op::Concat { .. } => true,
             op => op.moves_elements(),
         };
         match found.outputs.first() {
@@ -136,5 +140,46 @@ mod tests {
         assert_eq!((found.on_integers, found.layers), (1, 2));
         assert!(of(&["x", "b", "c"]).all());
         assert_eq!(of(&["b"]).on_integers, 0);
+    }
+
+    #[test]
+    fn a_normalization_behind_a_clamp_is_computed_in_floats() {
+        let node = |op_type: &str, inputs: &[&str], output: &str| Node {
+            op_type: op_type.into(),
+            inputs: inputs.iter().map(ToString::to_string).collect(),
+            outputs: vec![output.into()],
+            ..Node::default()
+        };
+        let floats = |shape: Vec<usize>| {
+            let len = shape.iter().product();
+            Tensor::new(shape, TensorData::F32(vec![1.0; len])).unwrap()
+        };
+        let normalization = |input: &str, output: &str| {
+            node("BatchNormalization", &[input, "p", "p", "p", "p"], output)
+        };
+        for (is_behind, on_integers) in [(false, 1), (true, 0)] {
+            let nodes = match is_behind {
+                false => [normalization("a", "b"), node("Relu", &["b"], "c")],
+                true => [node("Relu", &["a"], "b"), normalization("b", "c")],
+            };
+            let graph = Graph {
+                nodes: [vec![node("Conv", &["x", "w"], "a")], nodes.to_vec()].concat(),
+                inputs: vec![Value {
+                    name: "x".into(),
+                    element_type: Some(ElementType::F32),
+                    shape: Some([1, 1, 4, 4].map(Dim::Fixed).to_vec()),
+                }],
+                constants: [
+                    ("w".to_owned(), floats(vec![1, 1, 1, 1])),
+                    ("p".to_owned(), floats(vec![1])),
+                ]
+                .into(),
+                opsets: [(String::new(), 17)].into(),
+                ..Graph::default()
+            };
+            let network = Network::new(&graph).unwrap();
+            let found = IntegerLayers::of(&network, true, |name| ["x", "c"].contains(&name));
+            assert_eq!(found.on_integers, on_integers);
+        }
     }
 }

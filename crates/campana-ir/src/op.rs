@@ -282,9 +282,9 @@ impl Op {
         }
     }
 
-    /// Whether the first output holds elements of input 0 alone, unchanged (and
-    /// zeros, for padding), all of them or some: of quantized activations it makes quantized
-    /// activations with the same parameters.
+    /// Whether the first output, or each part of a split, holds elements of input 0
+    /// alone, unchanged (and zeros, for padding), all of them or some: of quantized
+    /// activations it makes quantized activations with the same parameters.
     pub fn moves_elements(&self) -> bool {
         matches!(
             self,
@@ -295,10 +295,20 @@ impl Op {
                     ..
                 })
                 | Self::Slice
+                | Self::Split { .. }
                 | Self::Pad
                 | Self::Transpose { .. }
                 | Self::Reshape(_)
                 | Self::Unary(Unary::Identity)
         )
+    }
+
+    /// How many outputs, at most, are [moved elements](Self::moves_elements): the
+    /// places of greatest values are not.
+    pub fn moved_outputs(&self) -> usize {
+        match self {
+            Self::Split { .. } => usize::MAX,
+            op => usize::from(op.moves_elements()),
+        }
     }
 }

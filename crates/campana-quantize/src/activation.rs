@@ -17,12 +17,15 @@ pub struct ActivationScale {
 /// How the range of an activation is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RangeMethod {
+    /// Of `Mse`, `MinMax` and `Percentile` the one with the least error of the
+    /// network's outputs, measured on a few samples for sets of activations.
+    #[default]
+    Auto,
     /// From the least to the greatest value seen.
     MinMax,
     /// Without the outermost 0.01 % of the values.
     Percentile,
     /// The range with the least squared error of the codes' values.
-    #[default]
     Mse,
     /// The range whose codes keep most of the distribution, by Kullback-Leibler divergence.
     Entropy,
@@ -30,11 +33,18 @@ pub enum RangeMethod {
 
 impl RangeMethod {
     /// All methods.
-    pub const ALL: [Self; 4] = [Self::MinMax, Self::Percentile, Self::Mse, Self::Entropy];
+    pub const ALL: [Self; 5] = [
+        Self::Auto,
+        Self::MinMax,
+        Self::Percentile,
+        Self::Mse,
+        Self::Entropy,
+    ];
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::MinMax => "minmax",
             Self::Percentile => "percentile",
             Self::Mse => "mse",

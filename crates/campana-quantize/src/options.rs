@@ -55,7 +55,7 @@ impl Default for Options {
             means_are_corrected: false,
             rate: None,
             target: Target::Lut,
-            activation_ranges: RangeMethod::Mse,
+            activation_ranges: RangeMethod::Auto,
             round_all_activations: false,
             effort: Effort::Full,
         }

@@ -227,9 +227,9 @@ pub(crate) struct Quantize {
     /// coreml for an output of that name, else lut]
     #[arg(long, value_name = "FORM", value_parser = Named::<Target>::new(Target::ALL.map(Target::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) target: Option<Target>,
-    /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse or
-    /// entropy
-    #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Mse, hide_short_help = true, value_parser = Named::<RangeMethod>::new(RangeMethod::ALL.map(RangeMethod::as_str)), hide_possible_values = true, help_heading = "Form")]
+    /// How the range of each activation is chosen for w4a8 and int8: minmax, percentile, mse,
+    /// entropy, or auto: of the first three the one with the least error of the outputs
+    #[arg(long, value_name = "NAME", default_value_t = RangeMethod::Auto, hide_short_help = true, value_parser = Named::<RangeMethod>::new(RangeMethod::ALL.map(RangeMethod::as_str)), hide_possible_values = true, help_heading = "Form")]
     pub(crate) activation_ranges: RangeMethod,
     /// Round every activation to 8 bits, also the few whose rounding makes up most of the error of
     /// the outputs and that stay floats otherwise

@@ -53,7 +53,7 @@ impl Histogram {
         let cells = match method {
             RangeMethod::MinMax => 0..CELLS,
             RangeMethod::Percentile => self.percentile(),
-            RangeMethod::Mse => self.search(|cells| self.squared_error(cells)),
+            RangeMethod::Mse | RangeMethod::Auto => self.search(|cells| self.squared_error(cells)),
             RangeMethod::Entropy => self.search(|cells| self.divergence(cells)),
         };
         let width = (high - low) / CELLS as f32;

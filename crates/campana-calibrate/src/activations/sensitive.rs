@@ -2,43 +2,33 @@
 //! outputs' error.
 //!
 //! Errors of different activations hardly depend on each other, so that their
-//! energies at the outputs add up. One network with a switch at each rounded
-//! activation is planned once; sets of them are rounded and divided, as far as
+//! energies at the outputs add up. Sets of them are rounded and divided, as far as
 //! what a set does to the outputs is large enough to hold a large one.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
-use campana_ir::graph::{Graph, Node, Value};
+use campana_ir::graph::Graph;
 use campana_ir::network::Network;
-use campana_quantize::{ActivationScale, Error, Progress, Target, check_cancelled};
-use campana_runtime::Session;
-use campana_tensor::{ElementType, Tensor, TensorData};
+use campana_quantize::{ActivationScale, Error, Target};
 use serde::Serialize;
 
+use crate::activations::measure::{LARGEST, Measure};
 use crate::integer_layers::layers_on_integers;
-use crate::output_errors::OutputErrors;
-use crate::running::{run, session};
 use crate::samples::Batches;
 use crate::value_sizes::with_extents_of;
 
-/// Samples that errors are measured on.
-const SAMPLES: usize = 4;
-
 /// A relative error of the outputs that one activation may make: 40 dB, what
 /// those leave that 256 codes fit.
-const SMALL: f64 = 1e-4;
-
-/// The relative error of outputs that are infinite or no numbers.
-const LARGEST: f64 = f64::MAX;
+pub(super) const SMALL: f64 = 1e-4;
 
 /// The share of the outputs' error that makes an activation a large one, if it
 /// is not small all the same.
 const LARGE_SHARE: f64 = 0.2;
 
 /// Into how many sets the activations are divided first.
-const FIRST_SETS: usize = 8;
+pub(super) const FIRST_SETS: usize = 8;
 
 /// What activations that stay floats must gain together: 3 dB.
 const LEAST_GAIN_DB: f64 = 3.0;
@@ -66,23 +56,39 @@ pub struct FloatActivations {
     pub share: f64,
 }
 
+impl FloatActivations {
+    /// The same with what they gain where the others are rounded in other ways.
+    pub(super) fn measured_again(
+        self,
+        measure: &Measure<'_>,
+        chosen: &[usize],
+        is_float: &[bool],
+    ) -> Result<Self, Error> {
+        let all = measure.error(|at| Some(chosen[at]))?;
+        let left = measure.error(|at| (!is_float[at]).then_some(chosen[at]))?;
+        Ok(Self {
+            sqnr_db: [all, left].map(sqnr_db),
+            ..self
+        })
+    }
+}
+
 /// Which of the activations had better stay floats in a network whose weights
-/// are quantized; `original` is the one with weights as they were, on whose
-/// errors it depends what matters. `None` where none should.
+/// are quantized, where each is rounded in the first of its ways; `original` is the
+/// network with weights as they were, on whose errors it depends what matters. `None`
+/// where none should.
 ///
 /// # Errors
 ///
-/// Of kind `Unsupported` where the network cannot be run with them rounded; of
-/// kind `Interrupted` where `progress` says so.
+/// Of kind `Unsupported` where the original cannot be run; of kind `Interrupted`
+/// where the measure's progress says so.
 pub(super) fn sensitive(
     [original, graph]: [&Graph; 2],
+    measure: &Measure<'_>,
     scales: &[ActivationScale],
     target: Target,
-    batches: &Batches,
-    threads: usize,
-    progress: &dyn Progress,
+    (batches, threads): (&Batches, usize),
 ) -> Result<Option<FloatActivations>, Error> {
-    let measure = Measure::new(graph, scales, batches, threads)?;
     let fixed = with_extents_of(graph, batches);
     let network = Network::new(&fixed).ok();
     let search = Search {
@@ -91,25 +97,23 @@ pub(super) fn sensitive(
         rounds_moved: target.rounds_moved(),
         scales,
         left: Cell::new(MAX_SETS),
-        progress,
     };
     let all = search.error(|_| true)?;
     if all <= SMALL {
         return Ok(None);
     }
-    let of_weights = search.measure.error_beside(original, threads)?;
+    let of_weights = measure.error_beside(original, threads)?;
     search.run(all, of_weights.max(SMALL))
 }
 
 struct Search<'s> {
-    measure: Measure<'s>,
+    measure: &'s Measure<'s>,
     /// With inputs as the samples have them; `None` where it cannot be analysed.
     network: Option<&'s Network<'s>>,
     rounds_moved: bool,
     scales: &'s [ActivationScale],
     /// Sets that may still be tried.
     left: Cell<usize>,
-    progress: &'s dyn Progress,
 }
 
 impl Search<'_> {
@@ -200,171 +204,10 @@ impl Search<'_> {
         self.add_large(middle..set.end, floats, least, large)
     }
 
-    /// The error of the outputs with these rounded; [`LARGEST`] where it is not
-    /// finite, as that of the logarithm of what was rounded to zero.
+    /// The error of the outputs with these rounded.
     fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
-        check_cancelled(self.progress)?;
-        let error = self.measure.error(is_rounded)?;
-        Ok(if error.is_finite() { error } else { LARGEST })
+        self.measure.error(|at| is_rounded(at).then_some(0))
     }
-}
-
-/// A network in which the rounding of each activation can be switched on, and
-/// what it gives without any.
-struct Measure<'b> {
-    session: Session,
-    switches: Vec<String>,
-    batches: &'b Batches,
-    /// Batches that are run.
-    len: usize,
-    unrounded: Vec<Vec<Tensor>>,
-}
-
-impl<'b> Measure<'b> {
-    fn new(
-        graph: &Graph,
-        scales: &[ActivationScale],
-        batches: &'b Batches,
-        threads: usize,
-    ) -> Result<Self, Error> {
-        let (graph, switches) = switched(graph, scales);
-        let mut measure = Self {
-            session: session(graph, threads)?,
-            switches,
-            batches,
-            len: SAMPLES
-                .div_ceil(batches.batch_len(0).max(1))
-                .min(batches.len()),
-            unrounded: Vec::new(),
-        };
-        let unrounded = (0..measure.len).map(|at| measure.outputs(at, |_| false));
-        measure.unrounded = unrounded.collect::<Result<_, _>>()?;
-        Ok(measure)
-    }
-
-    fn outputs(
-        &self,
-        batch: usize,
-        is_rounded: impl Fn(usize) -> bool,
-    ) -> Result<Vec<Tensor>, Error> {
-        let switch = |at| Tensor::new(Vec::new(), TensorData::Bool(vec![is_rounded(at)]));
-        let states: Vec<Tensor> = (0..self.switches.len()).filter_map(switch).collect();
-        let switches = self.switches.iter().map(String::as_str).zip(&states);
-        run(&self.session, self.batches.batch(batch).chain(switches))
-    }
-
-    /// The relative error of the outputs with these rounded.
-    fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
-        let mut errors = OutputErrors::default();
-        for (batch, unrounded) in self.unrounded.iter().enumerate() {
-            errors.add(unrounded, &self.outputs(batch, &is_rounded)?);
-        }
-        Ok(errors.total())
-    }
-
-    /// The relative error of the outputs with none rounded beside those of
-    /// another network.
-    fn error_beside(&self, original: &Graph, threads: usize) -> Result<f64, Error> {
-        let session = session(original, threads)?;
-        let mut errors = OutputErrors::default();
-        for (batch, unrounded) in self.unrounded.iter().enumerate() {
-            errors.add(&run(&session, self.batches.batch(batch))?, unrounded);
-        }
-        Ok(errors.total())
-    }
-}
-
-/// The graph with a switch at each of these activations, and the names of the
-/// inputs that turn them on.
-fn switched(graph: &Graph, scales: &[ActivationScale]) -> (Graph, Vec<String>) {
-    let mut graph = graph.clone();
-    let prefix = unused_prefix(&graph);
-    let mut nodes = Vec::new();
-    let mut switches = Vec::new();
-    let mut read_instead: HashMap<String, String> = HashMap::new();
-    let mut made_instead: HashMap<String, String> = HashMap::new();
-    let scalar = |data| Tensor::new(Vec::new(), data);
-    for (at, activation) in scales.iter().enumerate() {
-        let name = |what: &str| format!("{prefix}{at}{what}");
-        let [switch, raw, codes, rounded, step, zero] =
-            ["on", "raw", "codes", "rounded", "step", "zero"].map(name);
-        let constants = [
-            (&step, TensorData::F32(vec![activation.scale])),
-            (&zero, TensorData::U8(vec![activation.zero_point])),
-        ];
-        for (name, data) in constants {
-            graph
-                .constants
-                .extend(scalar(data).map(|tensor| (name.clone(), tensor)));
-        }
-        // A node's output gets another name; an input of the graph keeps its own,
-        // and its readers read another.
-        let own = activation.name.clone();
-        let is_input = graph.inputs.iter().any(|input| input.name == own);
-        let (from, to) = match is_input {
-            true => {
-                read_instead.insert(own.clone(), raw.clone());
-                (own, raw)
-            }
-            false => {
-                made_instead.insert(own.clone(), raw.clone());
-                (raw, own)
-            }
-        };
-        let pair = [
-            Node::new("QuantizeLinear", &[&from, &step, &zero], &[&codes]),
-            Node::new("DequantizeLinear", &[&codes, &step, &zero], &[&rounded]),
-            Node::new("Where", &[&switch, &rounded, &from], &[&to]),
-        ];
-        nodes.push((from, pair));
-        switches.push(switch);
-    }
-    let rename = |names: &mut Vec<String>, instead: &HashMap<String, String>| {
-        for name in names {
-            if let Some(other) = instead.get(name) {
-                name.clone_from(other);
-            }
-        }
-    };
-    for node in &mut graph.nodes {
-        rename(&mut node.inputs, &read_instead);
-        rename(&mut node.outputs, &made_instead);
-    }
-    graph.inputs.extend(switches.iter().map(|name| Value {
-        element_type: Some(ElementType::Bool),
-        shape: Some(Vec::new()),
-        ..Value::named(name)
-    }));
-    insert_behind(&mut graph, nodes);
-    (graph, switches)
-}
-
-/// Puts nodes behind what makes the value that they read.
-fn insert_behind(graph: &mut Graph, inserted: Vec<(String, [Node; 3])>) {
-    let mut inserted: HashMap<String, [Node; 3]> = inserted.into_iter().collect();
-    let mut nodes = Vec::with_capacity(graph.nodes.len() + 3 * inserted.len());
-    for input in &graph.inputs {
-        nodes.extend(inserted.remove(&input.name).into_iter().flatten());
-    }
-    for node in std::mem::take(&mut graph.nodes) {
-        let behind = node.outputs.iter().filter_map(|name| inserted.remove(name));
-        let behind: Vec<Node> = behind.flatten().collect();
-        nodes.push(node);
-        nodes.extend(behind);
-    }
-    graph.nodes = nodes;
-}
-
-/// A beginning that no value's name has.
-fn unused_prefix(graph: &Graph) -> String {
-    let mut prefix = "activation_".to_owned();
-    let made = graph.nodes.iter().flat_map(|node| &node.outputs);
-    let inputs = graph.inputs.iter().map(|input| &input.name);
-    let names: Vec<&String> = made.chain(inputs).chain(graph.constants.keys()).collect();
-    while names.iter().any(|name| name.starts_with(&prefix)) {
-        prefix.push('_');
-    }
-    prefix
 }
 
 /// Of a relative error, in dB.
@@ -377,8 +220,9 @@ fn sqnr_db(error: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use campana_ir::graph::Dim;
+    use campana_ir::graph::{Dim, Node, Value};
     use campana_quantize::Silent;
+    use campana_tensor::{ElementType, Tensor, TensorData};
 
     use super::*;
     use crate::samples::Samples;
@@ -436,15 +280,10 @@ mod tests {
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         let batches = Batches::of_length(&graph.inputs, &samples, 4).unwrap();
         let scales = [scale("x", 1.0), scale("uneven", largest)];
-        sensitive(
-            [original, graph],
-            &scales,
-            Target::Int8,
-            &batches,
-            1,
-            &Silent,
-        )
-        .unwrap()
+        let ways = scales.clone().map(|scale| vec![scale]);
+        let measure = Measure::new(graph, &ways, &batches, 1, &Silent).unwrap();
+        let run = (&batches, 1);
+        sensitive([original, graph], &measure, &scales, Target::Int8, run).unwrap()
     }
 
     #[test]

@@ -20,20 +20,27 @@ pub(super) fn moved(model: &Model, scales: &[ActivationScale]) -> Vec<Activation
     let graph = &model.graph;
     let mut moved: Vec<ActivationScale> = Vec::new();
     for node in &graph.nodes {
-        let (Some(input), Some(output)) = (node.inputs.first(), node.outputs.first()) else {
+        let Some(input) = node.inputs.first() else {
             continue;
         };
-        let is_output = graph.outputs.iter().any(|value| value.name == *output);
         let is_input = |scale: &&ActivationScale| scale.name == *input;
         let from = scales.iter().chain(&moved).find(is_input).cloned();
-        if let Some(from) = from
-            && moves_elements(&node.op_type)
-            && node.outputs.len() == 1
-            && !is_output
-            && !scales.iter().any(|scale| scale.name == *output)
-        {
-            let name = output.clone();
-            moved.push(ActivationScale { name, ..from });
+        let Some(from) = from.filter(|_| moves_elements(&node.op_type)) else {
+            continue;
+        };
+        // Others than of a split are the places of what is moved.
+        if node.outputs.len() > 1 && node.op_type != "Split" {
+            continue;
+        }
+        for output in node.outputs.iter().filter(|name| !name.is_empty()) {
+            let is_output = graph.outputs.iter().any(|value| value.name == *output);
+            if !is_output && !scales.iter().any(|scale| scale.name == *output) {
+                let name = output.clone();
+                moved.push(ActivationScale {
+                    name,
+                    ..from.clone()
+                });
+            }
         }
     }
     moved

@@ -5,11 +5,13 @@
 //! what a layer hands to the bias, normalization, clamp or (where engines fuse
 //! it) residual sum behind it: these are computed on the layer's accumulators.
 //! What only moves elements (max pools, slices, transpositions, views) keeps the parameters of
-//! its input. For engines of the QDQ form what a layer hands to an activation
-//! function, spelled out or not, is quantized too. Integer values, booleans and values of parameters alone are never
+//! its input. For engines of the QDQ form, which compute a layer on integers only between
+//! two quantized values, the outputs of layers are quantized whoever reads them, but
+//! for the answer; what nothing but a concatenation reads by the parameters of its result
+//! ([`concatenated_activations`]). Integer values, booleans and values of parameters alone are never
 //! quantized.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Network, Use};
 use crate::op::{Op, Pool, Unary};
@@ -42,8 +44,7 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
     for (name, producer) in inputs.chain(made) {
         let is_moved = producer.is_some_and(|(node, output)| {
             let input = network.node(node).inputs.first();
-            output == 0
-                && network.op(node).moves_elements()
+            output < network.op(node).moved_outputs()
                 && input.is_some_and(|input| quantized.contains(input.as_str()))
         });
         if is_moved {
@@ -51,18 +52,23 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
             continue;
         }
         // What a layer makes is computed on integers where it becomes codes, whoever
-        // reads what is made of these.
+        // reads what is made of these, but where that is the answer.
         let is_passed_result = || {
             let mut uses = network.uses(name).iter();
             !network.is_output(name)
-                && uses.any(|usage| passed(network, *usage).is_some())
+                && uses.any(|usage| !passed(network, *usage).is_empty())
                 && is_result_of_layer(network, name, &quantized)
+                && reaches_layer(network, name)
         };
         let is_read_as_codes = read_as_codes.contains(name) || is_passed_result();
         let is_result = match sums {
             ResidualSums::Fused => false,
             ResidualSums::Separate => {
-                !network.is_output(name) && is_before_activation(network, name, &quantized)
+                !network.is_output(name)
+                    && is_result_of_layer(network, name, &quantized)
+                    && (is_before_activation(network, name)
+                        || !is_rounded_with_concat(network, name, &read_as_codes)
+                            && reaches_layer(network, name))
             }
             ResidualSums::SeparateForIntegerLayers => {
                 is_result_of_layer(network, name, &quantized) && reaches_layer(network, name)
@@ -88,8 +94,8 @@ fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
     // Readers come before what they read.
     for name in made.chain(inputs) {
         let is_read = network.uses(name).iter().any(|&usage| {
-            let passed = || passed(network, usage);
-            reads_codes(network, usage) || passed().is_some_and(|passed| found.contains(passed))
+            let is_codes = |passed: &String| found.contains(passed.as_str());
+            reads_codes(network, usage) || passed(network, usage).iter().any(is_codes)
         });
         if is_read && !network.is_output(name) {
             found.insert(name.as_str());
@@ -100,17 +106,21 @@ fn values_read_as_codes<'g>(network: &Network<'g>) -> HashSet<&'g str> {
 
 /// What an operator makes that has codes for its result where it has them for the
 /// value: moved elements, and sums of activations, clamped or not.
-fn passed<'g>(network: &Network<'g>, usage: Use) -> Option<&'g str> {
-    let result = network.node(usage.node).outputs.first()?.as_str();
+fn passed<'g>(network: &Network<'g>, usage: Use) -> &'g [String] {
+    let results = |node: usize, len: usize| {
+        let outputs = network.node(node).outputs.as_slice();
+        &outputs[..len.min(outputs.len())]
+    };
     if usage.input.is_some() && network.summands(usage.node).is_some() {
-        let reader = network.sole_use(result).map(|(reader, _)| reader);
-        let clamp = reader.filter(|&reader| network.is_clamp(reader));
-        return match clamp {
-            Some(clamp) => network.node(clamp).outputs.first().map(String::as_str),
-            None => Some(result),
-        };
+        let result = results(usage.node, 1).first();
+        let reader = result.and_then(|result| network.sole_use(result));
+        let clamp = reader.filter(|(reader, _)| network.is_clamp(*reader));
+        return results(clamp.map_or(usage.node, |(clamp, _)| clamp), 1);
     }
-    (usage.input == Some(0) && network.op(usage.node).moves_elements()).then_some(result)
+    match usage.input {
+        Some(0) => results(usage.node, network.op(usage.node).moved_outputs()),
+        _ => &[],
+    }
 }
 
 /// Whether an operator reads the value in 8 bits.
@@ -123,18 +133,80 @@ fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
     }
 }
 
-/// Whether a value is what a layer with quantized input hands to an activation
-/// function (Sigmoid, HardSwish): engines of the QDQ form compute the layer on
-/// integers only where its output is quantized too.
-fn is_before_activation(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
+/// Whether an activation function (Sigmoid, HardSwish) reads what a layer makes:
+/// engines of the QDQ form compute the layer on integers only where its output is
+/// quantized too.
+fn is_before_activation(network: &Network<'_>, name: &str) -> bool {
     let is_function = |usage: &Use| {
         matches!(
             (network.op(usage.node), usage.input),
             (Op::Unary(Unary::Other), Some(0))
         )
     };
-    is_result_of_layer(network, name, quantized)
-        && (network.uses(name).iter().any(is_function) || is_spelled_out(network, name))
+    network.uses(name).iter().any(is_function) || is_spelled_out(network, name)
+}
+
+/// Whether nothing but a concatenation reads a value whose result is rounded: the value
+/// then is rounded [as this is](concatenated_activations).
+fn is_rounded_with_concat(
+    network: &Network<'_>,
+    name: &str,
+    read_as_codes: &HashSet<&str>,
+) -> bool {
+    let mut result = sole_concat(network, name);
+    while let Some(name) = result.filter(|name| !read_as_codes.contains(name)) {
+        result = sole_concat(network, name);
+    }
+    result.is_some()
+}
+
+/// The result of the concatenation that alone reads a value.
+fn sole_concat<'g>(network: &Network<'g>, name: &str) -> Option<&'g str> {
+    let (reader, _) = network.sole_use(name)?;
+    let is_concat = matches!(network.op(reader), Op::Concat { .. });
+    is_concat.then(|| network.node(reader).outputs[0].as_str())
+}
+
+/// Activations that nothing but a concatenation reads whose result is rounded, each
+/// with this result, in the graph's order: rounding them by its parameters instead
+/// makes the same values, and lets engines of the QDQ form concatenate codes and
+/// compute on integers the layers before. `is_rounded` values have parameters of
+/// their own.
+pub fn concatenated_activations<'g>(
+    network: &Network<'g>,
+    is_rounded: impl Fn(&str) -> bool,
+) -> Vec<[&'g str; 2]> {
+    let nodes = 0..network.graph().nodes.len();
+    let mut results: HashMap<&str, &str> = HashMap::new();
+    let mut found = Vec::new();
+    for node in nodes.rev() {
+        let Op::Concat { .. } = network.op(node) else {
+            continue;
+        };
+        let inputs = &network.node(node).inputs;
+        let own = network.node(node).outputs[0].as_str();
+        let result = match is_rounded(own) {
+            true => Some(own),
+            false => results.get(own).copied(),
+        };
+        let Some(result) = result else { continue };
+        for input in inputs.iter().rev() {
+            let is_moved = network.producer(input).is_some_and(|maker| {
+                let from = network.node(maker).inputs.first();
+                network.op(maker).moves_elements() && from.is_some_and(|from| is_rounded(from))
+            });
+            if network.sole_use(input).is_some()
+                && network.is_activation(input)
+                && !is_rounded(input)
+                && !is_moved
+            {
+                results.insert(input, result);
+                found.push([input.as_str(), result]);
+            }
+        }
+    }
+    found.reverse();
+    found
 }
 
 /// Operators that an activation function is spelled with, at most.

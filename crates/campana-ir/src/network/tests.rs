@@ -56,14 +56,15 @@ fn a_residual_block_is_quantized_at_its_ends() {
         Node::new("Relu", &["c1"], &["r1"]),
         Node::new("Conv", &["r1", "v"], &["c2"]),
         Node::new("Add", &["c2", "x"], &["s"]),
-        Node::new("Relu", &["s"], &["y"]),
+        Node::new("Relu", &["s"], &["r2"]),
+        Node::new("Conv", &["r2", "v"], &["y"]),
     ];
     let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("v", &[3, 3, 1, 1])];
     let graph = graph(nodes, &constants, &["y"]);
     let network = Network::new(&graph).unwrap();
     let found = |sums| quantized_activations(&network, sums);
-    assert_eq!(found(ResidualSums::Fused), ["x", "r1"]);
-    assert_eq!(found(ResidualSums::Separate), ["x", "r1", "c2"]);
+    assert_eq!(found(ResidualSums::Fused), ["x", "r1", "r2"]);
+    assert_eq!(found(ResidualSums::Separate), ["x", "r1", "c2", "r2"]);
 }
 
 #[test]
@@ -215,18 +216,69 @@ fn what_a_layer_hands_to_a_spelled_activation_function_is_quantized() {
         Node::new("Mul", &["a", "a"], &["e"]),
     ];
     let cases = [
-        (&hard_swish[..], &["x", "c", "e"][..]),
-        (&scaled, &["x", "e"]),
-        (&gated, &["x", "e"]),
+        (&hard_swish[..], &["x", "c"][..]),
+        (&scaled, &["x"]),
+        (&gated, &["x"]),
     ];
-    for (function, expected) in cases {
+    for (function, of_answer) in cases {
         let first = [Node::new("Conv", &["x", "w"], &["c"])];
-        let last = [Node::new("Conv", &["e", "w"], &["y"])];
         let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("one", &[])];
-        let nodes = [&first, function, &last].concat();
-        let graph = graph(nodes, &constants, &["y"]);
-        let network = Network::new(&graph).unwrap();
-        let found = quantized_activations(&network, ResidualSums::Separate);
-        assert_eq!(found, expected);
+        let nodes = [&first, function].concat();
+        let answer = graph(nodes.clone(), &constants, &["e"]);
+        let last = [Node::new("Conv", &["e", "w"], &["y"])];
+        let inner = graph([nodes, last.to_vec()].concat(), &constants, &["y"]);
+        for (graph, expected) in [(answer, of_answer), (inner, &["x", "c", "e"])] {
+            let network = Network::new(&graph).unwrap();
+            let found = quantized_activations(&network, ResidualSums::Separate);
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn what_layers_hand_to_a_concatenation_is_rounded_as_its_result_is() {
+    let axis = |mut node: Node| {
+        node.attributes.insert("axis".into(), Attribute::Int(1));
+        node
+    };
+    let nodes = vec![
+        Node::new("Conv", &["x", "w"], &["a"]),
+        Node::new("Sin", &["x"], &["b"]),
+        axis(Node::new("Concat", &["a", "b", "x", "p"], &["inner"])),
+        Node::new("Conv", &["x", "w"], &["twice"]),
+        axis(Node::new("Concat", &["inner", "twice"], &["outer"])),
+        axis(Node::new("Split", &["outer"], &["left", "right"])),
+        Node::new("Conv", &["right", "w"], &["c"]),
+        axis(Node::new("Concat", &["left", "c", "twice"], &["mixed"])),
+        Node::new("Sin", &["mixed"], &["s"]),
+        Node::new("Conv", &["s", "w"], &["d"]),
+        // The answer.
+        axis(Node::new("Concat", &["d", "p"], &["y"])),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("p", &[1, 1, 1, 1])];
+    let graph = graph(nodes, &constants, &["y"]);
+    let network = Network::new(&graph).unwrap();
+    let found = |sums| quantized_activations(&network, sums);
+    assert_eq!(found(ResidualSums::Fused), ["x", "outer", "s"]);
+    let own = found(ResidualSums::Separate);
+    assert_eq!(own, ["x", "twice", "outer", "c", "s"]);
+    let with_result = concatenated_activations(&network, |name| own.iter().any(|own| own == name));
+    assert_eq!(
+        with_result,
+        [["a", "outer"], ["b", "outer"], ["inner", "outer"]]
+    );
+}
+
+#[test]
+fn a_layer_whose_result_is_only_moved_to_the_answer_keeps_it() {
+    let nodes = vec![
+        Node::new("Conv", &["x", "w"], &["c"]),
+        Node::new("Reshape", &["c", "shape"], &["y"]),
+    ];
+    let constants: [(&str, &[usize]); 2] = [("w", &[3, 3, 1, 1]), ("shape", &[2])];
+    let graph = graph(nodes, &constants, &["y"]);
+    let network = Network::new(&graph).unwrap();
+    for sums in [ResidualSums::Fused, ResidualSums::Separate] {
+        assert_eq!(quantized_activations(&network, sums), ["x"]);
     }
 }

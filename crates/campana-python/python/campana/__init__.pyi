@@ -33,7 +33,7 @@ _FixedMethod = Literal[
 _Target = Literal[
     "lut", "lut-uint4", "w4a8", "int8", "float", "campana", "tflite", "tflite-float", "tflm", "coreml", "coreml-float32"
 ]
-_Ranges = Literal["minmax", "percentile", "mse", "entropy"]
+_Ranges = Literal["auto", "minmax", "percentile", "mse", "entropy"]
 _Effort = Literal["full", "quick"]
 _Progress = Callable[[int, int], object]
 
@@ -77,7 +77,7 @@ def quantize(
     shape: Optional[_Shape] = None,
     resume: Optional[_Path] = None,
     target: Optional[_Target] = None,
-    activation_ranges: _Ranges = "mse",
+    activation_ranges: _Ranges = "auto",
     round_all_activations: bool = False,
     effort: _Effort = "full",
     distill: Union[int, str, None] = None,
@@ -114,7 +114,7 @@ def quantize(
     shape: Optional[_Shape] = None,
     resume: Optional[_Path] = None,
     target: Optional[_Target] = None,
-    activation_ranges: _Ranges = "mse",
+    activation_ranges: _Ranges = "auto",
     round_all_activations: bool = False,
     effort: _Effort = "full",
     distill: Union[int, str, None] = None,
@@ -151,7 +151,7 @@ def quantize(
     shape: None = None,
     resume: None = None,
     target: Optional[_Target] = None,
-    activation_ranges: _Ranges = "mse",
+    activation_ranges: _Ranges = "auto",
     round_all_activations: bool = False,
     effort: _Effort = "full",
     distill: None = None,

@@ -58,7 +58,7 @@ def as_file(model, sidecar=None):
 def quantize(
     model, output=None, *, bits=None, average_bits=None, max_size=None, max_drop=None, data=None, best_effort=False,
     plan=None, method="auto", granularity=None, keep=(), bits_for=None, correct=True, calibrate=None, samples=256,
-    input_range=None, shape=None, resume=None, target=None, activation_ranges="mse", round_all_activations=False, effort="full",
+    input_range=None, shape=None, resume=None, target=None, activation_ranges="auto", round_all_activations=False, effort="full",
     distill=None,
     report=None, rate=None, sparsity=None, sidecar=None, transform=None, metric=None, force=False, threads=None,
     progress=None,
@@ -112,7 +112,8 @@ def quantize(
     - ``effort``: ``"full"``, or ``"quick"`` for a correction that leaves codes as they are and looks at few images.
     - ``distill``: how long to learn from the float network's answers after the correction, without labels: a number of
       steps, or a time such as ``"90s"`` or ``"5m"`` (default: not at all).
-    - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"`` or ``"entropy"``.
+    - ``activation_ranges``: for ``"w4a8"`` and ``"int8"``, ``"minmax"``, ``"percentile"``, ``"mse"``, ``"entropy"``, or
+      ``"auto"``: of the first three the one with the least error of the outputs, for sets of activations.
     - ``round_all_activations``: also the few whose rounding makes up most of the error of the outputs, and that stay
       floats otherwise.
     - ``report``: a path of an HTML page to write.

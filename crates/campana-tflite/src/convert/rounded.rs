@@ -51,7 +51,11 @@ pub(super) fn rounded<'n>(network: &Network<'n>) -> HashMap<&'n str, Params> {
             Op::QuantizeLinear { .. } => quantizer(network, at).ok(),
             Op::Concat { .. } | Op::Gather { .. } => rounded.get(output.as_str()).copied(),
             // Zeros, or whatever a border holds, are rounded alike.
-            op if op.moves_elements() => rounded.get(output.as_str()).copied(),
+            op if op.moves_elements() => {
+                let mut parts = node.outputs[..op.moved_outputs().min(node.outputs.len())].iter();
+                let params = rounded.get(output.as_str()).copied();
+                params.filter(|params| parts.all(|part| rounded.get(part.as_str()) == Some(params)))
+            }
             _ if network.is_clamp(at) => rounded.get(output.as_str()).copied(),
             _ => None,
         };

@@ -1,0 +1,229 @@
+//! What rounding activations does to a network's outputs, by one network in which it
+//! can be switched.
+
+use std::collections::HashMap;
+
+use campana_ir::graph::{Graph, Node, Value};
+use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
+use campana_runtime::Session;
+use campana_tensor::{ElementType, Tensor, TensorData};
+
+use crate::output_errors::OutputErrors;
+use crate::running::{run, session};
+use crate::samples::Batches;
+
+/// Samples that errors are measured on.
+const SAMPLES: usize = 8;
+
+/// The relative error of outputs that are infinite or no numbers.
+pub(super) const LARGEST: f64 = f64::MAX;
+
+/// A network in which each activation can be rounded in one of some ways, and
+/// what it gives without any rounded.
+pub(super) struct Measure<'b> {
+    session: Session,
+    /// For each activation the inputs that turn on its ways.
+    switches: Vec<Vec<String>>,
+    batches: &'b Batches,
+    /// Batches that are run.
+    len: usize,
+    unrounded: Vec<Vec<Tensor>>,
+    progress: &'b dyn Progress,
+}
+
+impl<'b> Measure<'b> {
+    /// Of a network with these ways to round each activation.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Unsupported` where the network cannot be run with them rounded.
+    pub(super) fn new(
+        graph: &Graph,
+        ways: &[Vec<ActivationScale>],
+        batches: &'b Batches,
+        threads: usize,
+        progress: &'b dyn Progress,
+    ) -> Result<Self, Error> {
+        let (graph, switches) = switched(graph, ways);
+        let mut measure = Self {
+            session: session(graph, threads)?,
+            switches,
+            batches,
+            len: SAMPLES
+                .div_ceil(batches.batch_len(0).max(1))
+                .min(batches.len()),
+            unrounded: Vec::new(),
+            progress,
+        };
+        let unrounded = (0..measure.len).map(|at| measure.outputs(at, |_| None));
+        measure.unrounded = unrounded.collect::<Result<_, _>>()?;
+        Ok(measure)
+    }
+
+    fn outputs(
+        &self,
+        batch: usize,
+        way_of: impl Fn(usize) -> Option<usize>,
+    ) -> Result<Vec<Tensor>, Error> {
+        let states = self.switches.iter().enumerate().flat_map(|(at, switches)| {
+            let chosen = way_of(at);
+            (0..switches.len()).map(move |way| chosen == Some(way))
+        });
+        let switch = |is_on| Tensor::new(Vec::new(), TensorData::Bool(vec![is_on]));
+        let states: Vec<Tensor> = states.filter_map(switch).collect();
+        let names = self.switches.iter().flatten().map(String::as_str);
+        let switches = names.zip(&states);
+        run(&self.session, self.batches.batch(batch).chain(switches))
+    }
+
+    /// The relative error of the outputs with each activation rounded in one of its
+    /// ways, or not; [`LARGEST`] where it is not finite, as that of the logarithm of
+    /// what was rounded to zero.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Interrupted` where the progress says so.
+    pub(super) fn error(&self, way_of: impl Fn(usize) -> Option<usize>) -> Result<f64, Error> {
+        let mut errors = OutputErrors::default();
+        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+            check_cancelled(self.progress)?;
+            errors.add(unrounded, &self.outputs(batch, &way_of)?);
+        }
+        let error = errors.total();
+        Ok(if error.is_finite() { error } else { LARGEST })
+    }
+
+    /// The relative error of the outputs with none rounded beside those of
+    /// another network.
+    pub(super) fn error_beside(&self, original: &Graph, threads: usize) -> Result<f64, Error> {
+        let session = session(original, threads)?;
+        let mut errors = OutputErrors::default();
+        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+            errors.add(&run(&session, self.batches.batch(batch))?, unrounded);
+        }
+        Ok(errors.total())
+    }
+}
+
+/// The graph with a switch for each of an activation's ways, and the names of the
+/// inputs that turn them on.
+fn switched(graph: &Graph, ways: &[Vec<ActivationScale>]) -> (Graph, Vec<Vec<String>>) {
+    let mut graph = graph.clone();
+    let prefix = unused_prefix(&graph);
+    let mut inserted: HashMap<String, Vec<Node>> = HashMap::new();
+    let mut switches = Vec::new();
+    let mut read_instead: HashMap<String, String> = HashMap::new();
+    let mut made_instead: HashMap<String, String> = HashMap::new();
+    for (at, ways) in ways.iter().enumerate() {
+        let Some(first) = ways.first() else {
+            switches.push(Vec::new());
+            continue;
+        };
+        let raw = format!("{prefix}{at}raw");
+        // A node's output gets another name; an input of the graph keeps its own,
+        // and its readers read another.
+        let own = first.name.clone();
+        let is_input = graph.inputs.iter().any(|input| input.name == own);
+        let (from, to) = match is_input {
+            true => {
+                read_instead.insert(own.clone(), raw.clone());
+                (own, raw)
+            }
+            false => {
+                made_instead.insert(own.clone(), raw.clone());
+                (raw, own)
+            }
+        };
+        let mut nodes = Vec::new();
+        let mut names = Vec::new();
+        let mut left = from.clone();
+        for (way, scale) in ways.iter().enumerate() {
+            let result = match way + 1 == ways.len() {
+                true => to.clone(),
+                false => format!("{prefix}{at}_{way}switched"),
+            };
+            let prefix = format!("{prefix}{at}_{way}");
+            let switch = format!("{prefix}on");
+            let rounded = round(&mut graph, &mut nodes, &prefix, &from, scale);
+            nodes.push(Node::new("Where", &[&switch, &rounded, &left], &[&result]));
+            names.push(switch);
+            left = result;
+        }
+        inserted.insert(from, nodes);
+        switches.push(names);
+    }
+    let rename = |names: &mut Vec<String>, instead: &HashMap<String, String>| {
+        for name in names {
+            if let Some(other) = instead.get(name) {
+                name.clone_from(other);
+            }
+        }
+    };
+    for node in &mut graph.nodes {
+        rename(&mut node.inputs, &read_instead);
+        rename(&mut node.outputs, &made_instead);
+    }
+    graph
+        .inputs
+        .extend(switches.iter().flatten().map(|name| Value {
+            element_type: Some(ElementType::Bool),
+            shape: Some(Vec::new()),
+            ..Value::named(name)
+        }));
+    insert_behind(&mut graph, inserted);
+    (graph, switches)
+}
+
+/// Adds the nodes that round a value; gives the name of what they make.
+fn round(
+    graph: &mut Graph,
+    nodes: &mut Vec<Node>,
+    prefix: &str,
+    from: &str,
+    scale: &ActivationScale,
+) -> String {
+    let [codes, rounded, step, zero] =
+        ["codes", "rounded", "step", "zero"].map(|what| format!("{prefix}{what}"));
+    let constants = [
+        (&step, TensorData::F32(vec![scale.scale])),
+        (&zero, TensorData::U8(vec![scale.zero_point])),
+    ];
+    for (name, data) in constants {
+        let tensor = Tensor::new(Vec::new(), data);
+        graph
+            .constants
+            .extend(tensor.map(|tensor| (name.clone(), tensor)));
+    }
+    nodes.extend([
+        Node::new("QuantizeLinear", &[from, &step, &zero], &[&codes]),
+        Node::new("DequantizeLinear", &[&codes, &step, &zero], &[&rounded]),
+    ]);
+    rounded
+}
+
+/// Puts nodes behind what makes the value that they read.
+fn insert_behind(graph: &mut Graph, mut inserted: HashMap<String, Vec<Node>>) {
+    let mut nodes = Vec::with_capacity(graph.nodes.len() + 3 * inserted.len());
+    for input in &graph.inputs {
+        nodes.extend(inserted.remove(&input.name).into_iter().flatten());
+    }
+    for node in std::mem::take(&mut graph.nodes) {
+        let behind = node.outputs.iter().filter_map(|name| inserted.remove(name));
+        let behind: Vec<Node> = behind.flatten().collect();
+        nodes.push(node);
+        nodes.extend(behind);
+    }
+    graph.nodes = nodes;
+}
+
+/// A beginning that no value's name has.
+fn unused_prefix(graph: &Graph) -> String {
+    let mut prefix = "activation_".to_owned();
+    let made = graph.nodes.iter().flat_map(|node| &node.outputs);
+    let inputs = graph.inputs.iter().map(|input| &input.name);
+    let names: Vec<&String> = made.chain(inputs).chain(graph.constants.keys()).collect();
+    while names.iter().any(|name| name.starts_with(&prefix)) {
+        prefix.push('_');
+    }
+    prefix
+}
