@@ -1,5 +1,6 @@
 //! Shapes of what operators give that stages know by their names alone.
 
+use super::contents::Number;
 use super::extents::{Shape, broadcast, known, pooled_globally, unknown};
 use super::scope::Scope;
 use crate::graph::{Attribute, Dim, Node};
@@ -32,9 +33,21 @@ pub(super) fn named_shape(scope: &Scope, node: &Node) -> Option<Shape> {
             let tiled = shape.into_iter().zip(repeats);
             Some(tiled.map(|(dim, count)| times(dim, count)).collect())
         }
+        "Expand" => broadcast(input(0), extents_told(scope, node, 1)),
+        "ConstantOfShape" => extents_told(scope, node, 0),
         "Resize" | "Upsample" => resized(scope, node),
         _ => None,
     }
+}
+
+/// The extents that an input lists.
+fn extents_told(scope: &Scope, node: &Node, index: usize) -> Option<Shape> {
+    let told = scope.input_contents(node, index)?.numbers.iter();
+    let extents = told.map(|number| match number {
+        Number::Known(extent) => usize::try_from(*extent).map_or_else(|_| unknown(), Dim::Fixed),
+        Number::Extent(name) => Dim::Symbol(name.clone()),
+    });
+    Some(extents.collect())
 }
 
 /// An extent that is repeated.

@@ -191,6 +191,10 @@ fn operators_that_only_change_extents_have_their_shapes() {
         ),
         (Node::new("Resize", &["x", "", "", "sizes"], &["y"]), None),
         (
+            Node::new("Expand", &["x", "wider"], &["y"]),
+            Some([8, 4, 6]),
+        ),
+        (
             Node::new("Slice", &["x", "start", "end", "axis", "step"], &["y"]),
             Some([8, 4, 3]),
         ),
@@ -210,6 +214,7 @@ fn operators_that_only_change_extents_have_their_shapes() {
             ("scales", floats(&[1.0, 1.0, 2.0, 0.5])),
             ("sizes", ints(&[2, 8, 5, 7])),
             ("repeats", ints(&[1, 1, 2, 3])),
+            ("wider", ints(&[1, 1, 1, 6])),
             ("start", ints(&[1])),
             ("end", ints(&[i64::MAX])),
             ("axis", ints(&[-1])),
@@ -228,6 +233,20 @@ fn operators_that_only_change_extents_have_their_shapes() {
             .concat(),
         };
         assert_eq!(values["y"].shape, Some(expected), "{label}");
+    }
+}
+
+#[test]
+fn values_of_listed_extents_have_these() {
+    let nodes = vec![
+        Node::new("Shape", &["x"], &["extents"]),
+        Node::new("ConstantOfShape", &["extents"], &["filled"]),
+        Node::new("Expand", &["column", "extents"], &["wide"]),
+    ];
+    let column = Tensor::new(vec![4, 1], TensorData::F32(vec![0.0; 4])).unwrap();
+    let values = infer_all(&graph(batch_of(&[4, 6]), nodes, &[("column", column)]));
+    for name in ["filled", "wide"] {
+        assert_eq!(values[name].shape, Some(batch_of(&[4, 6])), "{name}");
     }
 }
 
