@@ -22,7 +22,7 @@ import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from check_tflm import are_equal, decoded, run_litert, run_micro
 from images import channels_last
-from small_networks import CASES, made
+from small_networks import CASES, made, net
 from tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
@@ -32,6 +32,21 @@ SHARE = 0.95
 # The kernels of TFLite Micro, and LiteRT's for weights of 4 bits, round otherwise than LiteRT's for 8.
 OTHER_STEPS = 4.0
 MICRO_LACKS = ("has no form in TFLite Micro",)
+
+
+def beside_a_grid():
+    """What YOLO's heads do: places are made from extents, and added."""
+    one = net()
+    extent = one.add("Gather", [one.add("Shape", [one.value]), one.constant(np.int64(3))], axis=0)
+    places = one.add("Range", [one.constant(np.int64(0)), extent, one.constant(np.int64(1))])
+    one.value = one.add("Add", [one.add("Sigmoid", [one.value]), one.add("Cast", [places], to=onnx.TensorProto.FLOAT)])
+    return one.then("Reshape", np.int64([1, -1, 10]))
+
+
+# Beside those that are checked for Core ML too.
+MORE = {
+    "beside a grid": beside_a_grid,
+}
 
 
 def quantize(campana, source, output, target, bits):
@@ -139,7 +154,7 @@ def main() -> int:
     parser.add_argument("--case", help="only those whose name has this")
     args = parser.parse_args()
     failed = 0
-    for name, make in CASES.items():
+    for name, make in {**CASES, **MORE}.items():
         if args.case and args.case not in name:
             continue
         model, feed = made(make)

@@ -24,6 +24,7 @@ use campana_tensor::ElementType;
 
 use crate::decode::encode_weights;
 use crate::error::{Converted, Error, ErrorKind};
+use crate::folding;
 use crate::inputs;
 use crate::layout::{channels_last, native};
 use crate::parameters::Parameters;
@@ -74,10 +75,8 @@ pub fn convert(graph: &Graph, interpreter: Interpreter) -> Result<Vec<u8>, Error
 }
 
 fn model(graph: &Graph, interpreter: Interpreter) -> Result<Model, Error> {
-    let graph = inputs::fixed(graph)?;
-    let network = Network::new(&graph).map_err(|error| {
-        Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
-    })?;
+    let graph = folding::folded(inputs::fixed(graph)?)?;
+    let network = folding::analysed(&graph)?;
     let mut converter = Converter {
         interpreter,
         network: &network,

@@ -39,6 +39,7 @@ mod convert;
 mod decode;
 mod error;
 mod flatbuffer;
+mod folding;
 mod inputs;
 mod layout;
 mod parameters;

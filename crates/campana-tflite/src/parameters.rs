@@ -48,6 +48,11 @@ impl<'g> Parameters<'g> {
         Ok(parameters)
     }
 
+    /// The values that were computed.
+    pub(crate) fn into_computed(self) -> BTreeMap<String, Tensor> {
+        self.computed
+    }
+
     /// Values that nodes make of constants and that others read.
     fn wanted(&self) -> Vec<&'g str> {
         let network = self.network;

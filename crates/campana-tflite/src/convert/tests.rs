@@ -380,3 +380,32 @@ fn shared_weights_are_stored_once() {
     let equal = len(copy, &[("w", weights.clone()), ("v", weights)]);
     assert!(equal < bytes + 4096, "{equal}");
 }
+
+fn cast(mut node: Node, to: i64) -> Node {
+    node.attributes.insert("to".to_owned(), Attribute::Int(to));
+    node
+}
+
+#[test]
+fn what_extents_and_constants_determine_is_folded() {
+    let scalar = |value| Tensor::new(Vec::new(), TensorData::I64(vec![value])).unwrap();
+    let nodes = vec![
+        Node::new("Shape", &["x"], &["extents"]),
+        Node::new("Gather", &["extents", "last"], &["width"]),
+        Node::new("Range", &["zero", "width", "one"], &["places"]),
+        cast(Node::new("Cast", &["places"], &["grid"]), 1),
+        Node::new("Add", &["x", "grid"], &["moved"]),
+        Node::new("Reshape", &["moved", "rows"], &["y"]),
+    ];
+    let constants = vec![
+        ("last", scalar(3)),
+        ("zero", scalar(0)),
+        ("one", scalar(1)),
+        ("rows", list(&[-1, 6])),
+    ];
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, constants);
+    let model = model(&graph, Interpreter::TfLite).unwrap();
+    assert_eq!(codes(&model), [Code::Add, Code::Reshape]);
+    assert_eq!(data(&model, "grid").shape, [1, 1, 1, 6]);
+    assert_eq!(model.tensors[model.outputs[0]].shape, [24, 6]);
+}
