@@ -22,7 +22,7 @@ import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 from check_tflm import are_equal, decoded, run_litert, run_micro
 from images import channels_last
-from small_networks import CASES, made, net
+from small_networks import CASES, made, net, random
 from tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
@@ -32,6 +32,32 @@ SHARE = 0.95
 # The kernels of TFLite Micro, and LiteRT's for weights of 4 bits, round otherwise than LiteRT's for 8.
 OTHER_STEPS = 4.0
 MICRO_LACKS = ("has no form in TFLite Micro",)
+
+
+def peaks():
+    one = net().then("Sigmoid")
+    peak = one.add("Equal", [one.add("MaxPool", [one.value], kernel_shape=[3, 3], pads=[1, 1, 1, 1]), one.value])
+    one.value = one.add("Mul", [one.value, one.add("Cast", [peak], to=onnx.TensorProto.FLOAT)])
+    return one
+
+
+def chosen(low, high):
+    """Values between two bounds, and others held to these: an operand that is rounded otherwise changes little."""
+    one = net()
+    bounds = [one.constant(np.float32(bound)) for bound in (-0.4, 0.5)]
+    inside = [one.add(op, [one.value, bound]) for op, bound in zip((low, high), bounds)]
+    outside = one.add("Or", [one.add("Not", [inside[0]]), one.add("Xor", inside)])
+    inside = one.add("And", [one.add("And", inside), one.add("Not", [outside])])
+    held = one.add("Clip", [one.value, *bounds])
+    one.value = one.add("Where", [inside, one.value, held])
+    return one.then_conv([4, 8, 1, 1])
+
+
+def masked():
+    one = net()
+    mask = one.constant(random.uniform(0, 1, [12, 10]) > 0.5)
+    one.value = one.add("Where", [mask, one.value, one.constant(np.float32(-0.3))])
+    return one.then_conv([4, 8, 1, 1])
 
 
 def beside_a_grid():
@@ -45,6 +71,10 @@ def beside_a_grid():
 
 # Beside those that are checked for Core ML too.
 MORE = {
+    "peaks": peaks,
+    "chosen between bounds": lambda: chosen("Greater", "Less"),
+    "chosen up to bounds": lambda: chosen("GreaterOrEqual", "LessOrEqual"),
+    "masked": masked,
     "beside a grid": beside_a_grid,
 }
 

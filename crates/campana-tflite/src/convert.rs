@@ -1,5 +1,6 @@
 //! From the typed graph to a TFLite model, node by node.
 
+mod comparison;
 mod convolution;
 mod dense;
 mod elementwise;
@@ -213,10 +214,15 @@ impl<'n> Converter<'n> {
                 .network
                 .value(output)
                 .and_then(|info| info.element_type);
-            matches!(
-                element_type,
-                Some(ElementType::I64 | ElementType::I32 | ElementType::Bool)
-            )
+            match element_type {
+                Some(ElementType::I64 | ElementType::I32) => true,
+                // Those of extents say how others compute.
+                Some(ElementType::Bool) => {
+                    let mut inputs = self.network.node(at).inputs.iter();
+                    inputs.all(|name| self.values.shape(name).is_err())
+                }
+                _ => false,
+            }
         };
         self.network.is_parameter(output) || is_integer()
     }
@@ -227,10 +233,15 @@ impl<'n> Converter<'n> {
         let is_there = |place: usize| inputs.get(place).is_some_and(|name| !name.is_empty());
         let needed = match op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul | Op::Binary(_) => 2,
+            Op::Other(_) => comparison::operands(&self.network.node(at).op_type).unwrap_or(1),
             _ => 1,
         };
         if !(0..needed).all(is_there) {
             return Err("lacks an input".to_owned());
+        }
+        let mut reads = inputs.iter();
+        if reads.any(|name| self.values.is_boolean(name)) && !takes_booleans(&op) {
+            return Err("has no form in TFLite for booleans".to_owned());
         }
         match &op {
             Op::Conv(convolution) => self.convolution(at, convolution),
@@ -256,7 +267,7 @@ impl<'n> Converter<'n> {
             Op::Pad => self.pad(at),
             Op::Split { axis } => self.split(at, *axis),
             Op::Gather { axis } => self.gather(at, *axis),
-            Op::Cast(ElementType::F32) => self.identity(at),
+            Op::Cast(ElementType::F32) => self.cast_to_float(at),
             Op::QuantizeLinear { .. } => self.quantize(at),
             Op::DequantizeLinear => self.dequantize(at),
             Op::Other(_) => self.other(at),
@@ -270,7 +281,8 @@ impl<'n> Converter<'n> {
             "Max" | "Min" | "Sum" => self.variadic(at),
             "Resize" => self.resize(at),
             "DepthToSpace" | "SpaceToDepth" => self.space_and_depth(at),
-            _ => Err(NO_FORM.to_owned()),
+            "Where" => self.select(at),
+            _ => self.comparison(at),
         }
     }
 
@@ -308,8 +320,9 @@ impl<'n> Converter<'n> {
         let refused = |reason: String| Error::new(ErrorKind::Unsupported, reason);
         for output in &self.network.graph().outputs {
             let name = output.name.as_str();
-            let shape = self.values.shape(name);
-            let shape = shape.map_err(|_| {
+            let shape = self.values.shape(name).ok();
+            let shape = shape.filter(|_| !self.values.is_boolean(name));
+            let shape = shape.ok_or_else(|| {
                 refused(format!(
                     "the output '{name}' is no float32 value that depends on the inputs"
                 ))
@@ -340,6 +353,19 @@ impl<'n> Converter<'n> {
 
 /// What is said of an operator without one of TFLite's.
 const NO_FORM: &str = "has no form in TFLite";
+
+/// Whether an operator that reads booleans may be converted.
+fn takes_booleans(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(Unary::Identity)
+            | Op::Reshape(_)
+            | Op::Transpose { .. }
+            | Op::Slice
+            | Op::Cast(_)
+            | Op::Other(_)
+    )
+}
 
 fn wants_channels_last(op: &Op) -> bool {
     matches!(

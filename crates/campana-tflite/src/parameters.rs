@@ -123,6 +123,15 @@ impl<'g> Parameters<'g> {
         Some((quantized.shape.clone(), quantized.dequantize().into()))
     }
 
+    /// The elements and shape of a value of booleans.
+    pub(crate) fn booleans(&self, name: &str) -> Option<(Vec<usize>, &[bool])> {
+        let tensor = self.tensor(name)?;
+        match tensor.data() {
+            TensorData::Bool(flags) => Some((tensor.shape().to_vec(), flags)),
+            _ => None,
+        }
+    }
+
     /// The elements of a list or scalar of integers.
     pub(crate) fn integer_list(&self, name: &str) -> Option<Vec<i64>> {
         if let Some(known) = &self.network.value(name)?.integers {

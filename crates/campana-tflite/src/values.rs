@@ -75,6 +75,12 @@ impl Values {
         held.ok_or_else(|| format!("reads '{name}', which is no float32 activation"))
     }
 
+    /// Whether a value is one of booleans.
+    pub(crate) fn is_boolean(&self, name: &str) -> bool {
+        let forms = self.held.get(name).map(|held| &held.forms);
+        forms.is_some_and(|forms| self.model.tensors[forms[0].tensor].element == TensorType::Bool)
+    }
+
     /// The extents of a value, in ONNX's order.
     pub(crate) fn shape(&self, name: &str) -> Converted<Vec<usize>> {
         Ok(self.held(name)?.shape.clone())
@@ -215,7 +221,7 @@ impl Values {
         let places: Vec<i32> = places.map(|place| place as i32).collect();
         let permutation = self.integers("permutation", &places);
         let name = self.name_of(form.tensor);
-        let tensor = self.activation(&format!("{name}/transposed"), extents, form.params);
+        let tensor = self.like(form.tensor, format!("{name}/transposed"), extents);
         let inputs = vec![form.tensor, permutation];
         self.operator(Code::Transpose, inputs, tensor, Options::None);
         tensor
@@ -229,9 +235,8 @@ impl Values {
         let asked: Vec<i32> = extents.iter().map(|&extent| extent as i32).collect();
         let asked = self.integers("shape", &asked);
         let name = self.name_of(tensor);
-        let params = self.params_of(tensor);
         let options = Options::Reshape(extents.clone());
-        let reshaped = self.activation(&format!("{name}/reshaped"), extents, params);
+        let reshaped = self.like(tensor, format!("{name}/reshaped"), extents);
         self.operator(Code::Reshape, vec![tensor, asked], reshaped, options);
         reshaped
     }
@@ -286,6 +291,29 @@ impl Values {
         })
     }
 
+    /// A new tensor of other extents whose elements are as those of one that is
+    /// there.
+    pub(crate) fn like(&mut self, tensor: usize, name: String, extents: Vec<usize>) -> usize {
+        let made = Tensor {
+            name,
+            shape: extents,
+            data: None,
+            ..self.model.tensors[tensor].clone()
+        };
+        self.tensor(made)
+    }
+
+    /// A new tensor of booleans that an operator will make.
+    pub(crate) fn booleans(&mut self, name: &str, extents: Vec<usize>) -> usize {
+        self.tensor(Tensor {
+            name: name.to_owned(),
+            shape: extents,
+            element: TensorType::Bool,
+            data: None,
+            quantization: None,
+        })
+    }
+
     /// A tensor of this model; a constant that is there already is taken again,
     /// under its first name.
     pub(crate) fn tensor(&mut self, tensor: Tensor) -> usize {
@@ -315,6 +343,22 @@ impl Values {
             shape,
             element: TensorType::Float32,
             data: Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            quantization: None,
+        })
+    }
+
+    /// A constant of booleans.
+    pub(crate) fn constant_booleans(
+        &mut self,
+        name: &str,
+        shape: Vec<usize>,
+        flags: &[bool],
+    ) -> usize {
+        self.tensor(Tensor {
+            name: name.to_owned(),
+            shape,
+            element: TensorType::Bool,
+            data: Some(flags.iter().map(|&flag| flag.into()).collect()),
             quantization: None,
         })
     }

@@ -46,16 +46,15 @@ impl<'n> Converter<'n> {
     }
 
     /// Extents of a result, and the order of the operand of highest rank.
-    fn broadcast(&self, names: &[&str]) -> Converted<(Vec<usize>, Vec<usize>)> {
+    pub(super) fn broadcast(&self, names: &[&str]) -> Converted<(Vec<usize>, Vec<usize>)> {
         let mut shape: Vec<usize> = Vec::new();
         let mut order: Vec<usize> = Vec::new();
         for name in names {
             let (own, own_order) = match self.values.shape(name) {
                 Ok(shape) => (shape, self.values.order(name)?),
                 Err(reason) => {
-                    let (shape, _) = self.parameters.floats(name).ok_or(reason)?;
-                    let order = Vec::new();
-                    (shape, order)
+                    let shape = self.parameters.shape(name).ok_or(reason)?;
+                    (shape, Vec::new())
                 }
             };
             if own.len() > shape.len() {
@@ -76,7 +75,7 @@ impl<'n> Converter<'n> {
     }
 
     /// An operand with as many axes as the result, in its order.
-    fn broadcast_operand(
+    pub(super) fn broadcast_operand(
         &mut self,
         name: &str,
         params: Option<Params>,
@@ -84,11 +83,7 @@ impl<'n> Converter<'n> {
     ) -> Converted<usize> {
         let rank = order.len();
         let Ok(own) = self.values.shape(name) else {
-            let reason = || format!("reads '{name}', which is no float32 constant");
-            let (shape, values) = self.parameters.floats(name).ok_or_else(reason)?;
-            let shape = [vec![1; rank - shape.len()], shape].concat();
-            let values = permuted(&values, &shape, order);
-            return Ok(self.values.floats(name, laid_out(&shape, order), &values));
+            return self.broadcast_constant(name, order);
         };
         if own.len() == rank {
             return self.values.operand(name, params, order);
@@ -99,6 +94,25 @@ impl<'n> Converter<'n> {
         let whole = format!("{name}/of rank {rank}");
         self.values.define(&whole, shape, native(rank), raised);
         self.values.operand(&whole, params, order)
+    }
+
+    /// A constant with as many axes as the result, in its order.
+    fn broadcast_constant(&mut self, name: &str, order: &[usize]) -> Converted<usize> {
+        let raised = |shape: &[usize]| {
+            let rank = order.len();
+            [&vec![1; rank - shape.len()], shape].concat()
+        };
+        if let Some((shape, flags)) = self.parameters.booleans(name) {
+            let shape = raised(&shape);
+            let flags = permuted(flags, &shape, order);
+            let extents = laid_out(&shape, order);
+            return Ok(self.values.constant_booleans(name, extents, &flags));
+        }
+        let reason = || format!("reads '{name}', which is no constant of float32 or bool");
+        let (shape, values) = self.parameters.floats(name).ok_or_else(reason)?;
+        let shape = raised(&shape);
+        let values = permuted(&values, &shape, order);
+        Ok(self.values.floats(name, laid_out(&shape, order), &values))
     }
 
     /// A clamp that is part of no other operator.

@@ -182,14 +182,8 @@ impl<'n> Converter<'n> {
 
     /// A tensor of other extents whose elements are as those of one that is there.
     fn like(&mut self, tensor: usize, what: &str, extents: Vec<usize>) -> usize {
-        let own = &self.values.model.tensors[tensor];
-        let made = crate::schema::Tensor {
-            name: format!("{}/{what}", own.name),
-            shape: extents,
-            data: None,
-            ..own.clone()
-        };
-        self.values.tensor(made)
+        let name = format!("{}/{what}", self.values.model.tensors[tensor].name);
+        self.values.like(tensor, name, extents)
     }
 
     pub(super) fn pad(&mut self, at: usize) -> Converted {

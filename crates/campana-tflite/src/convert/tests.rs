@@ -387,6 +387,77 @@ fn cast(mut node: Node, to: i64) -> Node {
 }
 
 #[test]
+fn peaks_are_compared_and_cast() {
+    let pool = Node::new("MaxPool", &["x"], &["m"]);
+    let pool = with_ints(pool, "kernel_shape", &[3, 3]);
+    let nodes = vec![
+        with_ints(pool, "pads", &[1, 1, 1, 1]),
+        Node::new("Equal", &["m", "x"], &["is peak"]),
+        cast(Node::new("Cast", &["is peak"], &["peaks"]), 1),
+        Node::new("Mul", &["x", "peaks"], &["y"]),
+    ];
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, Vec::new());
+    let model = model(&graph, Interpreter::TfLite).unwrap();
+    let expected = [
+        Code::MaxPool2d,
+        Code::Equal,
+        Code::Cast,
+        Code::Mul,
+        Code::Transpose,
+    ];
+    assert_eq!(codes(&model), expected);
+    assert_eq!(data(&model, "is peak").element, TensorType::Bool);
+    assert_eq!(data(&model, "peaks").element, TensorType::Float32);
+    let types = [TensorType::Bool, TensorType::Float32];
+    assert_eq!(model.operators[2].options, Options::Cast(types));
+}
+
+#[test]
+fn booleans_are_combined_moved_and_choose() {
+    let flags = vec![true, false, true, false, true, false];
+    let flags = Tensor::new(vec![6], TensorData::Bool(flags)).unwrap();
+    let turn = Node::new("Transpose", &["inside"], &["turned"]);
+    let nodes = vec![
+        Node::new("Greater", &["x", "row"], &["above"]),
+        Node::new("Not", &["above"], &["below"]),
+        Node::new("And", &["below", "flags"], &["inside"]),
+        with_ints(turn, "perm", &[0, 1, 3, 2]),
+        with_ints(
+            Node::new("Transpose", &["x"], &["t"]),
+            "perm",
+            &[0, 1, 3, 2],
+        ),
+        Node::new("Where", &["turned", "t", "zero"], &["y"]),
+    ];
+    let zero = Tensor::new(Vec::new(), TensorData::F32(vec![0.0])).unwrap();
+    let constants = vec![("row", floats(&[6])), ("flags", flags), ("zero", zero)];
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, constants);
+    let model = model(&graph, Interpreter::TfLite).unwrap();
+    let expected = [
+        Code::Greater,
+        Code::LogicalNot,
+        Code::LogicalAnd,
+        Code::SelectV2,
+        Code::Transpose,
+    ];
+    assert_eq!(codes(&model), expected);
+    let flags = data(&model, "flags");
+    assert_eq!(
+        (flags.element, &*flags.shape),
+        (TensorType::Bool, &[1, 1, 1, 6][..])
+    );
+    assert_eq!(flags.data, Some(vec![1, 0, 1, 0, 1, 0]));
+}
+
+#[test]
+fn booleans_that_a_graph_gives_are_refused() {
+    let nodes = vec![Node::new("Less", &["x", "x"], &["y"])];
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, Vec::new());
+    let error = convert(&graph, Interpreter::TfLite).unwrap_err();
+    assert!(error.to_string().contains("'y' is no float32"), "{error}");
+}
+
+#[test]
 fn what_extents_and_constants_determine_is_folded() {
     let scalar = |value| Tensor::new(Vec::new(), TensorData::I64(vec![value])).unwrap();
     let nodes = vec![

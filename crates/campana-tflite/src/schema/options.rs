@@ -1,5 +1,6 @@
 //! Options of operators.
 
+use super::TensorType;
 use crate::flatbuffer::{Field, Table};
 
 /// Padding of windows.
@@ -82,6 +83,7 @@ pub(crate) enum Options {
     Gather {
         axis: usize,
     },
+    Cast([TensorType; 2]),
     LeakyRelu {
         alpha: f32,
     },
@@ -147,6 +149,10 @@ impl Options {
             Self::StridedSlice => (32, Table::default()),
             Self::Split { count } => one(79, int(*count)),
             Self::Gather { axis } => one(23, int(*axis)),
+            Self::Cast([from, to]) => {
+                let types = [(0, Field::I8(*from as i8)), (1, Field::I8(*to as i8))];
+                (37, Table(types.to_vec()))
+            }
             Self::LeakyRelu { alpha } => one(75, Field::F32(*alpha)),
             Self::Mirror => (77, Table::default()),
             Self::SpaceToDepth { size } => one(19, int(*size)),
