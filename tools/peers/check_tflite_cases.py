@@ -60,6 +60,13 @@ def masked():
     return one.then_conv([4, 8, 1, 1])
 
 
+def joined_with_an_image_of_one_value():
+    one = net()
+    wide = one.add("Expand", [one.add("GlobalAveragePool", [one.value]), one.constant(np.int64([1, 1, 12, 10]))])
+    one.value = one.add("Concat", [one.value, wide], axis=1)
+    return one.then_conv([4, 16, 1, 1])
+
+
 def beside_a_grid():
     """What YOLO's heads do: places are made from extents, and added."""
     one = net()
@@ -75,6 +82,9 @@ MORE = {
     "chosen between bounds": lambda: chosen("Greater", "Less"),
     "chosen up to bounds": lambda: chosen("GreaterOrEqual", "LessOrEqual"),
     "masked": masked,
+    "expanded": lambda: net().then("GlobalAveragePool").then("Expand", np.int64([1, 8, 3, 4])),
+    "expanded to more axes": lambda: net().then("ReduceMean", axes=[1], keepdims=0).then("Expand", np.int64([2, 1, 12, 10])),
+    "expanded and joined": joined_with_an_image_of_one_value,
     "beside a grid": beside_a_grid,
 }
 

@@ -5,6 +5,7 @@ mod convolution;
 mod dense;
 mod elementwise;
 mod epilogue;
+mod expand;
 mod moves;
 mod pooling;
 mod reduce;
@@ -281,6 +282,7 @@ impl<'n> Converter<'n> {
             "Max" | "Min" | "Sum" => self.variadic(at),
             "Resize" => self.resize(at),
             "DepthToSpace" | "SpaceToDepth" => self.space_and_depth(at),
+            "Expand" => self.expand(at),
             "Where" => self.select(at),
             _ => self.comparison(at),
         }

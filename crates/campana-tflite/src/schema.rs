@@ -105,6 +105,7 @@ pub(crate) enum Code {
     HardSwish = 117,
     SelectV2 = 123,
     BatchMatmul = 126,
+    BroadcastTo = 130,
     Gelu = 150,
 }
 
@@ -250,6 +251,7 @@ impl Model {
             }
             (Code::Maximum | Code::Minimum | Code::Sub, _) if rank(0) > 4 => 3,
             (Code::Div, _) if rank(0) > 4 => 2,
+            (Code::BroadcastTo, _) => 2 + i32::from(is_int8(0)),
             (Code::ResizeBilinear, Options::Bilinear(options)) if options.half_pixel_centers => 3,
             (Code::ResizeNearestNeighbor, Options::Nearest(options))
                 if options.half_pixel_centers || options.align_corners =>

@@ -386,6 +386,12 @@ fn cast(mut node: Node, to: i64) -> Node {
     node
 }
 
+/// The operators that a graph of one image and these nodes becomes.
+fn codes_of(nodes: Vec<Node>, constants: Vec<(&str, Tensor)>) -> Vec<Code> {
+    let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, constants);
+    codes(&model(&graph, Interpreter::TfLite).unwrap())
+}
+
 #[test]
 fn peaks_are_compared_and_cast() {
     let pool = Node::new("MaxPool", &["x"], &["m"]);
@@ -455,6 +461,28 @@ fn booleans_that_a_graph_gives_are_refused() {
     let graph = graph(vec![value("x", &[1, 3, 8, 6])], nodes, Vec::new());
     let error = convert(&graph, Interpreter::TfLite).unwrap_err();
     assert!(error.to_string().contains("'y' is no float32"), "{error}");
+}
+
+#[test]
+fn values_are_expanded_where_their_readers_do_not_broadcast() {
+    let pool = || Node::new("GlobalAveragePool", &["x"], &["p"]);
+    let expand = || Node::new("Expand", &["p", "wide"], &["e"]);
+    let wide = || vec![("wide", list(&[1, 1, 8, 6]))];
+    let joined = Node::new("Concat", &["x", "e"], &["y"]);
+    let expected = [
+        Code::Mean,
+        Code::BroadcastTo,
+        Code::Concatenation,
+        Code::Transpose,
+    ];
+    assert_eq!(codes_of(vec![pool(), expand(), joined], wide()), expected);
+    let product = Node::new("Mul", &["x", "e"], &["y"]);
+    let expected = [Code::Mean, Code::Mul, Code::Transpose];
+    assert_eq!(codes_of(vec![pool(), expand(), product], wide()), expected);
+    // Nobody else has the extents of the square.
+    let square = Node::new("Mul", &["e", "e"], &["y"]);
+    let expected = [Code::Mean, Code::BroadcastTo, Code::Mul, Code::Transpose];
+    assert_eq!(codes_of(vec![pool(), expand(), square], wide()), expected);
 }
 
 #[test]
