@@ -60,6 +60,13 @@ def masked():
     return one.then_conv([4, 8, 1, 1])
 
 
+def of_unit_length():
+    one = net()
+    norm = one.add("Clip", [one.add("ReduceL2", [one.value], axes=[1]), one.constant(np.float32(1e-12))])
+    one.value = one.add("Div", [one.value, one.add("Expand", [norm, one.add("Shape", [one.value])])])
+    return one
+
+
 def joined_with_an_image_of_one_value():
     one = net()
     wide = one.add("Expand", [one.add("GlobalAveragePool", [one.value]), one.constant(np.int64([1, 1, 12, 10]))])
@@ -82,6 +89,11 @@ MORE = {
     "chosen between bounds": lambda: chosen("Greater", "Less"),
     "chosen up to bounds": lambda: chosen("GreaterOrEqual", "LessOrEqual"),
     "masked": masked,
+    "of unit length": of_unit_length,
+    "reduced norm": lambda: net().then("ReduceL2", axes=[2], keepdims=0),
+    "reduced magnitudes": lambda: net().then("ReduceL1", axes=[1, 2], keepdims=1),
+    "reduced squares": lambda: net().then("ReduceSumSquare", axes=[1], keepdims=1),
+    "reduced logarithm": lambda: net().then("Exp").then("ReduceLogSum", axes=[1], keepdims=1),
     "expanded": lambda: net().then("GlobalAveragePool").then("Expand", np.int64([1, 8, 3, 4])),
     "expanded to more axes": lambda: net().then("ReduceMean", axes=[1], keepdims=0).then("Expand", np.int64([2, 1, 12, 10])),
     "expanded and joined": joined_with_an_image_of_one_value,

@@ -193,6 +193,6 @@ impl<'n> Converter<'n> {
             return Err("has no spatial axes".to_owned());
         }
         let axes: Vec<usize> = (2..shape.len()).collect();
-        self.reduced(at, code, channels_last(shape.len()), (&axes, true))
+        self.reduced(at, code.into(), channels_last(shape.len()), (&axes, true))
     }
 }

@@ -464,6 +464,34 @@ fn booleans_that_a_graph_gives_are_refused() {
 }
 
 #[test]
+fn normalized_lengths_are_roots_of_sums() {
+    let norm = with_ints(Node::new("ReduceL2", &["x"], &["norm"]), "axes", &[1]);
+    let least = Tensor::new(Vec::new(), TensorData::F32(vec![1e-12])).unwrap();
+    let nodes = vec![
+        norm,
+        Node::new("Clip", &["norm", "least"], &["held"]),
+        Node::new("Shape", &["x"], &["extents"]),
+        Node::new("Expand", &["held", "extents"], &["wide"]),
+        Node::new("Div", &["x", "wide"], &["y"]),
+    ];
+    let expected = [Code::Mul, Code::Sum, Code::Sqrt, Code::Maximum, Code::Div];
+    assert_eq!(codes_of(nodes, vec![("least", least)]), expected);
+}
+
+#[test]
+fn norms_are_sums_of_terms() {
+    let cases: [(&str, &[Code]); 3] = [
+        ("ReduceL1", &[Code::Abs, Code::Sum]),
+        ("ReduceSumSquare", &[Code::Mul, Code::Sum]),
+        ("ReduceLogSum", &[Code::Sum, Code::Log]),
+    ];
+    for (op_type, expected) in cases {
+        let node = with_ints(Node::new(op_type, &["x"], &["y"]), "axes", &[2]);
+        assert_eq!(codes_of(vec![node], Vec::new()), expected, "{op_type}");
+    }
+}
+
+#[test]
 fn values_are_expanded_where_their_readers_do_not_broadcast() {
     let pool = || Node::new("GlobalAveragePool", &["x"], &["p"]);
     let expand = || Node::new("Expand", &["p", "wide"], &["e"]);
