@@ -1,6 +1,7 @@
 //! Rows and columns for networks that leave them open.
 
 use campana_ir::graph::{Dim, Graph, Value};
+use campana_ir::network::{Layer, Network};
 use campana_runtime::{Input, Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor};
 
@@ -20,6 +21,15 @@ const SIZES: [[usize; 2]; 10] = [
     [32, 32],
 ];
 
+/// A small image, for networks that see each weight at most of the pixels.
+const SMALL: [usize; 2] = [96, 96];
+
+/// Places at which a network sees a weight, in the mean of the weights and on the first
+/// of the usual sizes, from which a small image shows enough of them. Those for
+/// classification have below 500, detectors below 1,000, what works at full resolution
+/// (denoising, super-resolution) tens of thousands.
+const MANY_PLACES: f64 = 5_000.0;
+
 /// Whether rows or columns of an image are left open.
 pub fn has_open_size(inputs: &[Value]) -> bool {
     inputs.iter().any(is_open)
@@ -34,8 +44,32 @@ pub fn open_size(graph: &Graph, inputs: &[Value]) -> Option<[usize; 2]> {
     }
     let plan = Plan::new(graph, PlanOptions::default()).ok()?;
     let session = Session::new(plan, 1);
-    let mut sizes = SIZES.into_iter();
+    let small = has_many_places(graph, SIZES[0]).then_some(SMALL);
+    let mut sizes = small.into_iter().chain(SIZES);
     sizes.find(|size| runs(&session, inputs, *size))
+}
+
+/// Whether a network on an image of this size sees weights at [many](MANY_PLACES)
+/// places.
+fn has_many_places(graph: &Graph, size: [usize; 2]) -> bool {
+    let mut graph = graph.clone();
+    let Ok(shapes) = run_shapes(&graph.inputs, 1, Some(size)) else {
+        return false;
+    };
+    for (input, shape) in graph.inputs.iter_mut().zip(shapes) {
+        input.shape = Some(shape.into_iter().map(Dim::Fixed).collect());
+    }
+    let Ok(network) = Network::new(&graph) else {
+        return false;
+    };
+    let of = |layer: Layer<'_>| {
+        let weights = network.constant_shape(layer.weights).unwrap_or(&[]);
+        let weights: usize = weights.iter().product();
+        [network.multiply_accumulates(&layer), weights as f64]
+    };
+    let sums = network.layers().map(of);
+    let [work, weights] = sums.fold([0.0; 2], |sums, own| [sums[0] + own[0], sums[1] + own[1]]);
+    work > MANY_PLACES * weights
 }
 
 /// Whether rows or columns of images are open: axes behind the first two, or
@@ -74,7 +108,7 @@ fn runs(session: &Session, inputs: &[Value], size: [usize; 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use campana_ir::graph::Node;
+    use campana_ir::graph::{Attribute, Node};
     use campana_tensor::TensorData;
 
     /// Rows are reshaped away, as recognizers of text do: 48 of them alone fit.
@@ -113,6 +147,23 @@ mod tests {
 
     fn size_of(graph: &Graph) -> Option<[usize; 2]> {
         open_size(graph, &graph.inputs)
+    }
+
+    #[test]
+    fn what_works_at_full_resolution_is_shown_small_images() {
+        let mut graph = recognizer(224);
+        let strided = |stride: i64| {
+            let mut conv = Node::new("Conv", &["x", "w"], &["y"]);
+            let strides = Attribute::Ints(vec![stride; 2]);
+            conv.attributes.insert("strides".into(), strides);
+            conv
+        };
+        let weights = Tensor::new(vec![8, 3, 3, 3], TensorData::F32(vec![0.1; 216]));
+        graph.constants.insert("w".into(), weights.unwrap());
+        graph.nodes = vec![strided(1)];
+        assert_eq!(size_of(&graph), Some(SMALL));
+        graph.nodes = vec![strided(4)];
+        assert_eq!(size_of(&graph), Some([224, 224]));
     }
 
     #[test]
