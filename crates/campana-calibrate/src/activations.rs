@@ -27,7 +27,7 @@ use campana_tensor::{Tensor, TensorData};
 pub use self::sensitive::FloatActivations;
 use crate::activations::measure::Measure;
 use crate::activations::range::Histogram;
-use crate::activations::sensitive::sensitive;
+use crate::activations::sensitive::{sensitive, sqnr_db};
 use crate::activations::ways::{METHODS, of_least_error};
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
@@ -48,6 +48,9 @@ pub struct ActivationRanges {
     pub scales: Vec<ActivationScale>,
     /// Those that stay floats instead, where any do.
     pub floats: Option<FloatActivations>,
+    /// Ratio of the energies of the outputs and of what this does to them on a few
+    /// samples, in dB; infinite where that is nothing, `None` where it was not measured.
+    pub output_sqnr_db: Option<f64>,
 }
 
 /// The parameters of all quantized activations of a network that runs as the
@@ -88,9 +91,9 @@ pub fn calibrate(
         ways_of_methods.push(of_methods);
     }
     // The first way of each is that of the first method.
-    let ways_of_first = vec![0; names.len()];
-    let mut chosen = ways_of_first.clone();
+    let mut chosen = vec![0; names.len()];
     let mut floats = None;
+    let mut output_sqnr_db = None;
     let scales_of = |chosen: &[usize]| -> Vec<ActivationScale> {
         let pairs = ways.iter().zip(chosen);
         pairs.map(|(ways, &way)| ways[way].clone()).collect()
@@ -115,16 +118,18 @@ pub fn calibrate(
             };
             let is_float: Vec<bool> = first.iter().map(is_float).collect();
             let chosen = of_least_error(&measure, &ways_of_methods, &is_float)?;
+            let error = measure.error(|at| (!is_float[at]).then_some(chosen[at]))?;
             let floats = match floats {
-                Some(floats) if chosen != ways_of_first => {
-                    Some(floats.measured_again(&measure, &chosen, &is_float)?)
+                Some(floats) => {
+                    let all = measure.error(|at| Some(chosen[at]))?;
+                    Some(floats.with_errors([all, error]))
                 }
-                floats => floats,
+                None => None,
             };
-            Ok((chosen, floats))
+            Ok((chosen, floats, Some(sqnr_db(error))))
         };
         match measured() {
-            Ok(found) => (chosen, floats) = found,
+            Ok(found) => (chosen, floats, output_sqnr_db) = found,
             // What cannot be measured is rounded.
             Err(error) if Error::kind(&error) == ErrorKind::Unsupported => {}
             Err(error) => return Err(error),
@@ -135,7 +140,11 @@ pub fn calibrate(
         scales.retain(|scale| !floats.names.contains(&scale.name));
     }
     add_concatenated(&mut scales, graph, target)?;
-    Ok(ActivationRanges { scales, floats })
+    Ok(ActivationRanges {
+        scales,
+        floats,
+        output_sqnr_db,
+    })
 }
 
 /// How an activation is rounded by each of some methods: what differs, and which of

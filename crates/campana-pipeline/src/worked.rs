@@ -81,6 +81,7 @@ impl<'m> Worked<'m> {
         } else {
             (ActivationRanges::default(), None)
         };
+        warnings.extend(poor_outputs(&ranges));
         Ok(Self {
             quantized,
             activations: ranges.scales,
@@ -271,12 +272,28 @@ fn assumed_scale(
         )));
     }
     let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
-    Ok((!names.is_empty()).then(|| {
+    Ok((rounds_activations && !names.is_empty()).then(|| {
         let names = names.join("', '");
         format!(
             "nothing tells the scale of the input '{names}': mean 0 and deviation 1 are assumed; {tell}"
         )
     }))
+}
+
+/// The SQNR of outputs below which few networks are of use.
+const POOR_DB: f64 = 15.0;
+
+/// That rounding activations leaves little of the outputs.
+fn poor_outputs(ranges: &ActivationRanges) -> Option<String> {
+    let sqnr = ranges.output_sqnr_db.filter(|&sqnr| sqnr < POOR_DB)?;
+    let found = match sqnr.is_finite() {
+        true => format!("leaves the outputs an SQNR of {sqnr:.1} dB"),
+        false => "makes outputs infinite or no numbers".to_owned(),
+    };
+    Some(format!(
+        "rounding activations to 8 bits {found}, on a few of the samples: compare outputs with campana evaluate \
+         --reference, or quantize the weights alone with --target lut"
+    ))
 }
 
 /// What of the correction did not happen, where it was asked for.

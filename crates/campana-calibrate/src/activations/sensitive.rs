@@ -24,8 +24,11 @@ use crate::value_sizes::with_extents_of;
 pub(super) const SMALL: f64 = 1e-4;
 
 /// The share of the outputs' error that makes an activation a large one, if it
-/// is not small all the same.
-const LARGE_SHARE: f64 = 0.2;
+/// is not small all the same; smaller ones where none is and outputs are poor.
+const LARGE_SHARES: [f64; 3] = [0.2, 0.1, 0.05];
+
+/// The relative error from which outputs are poor: 20 dB.
+const POOR: f64 = 1e-2;
 
 /// Into how many sets the activations are divided first.
 pub(super) const FIRST_SETS: usize = 8;
@@ -37,11 +40,18 @@ const LEAST_GAIN_DB: f64 = 3.0;
 /// runtimes then compute on floats.
 const GAIN_DB_PER_PERCENT: f64 = 0.3;
 
+/// Outputs with a larger relative error (10 dB) are of no use: what makes them useful is
+/// taken whatever runtimes then compute on floats.
+const USELESS: f64 = 0.1;
+
+/// The factor by which the error of useless outputs must fall: 10 dB.
+const LEAST_SAVING: f64 = 10.0;
+
 /// How often large ones are looked for among those that are left.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 
 /// Sets that are tried at most: what is not found with these stays rounded.
-const MAX_SETS: usize = 64;
+const MAX_SETS: usize = 128;
 
 /// Activations that stay floats, and what that gains.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -57,19 +67,12 @@ pub struct FloatActivations {
 }
 
 impl FloatActivations {
-    /// The same with what they gain where the others are rounded in other ways.
-    pub(super) fn measured_again(
-        self,
-        measure: &Measure<'_>,
-        chosen: &[usize],
-        is_float: &[bool],
-    ) -> Result<Self, Error> {
-        let all = measure.error(|at| Some(chosen[at]))?;
-        let left = measure.error(|at| (!is_float[at]).then_some(chosen[at]))?;
-        Ok(Self {
-            sqnr_db: [all, left].map(sqnr_db),
+    /// The same with these errors of the outputs: with all rounded, and without these.
+    pub(super) fn with_errors(self, errors: [f64; 2]) -> Self {
+        Self {
+            sqnr_db: errors.map(sqnr_db),
             ..self
-        })
+        }
     }
 }
 
@@ -121,30 +124,28 @@ impl Search<'_> {
     /// is `enough`, which others hide.
     fn run(&self, all: f64, enough: f64) -> Result<Option<FloatActivations>, Error> {
         let len = self.scales.len();
-        let set_len = len.div_ceil(FIRST_SETS).max(1);
         let mut floats = vec![false; len];
         let (mut error, mut lost) = (all, 0.0);
+        // Several that hide each other gain nothing until the last of them is float.
+        let mut tried = floats.clone();
+        let mut error_of_tried = all;
         for _ in 0..ROUNDS {
-            if error <= enough {
+            if error_of_tried <= enough {
                 break;
             }
-            let mut large = Vec::new();
-            for start in (0..len).step_by(set_len) {
-                let set = start..(start + set_len).min(len);
-                self.add_large(set, &floats, SMALL.max(LARGE_SHARE * error), &mut large)?;
-            }
+            let large = self.large(&tried, error_of_tried)?;
             if large.is_empty() {
                 break;
             }
-            let mut wider = floats.clone();
-            large.iter().for_each(|&at| wider[at] = true);
-            let less = self.error(|at| !wider[at])?;
-            let share = self.on_integers(&floats) - self.on_integers(&wider);
-            let gain = 10.0 * (error / less).log10();
-            if gain < LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share) {
-                break;
+            large.iter().for_each(|&at| tried[at] = true);
+            error_of_tried = self.error(|at| !tried[at])?;
+            let share = self.on_integers(&floats) - self.on_integers(&tried);
+            let gain = 10.0 * (error / error_of_tried).log10();
+            let is_worth_it = gain >= LEAST_GAIN_DB.max(GAIN_DB_PER_PERCENT * 100.0 * share);
+            let saves = error > USELESS && error_of_tried * LEAST_SAVING < error;
+            if is_worth_it || saves {
+                (floats, error, lost) = (tried.clone(), error_of_tried, lost + share);
             }
-            (floats, error, lost) = (wider, less, lost + share);
         }
         let names = self.scales.iter().zip(&floats);
         let names: Vec<String> = names
@@ -156,6 +157,24 @@ impl Search<'_> {
             sqnr_db: [all, error].map(sqnr_db),
             share: lost,
         }))
+    }
+
+    /// The activations whose rounding makes up large shares of an error, smaller shares
+    /// where none makes up a larger one.
+    fn large(&self, floats: &[bool], error: f64) -> Result<Vec<usize>, Error> {
+        let len = self.scales.len();
+        let set_len = len.div_ceil(FIRST_SETS).max(1);
+        let mut large = Vec::new();
+        for share in LARGE_SHARES {
+            for start in (0..len).step_by(set_len) {
+                let set = start..(start + set_len).min(len);
+                self.add_large(set, floats, SMALL.max(share * error), &mut large)?;
+            }
+            if !large.is_empty() || error < POOR {
+                break;
+            }
+        }
+        Ok(large)
     }
 
     /// The share of the multiply-accumulates that is on integers while these stay
@@ -211,7 +230,7 @@ impl Search<'_> {
 }
 
 /// Of a relative error, in dB.
-fn sqnr_db(error: f64) -> f64 {
+pub(super) fn sqnr_db(error: f64) -> f64 {
     match error < LARGEST {
         true => -10.0 * error.log10(),
         false => f64::NEG_INFINITY,
