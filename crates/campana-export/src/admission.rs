@@ -21,6 +21,7 @@ use crate::opset;
 use crate::opset_upgrade;
 use crate::single_precision::{Border, in_single_precision};
 use crate::tflite_form::tflite_bytes;
+use crate::whole_slices::without_whole_slices;
 use crate::wide_constants::with_wide_constants;
 
 /// Bits of the codes that uint4 tensors hold.
@@ -88,6 +89,9 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
         check_runs(&model, target)?;
         if let Some(pooled) = with_global_pools(&model)? {
             model = pooled;
+        }
+        if let Some(direct) = without_whole_slices(&model)? {
+            model = direct;
         }
     }
     if target.ending() != "onnx"

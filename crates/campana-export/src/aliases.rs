@@ -72,7 +72,7 @@ fn aliases(model: &Model) -> HashMap<&str, String> {
 }
 
 /// Names that a graph gives to values, or returns.
-fn defined(graph: &Graph) -> impl Iterator<Item = &str> {
+pub(crate) fn defined(graph: &Graph) -> impl Iterator<Item = &str> {
     let values = graph.inputs.iter().chain(&graph.outputs);
     let stored = graph.initializers.iter().map(|tensor| &tensor.name);
     let made = graph.nodes.iter().flat_map(|node| &node.outputs);

@@ -32,6 +32,7 @@ mod single_precision;
 #[cfg(test)]
 mod small_models;
 mod tflite_form;
+mod whole_slices;
 mod wide_constants;
 mod write;
 
