@@ -94,7 +94,7 @@ impl Translation<'_> {
             }
             Action::Function(function) => match self.floats(step, 0)? {
                 Floats::Table(table) => Held::Floats(Floats::Table(table.function(*function))),
-                _ => return Err(NO_TABLE.to_owned()),
+                other => return Err(no_table(&other)),
             },
             Action::Binary { op, plan } => Held::Floats(self.binary(step, *op, plan)?),
             Action::Copy { fill, regions } => {
@@ -321,7 +321,7 @@ impl Translation<'_> {
                 return Ok(self.mapped(table.source, codes, to));
             }
             Floats::Result(value) => *value,
-            _ => return Err(NO_TABLE.to_owned()),
+            other => return Err(no_table(other)),
         };
         let maker = self
             .network
@@ -459,7 +459,7 @@ impl Translation<'_> {
             .enumerate()
             .map(|(i, region)| match self.floats(step, i)? {
                 floats @ (Floats::Table(_) | Floats::Result(_)) => Ok((floats, block(region))),
-                _ => Err(NO_TABLE.to_owned()),
+                other => Err(no_table(&other)),
             });
         let parts: Vec<(Floats, Block)> = parts.collect::<Result<_, Refusal>>()?;
         Ok(Floats::Joined { parts, fill })
@@ -559,7 +559,7 @@ impl Translation<'_> {
     fn table(&self, step: &step::Step, operand: usize) -> Result<Table, Refusal> {
         match self.floats(step, operand)? {
             Floats::Table(table) => Ok(table),
-            _ => Err(NO_TABLE.to_owned()),
+            other => Err(no_table(&other)),
         }
     }
 
@@ -599,7 +599,14 @@ const IN_FLOATS: &str = "computes in floats, for want of an activation that is r
                          (int8 rounds more of them than w4a8) or of an operator on codes";
 
 /// Why a function of floats has no table.
-const NO_TABLE: &str = "computes in floats, on more than one rounded activation";
+fn no_table(floats: &Floats) -> Refusal {
+    match floats {
+        Floats::Result(_) => "reads what a layer gives in floats: quantize with --target int8, which rounds it (with \
+                              --bits 4 to weights of 4 bits)",
+        _ => "computes in floats, on more than one rounded activation",
+    }
+    .to_owned()
+}
 
 fn value_of(shape: Vec<usize>, codes: Option<QuantParams>) -> Value {
     Value {
@@ -626,7 +633,7 @@ fn unary(input: Floats, op: Unary) -> Result<Floats, Refusal> {
             pair.bounds = pair.bounds.map(clamp);
             Ok(Floats::Pair(pair))
         }
-        _ => Err(NO_TABLE.to_owned()),
+        (other, _) => Err(no_table(&other)),
     }
 }
 
