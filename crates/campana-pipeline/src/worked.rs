@@ -286,8 +286,10 @@ const POOR_DB: f64 = 15.0;
 /// That rounding activations leaves little of the outputs.
 fn poor_outputs(ranges: &ActivationRanges) -> Option<String> {
     let sqnr = ranges.output_sqnr_db.filter(|&sqnr| sqnr < POOR_DB)?;
+    // Not as -0.0.
+    let shown = (10.0 * sqnr).round() / 10.0 + 0.0;
     let found = match sqnr.is_finite() {
-        true => format!("leaves the outputs an SQNR of {sqnr:.1} dB"),
+        true => format!("leaves the outputs an SQNR of {shown:.1} dB"),
         false => "makes outputs infinite or no numbers".to_owned(),
     };
     Some(format!(

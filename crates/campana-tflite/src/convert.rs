@@ -234,7 +234,7 @@ impl<'n> Converter<'n> {
         let is_there = |place: usize| inputs.get(place).is_some_and(|name| !name.is_empty());
         let needed = match op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul | Op::Binary(_) => 2,
-            Op::Other(_) => comparison::operands(&self.network.node(at).op_type).unwrap_or(1),
+            Op::Other(_) => self.operands_of_choice(at).unwrap_or(1),
             _ => 1,
         };
         if !(0..needed).all(is_there) {

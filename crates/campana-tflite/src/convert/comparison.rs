@@ -30,16 +30,18 @@ fn code(op_type: &str) -> Option<Code> {
     })
 }
 
-/// How many operands a choice, a comparison or a function of booleans has.
-pub(super) fn operands(op_type: &str) -> Option<usize> {
-    match code(op_type) {
-        _ if op_type == "Where" => Some(3),
-        Some(Code::LogicalNot) => Some(1),
-        code => code.map(|_| 2),
-    }
-}
-
 impl Converter<'_> {
+    /// How many operands a choice, a comparison or a function of booleans has; `None`
+    /// for any other operator.
+    pub(super) fn operands_of_choice(&self, at: usize) -> Option<usize> {
+        let op_type = self.network.node(at).op_type.as_str();
+        match code(op_type) {
+            _ if op_type == "Where" => Some(3),
+            Some(Code::LogicalNot) => Some(1),
+            code => code.map(|_| 2),
+        }
+    }
+
     /// A comparison of floats, or a function of booleans: each makes booleans.
     pub(super) fn comparison(&mut self, at: usize) -> Converted {
         let node = self.network.node(at);
