@@ -36,6 +36,17 @@ pub(crate) struct Worked<'m> {
     allocation: Option<AllocationReport>,
     integer_layers: Option<IntegerLayers>,
     warnings: Vec<String>,
+    assumed_inputs: Vec<String>,
+}
+
+/// What is assumed of the scale of inputs.
+enum Assumed {
+    /// Nothing: something tells it, or it does not matter.
+    Nothing,
+    /// What a warning says.
+    Warned(String),
+    /// Mean 0 and deviation 1 of these, for the correction alone.
+    Usual(Vec<String>),
 }
 
 impl<'m> Worked<'m> {
@@ -68,7 +79,14 @@ impl<'m> Worked<'m> {
             }
         };
         let mut warnings = correction_warnings(job, &correction);
-        warnings.extend(assumed);
+        let assumed_inputs = match assumed {
+            Assumed::Usual(names) if correction.is_ok() => names,
+            Assumed::Warned(warning) => {
+                warnings.push(warning);
+                Vec::new()
+            }
+            Assumed::Usual(_) | Assumed::Nothing => Vec::new(),
+        };
         let distilled = match distilled {
             Some(Err(reason)) => {
                 warnings.push(format!("not distilled: {reason}"));
@@ -91,6 +109,7 @@ impl<'m> Worked<'m> {
             allocation,
             integer_layers,
             warnings,
+            assumed_inputs,
         })
     }
 
@@ -113,6 +132,7 @@ impl<'m> Worked<'m> {
             float_activations: self.float_activations.clone(),
             integer_layers: self.integer_layers,
             warnings: self.warnings.clone(),
+            assumed_inputs: self.assumed_inputs.clone(),
             stated_options: stated_options(job),
             distilled: self.distilled.clone(),
             ..QuantizeReport::of(
@@ -135,7 +155,7 @@ fn checked_samples(
     job: &QuantizeJob<'_>,
     model: &Model,
     samples: &JobSamples<'_>,
-) -> Result<Option<String>, Error> {
+) -> Result<Assumed, Error> {
     let input = job.input.display();
     if job.options.target.rounds_activations() {
         let inputs = onnx::inputs(model);
@@ -230,10 +250,10 @@ fn assumed_scale(
     job: &QuantizeJob<'_>,
     model: &Model,
     samples: &JobSamples<'_>,
-) -> Result<Option<String>, campana_quantize::Error> {
+) -> Result<Assumed, campana_quantize::Error> {
     let rounds_activations = job.options.target.rounds_activations();
     if !rounds_activations && job.samples.is_none() {
-        return Ok(None);
+        return Ok(Assumed::Nothing);
     }
     let is_open = |samples: &&Samples| {
         let Samples::Synthetic { scale, .. } = samples else {
@@ -243,10 +263,10 @@ fn assumed_scale(
     };
     // What cannot be had or run is said where it is needed.
     let Some(samples) = samples.get().ok().filter(is_open) else {
-        return Ok(None);
+        return Ok(Assumed::Nothing);
     };
     let Ok(graph) = float_graph(model) else {
-        return Ok(None);
+        return Ok(Assumed::Nothing);
     };
     let unknown = inputs_of_unknown_scale(&graph, samples);
     let tell = "give --input-range LO,HI, a sidecar, or data with --calibrate";
@@ -260,7 +280,9 @@ fn assumed_scale(
         if rounds_activations {
             return Err(unsupported(format!("{found}: {tell}")));
         }
-        return Ok(Some(format!("{found}, which is assumed; {tell}")));
+        return Ok(Assumed::Warned(format!(
+            "{found}, which is assumed; {tell}"
+        )));
     }
     if let Some(scale) = unknown.iter().find(|scale| !scale.is_image)
         && rounds_activations
@@ -271,13 +293,15 @@ fn assumed_scale(
              resemble: {tell}"
         )));
     }
-    let names: Vec<&str> = unknown.iter().map(|scale| &*scale.input).collect();
-    Ok((rounds_activations && !names.is_empty()).then(|| {
-        let names = names.join("', '");
-        format!(
-            "nothing tells the scale of the input '{names}': mean 0 and deviation 1 are assumed; {tell}"
-        )
-    }))
+    let names: Vec<String> = unknown.into_iter().map(|scale| scale.input).collect();
+    Ok(match (names.is_empty(), rounds_activations) {
+        (true, _) => Assumed::Nothing,
+        (_, false) => Assumed::Usual(names),
+        (_, true) => Assumed::Warned(format!(
+            "nothing tells the scale of the input '{}': mean 0 and deviation 1 are assumed; {tell}",
+            names.join("', '")
+        )),
+    })
 }
 
 /// The SQNR of outputs below which few networks are of use.

@@ -43,6 +43,10 @@ pub struct QuantizeReport {
     pub corrected: bool,
     /// What users rely on and did not happen, one sentence each.
     pub warnings: Vec<String>,
+    /// Inputs of which nothing tells the scale, so that the synthetic samples of the
+    /// correction have mean 0 and deviation 1; left out where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed_inputs: Vec<String>,
     /// How widths were chosen under a bound; null where none was asked for.
     pub allocation: Option<AllocationReport>,
     /// The form of the model that was written.
@@ -142,6 +146,7 @@ impl QuantizeReport {
                 .as_ref()
                 .is_ok_and(|found| found.skipped.is_empty()),
             warnings: Vec::new(),
+            assumed_inputs: Vec::new(),
             correction: correction.ok(),
             distilled: None,
             allocation: None,

@@ -487,8 +487,15 @@ fn correction_line(report: &QuantizeReport) -> String {
         return format!("Nothing corrected with {images} {samples} samples: {reason}");
     }
     let rest = skipped.map(|skipped| format!("; {skipped}"));
+    let assumed = match report.assumed_inputs.as_slice() {
+        [] => String::new(),
+        names => format!(
+            " of mean 0 and deviation 1, since nothing tells the scale of '{}' (--input-range LO,HI would)",
+            names.join("', '")
+        ),
+    };
     format!(
-        "Corrected with {images} {samples} samples: codes of {} tensors, values of {} normalizations and biases{}",
+        "Corrected with {images} {samples} samples{assumed}: codes of {} tensors, values of {} normalizations and biases{}",
         correction.compensated,
         correction.corrected,
         rest.unwrap_or_default(),

@@ -81,6 +81,7 @@ fn report(tensors: Vec<TensorReport>) -> QuantizeReport {
         distilled: None,
         not_corrected: None,
         corrected: true,
+        assumed_inputs: Vec::new(),
         warnings: Vec::new(),
         allocation: None,
         target: "lut".to_owned(),
