@@ -10,13 +10,16 @@
 mod measure;
 mod range;
 mod sensitive;
+mod speed;
 mod ways;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use campana_ir::graph::Graph;
-use campana_ir::network::{Network, ResidualSums, concatenated_activations, quantized_activations};
+use campana_ir::network::{
+    Network, ResidualSums, concatenated_activations, quantized_activations, quantized_for_speed,
+};
 use campana_quantize::graph::unsupported;
 use campana_quantize::{
     ActivationScale, Error, ErrorKind, Progress, RangeMethod, Target, check_cancelled,
@@ -28,6 +31,7 @@ pub use self::sensitive::FloatActivations;
 use crate::activations::measure::Measure;
 use crate::activations::range::Histogram;
 use crate::activations::sensitive::{sensitive, sqnr_db};
+use crate::activations::speed::affordable;
 use crate::activations::ways::{METHODS, of_least_error};
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
@@ -76,6 +80,8 @@ pub fn calibrate(
     if names.is_empty() {
         return Ok(ActivationRanges::default());
     }
+    let for_speed = quantized_for_speed(&analysed(graph)?, residual_sums(target));
+    let for_speed: Vec<bool> = names.iter().map(|name| for_speed.contains(name)).collect();
     let batches = observed(graph, &names, samples)?;
     let observer = Observer::new(graph, &names, threads)?;
     let histograms = observer.histograms(&batches, method, progress)?;
@@ -92,6 +98,7 @@ pub fn calibrate(
     }
     // The first way of each is that of the first method.
     let mut chosen = vec![0; names.len()];
+    let mut rounded = vec![true; names.len()];
     let mut floats = None;
     let mut output_sqnr_db = None;
     let scales_of = |chosen: &[usize]| -> Vec<ActivationScale> {
@@ -105,7 +112,7 @@ pub fn calibrate(
             let floats = match original {
                 Some(original) => sensitive(
                     [original, graph],
-                    &measure,
+                    (&measure, &for_speed),
                     &first,
                     target,
                     (&batches, threads),
@@ -117,28 +124,31 @@ pub fn calibrate(
                 floats.any(|name| *name == scale.name)
             };
             let is_float: Vec<bool> = first.iter().map(is_float).collect();
-            let chosen = of_least_error(&measure, &ways_of_methods, &is_float)?;
-            let error = measure.error(|at| (!is_float[at]).then_some(chosen[at]))?;
+            let rounded = match original {
+                Some(_) => affordable(&measure, &for_speed, &is_float)?,
+                None => vec![true; names.len()],
+            };
+            let chosen = of_least_error(&measure, &ways_of_methods, &rounded)?;
+            let error = measure.error(|at| rounded[at].then_some(chosen[at]))?;
             let floats = match floats {
                 Some(floats) => {
-                    let all = measure.error(|at| Some(chosen[at]))?;
-                    Some(floats.with_errors([all, error]))
+                    let way_of = |at| (rounded[at] || is_float[at]).then_some(chosen[at]);
+                    Some(floats.with_errors([measure.error(way_of)?, error]))
                 }
                 None => None,
             };
-            Ok((chosen, floats, Some(sqnr_db(error))))
+            Ok((chosen, rounded, floats, Some(sqnr_db(error))))
         };
         match measured() {
-            Ok(found) => (chosen, floats, output_sqnr_db) = found,
+            Ok(found) => (chosen, rounded, floats, output_sqnr_db) = found,
             // What cannot be measured is rounded.
             Err(error) if Error::kind(&error) == ErrorKind::Unsupported => {}
             Err(error) => return Err(error),
         }
     }
     let mut scales = scales_of(&chosen);
-    if let Some(floats) = &floats {
-        scales.retain(|scale| !floats.names.contains(&scale.name));
-    }
+    let mut is_rounded = rounded.into_iter();
+    scales.retain(|_| is_rounded.next().unwrap_or(true));
     add_concatenated(&mut scales, graph, target)?;
     Ok(ActivationRanges {
         scales,
@@ -239,12 +249,15 @@ fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batche
 /// The activations that are quantized for a target.
 fn names(graph: &Graph, target: Target) -> Result<Vec<String>, Error> {
     let network = analysed(graph)?;
-    let sums = match target {
+    Ok(quantized_activations(&network, residual_sums(target)))
+}
+
+fn residual_sums(target: Target) -> ResidualSums {
+    match target {
         Target::W4a8 => ResidualSums::Fused,
         Target::TfLite | Target::TfLiteMicro => ResidualSums::SeparateForIntegerLayers,
         _ => ResidualSums::Separate,
-    };
-    Ok(quantized_activations(&network, sums))
+    }
 }
 
 fn analysed(graph: &Graph) -> Result<Network<'_>, Error> {

@@ -17,7 +17,9 @@ use std::collections::{HashMap, HashSet};
 
 use campana_tensor::{ElementType, Tensor, TensorData};
 
-pub use activations::{ResidualSums, concatenated_activations, quantized_activations};
+pub use activations::{
+    ResidualSums, concatenated_activations, quantized_activations, quantized_for_speed,
+};
 pub use layer::{Bias, Layer};
 
 use crate::graph::{Graph, Node};

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use campana_ir::graph::{Graph, Node, Value};
+use campana_ir::network::Network;
 use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
 use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
@@ -11,9 +12,14 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 use crate::output_errors::OutputErrors;
 use crate::running::{run, session};
 use crate::samples::Batches;
+use crate::value_sizes::with_extents_of;
 
-/// Samples that errors are measured on.
-const SAMPLES: usize = 8;
+/// Samples that errors are measured on, at least and at most: errors differ much from
+/// sample to sample.
+const SAMPLES: [usize; 2] = [8, 32];
+
+/// Multiply-accumulates of one measurement that more than the least samples may take.
+const AFFORDABLE: f64 = 1e8;
 
 /// The relative error of outputs that are infinite or no numbers.
 pub(super) const LARGEST: f64 = f64::MAX;
@@ -44,12 +50,13 @@ impl<'b> Measure<'b> {
         threads: usize,
         progress: &'b dyn Progress,
     ) -> Result<Self, Error> {
+        let samples = affordable_samples(graph, batches);
         let (graph, switches) = switched(graph, ways);
         let mut measure = Self {
             session: session(graph, threads)?,
             switches,
             batches,
-            len: SAMPLES
+            len: samples
                 .div_ceil(batches.batch_len(0).max(1))
                 .min(batches.len()),
             unrounded: Vec::new(),
@@ -103,6 +110,20 @@ impl<'b> Measure<'b> {
         }
         Ok(errors.total())
     }
+}
+
+/// How many samples are run.
+fn affordable_samples(graph: &Graph, batches: &Batches) -> usize {
+    let [least, most] = SAMPLES;
+    let graph = with_extents_of(graph, batches);
+    let Ok(network) = Network::new(&graph) else {
+        return least;
+    };
+    let work = network
+        .layers()
+        .map(|layer| network.multiply_accumulates(&layer));
+    let of_sample = work.sum::<f64>() / batches.batch_len(0).max(1) as f64;
+    ((AFFORDABLE / of_sample.max(1.0)) as usize).clamp(least, most)
 }
 
 /// The graph with a switch for each of an activation's ways, and the names of the

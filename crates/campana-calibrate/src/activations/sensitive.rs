@@ -78,8 +78,8 @@ impl FloatActivations {
 
 /// Which of the activations had better stay floats in a network whose weights
 /// are quantized, where each is rounded in the first of its ways; `original` is the
-/// network with weights as they were, on whose errors it depends what matters. `None`
-/// where none should.
+/// network with weights as they were, on whose errors it depends what matters. Those
+/// that are rounded `for_speed` alone are not rounded meanwhile. `None` where none should.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ impl FloatActivations {
 /// where the measure's progress says so.
 pub(super) fn sensitive(
     [original, graph]: [&Graph; 2],
-    measure: &Measure<'_>,
+    (measure, for_speed): (&Measure<'_>, &[bool]),
     scales: &[ActivationScale],
     target: Target,
     (batches, threads): (&Batches, usize),
@@ -96,6 +96,7 @@ pub(super) fn sensitive(
     let network = Network::new(&fixed).ok();
     let search = Search {
         measure,
+        for_speed,
         network: network.as_ref(),
         rounds_moved: target.rounds_moved(),
         scales,
@@ -111,6 +112,8 @@ pub(super) fn sensitive(
 
 struct Search<'s> {
     measure: &'s Measure<'s>,
+    /// Those that are not rounded.
+    for_speed: &'s [bool],
     /// With inputs as the samples have them; `None` where it cannot be analysed.
     network: Option<&'s Network<'s>>,
     rounds_moved: bool,
@@ -225,7 +228,8 @@ impl Search<'_> {
 
     /// The error of the outputs with these rounded.
     fn error(&self, is_rounded: impl Fn(usize) -> bool) -> Result<f64, Error> {
-        self.measure.error(|at| is_rounded(at).then_some(0))
+        self.measure
+            .error(|at| (is_rounded(at) && !self.for_speed[at]).then_some(0))
     }
 }
 
@@ -302,7 +306,8 @@ mod tests {
         let ways = scales.clone().map(|scale| vec![scale]);
         let measure = Measure::new(graph, &ways, &batches, 1, &Silent).unwrap();
         let run = (&batches, 1);
-        sensitive([original, graph], &measure, &scales, Target::Int8, run).unwrap()
+        let measured = (&measure, &[false, false][..]);
+        sensitive([original, graph], measured, &scales, Target::Int8, run).unwrap()
     }
 
     #[test]

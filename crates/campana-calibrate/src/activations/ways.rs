@@ -22,7 +22,7 @@ pub(super) const METHODS: [RangeMethod; 3] = [
 /// samples may be chance.
 const LEAST_GAIN: f64 = 0.03;
 
-/// For each activation its way of least error, where `is_float` ones are not rounded;
+/// For each activation its way of least error, where `rounded` ones are;
 /// `ways` are those that each of the methods is for it.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ const LEAST_GAIN: f64 = 0.03;
 pub(super) fn of_least_error(
     measure: &Measure<'_>,
     ways: &[[usize; METHODS.len()]],
-    is_float: &[bool],
+    rounded: &[bool],
 ) -> Result<Vec<usize>, Error> {
     let mut chosen: Vec<usize> = ways.iter().map(|ways| ways[0]).collect();
     if ways
@@ -40,7 +40,7 @@ pub(super) fn of_least_error(
     {
         return Ok(chosen);
     }
-    let error = |chosen: &[usize]| measure.error(|at| (!is_float[at]).then_some(chosen[at]));
+    let error = |chosen: &[usize]| measure.error(|at| rounded[at].then_some(chosen[at]));
     let mut least = error(&chosen)?;
     let len = ways.len();
     let set_len = len.div_ceil(FIRST_SETS).max(1);
@@ -128,7 +128,7 @@ mod tests {
         let ways = ["a", "b"].map(|name| vec![scale(name, 1.0), scale(name, 100.0)]);
         let measure = Measure::new(&graph, &ways, &batches, 1, &Silent).unwrap();
         let of_methods = [[0, 1, 0]; 2];
-        let chosen = of_least_error(&measure, &of_methods, &[false; 2]).unwrap();
+        let chosen = of_least_error(&measure, &of_methods, &[true; 2]).unwrap();
         assert_eq!(chosen, [1, 0]);
     }
 }

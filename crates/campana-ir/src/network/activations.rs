@@ -32,6 +32,19 @@ pub enum ResidualSums {
 
 /// Names of the activations to be quantized, in the graph's order.
 pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<String> {
+    activations(network, sums, true)
+}
+
+/// Those of them that are outputs of layers and that nothing reads in 8 bits: quantized
+/// only so that engines of the QDQ form compute the layers on integers.
+pub fn quantized_for_speed(network: &Network<'_>, sums: ResidualSums) -> HashSet<String> {
+    let others = activations(network, sums, false);
+    let all = activations(network, sums, true).into_iter();
+    all.filter(|name| !others.contains(name)).collect()
+}
+
+/// What is quantized, with the outputs of layers `for_speed` or without.
+fn activations(network: &Network<'_>, sums: ResidualSums, for_speed: bool) -> Vec<String> {
     let graph = network.graph();
     let inputs = graph.inputs.iter().map(|value| (value.name.as_str(), None));
     let made = graph.nodes.iter().enumerate().flat_map(|(i, node)| {
@@ -67,7 +80,8 @@ pub fn quantized_activations(network: &Network<'_>, sums: ResidualSums) -> Vec<S
                 !network.is_output(name)
                     && is_result_of_layer(network, name, &quantized)
                     && (is_before_activation(network, name)
-                        || !is_rounded_with_concat(network, name, &read_as_codes)
+                        || for_speed
+                            && !is_rounded_with_concat(network, name, &read_as_codes)
                             && reaches_layer(network, name))
             }
             ResidualSums::SeparateForIntegerLayers => {

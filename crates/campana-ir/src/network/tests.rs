@@ -262,6 +262,9 @@ fn what_layers_hand_to_a_concatenation_is_rounded_as_its_result_is() {
     assert_eq!(found(ResidualSums::Fused), ["x", "outer", "s"]);
     let own = found(ResidualSums::Separate);
     assert_eq!(own, ["x", "twice", "outer", "c", "s"]);
+    let for_speed = quantized_for_speed(&network, ResidualSums::Separate);
+    assert_eq!(for_speed, ["twice", "c"].map(str::to_owned).into());
+    assert!(quantized_for_speed(&network, ResidualSums::Fused).is_empty());
     let with_result = concatenated_activations(&network, |name| own.iter().any(|own| own == name));
     assert_eq!(
         with_result,
