@@ -7,14 +7,13 @@
 //! range covers it best, and whether it had better stay float, is measured at the
 //! outputs on a few of the samples.
 
+mod candidates;
 mod measure;
 mod range;
 mod sensitive;
 mod speed;
-mod ways;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use campana_ir::graph::Graph;
 use campana_ir::network::{
@@ -28,15 +27,15 @@ use campana_runtime::Session;
 use campana_tensor::{Tensor, TensorData};
 
 pub use self::sensitive::FloatActivations;
-use crate::activations::measure::Measure;
+use crate::activations::candidates::{Candidates, METHODS, of_least_error};
+use crate::activations::measure::{Measure, affordable_samples};
 use crate::activations::range::Histogram;
 use crate::activations::sensitive::{sensitive, sqnr_db};
 use crate::activations::speed::affordable;
-use crate::activations::ways::{METHODS, of_least_error};
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
-use crate::value_sizes::{activation_bytes, fewer_samples};
+use crate::value_sizes::{activation_bytes, fewer_samples, with_extents_of};
 
 /// Samples that run at once: few, since all activations to be quantized are
 /// kept meanwhile.
@@ -76,12 +75,13 @@ pub fn calibrate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<ActivationRanges, Error> {
-    let names = names(graph, target)?;
+    let network = analysed(graph)?;
+    let sums = residual_sums(target);
+    let names = quantized_activations(&network, sums);
     if names.is_empty() {
         return Ok(ActivationRanges::default());
     }
-    let for_speed = quantized_for_speed(&analysed(graph)?, residual_sums(target));
-    let for_speed: Vec<bool> = names.iter().map(|name| for_speed.contains(name)).collect();
+    let for_speed = quantized_for_speed(&network, sums);
     let batches = observed(graph, &names, samples)?;
     let observer = Observer::new(graph, &names, threads)?;
     let histograms = observer.histograms(&batches, method, progress)?;
@@ -89,121 +89,138 @@ pub fn calibrate(
         RangeMethod::Auto => &METHODS[..],
         method => &[method],
     };
-    let mut ways = Vec::with_capacity(names.len());
-    let mut ways_of_methods = Vec::with_capacity(names.len());
-    for (name, histogram) in names.iter().zip(&histograms) {
-        let (own, of_methods) = ways_to_round(name, histogram, methods);
-        ways.push(own);
-        ways_of_methods.push(of_methods);
-    }
-    // The first way of each is that of the first method.
-    let mut chosen = vec![0; names.len()];
-    let mut rounded = vec![true; names.len()];
-    let mut floats = None;
-    let mut output_sqnr_db = None;
-    let scales_of = |chosen: &[usize]| -> Vec<ActivationScale> {
-        let pairs = ways.iter().zip(chosen);
-        pairs.map(|(ways, &way)| ways[way].clone()).collect()
+    let of_name =
+        |(name, histogram): (&String, &Histogram)| Candidates::new(name, histogram, methods);
+    let search = Search {
+        graph,
+        original,
+        candidates: names.iter().zip(&histograms).map(of_name).collect(),
+        for_speed: names.iter().map(|name| for_speed.contains(name)).collect(),
+        batches: &batches,
+        threads,
     };
-    if original.is_some() || method == RangeMethod::Auto {
-        let measured = || {
-            let measure = Measure::new(graph, &ways, &batches, threads, progress)?;
-            let first = scales_of(&chosen);
-            let floats = match original {
-                Some(original) => sensitive(
-                    [original, graph],
-                    (&measure, &for_speed),
-                    &first,
-                    target,
-                    (&batches, threads),
-                )?,
-                None => None,
-            };
-            let is_float = |scale: &ActivationScale| {
-                let mut floats = floats.iter().flat_map(|floats| &floats.names);
-                floats.any(|name| *name == scale.name)
-            };
-            let is_float: Vec<bool> = first.iter().map(is_float).collect();
-            let rounded = match original {
-                Some(_) => affordable(&measure, &for_speed, &is_float)?,
-                None => vec![true; names.len()],
-            };
-            let chosen = of_least_error(&measure, &ways_of_methods, &rounded)?;
-            let error = measure.error(|at| rounded[at].then_some(chosen[at]))?;
-            let floats = match floats {
-                Some(floats) => {
-                    let way_of = |at| (rounded[at] || is_float[at]).then_some(chosen[at]);
-                    Some(floats.with_errors([measure.error(way_of)?, error]))
-                }
-                None => None,
-            };
-            Ok((chosen, rounded, floats, Some(sqnr_db(error))))
-        };
-        match measured() {
-            Ok(found) => (chosen, rounded, floats, output_sqnr_db) = found,
-            // What cannot be measured is rounded.
-            Err(error) if Error::kind(&error) == ErrorKind::Unsupported => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut scales = scales_of(&chosen);
-    let mut is_rounded = rounded.into_iter();
+    let found = match original.is_some() || method == RangeMethod::Auto {
+        true => search.run(target.rounds_moved(), progress),
+        false => Ok(search.unmeasured()),
+    };
+    let found = match found {
+        // What cannot be measured is rounded.
+        Err(error) if error.kind() == ErrorKind::Unsupported => search.unmeasured(),
+        found => found?,
+    };
+    let mut scales = search.scales(&found.chosen);
+    let mut is_rounded = found.rounded.into_iter();
     scales.retain(|_| is_rounded.next().unwrap_or(true));
-    add_concatenated(&mut scales, graph, target)?;
+    add_concatenated(&mut scales, &network, target);
     Ok(ActivationRanges {
         scales,
-        floats,
-        output_sqnr_db,
+        floats: found.floats,
+        output_sqnr_db: found.output_sqnr_db,
     })
 }
 
-/// How an activation is rounded by each of some methods: what differs, and which of
-/// these each method is; the last for methods beyond those.
-fn ways_to_round(
-    name: &str,
-    histogram: &Histogram,
-    methods: &[RangeMethod],
-) -> (Vec<ActivationScale>, [usize; METHODS.len()]) {
-    let mut ways: Vec<ActivationScale> = Vec::new();
-    let mut of_methods = [0; METHODS.len()];
-    for (place, &method) in methods.iter().enumerate() {
-        let scale = rounded(name, histogram.range(method));
-        let known = ways.iter().position(|way| *way == scale);
-        of_methods[place] = known.unwrap_or(ways.len());
-        if known.is_none() {
-            ways.push(scale);
-        }
-    }
-    (ways, of_methods)
+/// What of the outputs decides on a network's activations.
+struct Search<'s> {
+    graph: &'s Graph,
+    /// The network with the weights that it had; `None` where every activation is to be
+    /// rounded.
+    original: Option<&'s Graph>,
+    /// Of each activation.
+    candidates: Vec<Candidates>,
+    /// Whether an activation is rounded for speed alone.
+    for_speed: Vec<bool>,
+    batches: &'s Batches,
+    threads: usize,
 }
 
-/// The parameters with which 256 codes cover a range.
-fn rounded(name: &str, Range { start, end }: Range<f32>) -> ActivationScale {
-    let scale = (end - start) / 255.0;
-    // A value that is always zero has no scale of its own.
-    let scale = if scale.is_normal() { scale } else { 1.0 };
-    ActivationScale {
-        name: name.to_owned(),
-        scale,
-        zero_point: (-start / scale).round().clamp(0.0, 255.0) as u8,
+/// How activations are rounded.
+struct Found {
+    /// The candidate of each.
+    chosen: Vec<usize>,
+    /// Whether it is.
+    rounded: Vec<bool>,
+    floats: Option<FloatActivations>,
+    output_sqnr_db: Option<f64>,
+}
+
+impl Search<'_> {
+    /// All by their first candidates.
+    fn unmeasured(&self) -> Found {
+        Found {
+            chosen: vec![0; self.candidates.len()],
+            rounded: vec![true; self.candidates.len()],
+            floats: None,
+            output_sqnr_db: None,
+        }
+    }
+
+    /// The candidates chosen.
+    fn scales(&self, chosen: &[usize]) -> Vec<ActivationScale> {
+        let pairs = self.candidates.iter().zip(chosen);
+        pairs.map(|(own, &at)| own.scales[at].clone()).collect()
+    }
+
+    /// What stays float first, then what is rounded for speed, then by which candidates.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Unsupported` where the network cannot be run with activations rounded; of
+    /// kind `Interrupted` where `progress` says so.
+    fn run(&self, rounds_moved: bool, progress: &dyn Progress) -> Result<Found, Error> {
+        let fixed = with_extents_of(self.graph, self.batches);
+        let network = Network::new(&fixed).ok();
+        let network = network.as_ref();
+        let candidates: Vec<&[ActivationScale]> =
+            self.candidates.iter().map(|own| &*own.scales).collect();
+        let samples = affordable_samples(network, self.batches);
+        let (batches, threads) = (self.batches, self.threads);
+        let measure = Measure::new(self.graph, &candidates, samples, batches, threads, progress)?;
+        let Some(original) = self.original else {
+            let found = self.unmeasured();
+            let chosen = of_least_error(&measure, &self.candidates, &found.rounded)?;
+            let error = measure.error(|at| Some(chosen[at]))?;
+            return Ok(Found {
+                chosen,
+                output_sqnr_db: Some(sqnr_db(error)),
+                ..found
+            });
+        };
+        let first = self.scales(&self.unmeasured().chosen);
+        let measured = (&measure, &*self.for_speed);
+        let analysed = (network, rounds_moved);
+        let floats = sensitive(original, measured, &first, analysed, threads)?;
+        let is_float = |scale: &ActivationScale| {
+            let mut floats = floats.iter().flat_map(|floats| &floats.names);
+            floats.any(|name| *name == scale.name)
+        };
+        let is_float: Vec<bool> = first.iter().map(is_float).collect();
+        let rounded = affordable(&measure, &self.for_speed, &is_float)?;
+        let chosen = of_least_error(&measure, &self.candidates, &rounded)?;
+        let error = measure.error(|at| rounded[at].then_some(chosen[at]))?;
+        let with_floats = |at| (rounded[at] || is_float[at]).then_some(chosen[at]);
+        let floats = match floats {
+            Some(floats) => Some(floats.with_errors([measure.error(with_floats)?, error])),
+            None => None,
+        };
+        Ok(Found {
+            chosen,
+            rounded,
+            floats,
+            output_sqnr_db: Some(sqnr_db(error)),
+        })
     }
 }
 
 /// What a concatenation joins gets the parameters of its result, in forms that round
 /// what layers hand to it.
-fn add_concatenated(
-    scales: &mut Vec<ActivationScale>,
-    graph: &Graph,
-    target: Target,
-) -> Result<(), Error> {
+fn add_concatenated(scales: &mut Vec<ActivationScale>, network: &Network<'_>, target: Target) {
     if !target.rounds_moved() {
-        return Ok(());
+        return;
     }
-    let network = analysed(graph)?;
     let own: HashMap<&str, usize> = (scales.iter().enumerate())
         .map(|(at, scale)| (scale.name.as_str(), at))
         .collect();
-    let joined = concatenated_activations(&network, |name| own.contains_key(name)).into_iter();
+    let joined = concatenated_activations(network, |name| own.contains_key(name)).into_iter();
     let joined: Vec<ActivationScale> = joined
         .map(|[name, result]| ActivationScale {
             name: name.to_owned(),
@@ -211,7 +228,6 @@ fn add_concatenated(
         })
         .collect();
     scales.extend(joined);
-    Ok(())
 }
 
 /// As [`calibrate`], with ranges that nothing was asked for: what parameters take
@@ -221,15 +237,16 @@ fn add_concatenated(
 ///
 /// Of kind `InvalidModel` where a node is no valid use of its operator.
 pub fn uncalibrated(graph: &Graph, target: Target) -> Result<Vec<ActivationScale>, Error> {
-    let names = names(graph, target)?.into_iter().enumerate();
+    let network = analysed(graph)?;
+    let names = quantized_activations(&network, residual_sums(target));
     // Of different values, since equal constants may be stored once.
     let scale = |(i, name)| ActivationScale {
         name,
         scale: 1.0 + i as f32,
         zero_point: (i % 256) as u8,
     };
-    let mut scales: Vec<ActivationScale> = names.map(scale).collect();
-    add_concatenated(&mut scales, graph, target)?;
+    let mut scales: Vec<ActivationScale> = names.into_iter().enumerate().map(scale).collect();
+    add_concatenated(&mut scales, &network, target);
     Ok(scales)
 }
 
@@ -246,12 +263,7 @@ fn observed(graph: &Graph, names: &[String], samples: &Samples) -> Result<Batche
     }
 }
 
-/// The activations that are quantized for a target.
-fn names(graph: &Graph, target: Target) -> Result<Vec<String>, Error> {
-    let network = analysed(graph)?;
-    Ok(quantized_activations(&network, residual_sums(target)))
-}
-
+/// Where a target's engines compute residual sums.
 fn residual_sums(target: Target) -> ResidualSums {
     match target {
         Target::W4a8 => ResidualSums::Fused,

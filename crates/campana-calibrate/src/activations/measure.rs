@@ -12,7 +12,6 @@ use campana_tensor::{ElementType, Tensor, TensorData};
 use crate::output_errors::OutputErrors;
 use crate::running::{run, session};
 use crate::samples::Batches;
-use crate::value_sizes::with_extents_of;
 
 /// Samples that errors are measured on, at least and at most: errors differ much from
 /// sample to sample.
@@ -24,11 +23,11 @@ const AFFORDABLE: f64 = 1e8;
 /// The relative error of outputs that are infinite or no numbers.
 pub(super) const LARGEST: f64 = f64::MAX;
 
-/// A network in which each activation can be rounded in one of some ways, and
+/// A network in which each activation can be rounded by one of its candidates, and
 /// what it gives without any rounded.
 pub(super) struct Measure<'b> {
     session: Session,
-    /// For each activation the inputs that turn on its ways.
+    /// For each activation the inputs that turn on its candidates.
     switches: Vec<Vec<String>>,
     batches: &'b Batches,
     /// Batches that are run.
@@ -38,20 +37,20 @@ pub(super) struct Measure<'b> {
 }
 
 impl<'b> Measure<'b> {
-    /// Of a network with these ways to round each activation.
+    /// Of a network with these candidates for each activation, on as many samples.
     ///
     /// # Errors
     ///
     /// Of kind `Unsupported` where the network cannot be run with them rounded.
     pub(super) fn new(
         graph: &Graph,
-        ways: &[Vec<ActivationScale>],
+        candidates: &[&[ActivationScale]],
+        samples: usize,
         batches: &'b Batches,
         threads: usize,
         progress: &'b dyn Progress,
     ) -> Result<Self, Error> {
-        let samples = affordable_samples(graph, batches);
-        let (graph, switches) = switched(graph, ways);
+        let (graph, switches) = switched(graph, candidates);
         let mut measure = Self {
             session: session(graph, threads)?,
             switches,
@@ -70,11 +69,11 @@ impl<'b> Measure<'b> {
     fn outputs(
         &self,
         batch: usize,
-        way_of: impl Fn(usize) -> Option<usize>,
+        chosen: impl Fn(usize) -> Option<usize>,
     ) -> Result<Vec<Tensor>, Error> {
         let states = self.switches.iter().enumerate().flat_map(|(at, switches)| {
-            let chosen = way_of(at);
-            (0..switches.len()).map(move |way| chosen == Some(way))
+            let chosen = chosen(at);
+            (0..switches.len()).map(move |candidate| chosen == Some(candidate))
         });
         let switch = |is_on| Tensor::new(Vec::new(), TensorData::Bool(vec![is_on]));
         let states: Vec<Tensor> = states.filter_map(switch).collect();
@@ -83,18 +82,18 @@ impl<'b> Measure<'b> {
         run(&self.session, self.batches.batch(batch).chain(switches))
     }
 
-    /// The relative error of the outputs with each activation rounded in one of its
-    /// ways, or not; [`LARGEST`] where it is not finite, as that of the logarithm of
+    /// The relative error of the outputs with each activation rounded by the candidate
+    /// chosen for it, or not; [`LARGEST`] where it is not finite, as that of the logarithm of
     /// what was rounded to zero.
     ///
     /// # Errors
     ///
     /// Of kind `Interrupted` where the progress says so.
-    pub(super) fn error(&self, way_of: impl Fn(usize) -> Option<usize>) -> Result<f64, Error> {
+    pub(super) fn error(&self, chosen: impl Fn(usize) -> Option<usize>) -> Result<f64, Error> {
         let mut errors = OutputErrors::default();
         for (batch, unrounded) in self.unrounded.iter().enumerate() {
             check_cancelled(self.progress)?;
-            errors.add(unrounded, &self.outputs(batch, &way_of)?);
+            errors.add(unrounded, &self.outputs(batch, &chosen)?);
         }
         let error = errors.total();
         Ok(if error.is_finite() { error } else { LARGEST })
@@ -112,11 +111,11 @@ impl<'b> Measure<'b> {
     }
 }
 
-/// How many samples are run.
-fn affordable_samples(graph: &Graph, batches: &Batches) -> usize {
+/// Samples that errors are measured on, of a network with the extents of these batches;
+/// the fewest where it cannot be analysed.
+pub(super) fn affordable_samples(network: Option<&Network<'_>>, batches: &Batches) -> usize {
     let [least, most] = SAMPLES;
-    let graph = with_extents_of(graph, batches);
-    let Ok(network) = Network::new(&graph) else {
+    let Some(network) = network else {
         return least;
     };
     let work = network
@@ -126,17 +125,17 @@ fn affordable_samples(graph: &Graph, batches: &Batches) -> usize {
     ((AFFORDABLE / of_sample.max(1.0)) as usize).clamp(least, most)
 }
 
-/// The graph with a switch for each of an activation's ways, and the names of the
+/// The graph with a switch for each of an activation's candidates, and the names of the
 /// inputs that turn them on.
-fn switched(graph: &Graph, ways: &[Vec<ActivationScale>]) -> (Graph, Vec<Vec<String>>) {
+fn switched(graph: &Graph, candidates: &[&[ActivationScale]]) -> (Graph, Vec<Vec<String>>) {
     let mut graph = graph.clone();
     let prefix = unused_prefix(&graph);
     let mut inserted: HashMap<String, Vec<Node>> = HashMap::new();
     let mut switches = Vec::new();
     let mut read_instead: HashMap<String, String> = HashMap::new();
     let mut made_instead: HashMap<String, String> = HashMap::new();
-    for (at, ways) in ways.iter().enumerate() {
-        let Some(first) = ways.first() else {
+    for (at, candidates) in candidates.iter().enumerate() {
+        let Some(first) = candidates.first() else {
             switches.push(Vec::new());
             continue;
         };
@@ -158,12 +157,12 @@ fn switched(graph: &Graph, ways: &[Vec<ActivationScale>]) -> (Graph, Vec<Vec<Str
         let mut nodes = Vec::new();
         let mut names = Vec::new();
         let mut left = from.clone();
-        for (way, scale) in ways.iter().enumerate() {
-            let result = match way + 1 == ways.len() {
+        for (candidate, scale) in candidates.iter().enumerate() {
+            let result = match candidate + 1 == candidates.len() {
                 true => to.clone(),
-                false => format!("{prefix}{at}_{way}switched"),
+                false => format!("{prefix}{at}_{candidate}switched"),
             };
-            let prefix = format!("{prefix}{at}_{way}");
+            let prefix = format!("{prefix}{at}_{candidate}");
             let switch = format!("{prefix}on");
             let rounded = round(&mut graph, &mut nodes, &prefix, &from, scale);
             nodes.push(Node::new("Where", &[&switch, &rounded, &left], &[&result]));

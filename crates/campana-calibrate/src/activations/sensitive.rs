@@ -11,13 +11,11 @@ use std::ops::Range;
 
 use campana_ir::graph::Graph;
 use campana_ir::network::Network;
-use campana_quantize::{ActivationScale, Error, Target};
+use campana_quantize::{ActivationScale, Error};
 use serde::Serialize;
 
 use crate::activations::measure::{LARGEST, Measure};
 use crate::integer_layers::layers_on_integers;
-use crate::samples::Batches;
-use crate::value_sizes::with_extents_of;
 
 /// A relative error of the outputs that one activation may make: 40 dB, what
 /// those leave that 256 codes fit.
@@ -77,28 +75,27 @@ impl FloatActivations {
 }
 
 /// Which of the activations had better stay floats in a network whose weights
-/// are quantized, where each is rounded in the first of its ways; `original` is the
+/// are quantized, where each is rounded by the first of its candidates; `original` is the
 /// network with weights as they were, on whose errors it depends what matters. Those
 /// that are rounded `for_speed` alone are not rounded meanwhile. `None` where none should.
+/// `network` has inputs as the samples have them; `None` where it cannot be analysed.
 ///
 /// # Errors
 ///
 /// Of kind `Unsupported` where the original cannot be run; of kind `Interrupted`
 /// where the measure's progress says so.
 pub(super) fn sensitive(
-    [original, graph]: [&Graph; 2],
+    original: &Graph,
     (measure, for_speed): (&Measure<'_>, &[bool]),
     scales: &[ActivationScale],
-    target: Target,
-    (batches, threads): (&Batches, usize),
+    (network, rounds_moved): (Option<&Network<'_>>, bool),
+    threads: usize,
 ) -> Result<Option<FloatActivations>, Error> {
-    let fixed = with_extents_of(graph, batches);
-    let network = Network::new(&fixed).ok();
     let search = Search {
         measure,
         for_speed,
-        network: network.as_ref(),
-        rounds_moved: target.rounds_moved(),
+        network,
+        rounds_moved,
         scales,
         left: Cell::new(MAX_SETS),
     };
@@ -114,7 +111,6 @@ struct Search<'s> {
     measure: &'s Measure<'s>,
     /// Those that are not rounded.
     for_speed: &'s [bool],
-    /// With inputs as the samples have them; `None` where it cannot be analysed.
     network: Option<&'s Network<'s>>,
     rounds_moved: bool,
     scales: &'s [ActivationScale],
@@ -248,7 +244,8 @@ mod tests {
     use campana_tensor::{ElementType, Tensor, TensorData};
 
     use super::*;
-    use crate::samples::Samples;
+    use crate::samples::{Batches, Samples};
+    use crate::value_sizes::with_extents_of;
 
     const CHANNELS: usize = 4;
 
@@ -303,11 +300,12 @@ mod tests {
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         let batches = Batches::of_length(&graph.inputs, &samples, 4).unwrap();
         let scales = [scale("x", 1.0), scale("uneven", largest)];
-        let ways = scales.clone().map(|scale| vec![scale]);
-        let measure = Measure::new(graph, &ways, &batches, 1, &Silent).unwrap();
-        let run = (&batches, 1);
+        let candidates = scales.each_ref().map(std::slice::from_ref);
+        let measure = Measure::new(graph, &candidates, 8, &batches, 1, &Silent).unwrap();
+        let fixed = with_extents_of(graph, &batches);
+        let network = Network::new(&fixed).unwrap();
         let measured = (&measure, &[false, false][..]);
-        sensitive([original, graph], measured, &scales, Target::Int8, run).unwrap()
+        sensitive(original, measured, &scales, (Some(&network), true), 1).unwrap()
     }
 
     #[test]

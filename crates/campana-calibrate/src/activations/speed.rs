@@ -99,15 +99,14 @@ mod tests {
         let array = Tensor::new(vec![8, CHANNELS], TensorData::F32(values.collect())).unwrap();
         let samples = Samples::Arrays(vec![("x".into(), array)]);
         let batches = Batches::of_length(&graph.inputs, &samples, 4).unwrap();
-        let way = |(name, scale): (&str, f32)| {
-            vec![ActivationScale {
-                name: name.to_owned(),
-                scale,
-                zero_point: 128,
-            }]
+        let scale = |at: usize| ActivationScale {
+            name: ["a", "b", "c"][at].to_owned(),
+            scale: steps[at],
+            zero_point: 128,
         };
-        let ways: Vec<_> = ["a", "b", "c"].into_iter().zip(steps).map(way).collect();
-        let measure = Measure::new(&graph, &ways, &batches, 1, &Silent).unwrap();
+        let scales: [ActivationScale; 3] = std::array::from_fn(scale);
+        let candidates = scales.each_ref().map(std::slice::from_ref);
+        let measure = Measure::new(&graph, &candidates, 8, &batches, 1, &Silent).unwrap();
         affordable(&measure, &[false, true, true], &[false; 3]).unwrap()
     }
 

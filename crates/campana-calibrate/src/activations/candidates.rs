@@ -1,14 +1,17 @@
-//! Ranges of activations by what rounding does to the outputs: of each activation the
-//! way of rounding with which the outputs' error is least.
+//! Ranges of activations by what rounding does to the outputs: of each activation's
+//! candidates the one with which the outputs' error is least.
 //!
 //! A range that leaves out rare values has smaller steps; which of both does less
 //! depends on what reads them. One method for all activations is measured first, then
 //! others for sets of them. Which stay floats is decided before: a set's error may be
 //! that of one activation whose best range is none.
 
-use campana_quantize::{Error, RangeMethod};
+use std::ops::Range;
+
+use campana_quantize::{ActivationScale, Error, RangeMethod};
 
 use crate::activations::measure::Measure;
+use crate::activations::range::Histogram;
 use crate::activations::sensitive::{FIRST_SETS, SMALL};
 
 /// The methods that are measured, those before others at equal errors.
@@ -22,38 +25,72 @@ pub(super) const METHODS: [RangeMethod; 3] = [
 /// samples may be chance.
 const LEAST_GAIN: f64 = 0.03;
 
-/// For each activation its way of least error, where `rounded` ones are;
-/// `ways` are those that each of the methods is for it.
+/// The parameters that an activation may be rounded with.
+pub(super) struct Candidates {
+    /// Those that differ, the first method's first.
+    pub(super) scales: Vec<ActivationScale>,
+    /// Which of them each method gives.
+    of_methods: Vec<usize>,
+}
+
+impl Candidates {
+    /// What these methods give for the values of an activation.
+    pub(super) fn new(name: &str, histogram: &Histogram, methods: &[RangeMethod]) -> Self {
+        let mut scales: Vec<ActivationScale> = Vec::new();
+        let mut of_methods = Vec::with_capacity(methods.len());
+        for &method in methods {
+            let scale = covering(name, histogram.range(method));
+            let known = scales.iter().position(|known| *known == scale);
+            of_methods.push(known.unwrap_or(scales.len()));
+            if known.is_none() {
+                scales.push(scale);
+            }
+        }
+        Self { scales, of_methods }
+    }
+}
+
+/// The parameters with which 256 codes cover a range.
+fn covering(name: &str, Range { start, end }: Range<f32>) -> ActivationScale {
+    let scale = (end - start) / 255.0;
+    // A value that is always zero has no scale of its own.
+    let scale = if scale.is_normal() { scale } else { 1.0 };
+    ActivationScale {
+        name: name.to_owned(),
+        scale,
+        zero_point: (-start / scale).round().clamp(0.0, 255.0) as u8,
+    }
+}
+
+/// For each activation the candidate of least error, where `rounded` ones are.
 ///
 /// # Errors
 ///
 /// Of kind `Interrupted` where the measure's progress says so.
 pub(super) fn of_least_error(
     measure: &Measure<'_>,
-    ways: &[[usize; METHODS.len()]],
+    candidates: &[Candidates],
     rounded: &[bool],
 ) -> Result<Vec<usize>, Error> {
-    let mut chosen: Vec<usize> = ways.iter().map(|ways| ways[0]).collect();
-    if ways
-        .iter()
-        .all(|ways| ways.iter().all(|&way| way == ways[0]))
-    {
+    let len = candidates.len();
+    let mut chosen = vec![0; len];
+    if candidates.iter().all(|own| own.scales.len() == 1) {
         return Ok(chosen);
     }
     let error = |chosen: &[usize]| measure.error(|at| rounded[at].then_some(chosen[at]));
     let mut least = error(&chosen)?;
-    let len = ways.len();
+    let methods = candidates[0].of_methods.len();
     let set_len = len.div_ceil(FIRST_SETS).max(1);
     let sets = (0..len).step_by(set_len).map(|start| (start, set_len));
     for (start, set_len) in std::iter::once((0, len)).chain(sets) {
-        for method in 0..METHODS.len() {
+        for method in 0..methods {
             if set_len < len && least <= SMALL {
                 return Ok(chosen);
             }
             let mut other = chosen.clone();
-            let pairs = other.iter_mut().zip(ways);
-            for (own, ways) in pairs.skip(start).take(set_len) {
-                *own = ways[method];
+            let pairs = other.iter_mut().zip(candidates);
+            for (own, candidates) in pairs.skip(start).take(set_len) {
+                *own = candidates.of_methods[method];
             }
             if other == chosen {
                 continue;
@@ -70,7 +107,7 @@ pub(super) fn of_least_error(
 #[cfg(test)]
 mod tests {
     use campana_ir::graph::{Dim, Graph, Node, Value};
-    use campana_quantize::{ActivationScale, Silent};
+    use campana_quantize::Silent;
     use campana_tensor::{ElementType, Tensor, TensorData};
 
     use super::*;
@@ -125,10 +162,13 @@ mod tests {
             scale: largest / 255.0,
             zero_point: 0,
         };
-        let ways = ["a", "b"].map(|name| vec![scale(name, 1.0), scale(name, 100.0)]);
-        let measure = Measure::new(&graph, &ways, &batches, 1, &Silent).unwrap();
-        let of_methods = [[0, 1, 0]; 2];
-        let chosen = of_least_error(&measure, &of_methods, &[true; 2]).unwrap();
+        let candidates = ["a", "b"].map(|name| Candidates {
+            scales: vec![scale(name, 1.0), scale(name, 100.0)],
+            of_methods: vec![0, 1, 0],
+        });
+        let scales = candidates.each_ref().map(|own| &*own.scales);
+        let measure = Measure::new(&graph, &scales, 1, &batches, 1, &Silent).unwrap();
+        let chosen = of_least_error(&measure, &candidates, &[true; 2]).unwrap();
         assert_eq!(chosen, [1, 0]);
     }
 }
