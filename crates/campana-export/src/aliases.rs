@@ -22,8 +22,18 @@ pub(crate) fn without_aliases(model: &Model) -> Result<Option<Model>, Error> {
     if names.is_empty() {
         return Ok(None);
     }
+    without_makers(model, &names).map(Some)
+}
+
+/// The model without the nodes of its own graph that give these other names to values;
+/// what read such a name reads the value's own.
+///
+/// # Errors
+///
+/// Where the model cannot be written so.
+pub(crate) fn without_makers(model: &Model, names: &HashMap<&str, String>) -> Result<Model, Error> {
     let failed = |error: campana_onnx::Error| {
-        let message = "cannot join the names of constants";
+        let message = "cannot leave out nodes that only give values other names";
         Error::new(ErrorKind::InvalidModel, message).with_source(error)
     };
     let mut edits = Edits::new(model);
@@ -33,11 +43,11 @@ pub(crate) fn without_aliases(model: &Model) -> Result<Option<Model>, Error> {
             if depth == 0 && node.outputs.iter().any(gives_alias) {
                 edits.remove(node.message);
             } else {
-                rename(model, &mut edits, node, &names).map_err(failed)?;
+                rename(model, &mut edits, node, names).map_err(failed)?;
             }
         }
     }
-    edits.into_model().map(Some).map_err(failed)
+    edits.into_model().map_err(failed)
 }
 
 /// The constants' own names, by the others. Those that a graph inside of a node

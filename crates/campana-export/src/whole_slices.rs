@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 use campana_ir::format::onnx;
 use campana_ir::network::Network;
 use campana_ir::op::Op;
-use campana_onnx::{Edits, Model};
-use campana_quantize::{Error, ErrorKind};
+use campana_onnx::Model;
+use campana_quantize::Error;
 
-use crate::aliases::{defined, rename};
+use crate::aliases::{defined, without_makers};
 
 /// The model without the slices of its own graph that take everything; `None` where
 /// it has none.
@@ -22,6 +22,9 @@ use crate::aliases::{defined, rename};
 ///
 /// Where the model cannot be written without them.
 pub(crate) fn without_whole_slices(model: &Model) -> Result<Option<Model>, Error> {
+    if !model.graph.nodes.iter().any(|node| node.op_type == "Slice") {
+        return Ok(None);
+    }
     // What cannot be analysed is refused where it matters.
     let Ok(graph) = onnx::graph(model) else {
         return Ok(None);
@@ -47,25 +50,10 @@ pub(crate) fn without_whole_slices(model: &Model) -> Result<Option<Model>, Error
             names.insert(output, own);
         }
     }
-    if names.is_empty() {
-        return Ok(None);
+    match names.is_empty() {
+        true => Ok(None),
+        false => without_makers(model, &names).map(Some),
     }
-    let failed = |error: campana_onnx::Error| {
-        let message = "cannot leave out slices that take everything";
-        Error::new(ErrorKind::InvalidModel, message).with_source(error)
-    };
-    let mut edits = Edits::new(model);
-    for (depth, graph) in graphs.into_iter().enumerate() {
-        for node in &graph.nodes {
-            let is_slice = |output: &String| names.contains_key(output.as_str());
-            if depth == 0 && node.outputs.iter().any(is_slice) {
-                edits.remove(node.message);
-            } else {
-                rename(model, &mut edits, node, &names).map_err(failed)?;
-            }
-        }
-    }
-    edits.into_model().map(Some).map_err(failed)
 }
 
 /// Whether a node gives its float input as it is, by the shapes of both.
