@@ -22,7 +22,7 @@ mod tests;
 use campana_tensor::ElementType;
 
 pub use attributes::OpError;
-pub use names::moves_elements;
+pub use names::moved_outputs;
 pub use resize::ResizedAxis;
 pub use slice::Slices;
 pub use window::{AutoPad, Convolution, Pool, TransposedPlaces, Window, WindowPlaces};

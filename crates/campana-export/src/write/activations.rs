@@ -3,7 +3,7 @@
 //! others compute as they stand.
 
 use campana_ir::decoder::encode::StoredTensor;
-use campana_ir::op::moves_elements;
+use campana_ir::op::moved_outputs;
 use campana_onnx::{AttributeValue, Content, Edits, Model, NewNode, Node, schema};
 use campana_quantize::ActivationScale;
 use campana_tensor::ElementType;
@@ -25,13 +25,11 @@ pub(super) fn moved(model: &Model, scales: &[ActivationScale]) -> Vec<Activation
         };
         let is_input = |scale: &&ActivationScale| scale.name == *input;
         let from = scales.iter().chain(&moved).find(is_input).cloned();
-        let Some(from) = from.filter(|_| moves_elements(&node.op_type)) else {
+        // Other outputs are the places of what is moved.
+        let only_moves = moved_outputs(&node.op_type) >= node.outputs.len();
+        let Some(from) = from.filter(|_| only_moves) else {
             continue;
         };
-        // Others than of a split are the places of what is moved.
-        if node.outputs.len() > 1 && node.op_type != "Split" {
-            continue;
-        }
         for output in node.outputs.iter().filter(|name| !name.is_empty()) {
             let is_output = graph.outputs.iter().any(|value| value.name == *output);
             if !is_output && !scales.iter().any(|scale| scale.name == *output) {
@@ -90,7 +88,7 @@ pub(super) fn operand_scale(model: &Model, scales: &[ActivationScale], name: &st
         }
         let makes = |node: &&Node| node.outputs.iter().any(|output| output == name);
         let maker = model.graph.nodes.iter().find(makes)?;
-        if !moves_elements(&maker.op_type) {
+        if moved_outputs(&maker.op_type) == 0 {
             return None;
         }
         name = maker.inputs.first()?;

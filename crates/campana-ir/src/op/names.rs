@@ -9,14 +9,15 @@ use super::{
 };
 use crate::graph::Node;
 
-/// Whether an ONNX operator of this name [moves elements](Op::moves_elements),
+/// How many outputs of an ONNX operator of this name are [moved](Op::moved_outputs),
 /// whatever its attributes.
-pub fn moves_elements(op_type: &str) -> bool {
+pub fn moved_outputs(op_type: &str) -> usize {
     let node = Node {
         op_type: op_type.to_owned(),
         ..Node::default()
     };
-    parse(&node, &Attributes::of(&node), TRAINING_ATTRIBUTE).is_ok_and(|op| op.moves_elements())
+    let op = parse(&node, &Attributes::of(&node), TRAINING_ATTRIBUTE);
+    op.map_or(0, |op| op.moved_outputs())
 }
 
 /// The opset since which training of a normalization is an attribute.
