@@ -61,6 +61,14 @@ pub(crate) struct Val {
     pub(crate) codes: Option<QuantParams>,
 }
 
+impl Val {
+    /// Whether the elements lie alike whether channels come first or last.
+    fn is_in_both_layouts(&self) -> bool {
+        let shape = &self.shape;
+        shape.len() < 3 || shape[1] == 1 || shape[2..].iter().product::<usize>() == 1
+    }
+}
+
 /// A plan for inputs of given shapes.
 #[derive(Debug)]
 pub(crate) struct Program {

@@ -189,9 +189,9 @@ impl Translation<'_> {
                     fill: fill.unwrap_or(0),
                     blocks: regions.iter().map(block).collect(),
                 };
+                let is_part = self.plan.nodes[self.node].node.outputs.len() > 1;
                 let value = match regions.as_slice() {
-                    // One of several outputs of a node.
-                    [part] if fill.is_none() => value_of(part.dims.clone(), from),
+                    [part] if is_part => value_of(part.dims.clone(), from),
                     _ => self.output(from),
                 };
                 let sources = (0..regions.len()).map(|i| self.codes(step, i));

@@ -388,10 +388,7 @@ impl<'p> Compiler<'p> {
         if val.layout == layout {
             return val.clone();
         }
-        let same_memory = val.shape.len() < 3
-            || val.shape[1] == 1
-            || val.shape[2..].iter().product::<usize>() == 1;
-        if same_memory {
+        if val.is_in_both_layouts() {
             return Val {
                 layout,
                 ..val.clone()

@@ -2,6 +2,7 @@
 //! their input and their last layer.
 
 mod action;
+mod moves;
 
 use std::sync::Arc;
 
@@ -14,14 +15,12 @@ use campana_kernels::pooling::Pooling;
 pub(crate) use action::{Int8Action, Int8Conv, Int8Depthwise, PoolExtents};
 
 use super::compile::Compiler;
-use super::lower::{
-    joined, pad_region, pool_windows, slice_region, split_regions, transposed_region,
-};
+use super::lower::{pad_region, pool_windows, slice_region, split_regions, transposed_region};
 use super::step::{Action, Border};
 use super::{Layout, Place, Val};
-use crate::ops::{ConvGeometry, Fault, Windows, conv_geometry, count_of, reshaped};
+use crate::ops::{ConvGeometry, Fault, Windows, conv_geometry, count_of};
 use crate::plan::{Int8Layer, Int8Weights, Packed, PlannedNode, UNBOUNDED, quant_params_of};
-use crate::strided::Region;
+use moves::{concat, copy, view};
 
 /// Bytes behind codes that kernels may read.
 const SLACK: usize = 64;
@@ -229,7 +228,7 @@ fn conv(c: &mut Compiler<'_>, planned: &PlannedNode, layer: &Arc<Int8Layer>) -> 
     let shape = geometry.output_shape(input.shape.len());
     // What a dense layer made lies channels-first.
     let input = match input.layout {
-        Layout::First if !is_in_both_layouts(&input) => c.float_of(&input),
+        Layout::First if !input.is_in_both_layouts() => c.float_of(&input),
         _ => input,
     };
     let input = quantized(c, &input, layer.input);
@@ -487,26 +486,7 @@ fn dense_geometry(rows: usize, depth: usize, columns: usize) -> ConvGeometry {
 
 /// Whether the elements lie as the shape says, channels before pixels.
 fn is_plain(val: &Val) -> bool {
-    val.layout == Layout::First || is_in_both_layouts(val)
-}
-
-/// Whether the elements lie alike whether channels come first or last.
-fn is_in_both_layouts(val: &Val) -> bool {
-    val.shape.len() < 3 || val.shape[1] == 1 || val.shape[2..].iter().product::<usize>() == 1
-}
-
-fn view(c: &Compiler<'_>, planned: &PlannedNode, input: &Val) -> Result<Option<Val>, Fault> {
-    if planned.node.op_type == "Identity" {
-        return Ok(Some(input.clone()));
-    }
-    let shape = reshaped(&c.call(planned), &input.shape)?;
-    // Images among the results would be read channels-last.
-    let flat = shape.len() < 3 || shape[2..].iter().product::<usize>() == 1;
-    Ok((is_plain(input) && flat).then(|| Val {
-        shape,
-        layout: Layout::First,
-        ..input.clone()
-    }))
+    val.layout == Layout::First || val.is_in_both_layouts()
 }
 
 fn add(
@@ -654,56 +634,4 @@ fn average(
     };
     c.push(vec![input.place.clone()], Some(write), None, false, action);
     val
-}
-
-fn copy(
-    c: &mut Compiler<'_>,
-    input: &Val,
-    shape: Vec<usize>,
-    fill: Option<u8>,
-    region: Region,
-) -> Val {
-    let codes = input.codes.unwrap_or(QuantParams {
-        scale: 1.0,
-        zero_point: 0,
-    });
-    let action = Int8Action::Copy {
-        fill,
-        regions: vec![region],
-        len: shape.iter().product(),
-    };
-    push(
-        c,
-        vec![input.place.clone()],
-        shape,
-        input.layout,
-        codes,
-        action,
-    )
-}
-
-/// Codes one after another; `None` where not all stand for the same.
-fn concat(
-    c: &mut Compiler<'_>,
-    planned: &PlannedNode,
-    codes: QuantParams,
-) -> Result<Option<Val>, Fault> {
-    let parts = (0..planned.node.inputs.len()).map(|index| c.any_operand(planned, index));
-    let parts = parts.collect::<Result<Vec<Val>, Fault>>()?;
-    let is_last = |part: &Val| part.layout == Layout::Last;
-    let has_last = parts.iter().any(is_last);
-    let fits = |part: &Val| {
-        part.codes == Some(codes) && (is_last(part) == has_last || is_in_both_layouts(part))
-    };
-    if !parts.iter().all(fits) {
-        return Ok(None);
-    }
-    let joined = joined(c, planned, &parts)?;
-    let action = Int8Action::Copy {
-        fill: None,
-        regions: joined.regions,
-        len: joined.shape.iter().product(),
-    };
-    let (shape, layout) = (joined.shape, joined.layout);
-    Ok(Some(push(c, joined.reads, shape, layout, codes, action)))
 }

@@ -443,7 +443,7 @@ pub(super) fn split_regions(
         c.mixes_batch = true;
     }
     let strides = strides_of(&physical(&input.shape, input.layout));
-    let stride = strides[place_of(axis, input)];
+    let stride = strides_by_axis(&input.shape, input.layout)[axis];
     let mut start = 0;
     let parts = lengths.into_iter().map(|length| {
         let mut shape = input.shape.clone();
@@ -460,12 +460,6 @@ pub(super) fn split_regions(
         (shape, region)
     });
     Ok(parts.collect())
-}
-
-/// The place of an axis among those of a value as it lies in memory.
-fn place_of(axis: usize, val: &Val) -> usize {
-    let order = permute((0..val.shape.len()).collect(), val.layout);
-    order.iter().position(|&a| a == axis).unwrap_or(axis)
 }
 
 fn copy(
@@ -547,13 +541,12 @@ fn concat(c: &mut Compiler<'_>, planned: &PlannedNode) -> Result<Vec<Val>, Fault
     let parts = (0..planned.node.inputs.len())
         .map(|index| c.operand(planned, index))
         .collect::<Result<Vec<_>, _>>()?;
-    let joined = joined(c, planned, &parts)?;
     let Joined {
         shape,
         layout,
         reads,
         regions,
-    } = joined;
+    } = joined(c, planned, &parts)?;
     Ok(vec![copy(c, shape, layout, reads, None, regions)])
 }
 
@@ -597,8 +590,7 @@ pub(super) fn joined(
         Layout::First
     };
     let to_strides = strides_of(&physical(&shape, layout));
-    let order = permute((0..rank).collect(), layout);
-    let place = order.iter().position(|&a| a == axis).unwrap_or(axis);
+    let stride = strides_by_axis(&shape, layout)[axis];
     let (mut regions, mut reads, mut start) = (Vec::new(), Vec::new(), 0);
     for part in parts {
         let part = c.with_layout(part, layout);
@@ -606,7 +598,7 @@ pub(super) fn joined(
         regions.push(Region {
             from: 0,
             from_strides: signed(strides_of(&dims)),
-            to: start * to_strides[place],
+            to: start * stride,
             to_strides: to_strides.clone(),
             dims,
         });
