@@ -110,19 +110,13 @@ mod tests {
 
     #[test]
     fn a_layer_without_rounding_behind_it_is_in_floats() {
-        let node = |op_type: &str, inputs: &[&str], output: &str| Node {
-            op_type: op_type.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            outputs: vec![output.into()],
-            ..Node::default()
-        };
         let weights = Tensor::new(vec![1, 1, 1, 1], TensorData::F32(vec![1.0])).unwrap();
         let graph = Graph {
             nodes: vec![
-                node("Conv", &["x", "w"], "a"),
-                node("Relu", &["a"], "b"),
-                node("Conv", &["b", "w"], "c"),
-                node("Sigmoid", &["c"], "y"),
+                Node::new("Conv", &["x", "w"], &["a"]),
+                Node::new("Relu", &["a"], &["b"]),
+                Node::new("Conv", &["b", "w"], &["c"]),
+                Node::new("Sigmoid", &["c"], &["y"]),
             ],
             inputs: vec![Value {
                 name: "x".into(),
@@ -144,26 +138,24 @@ mod tests {
 
     #[test]
     fn a_normalization_behind_a_clamp_is_computed_in_floats() {
-        let node = |op_type: &str, inputs: &[&str], output: &str| Node {
-            op_type: op_type.into(),
-            inputs: inputs.iter().map(ToString::to_string).collect(),
-            outputs: vec![output.into()],
-            ..Node::default()
-        };
         let floats = |shape: Vec<usize>| {
             let len = shape.iter().product();
             Tensor::new(shape, TensorData::F32(vec![1.0; len])).unwrap()
         };
         let normalization = |input: &str, output: &str| {
-            node("BatchNormalization", &[input, "p", "p", "p", "p"], output)
+            Node::new(
+                "BatchNormalization",
+                &[input, "p", "p", "p", "p"],
+                &[output],
+            )
         };
         for (is_behind, on_integers) in [(false, 1), (true, 0)] {
             let nodes = match is_behind {
-                false => [normalization("a", "b"), node("Relu", &["b"], "c")],
-                true => [node("Relu", &["a"], "b"), normalization("b", "c")],
+                false => [normalization("a", "b"), Node::new("Relu", &["b"], &["c"])],
+                true => [Node::new("Relu", &["a"], &["b"]), normalization("b", "c")],
             };
             let graph = Graph {
-                nodes: [vec![node("Conv", &["x", "w"], "a")], nodes.to_vec()].concat(),
+                nodes: [vec![Node::new("Conv", &["x", "w"], &["a"])], nodes.to_vec()].concat(),
                 inputs: vec![Value {
                     name: "x".into(),
                     element_type: Some(ElementType::F32),
