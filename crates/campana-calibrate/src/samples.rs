@@ -453,7 +453,7 @@ impl Sample {
         let element_type = input.element_type.unwrap_or(ElementType::F32);
         let len = self.shape.iter().product::<usize>();
         let data: Vec<TensorData> = match element_type {
-            ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64 => {
+            _ if element_type.is_float() => {
                 let values = self.floats(batches * self.count, scale);
                 let values = values.chunks(len.max(1)).map(<[f32]>::to_vec);
                 values

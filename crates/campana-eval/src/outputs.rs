@@ -1,6 +1,6 @@
 //! How like those of another model a model's outputs are, whatever they mean.
 
-use campana_tensor::{ElementType, Tensor, TensorData};
+use campana_tensor::{Tensor, TensorData};
 use serde::Serialize;
 
 /// The outputs of one run, in the model's order.
@@ -22,10 +22,7 @@ pub struct Output {
 impl Output {
     /// An output tensor as float32; `None` for a type without numbers.
     pub fn new(name: &str, tensor: Tensor) -> Option<Self> {
-        let is_float = matches!(
-            tensor.data().element_type(),
-            ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16
-        );
+        let is_float = tensor.data().element_type().is_float();
         let (shape, data) = tensor.into_parts();
         let values = match data {
             TensorData::F32(values) => values,

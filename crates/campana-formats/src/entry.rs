@@ -3,7 +3,6 @@
 use campana_tensor::ElementType;
 
 use crate::place::Place;
-use crate::values::is_float;
 
 /// One tensor of a file.
 #[derive(Clone, Debug)]
@@ -29,6 +28,6 @@ impl TensorEntry {
 
     /// Whether its elements are floats that [`TensorFile::read_f32`](crate::TensorFile::read_f32) reads.
     pub fn is_float(&self) -> bool {
-        is_float(self.element_type)
+        self.element_type.is_float()
     }
 }

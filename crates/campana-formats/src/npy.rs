@@ -8,7 +8,6 @@ use crate::error::shown;
 use crate::place::{Bytes, MAX_RANK, Place, count, element_len};
 use crate::source::Source;
 use crate::stream::stream;
-use crate::values::is_float;
 use crate::{Error, ErrorKind, Result, TensorEntry};
 
 /// Bytes of a header at most; NumPy itself warns from 10,000 on.
@@ -141,7 +140,7 @@ fn element_type(name: &str, descr: &str) -> Result<ElementType> {
             )));
         }
     };
-    if descr.starts_with('>') && is_float(element_type) {
+    if descr.starts_with('>') && element_type.is_float() {
         return Err(Error::unsupported(format!(
             "array '{name}' is big-endian (type {descr}); save it with .astype('<{kind}')"
         )));

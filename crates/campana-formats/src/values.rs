@@ -3,14 +3,6 @@
 use campana_tensor::ElementType;
 use half::{bf16, f16};
 
-/// Whether elements of this type are read as `f32`.
-pub(crate) fn is_float(element_type: ElementType) -> bool {
-    matches!(
-        element_type,
-        ElementType::F32 | ElementType::F16 | ElementType::Bf16 | ElementType::F64
-    )
-}
-
 /// Little-endian elements as `f32`; empty for types that are no float.
 pub(crate) fn decode_f32(bytes: &[u8], element_type: ElementType) -> Vec<f32> {
     fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {

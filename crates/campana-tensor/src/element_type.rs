@@ -90,6 +90,11 @@ impl ElementType {
         }
     }
 
+    /// Whether elements are floats of a width that is known here.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
     /// Bits of one element in a raw buffer; `None` for strings and types
     /// whose width is not known here.
     pub fn bits(self) -> Option<usize> {

@@ -320,11 +320,10 @@ fn other_shape(input: &Value, dims: &[Dim], found: &[usize]) -> Error {
 /// The array in the float type that the input declares; arrays of other types
 /// as they are.
 fn in_float_type_of<'a>(input: &Value, array: &'a Tensor) -> Cow<'a, Tensor> {
-    use ElementType::{Bf16, F16, F32, F64};
     let declared = input.element_type.unwrap_or(array.data().element_type());
     let values: Option<Vec<f32>> = match array.data() {
         _ if declared == array.data().element_type() => None,
-        _ if !matches!(declared, F16 | Bf16 | F32 | F64) => None,
+        _ if !declared.is_float() => None,
         TensorData::F32(values) => Some(values.clone()),
         TensorData::F64(values) => Some(values.iter().map(|&value| value as f32).collect()),
         TensorData::F16(values) => Some(values.iter().map(|value| value.to_f32()).collect()),

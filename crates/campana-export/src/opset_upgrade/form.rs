@@ -53,7 +53,7 @@ impl Upgrade<'_> {
 
     /// The type of all floats of the model.
     pub(super) fn float_type(&self) -> Result<ElementType, String> {
-        use ElementType::{Bf16, F16, F32, F64};
+        use ElementType::F32;
         let mut found = HashSet::new();
         for graph in self.model.graphs() {
             found.extend(graph.initializers.iter().map(|tensor| tensor.element_type));
@@ -63,9 +63,7 @@ impl Upgrade<'_> {
                 _ => None,
             }));
         }
-        let mut floats = found
-            .into_iter()
-            .filter(|kind| matches!(kind, F32 | F16 | Bf16 | F64));
+        let mut floats = found.into_iter().filter(|kind| kind.is_float());
         match (floats.next(), floats.next()) {
             (Some(kind), None) => Ok(kind),
             (None, _) => Ok(F32),

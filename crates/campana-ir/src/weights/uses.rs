@@ -138,7 +138,7 @@ impl<'m> Uses<'m> {
             .scopes
             .last()
             .is_some_and(|scope| scope.contains_key(name));
-        if !is_float(proto) || is_known {
+        if !proto.element_type.is_float() || is_known {
             self.bind(name, Meaning::new());
             if proto.element_type == ElementType::I64 && proto.dims.len() <= 1 {
                 self.integers.insert(name, proto);
@@ -263,11 +263,6 @@ pub fn moved_inputs<'n>(op_type: &str, inputs: &'n [String]) -> Option<&'n [Stri
         | "Squeeze" | "Flatten" => inputs.get(..1),
         _ => None,
     }
-}
-
-fn is_float(proto: &TensorProto) -> bool {
-    use ElementType::{Bf16, F16, F32, F64};
-    matches!(proto.element_type, F32 | F16 | Bf16 | F64)
 }
 
 fn permuted(node: &Node, axes: &Axes, rank: usize) -> Option<Axes> {

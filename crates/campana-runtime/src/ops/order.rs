@@ -1,6 +1,6 @@
 //! Sums along an axis, and what depends on the order of elements.
 
-use campana_tensor::{ElementType, Tensor, TensorData};
+use campana_tensor::{Tensor, TensorData};
 
 use super::Operator;
 use super::call::{Call, Fault, axis_of, for_any_type, ints, one_of, tensor};
@@ -37,11 +37,7 @@ fn cumulative(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let reverse = call.int("reverse", 0)? != 0;
     let product = call.node.op_type == "CumProd";
     let kind = input.data().element_type();
-    let is_real = matches!(
-        kind,
-        ElementType::F32 | ElementType::F64 | ElementType::F16 | ElementType::Bf16
-    );
-    if is_real {
+    if kind.is_float() {
         let (_, values) = call.reals(0)?;
         let combine = |a: f64, b: f64| if product { a * b } else { a + b };
         let first = if product { 1.0 } else { 0.0 };
