@@ -53,7 +53,7 @@ pub fn admit(model: Model, options: &Options) -> Result<Model, Error> {
     if let Some(direct) = without_aliases(&model)? {
         model = direct;
     }
-    if let Some(folded) = with_folded_weights(&model)? {
+    if let Some(folded) = with_folded_weights(&model, |name| options.keeps(name))? {
         model = folded;
     }
     let tensors = constant_tensors(&model);

@@ -1,9 +1,10 @@
-//! Weights that a graph computes from its constants, folded.
+//! Weights that a graph makes from its constants, folded.
 //!
 //! Weight standardization and weight normalization, as PyTorch exports them,
 //! leave convolutions without a constant to quantize: their weights are the
-//! quotient or product of constants. Such a subgraph is computed once, and its
-//! result put in its place.
+//! quotient or product of constants. Exports without constant folding transpose,
+//! reshape, cut or mask theirs. Such a subgraph is computed once, and its result
+//! put in its place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -12,56 +13,102 @@ use campana_ir::graph::{Graph, Value};
 use campana_ir::network::Network;
 use campana_ir::op::Op;
 use campana_ir::weights::{moved_inputs, weight_inputs};
-use campana_onnx::{Content, Edits, Model, NewAttribute, NewNode, NewTensor, schema};
+use campana_onnx::{
+    Content, Edits, MessageId, Model, NewAttribute, NewNode, NewTensor, Node, schema,
+};
 use campana_quantize::{Error, ErrorKind};
 use campana_runtime::{Plan, PlanOptions, Session};
 use campana_tensor::{ElementType, Tensor, TensorData};
+
+use crate::aliases::rename;
 
 /// Most elements of a constant of integers that a folded subgraph reads: axes and
 /// extents are no more, and what is more are codes.
 const MAX_INTEGERS: usize = 64;
 
-/// A folded weight has at most so many elements for each of the constants that it
-/// is computed from: a table that a few numbers describe stays described.
+/// A weight that is computed has at most so many elements for each of the
+/// constants that it is computed from: a table that a few numbers describe stays
+/// described.
 const MAX_GROWTH: usize = 2;
 
-/// The model with constants for the weights that it computes from constants;
-/// `None` where it computes none.
+/// The model with constants for the weights that it makes from constants, but for those
+/// that are kept by name; `None` where it makes none.
 ///
 /// # Errors
 ///
 /// Where the model cannot be written with them.
-pub(crate) fn with_folded_weights(model: &Model) -> Result<Option<Model>, Error> {
-    if !model.training_info.is_empty() || !has_computed_weights(model) {
+pub(crate) fn with_folded_weights(
+    model: &Model,
+    is_kept: impl Fn(&str) -> bool,
+) -> Result<Option<Model>, Error> {
+    if !model.training_info.is_empty() || !has_made_weights(model) {
         return Ok(None);
     }
     // What cannot be analysed is refused where it matters.
     let Ok(graph) = onnx::graph(model) else {
         return Ok(None);
     };
-    let Some(folded) = folded_weights(&graph).filter(|folded| !folded.is_empty()) else {
+    let Ok(network) = Network::new(&graph) else {
         return Ok(None);
     };
-    let mut edits = Edits::new(model);
-    let mut readers = Readers::of(model);
-    for node in &model.graph.nodes {
-        let [output] = &*node.outputs else {
-            continue;
-        };
-        if let Some(tensor) = folded.get(output) {
-            edits.replace(node.message, constant(output, tensor));
-            readers.drop_reads(&node.inputs);
-        }
+    let folded = folded_weights(model, &network, is_kept);
+    if folded.is_empty() {
+        return Ok(None);
     }
-    readers.remove_dead(model, &folded, &mut edits);
-    let changed = edits.into_model();
+    let changed = with_constants(model, &folded);
     changed.map(Some).map_err(|error| {
         Error::new(ErrorKind::InvalidModel, "cannot fold computed weights").with_source(error)
     })
 }
 
+/// The model with folded weights in place of the nodes that make them.
+fn with_constants(model: &Model, folded: &[Folded<'_>]) -> Result<Model, campana_onnx::Error> {
+    let by_name: HashMap<&str, &Folded<'_>> =
+        folded.iter().map(|folded| (folded.name, folded)).collect();
+    let dead = Dead::of(model, &by_name.keys().copied().collect());
+    let names = own_names(folded, &dead);
+    let mut edits = Edits::new(model);
+    for (depth, graph) in model.graphs().into_iter().enumerate() {
+        for node in &graph.nodes {
+            let outputs = node.outputs.iter().map(String::as_str);
+            let constants: Vec<_> = outputs.filter_map(|output| by_name.get(output)).collect();
+            if depth == 0 && !constants.is_empty() {
+                let content = constants
+                    .iter()
+                    .fold(Content::default(), |content, folded| {
+                        let name = names.get(folded.name).map_or(folded.name, String::as_str);
+                        content.message(schema::graph::NODE, constant(name, &folded.tensor))
+                    });
+                edits.replace(node.message, content);
+            } else if !dead.nodes.contains(&node.message) {
+                rename(model, &mut edits, node, &names)?;
+            }
+        }
+    }
+    dead.remove(&mut edits);
+    edits.into_model()
+}
+
+/// The names of constants for what only moves the elements of one that is no
+/// longer there: reports and options know the weight by it.
+fn own_names<'f>(folded: &'f [Folded<'_>], dead: &Dead<'_>) -> HashMap<&'f str, String> {
+    let mut uses: HashMap<&str, usize> = HashMap::new();
+    for folded in folded {
+        for &source in &folded.sources {
+            *uses.entry(source).or_insert(0) += 1;
+        }
+    }
+    let named = folded.iter().filter_map(|folded| match *folded.sources {
+        [source] if folded.is_moved && uses[source] == 1 && dead.constants.contains(source) => {
+            Some((folded.name, source.to_owned()))
+        }
+        _ => None,
+    });
+    named.collect()
+}
+
 /// Whether a layer reads as its weights what a node makes.
-fn has_computed_weights(model: &Model) -> bool {
+fn has_made_weights(model: &Model) -> bool {
     let nodes = &model.graph.nodes;
     let makers = nodes.iter().filter(|node| node.op_type != "Constant");
     let made: HashSet<&String> = makers.flat_map(|node| &node.outputs).collect();
@@ -72,12 +119,28 @@ fn has_computed_weights(model: &Model) -> bool {
     })
 }
 
-/// The weights that a graph computes from constants, by the values from which on
-/// they are only moved; `None` where they cannot be computed.
-fn folded_weights(graph: &Graph) -> Option<BTreeMap<String, Tensor>> {
-    let network = Network::new(graph).ok()?;
+/// A weight that nodes make from constants.
+struct Folded<'g> {
+    /// The value that a layer reads.
+    name: &'g str,
+    tensor: Tensor,
+    /// The constants of floats that it is made from.
+    sources: Vec<&'g str>,
+    /// Their elements.
+    source_len: usize,
+    /// Whether it consists of elements of these alone.
+    is_moved: bool,
+}
+
+/// The weights that a graph makes from constants, as far as they take no more
+/// room for it.
+fn folded_weights<'g>(
+    model: &Model,
+    network: &Network<'g>,
+    is_kept: impl Fn(&str) -> bool,
+) -> Vec<Folded<'g>> {
     let mut names = BTreeSet::new();
-    for node in &graph.nodes {
+    for node in &network.graph().nodes {
         let is_folded_itself = node
             .outputs
             .iter()
@@ -87,45 +150,83 @@ fn folded_weights(graph: &Graph) -> Option<BTreeMap<String, Tensor>> {
         }
         let weights = weight_inputs(&node.op_type).iter();
         for name in weights.filter_map(|&input| node.inputs.get(input)) {
-            find_computed(&network, name, &mut names);
+            find_made(network, name, &mut names);
         }
     }
-    let subgraphs: Vec<(&str, Subgraph<'_>)> = names
-        .into_iter()
-        .filter_map(|name| Some((name, Subgraph::of(&network, name)?)))
+    let folded = names.into_iter();
+    let mut folded: Vec<Folded<'g>> = folded
+        .filter_map(|name| folded_weight(network, name))
+        .filter(|folded| !is_kept(folded.name))
+        .filter(|folded| !folded.is_moved || !folded.sources.iter().all(|source| is_kept(source)))
         .collect();
-    let values = computed(graph, &subgraphs)?;
-    let pairs = subgraphs.iter().zip(values);
-    let folded = pairs.filter(|((_, subgraph), tensor)| {
-        let is_float = tensor.data().element_type() == ElementType::F32;
-        is_float && tensor.len() <= MAX_GROWTH * subgraph.floats
-    });
-    Some(
-        folded
-            .map(|(&(name, _), tensor)| (name.to_owned(), tensor))
-            .collect(),
-    )
+    loop {
+        let before = folded.len();
+        let names: HashSet<&str> = folded.iter().map(|folded| folded.name).collect();
+        let made_whole = |folded: &Folded<'_>| {
+            let producer = network.producer(folded.name);
+            let outputs = producer.map(|producer| network.node(producer).outputs.iter());
+            outputs
+                .into_iter()
+                .flatten()
+                .all(|output| output.is_empty() || names.contains(output.as_str()))
+        };
+        folded.retain(made_whole);
+        leave_shared(model, &mut folded);
+        if folded.len() == before {
+            return folded;
+        }
+    }
 }
 
-/// Adds the values from which on a weight that is computed from constants is only
-/// moved.
-fn find_computed<'g>(network: &Network<'g>, name: &'g str, found: &mut BTreeSet<&'g str>) {
+/// Leaves out weights that only move elements of constants which others still
+/// read, or several of them: these would be stored more than once.
+fn leave_shared(model: &Model, folded: &mut Vec<Folded<'_>>) {
+    let dead = Dead::of(model, &folded.iter().map(|folded| folded.name).collect());
+    let mut copies: HashMap<&str, f64> = HashMap::new();
+    for folded in folded.iter().filter(|folded| folded.is_moved) {
+        for &source in &folded.sources {
+            *copies.entry(source).or_insert(0.0) +=
+                folded.tensor.len() as f64 / folded.source_len as f64;
+        }
+    }
+    // Parts of a constant are a whole but for rounding.
+    let is_moved_once = |source: &&str| dead.constants.contains(source) && copies[source] < 1.001;
+    folded.retain(|folded| !folded.is_moved || folded.sources.iter().all(is_moved_once));
+}
+
+/// A weight with what the engine computes for it; `None` where it decodes
+/// codes, a few numbers describe it, or it cannot be computed.
+fn folded_weight<'g>(network: &Network<'g>, name: &'g str) -> Option<Folded<'g>> {
+    let subgraph = Subgraph::of(network, name)?;
+    let tensor = computed(network.graph(), name, &subgraph)?;
+    let is_float = tensor.data().element_type() == ElementType::F32;
+    let is_moved = subgraph.is_moved(network);
+    (is_float && tensor.len() <= MAX_GROWTH * subgraph.floats).then(|| Folded {
+        name,
+        tensor,
+        sources: subgraph.sources,
+        source_len: subgraph.floats,
+        is_moved,
+    })
+}
+
+/// Adds the value that a layer reads as its weight where nodes make it from
+/// constants; where that decodes codes, what these move.
+fn find_made<'g>(network: &Network<'g>, name: &'g str, found: &mut BTreeSet<&'g str>) {
     let mut open = vec![name];
     let mut seen = HashSet::new();
     while let Some(name) = open.pop() {
         let Some(producer) = network.producer(name).filter(|_| seen.insert(name)) else {
             continue;
         };
-        let node = network.node(producer);
         if !network.is_parameter(name) {
             continue;
         }
-        match moved_inputs(&node.op_type, &node.inputs) {
-            Some(inputs) => open.extend(inputs.iter().map(String::as_str)),
-            None if node.outputs.len() == 1 => {
-                found.insert(name);
-            }
-            None => {}
+        let node = network.node(producer);
+        if Subgraph::of(network, name).is_some() && node.op_type != "Identity" {
+            found.insert(name);
+        } else if let Some(inputs) = moved_inputs(&node.op_type, &node.inputs) {
+            open.extend(inputs.iter().map(String::as_str));
         }
     }
 }
@@ -135,7 +236,9 @@ struct Subgraph<'g> {
     /// By their positions, in order.
     nodes: BTreeSet<usize>,
     constants: HashSet<&'g str>,
-    /// Elements of the constants of floats.
+    /// The constants of floats.
+    sources: Vec<&'g str>,
+    /// Their elements.
     floats: usize,
 }
 
@@ -145,6 +248,7 @@ impl<'g> Subgraph<'g> {
         let mut subgraph = Self {
             nodes: BTreeSet::new(),
             constants: HashSet::new(),
+            sources: Vec::new(),
             floats: 0,
         };
         let mut open = vec![name];
@@ -161,46 +265,52 @@ impl<'g> Subgraph<'g> {
                         open.extend(network.node(producer).inputs.iter().map(String::as_str));
                     }
                 }
-                None => {
-                    let constant = network.graph().constants.get(name)?;
-                    let is_float = constant.data().element_type() == ElementType::F32;
-                    if !is_float && constant.len() > MAX_INTEGERS {
-                        return None;
-                    }
-                    if subgraph.constants.insert(name) && is_float {
-                        subgraph.floats += constant.len();
-                    }
-                }
+                None => subgraph.add_constant(name, network.graph().constants.get(name)?)?,
             }
         }
         Some(subgraph)
     }
+
+    /// `None` where it may be codes.
+    fn add_constant(&mut self, name: &'g str, constant: &Tensor) -> Option<()> {
+        let element_type = constant.data().element_type();
+        let is_mask = element_type == ElementType::Bool;
+        if !element_type.is_float() && !is_mask && constant.len() > MAX_INTEGERS {
+            return None;
+        }
+        if self.constants.insert(name) && element_type.is_float() {
+            self.sources.push(name);
+            self.floats += constant.len();
+        }
+        Some(())
+    }
+
+    /// Whether its nodes compute nothing with floats.
+    fn is_moved(&self, network: &Network<'_>) -> bool {
+        let makes_floats = |node: &&campana_ir::graph::Node| {
+            let element_type = |output: &String| network.value(output)?.element_type;
+            let mut outputs = node.outputs.iter();
+            outputs.any(|output| element_type(output).is_none_or(ElementType::is_float))
+        };
+        let nodes = self.nodes.iter().map(|&node| &network.graph().nodes[node]);
+        let mut nodes = nodes.filter(makes_floats);
+        nodes.all(|node| moved_inputs(&node.op_type, &node.inputs).is_some())
+    }
 }
 
-/// The values that subgraphs compute; `None` where the engine does not.
-fn computed(graph: &Graph, subgraphs: &[(&str, Subgraph<'_>)]) -> Option<Vec<Tensor>> {
-    let nodes: BTreeSet<usize> = subgraphs
-        .iter()
-        .flat_map(|(_, subgraph)| subgraph.nodes.iter().copied())
-        .collect();
-    let constants = subgraphs
-        .iter()
-        .flat_map(|(_, subgraph)| &subgraph.constants);
+/// The value that a subgraph computes; `None` where the engine does not.
+fn computed(graph: &Graph, name: &str, subgraph: &Subgraph<'_>) -> Option<Tensor> {
+    let nodes = subgraph.nodes.iter();
+    let constants = subgraph.constants.iter();
     let part = Graph {
         name: graph.name.clone(),
-        nodes: nodes
-            .iter()
-            .map(|&node| graph.nodes[node].clone())
-            .collect(),
+        nodes: nodes.map(|&node| graph.nodes[node].clone()).collect(),
         inputs: Vec::new(),
-        outputs: subgraphs
-            .iter()
-            .map(|&(name, _)| Value {
-                name: name.to_owned(),
-                element_type: None,
-                shape: None,
-            })
-            .collect(),
+        outputs: vec![Value {
+            name: name.to_owned(),
+            element_type: None,
+            shape: None,
+        }],
         constants: constants
             .filter_map(|&name| Some((name.to_owned(), graph.constants.get(name)?.clone())))
             .collect(),
@@ -208,20 +318,93 @@ fn computed(graph: &Graph, subgraphs: &[(&str, Subgraph<'_>)]) -> Option<Vec<Ten
         opsets: graph.opsets.clone(),
     };
     let plan = Plan::new(part, PlanOptions::default()).ok()?;
-    Session::new(plan, 1).run(&[]).ok()
+    Session::new(plan, 1).run(&[]).ok()?.pop()
 }
 
 /// A node that gives a constant.
-fn constant(name: &str, tensor: &Tensor) -> Content<'static> {
+fn constant(name: &str, tensor: &Tensor) -> NewNode<'static> {
     let TensorData::F32(values) = tensor.data() else {
         unreachable!("only floats are folded");
     };
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let value = NewTensor::raw("", tensor.shape(), ElementType::F32, bytes);
     let none: [&str; 0] = [];
-    let node =
-        NewNode::new("Constant", none, [name]).attribute("value", NewAttribute::Tensor(value));
-    Content::default().message(schema::graph::NODE, node)
+    NewNode::new("Constant", none, [name]).attribute("value", NewAttribute::Tensor(value))
+}
+
+/// Nodes and constants of a model that nothing reads once some values are
+/// constants.
+struct Dead<'m> {
+    nodes: HashSet<MessageId>,
+    constants: HashSet<&'m str>,
+    /// The constants that are stored, and where they are declared as inputs.
+    stored: Vec<MessageId>,
+}
+
+impl<'m> Dead<'m> {
+    fn of(model: &'m Model, folded: &HashSet<&str>) -> Self {
+        let graph = &model.graph;
+        let mut readers = Readers::of(model);
+        let mut dead = Self {
+            nodes: HashSet::new(),
+            constants: HashSet::new(),
+            stored: Vec::new(),
+        };
+        let was_read: HashSet<&str> = readers.0.keys().copied().collect();
+        let is_folded = |output: &String| folded.contains(output.as_str());
+        let (replaced, mut left): (Vec<_>, Vec<_>) = graph
+            .nodes
+            .iter()
+            .partition(|node| node.outputs.iter().any(is_folded));
+        replaced
+            .iter()
+            .for_each(|node| readers.drop_reads(&node.inputs));
+        loop {
+            let is_dead = |node: &&Node| {
+                let mut outputs = node.outputs.iter().filter(|output| !output.is_empty());
+                outputs
+                    .clone()
+                    .any(|output| was_read.contains(output.as_str()))
+                    && !outputs.any(|output| readers.is_read(output))
+            };
+            let (gone, rest): (Vec<&Node>, Vec<&Node>) = left.into_iter().partition(is_dead);
+            if gone.is_empty() {
+                break;
+            }
+            for node in gone {
+                readers.drop_reads(&node.inputs);
+                dead.nodes.insert(node.message);
+                dead.constants
+                    .extend(node.outputs.iter().map(String::as_str));
+            }
+            left = rest;
+        }
+        dead.add_stored(model, |name| {
+            was_read.contains(name) && !readers.is_read(name)
+        });
+        dead
+    }
+
+    fn add_stored(&mut self, model: &'m Model, is_dead: impl Fn(&str) -> bool) {
+        let graph = &model.graph;
+        for tensor in graph.initializers.iter().filter(|t| is_dead(&t.name)) {
+            let declared = graph.inputs.iter().find(|input| input.name == tensor.name);
+            match declared {
+                // Who calls the model may give it.
+                Some(_) if model.ir_version.unwrap_or(0) >= 4 => continue,
+                Some(input) => self.stored.push(input.message),
+                None => {}
+            }
+            self.stored.push(tensor.message);
+            self.constants.insert(&tensor.name);
+        }
+    }
+
+    fn remove(&self, edits: &mut Edits<'_>) {
+        for &message in self.nodes.iter().chain(&self.stored) {
+            edits.remove(message);
+        }
+    }
 }
 
 /// How many nodes and outputs of a model's graphs read each value.
@@ -250,54 +433,6 @@ impl<'m> Readers<'m> {
 
     fn is_read(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|&count| count > 0)
-    }
-
-    /// Takes out the nodes and constants that only folded nodes read.
-    fn remove_dead(
-        &mut self,
-        model: &'m Model,
-        folded: &BTreeMap<String, Tensor>,
-        edits: &mut Edits<'_>,
-    ) {
-        let graph = &model.graph;
-        let was_read: HashSet<&str> = self.0.keys().copied().collect();
-        let mut removed = HashSet::new();
-        loop {
-            let is_dead = |node: &&campana_onnx::Node| {
-                let mut outputs = node.outputs.iter().filter(|output| !output.is_empty());
-                !removed.contains(&node.message)
-                    && !node
-                        .outputs
-                        .iter()
-                        .any(|output| folded.contains_key(output))
-                    && outputs
-                        .clone()
-                        .any(|output| was_read.contains(output.as_str()))
-                    && !outputs.any(|output| self.is_read(output))
-            };
-            let dead: Vec<_> = graph.nodes.iter().filter(is_dead).collect();
-            if dead.is_empty() {
-                break;
-            }
-            for node in dead {
-                edits.remove(node.message);
-                removed.insert(node.message);
-                self.drop_reads(&node.inputs);
-            }
-        }
-        let dead = graph.initializers.iter().filter(|tensor| {
-            was_read.contains(tensor.name.as_str()) && !self.is_read(&tensor.name)
-        });
-        for tensor in dead {
-            let declared = graph.inputs.iter().find(|input| input.name == tensor.name);
-            match declared {
-                // Who calls the model may give it.
-                Some(_) if model.ir_version.unwrap_or(0) >= 4 => continue,
-                Some(input) => edits.remove(input.message),
-                None => {}
-            }
-            edits.remove(tensor.message);
-        }
     }
 }
 
@@ -332,7 +467,9 @@ mod tests {
             .node(NewNode::new("Conv", ["x", "w"], ["y"]))
             .output("y", &[])
             .into_model();
-        let folded = with_folded_weights(&model).unwrap().expect("folded");
+        let folded = with_folded_weights(&model, |_| false)
+            .unwrap()
+            .expect("folded");
         assert_eq!(operators(&folded), ["Constant", "Conv"]);
         assert!(folded.graph.initializers.is_empty());
         let Some(campana_onnx::AttributeValue::Tensor(tensor)) = folded.graph.nodes[0]
@@ -349,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_read_stays_and_what_only_moves_stays_behind() {
+    fn what_others_read_stays() {
         let model = weight_norm()
             .node(
                 NewNode::new("Transpose", ["w"], ["t"])
@@ -359,13 +496,112 @@ mod tests {
             .output("y", &[])
             .output("norm", &[])
             .into_model();
-        let folded = with_folded_weights(&model).unwrap().expect("folded");
-        assert_eq!(
-            operators(&folded),
-            ["ReduceL2", "Constant", "Transpose", "Conv"]
-        );
+        let folded = with_folded_weights(&model, |_| false)
+            .unwrap()
+            .expect("folded");
+        assert_eq!(operators(&folded), ["ReduceL2", "Constant", "Conv"]);
         let names = folded.graph.initializers.iter().map(|t| t.name.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["v"]);
+    }
+
+    /// Two products with weights that are moved by nodes.
+    fn moved(make: impl FnOnce(SmallGraph) -> SmallGraph) -> Model {
+        let graph = SmallGraph::new()
+            .opset(13)
+            .input("x", &[1, 4])
+            .weights("v", &[4, 4]);
+        make(graph)
+            .node(NewNode::new("MatMul", ["x", "a"], ["h"]))
+            .node(NewNode::new("MatMul", ["h", "b"], ["y"]))
+            .output("y", &[])
+            .into_model()
+    }
+
+    fn integers(graph: SmallGraph, name: &str, values: &[i64]) -> SmallGraph {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        graph.tensor(name, &[values.len()], ElementType::I64, bytes)
+    }
+
+    #[test]
+    fn moved_weights_are_constants_under_the_name_of_what_is_moved() {
+        let transposed = moved(|graph| {
+            graph
+                .weights("u", &[4, 4])
+                .node(NewNode::new("Transpose", ["v"], ["a"]))
+                .node(NewNode::new("Transpose", ["u"], ["b"]))
+        });
+        let folded = with_folded_weights(&transposed, |_| false)
+            .unwrap()
+            .expect("folded");
+        assert_eq!(
+            operators(&folded),
+            ["Constant", "Constant", "MatMul", "MatMul"]
+        );
+        let inputs = folded.graph.nodes.iter().map(|node| node.inputs.join(" "));
+        assert_eq!(inputs.collect::<Vec<_>>(), ["", "", "x v", "h u"]);
+        assert!(folded.graph.initializers.is_empty());
+        let kept = with_folded_weights(&transposed, |name| name == "v").unwrap();
+        assert_eq!(
+            operators(&kept.expect("folded")),
+            ["Transpose", "Constant", "MatMul", "MatMul"]
+        );
+    }
+
+    #[test]
+    fn parts_of_a_constant_are_folded_and_copies_are_not() {
+        let halves = moved(|graph| {
+            let graph = graph.weights("u", &[4, 8]);
+            let split = NewNode::new("Split", ["u"], ["a", "b"]);
+            graph.node(split.attribute("axis", 1))
+        });
+        let folded = with_folded_weights(&halves, |_| false)
+            .unwrap()
+            .expect("folded");
+        assert_eq!(
+            operators(&folded),
+            ["Constant", "Constant", "MatMul", "MatMul"]
+        );
+        let twice = moved(|graph| {
+            let graph = integers(graph, "shape", &[4, 4]);
+            graph
+                .node(NewNode::new("Transpose", ["v"], ["a"]))
+                .node(NewNode::new("Reshape", ["v", "shape"], ["b"]))
+        });
+        assert!(with_folded_weights(&twice, |_| false).unwrap().is_none());
+        let read_by_others = moved(|graph| {
+            graph
+                .node(NewNode::new("Transpose", ["v"], ["a"]))
+                .node(NewNode::new("Identity", ["v"], ["b"]))
+        });
+        assert!(
+            with_folded_weights(&read_by_others, |_| false)
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn masked_weights_and_those_of_other_types_are_floats_of_32_bits() {
+        let doubles = (0..16u8).flat_map(|i| f64::from(i).to_le_bytes()).collect();
+        let model = moved(|graph| {
+            graph
+                .tensor("mask", &[4, 4], ElementType::Bool, vec![1; 16])
+                .floats("zero", &[], &[0.0])
+                .node(NewNode::new("Where", ["mask", "v", "zero"], ["a"]))
+                .tensor("d", &[4, 4], ElementType::F64, doubles)
+                .node(
+                    NewNode::new("Cast", ["d"], ["b"])
+                        .attribute("to", i64::from(ElementType::F32.to_onnx())),
+                )
+        });
+        let folded = with_folded_weights(&model, |_| false)
+            .unwrap()
+            .expect("folded");
+        assert_eq!(
+            operators(&folded),
+            ["Constant", "Constant", "MatMul", "MatMul"]
+        );
+        assert!(folded.graph.initializers.is_empty());
     }
 
     #[test]
@@ -385,14 +621,26 @@ mod tests {
                     .attribute("to", i64::from(ElementType::F32.to_onnx())),
             )
             .floats("g", &[1], &[0.1]);
-        assert!(with_folded_weights(&scaled(codes)).unwrap().is_none());
+        assert!(
+            with_folded_weights(&scaled(codes), |_| false)
+                .unwrap()
+                .is_none()
+        );
         let input = SmallGraph::new()
             .weights("v", &[6, 4, 3, 3])
             .input("g", &[1]);
-        assert!(with_folded_weights(&scaled(input)).unwrap().is_none());
+        assert!(
+            with_folded_weights(&scaled(input), |_| false)
+                .unwrap()
+                .is_none()
+        );
         let described = SmallGraph::new()
             .floats("v", &[6, 1, 1, 1], &[1.0; 6])
             .floats("g", &[1, 4, 3, 3], &[1.0; 36]);
-        assert!(with_folded_weights(&scaled(described)).unwrap().is_none());
+        assert!(
+            with_folded_weights(&scaled(described), |_| false)
+                .unwrap()
+                .is_none()
+        );
     }
 }
