@@ -27,7 +27,7 @@ use campana_runtime::Session;
 use campana_tensor::{Tensor, TensorData};
 
 pub use self::sensitive::FloatActivations;
-use crate::activations::candidates::{Candidates, METHODS, of_least_error};
+use crate::activations::candidates::{Candidates, METHODS, confirmed, of_least_error};
 use crate::activations::measure::{Measure, affordable_samples};
 use crate::activations::range::Histogram;
 use crate::activations::sensitive::{sensitive, sqnr_db};
@@ -56,10 +56,21 @@ pub struct ActivationRanges {
     pub output_sqnr_db: Option<f64>,
 }
 
-/// The parameters of all quantized activations of a network that runs as the
-/// quantized one does, from what the samples show. Beside the network with the
-/// weights that it had, those whose rounding would make up most of the outputs'
-/// error stay floats; without it (`original` is `None`) none do.
+/// A network whose activations are to be quantized.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizedNetwork<'g> {
+    /// It runs as the quantized one does.
+    pub graph: &'g Graph,
+    /// The weights that become integers, by name: layers with others stay on floats.
+    pub integer_weights: &'g HashSet<&'g str>,
+    /// The network with the weights that it had; `None` where every activation
+    /// is to be rounded.
+    pub original: Option<&'g Graph>,
+}
+
+/// The parameters of all quantized activations of a network from what the samples
+/// show. Beside the network with the weights that it had, those whose rounding would
+/// make up most of the outputs' error stay floats.
 ///
 /// # Errors
 ///
@@ -67,15 +78,18 @@ pub struct ActivationRanges {
 /// it cannot be run; of kind `InvalidModel` where a node is no valid use of its
 /// operator; of kind `Interrupted` where `progress` says so.
 pub fn calibrate(
-    graph: &Graph,
-    original: Option<&Graph>,
+    quantized: QuantizedNetwork<'_>,
     samples: &Samples,
     method: RangeMethod,
     target: Target,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<ActivationRanges, Error> {
-    let network = analysed(graph)?;
+    let QuantizedNetwork {
+        graph, original, ..
+    } = quantized;
+    let is_integer = |name: &str| quantized.integer_weights.contains(name);
+    let network = analysed(graph)?.with_integer_weights(is_integer);
     let sums = residual_sums(target);
     let names = quantized_activations(&network, sums);
     if names.is_empty() {
@@ -160,6 +174,32 @@ impl Search<'_> {
         pairs.map(|(own, &at)| own.scales[at].clone()).collect()
     }
 
+    /// The candidate of each activation, with the relative error of the outputs where
+    /// `rounded` ones are rounded so, on all samples that were looked at.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Interrupted` where the measure's progress says so.
+    fn chosen(&self, measure: &Measure<'_>, rounded: &[bool]) -> Result<(Vec<usize>, f64), Error> {
+        let mut chosen = of_least_error(measure, &self.candidates, rounded)?;
+        let error = |measure: &Measure<'_>, chosen: &[usize]| {
+            measure.error(|at| rounded[at].then_some(chosen[at]))
+        };
+        let is_open = self.candidates.iter().any(|own| own.scales.len() > 1);
+        let held_out = match is_open {
+            true => measure.held_out()?,
+            false => None,
+        };
+        let Some(held_out) = held_out else {
+            let error = error(measure, &chosen)?;
+            return Ok((chosen, error));
+        };
+        chosen = confirmed(chosen, &held_out, &self.candidates, rounded)?;
+        let [own, other] = [measure.len(), held_out.len()].map(|len| len as f64);
+        let sum = own * error(measure, &chosen)? + other * error(&held_out, &chosen)?;
+        Ok((chosen, sum / (own + other)))
+    }
+
     /// What stays float first, then what is rounded for speed, then by which candidates.
     ///
     /// # Errors
@@ -177,8 +217,7 @@ impl Search<'_> {
         let measure = Measure::new(self.graph, &candidates, samples, batches, threads, progress)?;
         let Some(original) = self.original else {
             let found = self.unmeasured();
-            let chosen = of_least_error(&measure, &self.candidates, &found.rounded)?;
-            let error = measure.error(|at| Some(chosen[at]))?;
+            let (chosen, error) = self.chosen(&measure, &found.rounded)?;
             return Ok(Found {
                 chosen,
                 output_sqnr_db: Some(sqnr_db(error)),
@@ -195,11 +234,13 @@ impl Search<'_> {
         };
         let is_float: Vec<bool> = first.iter().map(is_float).collect();
         let rounded = affordable(&measure, &self.for_speed, &is_float)?;
-        let chosen = of_least_error(&measure, &self.candidates, &rounded)?;
-        let error = measure.error(|at| rounded[at].then_some(chosen[at]))?;
+        let (chosen, error) = self.chosen(&measure, &rounded)?;
         let with_floats = |at| (rounded[at] || is_float[at]).then_some(chosen[at]);
         let floats = match floats {
-            Some(floats) => Some(floats.with_errors([measure.error(with_floats)?, error])),
+            Some(floats) => {
+                let without = measure.error(|at| rounded[at].then_some(chosen[at]))?;
+                Some(floats.with_errors([measure.error(with_floats)?, without]))
+            }
             None => None,
         };
         Ok(Found {

@@ -48,7 +48,9 @@ pub(crate) fn layers_on_integers<'g>(
     network.layers().map(move |layer| {
         let from =
             is_rounded(layer.input) || rounds_moved && is_moved(network, layer.input, &is_rounded);
-        let is_on_integers = from && is_rounded_behind(network, layer.output, &is_rounded);
+        let is_on_integers = from
+            && !network.has_float_weights(layer.node)
+            && is_rounded_behind(network, layer.output, &is_rounded);
         (layer, is_on_integers)
     })
 }

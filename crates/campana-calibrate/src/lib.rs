@@ -37,7 +37,9 @@ mod scale;
 mod sensitivity;
 mod value_sizes;
 
-pub use activations::{ActivationRanges, FloatActivations, calibrate, uncalibrated};
+pub use activations::{
+    ActivationRanges, FloatActivations, QuantizedNetwork, calibrate, uncalibrated,
+};
 pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
 pub use correct::{

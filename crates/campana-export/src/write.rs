@@ -7,6 +7,7 @@ mod integers;
 mod removal;
 mod wiring;
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use campana_ir::decoder::encode::are_halves;
@@ -17,7 +18,6 @@ use campana_quantize::{
 use campana_tensor::ElementType;
 
 use self::decoding::DecoderWriter;
-use self::initializers::unused_prefix;
 use self::removal::unreadable;
 use self::wiring::Wiring;
 use crate::external::{DataFile, ExternalOutput, NewValues, Placement, set_external};
@@ -68,9 +68,11 @@ impl<'a> OutputModel<'a> {
         let mut edits = Edits::new(model);
         let mut wiring = Wiring::new(model);
         let activations = activations::within_range(model, activations);
+        let mut float_results = HashSet::new();
         let integers = if target.rounds_activations() && quantized.has_changes() {
             opset::at_least(model, integers::MIN_OPSET)?;
             let network = quantized_graph(model, quantized)?;
+            float_results = activations::results_of_float_weights(&network, quantized);
             Some(integers::layers(
                 model,
                 &network,
@@ -145,12 +147,11 @@ impl<'a> OutputModel<'a> {
         }
         if !activations.is_empty() {
             opset::at_least(model, activations::MIN_OPSET)?;
-            let prefix = unused_prefix(model);
             let mut scales = activations;
             if target.rounds_moved() {
                 scales.extend(activations::moved(model, &scales));
             }
-            activations::add_pairs(model, &mut edits, &scales, &mut wiring, &prefix);
+            activations::add_pairs(model, &mut edits, &scales, &float_results, &mut wiring);
         }
         wiring.apply(&mut edits)?;
         Ok(Self {

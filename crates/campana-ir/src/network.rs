@@ -36,6 +36,8 @@ pub struct Network<'g> {
     uses: HashMap<&'g str, Vec<Use>>,
     outputs: HashSet<&'g str>,
     parameters: HashSet<&'g str>,
+    /// Nodes whose weights stay floats.
+    float_layers: HashSet<usize>,
 }
 
 /// One reading of a value.
@@ -96,6 +98,7 @@ impl<'g> Network<'g> {
             uses,
             outputs: outputs.collect(),
             parameters: HashSet::new(),
+            float_layers: HashSet::new(),
         };
         network.parameters = network.find_parameters();
         Ok(network)

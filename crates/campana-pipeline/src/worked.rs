@@ -6,7 +6,7 @@ use std::time::Duration;
 use campana_allocate::quantize_at_rate;
 use campana_calibrate::{
     ActivationRanges, CorrectionReport, DistillReport, FloatActivations, InputScale, IntegerLayers,
-    Samples, Skipped, calibrate, check_distillable, inputs_of_unknown_scale,
+    QuantizedNetwork, Samples, Skipped, calibrate, check_distillable, inputs_of_unknown_scale,
 };
 use campana_ir::format::onnx;
 use campana_ir::graph::Graph;
@@ -223,9 +223,13 @@ fn activations(
         true => None,
         false => Some(float_graph(model).context(context)?),
     };
+    let integer_weights: HashSet<&str> = quantized.changed_names().collect();
     let ranges = calibrate(
-        &graph,
-        original.as_ref(),
+        QuantizedNetwork {
+            graph: &graph,
+            integer_weights: &integer_weights,
+            original: original.as_ref(),
+        },
         samples,
         options.activation_ranges,
         options.target,
@@ -236,6 +240,7 @@ fn activations(
     let names: HashSet<&str> = ranges.scales.iter().map(|scale| &*scale.name).collect();
     let layers = Network::new(&graph)
         .map(|network| {
+            let network = network.with_integer_weights(|name| integer_weights.contains(name));
             let rounds_moved = options.target.rounds_moved();
             IntegerLayers::of(&network, rounds_moved, |name| names.contains(name))
         })

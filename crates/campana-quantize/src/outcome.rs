@@ -21,9 +21,14 @@ pub struct QuantizedModel<'m> {
 impl QuantizedModel<'_> {
     /// Whether any tensor is quantized.
     pub fn has_changes(&self) -> bool {
-        self.tensors
-            .iter()
-            .any(|outcome| outcome.quantized.is_some())
+        self.changed_names().next().is_some()
+    }
+
+    /// The names of the tensors that are quantized.
+    pub fn changed_names(&self) -> impl Iterator<Item = &str> {
+        let changed = self.tensors.iter();
+        let changed = changed.filter(|outcome| outcome.quantized.is_some());
+        changed.map(|outcome| outcome.tensor.name)
     }
 }
 

@@ -104,6 +104,35 @@ pub(super) fn of_least_error(
     Ok(chosen)
 }
 
+/// What was chosen, or one method for all activations where that has the lesser error
+/// on samples that the choice was not made on: it fits the few that it was made on.
+///
+/// # Errors
+///
+/// Of kind `Interrupted` where the measure's progress says so.
+pub(super) fn confirmed(
+    chosen: Vec<usize>,
+    held_out: &Measure<'_>,
+    candidates: &[Candidates],
+    rounded: &[bool],
+) -> Result<Vec<usize>, Error> {
+    let error = |chosen: &[usize]| held_out.error(|at| rounded[at].then_some(chosen[at]));
+    let methods = candidates.first().map_or(0, |own| own.of_methods.len());
+    let mut least = (error(&chosen)?, chosen);
+    for method in 0..methods {
+        let all = candidates.iter().map(|own| own.of_methods[method]);
+        let other: Vec<usize> = all.collect();
+        if other == least.1 {
+            continue;
+        }
+        let with_other = error(&other)?;
+        if with_other < (1.0 - LEAST_GAIN) * least.0 {
+            least = (with_other, other);
+        }
+    }
+    Ok(least.1)
+}
+
 #[cfg(test)]
 mod tests {
     use campana_ir::graph::{Dim, Graph, Node, Value};

@@ -2,6 +2,7 @@
 //! can be switched.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use campana_ir::graph::{Graph, Node, Value};
 use campana_ir::network::Network;
@@ -17,6 +18,9 @@ use crate::samples::Batches;
 /// sample to sample.
 const SAMPLES: [usize; 2] = [8, 32];
 
+/// How many times as many others what was chosen on them is judged on.
+const HELD_OUT: usize = 4;
+
 /// Multiply-accumulates of one measurement that more than the least samples may take.
 const AFFORDABLE: f64 = 1e8;
 
@@ -26,18 +30,19 @@ pub(super) const LARGEST: f64 = f64::MAX;
 /// A network in which each activation can be rounded by one of its candidates, and
 /// what it gives without any rounded.
 pub(super) struct Measure<'b> {
-    session: Session,
+    session: Arc<Session>,
     /// For each activation the inputs that turn on its candidates.
-    switches: Vec<Vec<String>>,
+    switches: Arc<Vec<Vec<String>>>,
     batches: &'b Batches,
-    /// Batches that are run.
-    len: usize,
+    /// The batches that are run.
+    shown: Vec<usize>,
     unrounded: Vec<Vec<Tensor>>,
     progress: &'b dyn Progress,
 }
 
 impl<'b> Measure<'b> {
-    /// Of a network with these candidates for each activation, on as many samples.
+    /// Of a network with these candidates for each activation, on as many samples,
+    /// spread evenly.
     ///
     /// # Errors
     ///
@@ -51,19 +56,53 @@ impl<'b> Measure<'b> {
         progress: &'b dyn Progress,
     ) -> Result<Self, Error> {
         let (graph, switches) = switched(graph, candidates);
-        let mut measure = Self {
-            session: session(graph, threads)?,
-            switches,
+        let len = samples.div_ceil(batches.batch_len(0).max(1));
+        let all: Vec<usize> = (0..batches.len()).collect();
+        let measure = Self {
+            session: Arc::new(session(graph, threads)?),
+            switches: Arc::new(switches),
             batches,
-            len: samples
-                .div_ceil(batches.batch_len(0).max(1))
-                .min(batches.len()),
+            shown: spread(&all, len),
             unrounded: Vec::new(),
             progress,
         };
-        let unrounded = (0..measure.len).map(|at| measure.outputs(at, |_| None));
-        measure.unrounded = unrounded.collect::<Result<_, _>>()?;
-        Ok(measure)
+        measure.with_unrounded()
+    }
+
+    /// The same on samples that this one has not seen, [`HELD_OUT`] times as many;
+    /// `None` where there are no others.
+    ///
+    /// # Errors
+    ///
+    /// Of kind `Interrupted` where the progress says so.
+    pub(super) fn held_out(&self) -> Result<Option<Self>, Error> {
+        let all = 0..self.batches.len();
+        let others: Vec<usize> = all.filter(|batch| !self.shown.contains(batch)).collect();
+        if others.is_empty() {
+            return Ok(None);
+        }
+        let other = Self {
+            session: Arc::clone(&self.session),
+            switches: Arc::clone(&self.switches),
+            batches: self.batches,
+            shown: spread(&others, HELD_OUT * self.shown.len()),
+            unrounded: Vec::new(),
+            progress: self.progress,
+        };
+        other.with_unrounded().map(Some)
+    }
+
+    fn with_unrounded(mut self) -> Result<Self, Error> {
+        for &batch in &self.shown {
+            check_cancelled(self.progress)?;
+            self.unrounded.push(self.outputs(batch, |_| None)?);
+        }
+        Ok(self)
+    }
+
+    /// How many batches it is measured on.
+    pub(super) fn len(&self) -> usize {
+        self.shown.len()
     }
 
     fn outputs(
@@ -91,7 +130,7 @@ impl<'b> Measure<'b> {
     /// Of kind `Interrupted` where the progress says so.
     pub(super) fn error(&self, chosen: impl Fn(usize) -> Option<usize>) -> Result<f64, Error> {
         let mut errors = OutputErrors::default();
-        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+        for (&batch, unrounded) in self.shown.iter().zip(&self.unrounded) {
             check_cancelled(self.progress)?;
             errors.add(unrounded, &self.outputs(batch, &chosen)?);
         }
@@ -104,11 +143,19 @@ impl<'b> Measure<'b> {
     pub(super) fn error_beside(&self, original: &Graph, threads: usize) -> Result<f64, Error> {
         let session = session(original, threads)?;
         let mut errors = OutputErrors::default();
-        for (batch, unrounded) in self.unrounded.iter().enumerate() {
+        for (&batch, unrounded) in self.shown.iter().zip(&self.unrounded) {
             errors.add(&run(&session, self.batches.batch(batch))?, unrounded);
         }
         Ok(errors.total())
     }
+}
+
+/// At most `len` of some numbers, spread evenly.
+fn spread(numbers: &[usize], len: usize) -> Vec<usize> {
+    let len = len.min(numbers.len());
+    (0..len)
+        .map(|at| numbers[at * numbers.len() / len])
+        .collect()
 }
 
 /// Samples that errors are measured on, of a network with the extents of these batches;

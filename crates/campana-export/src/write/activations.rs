@@ -2,13 +2,17 @@
 //! DequantizeLinear, which engines that compute on codes recognize and all
 //! others compute as they stand.
 
+use std::collections::HashSet;
+
 use campana_ir::decoder::encode::StoredTensor;
+use campana_ir::graph::Graph;
+use campana_ir::network::Network;
 use campana_ir::op::moved_outputs;
 use campana_onnx::{AttributeValue, Content, Edits, Model, NewNode, Node, schema};
-use campana_quantize::ActivationScale;
+use campana_quantize::{ActivationScale, QuantizedModel};
 use campana_tensor::ElementType;
 
-use super::initializers::add_initializer;
+use super::initializers::{add_initializer, unused_prefix};
 use super::wiring::Wiring;
 
 /// Oldest opset with QuantizeLinear.
@@ -105,16 +109,41 @@ fn lacks_integer_form(node: &Node) -> bool {
     node.op_type == "AveragePool" && is_dilated(node)
 }
 
+/// Outputs of the nodes whose weights stay floats. Where these read codes and
+/// their result becomes codes, onnxruntime rounds their weights too, with one scale for
+/// all.
+pub(super) fn results_of_float_weights(
+    network: &Graph,
+    quantized: &QuantizedModel<'_>,
+) -> HashSet<String> {
+    let names: HashSet<&str> = quantized.changed_names().collect();
+    // What cannot be analysed has no activations that are rounded.
+    let Ok(analysed) = Network::new(network) else {
+        return HashSet::new();
+    };
+    let analysed = analysed.with_integer_weights(|name| names.contains(name));
+    let nodes = network.nodes.iter().enumerate();
+    let floats = nodes.filter(|&(node, _)| analysed.has_float_weights(node));
+    let results = floats.flat_map(|(_, node)| &node.outputs);
+    results.cloned().collect()
+}
+
 /// Puts a pair behind each of these values, so that what read the value reads
-/// its rounded form, but for nodes without a form on codes.
+/// its rounded form, but for nodes without a form on codes, those that give
+/// `float_results` among them.
 pub(super) fn add_pairs(
     model: &Model,
     edits: &mut Edits<'_>,
     scales: &[ActivationScale],
+    float_results: &HashSet<String>,
     wiring: &mut Wiring<'_>,
-    prefix: &str,
 ) {
     let graph = &model.graph;
+    let prefix = unused_prefix(model);
+    let is_on_floats = |node: &Node| {
+        let mut outputs = node.outputs.iter();
+        lacks_integer_form(node) || outputs.any(|output| float_results.contains(output))
+    };
     let mut before_all = Content::default();
     for (i, scale) in scales.iter().enumerate() {
         let name = |what: &str| format!("{prefix}a{i}{what}");
@@ -151,11 +180,11 @@ pub(super) fn add_pairs(
             );
         let Some(maker) = maker else {
             before_all = before_all.then(pair);
-            wiring.redirect(&scale.name, &rounded, |node| !lacks_integer_form(node));
+            wiring.redirect(&scale.name, &rounded, |node| !is_on_floats(node));
             continue;
         };
         wiring.rename_output(maker, &scale.name, &raw);
-        wiring.redirect(&scale.name, &raw, lacks_integer_form);
+        wiring.redirect(&scale.name, &raw, is_on_floats);
         edits.insert_after(graph.nodes[maker].message, pair);
     }
     if let Some(first) = graph.nodes.first()

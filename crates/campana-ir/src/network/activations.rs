@@ -8,7 +8,7 @@
 //! its input. For engines of the QDQ form, which compute a layer on integers only between
 //! two quantized values, the outputs of layers are quantized whoever reads them, but
 //! for the answer; what nothing but a concatenation reads by the parameters of its result
-//! ([`concatenated_activations`]). Integer values, booleans and values of parameters alone are never
+//! ([`concatenated_activations`]). Layers whose weights stay floats count as none. Integer values, booleans and values of parameters alone are never
 //! quantized.
 
 use std::collections::{HashMap, HashSet};
@@ -140,7 +140,9 @@ fn passed<'g>(network: &Network<'g>, usage: Use) -> &'g [String] {
 /// Whether an operator reads the value in 8 bits.
 fn reads_codes(network: &Network<'_>, usage: Use) -> bool {
     match (network.op(usage.node), usage.input) {
-        (Op::Conv(_) | Op::Gemm(_) | Op::MatMul, Some(0)) => network.layer(usage.node).is_some(),
+        (Op::Conv(_) | Op::Gemm(_) | Op::MatMul, Some(0)) => {
+            network.layer(usage.node).is_some() && !network.has_float_weights(usage.node)
+        }
         (Op::AveragePool(pool), Some(0)) => has_integer_form(pool),
         (Op::GlobalAveragePool, Some(0)) => true,
         _ => false,
@@ -269,7 +271,9 @@ fn is_result_of_layer(network: &Network<'_>, name: &str, quantized: &HashSet<&st
         Some(before) if network.sole_use(before).is_some() => network.layer_of(before),
         _ => network.layer_of(name),
     };
-    layer.is_some_and(|layer| quantized.contains(layer.input))
+    layer.is_some_and(|layer| {
+        quantized.contains(layer.input) && !network.has_float_weights(layer.node)
+    })
 }
 
 /// Whether a layer reads what becomes of a value.

@@ -1,6 +1,8 @@
 //! Layers: products of an activation and constant weights, with what follows
 //! them in their epilogue.
 
+use std::collections::HashSet;
+
 use super::Network;
 use crate::graph::Dim;
 use crate::op::{Binary, Op, Unary, axis_from_start};
@@ -60,6 +62,47 @@ impl<'g> Network<'g> {
             is_depthwise,
             channel_axis,
         })
+    }
+
+    /// The network with the weights of its layers as floats, but for those that
+    /// are made of constants which become integers.
+    pub fn with_integer_weights(mut self, is_integer: impl Fn(&str) -> bool) -> Self {
+        let has_float_weights = |&node: &usize| {
+            let is_product = matches!(
+                self.op(node),
+                Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul
+            );
+            let weights = self.node(node).inputs.get(1);
+            let weights = weights.filter(|weights| is_product && self.is_parameter(weights));
+            weights.is_some_and(|weights| !self.is_made_of(weights, &is_integer))
+        };
+        self.float_layers = (0..self.graph().nodes.len())
+            .filter(has_float_weights)
+            .collect();
+        self
+    }
+
+    /// Whether a node multiplies by weights that stay floats
+    /// ([`with_integer_weights`](Self::with_integer_weights)): engines compute it on floats
+    /// whatever it reads.
+    pub fn has_float_weights(&self, node: usize) -> bool {
+        self.float_layers.contains(&node)
+    }
+
+    /// Whether a value that depends on constants alone depends on one of some.
+    fn is_made_of(&self, value: &'g str, is_one: impl Fn(&str) -> bool) -> bool {
+        let mut waiting = vec![value];
+        let mut seen = HashSet::from([value]);
+        while let Some(name) = waiting.pop() {
+            if is_one(name) {
+                return true;
+            }
+            if let Some(producer) = self.producer(name) {
+                let inputs = self.node(producer).inputs.iter().map(String::as_str);
+                waiting.extend(inputs.filter(|input| seen.insert(input)));
+            }
+        }
+        false
     }
 
     /// All layers, in the graph's order.

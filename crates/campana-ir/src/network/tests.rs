@@ -117,6 +117,29 @@ fn integers_and_parameters_are_never_quantized() {
 }
 
 #[test]
+fn layers_with_float_weights_read_no_codes_and_make_none() {
+    let nodes = vec![
+        Node::new("Conv", &["x", "w"], &["a"]),
+        Node::new("Transpose", &["v"], &["t"]),
+        Node::new("Conv", &["a", "t"], &["b"]),
+        Node::new("Conv", &["b", "u"], &["c"]),
+        Node::new("Conv", &["c", "w"], &["y"]),
+    ];
+    let shape: &[usize] = &[3, 3, 1, 1];
+    let graph = graph(nodes, &[("u", shape), ("v", shape), ("w", shape)], &["y"]);
+    let network = Network::new(&graph).unwrap();
+    let found = quantized_activations(&network, ResidualSums::Separate);
+    assert_eq!(found, ["x", "a", "b", "c"]);
+    let network = network.with_integer_weights(|name| name != "u");
+    let found = quantized_activations(&network, ResidualSums::Separate);
+    assert_eq!(found, ["x", "a", "c"]);
+    let network = network.with_integer_weights(|name| name == "w");
+    let found = quantized_activations(&network, ResidualSums::Fused);
+    assert_eq!(found, ["x", "c"]);
+    assert!(network.has_float_weights(2) && !network.has_float_weights(4));
+}
+
+#[test]
 fn invalid_attributes_name_the_node() {
     let mut conv = Node::new("Conv", &["x", "w"], &["c"]);
     conv.name = "stem".into();

@@ -1,4 +1,4 @@
-use campana_calibrate::{Samples, calibrate};
+use campana_calibrate::{QuantizedNetwork, Samples, calibrate};
 use campana_ir::format::onnx;
 use campana_onnx::{Content, Dim, NewNode, NewTensor, NewValueInfo, Source, opset_import, schema};
 use campana_quantize::{
@@ -76,7 +76,12 @@ fn integers_of(model: &Model) -> Model {
         data: numbers(6, 8 * 108),
     };
     let method = RangeMethod::MinMax;
-    let ranges = calibrate(&graph, None, &samples, method, Target::Int8, 1, &Silent).unwrap();
+    let network = QuantizedNetwork {
+        graph: &graph,
+        integer_weights: &quantized.changed_names().collect(),
+        original: None,
+    };
+    let ranges = calibrate(network, &samples, method, Target::Int8, 1, &Silent).unwrap();
     let placement = Placement::of("in.onnx".as_ref(), "out.onnx".as_ref());
     let written = OutputModel::new(model, &quantized, &ranges.scales, Target::Int8, &placement);
     let mut bytes = Vec::new();
