@@ -368,11 +368,18 @@ pub(crate) struct Merge {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Run {
-    /// ONNX model with its sidecar MODEL.json beside it
+    /// ONNX model; for pictures with its sidecar MODEL.json beside it
     pub(crate) model: PathBuf,
-    /// JPEG or PNG pictures
+    /// JPEG or PNG pictures; or one file of arrays: .npz with one for each input, .npy for the
+    /// only one
     #[arg(required = true)]
     pub(crate) images: Vec<PathBuf>,
+    /// Write the outputs for arrays into this .npz
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the output if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]

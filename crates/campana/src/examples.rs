@@ -65,7 +65,13 @@ const EXAMPLES: [(&str, &[Example]); 11] = [
     ),
     (
         "run",
-        &[("What a picture shows", "campana run model.onnx picture.jpg")],
+        &[
+            ("What a picture shows", "campana run model.onnx picture.jpg"),
+            (
+                "What any network computes from arrays",
+                "campana run model.onnx inputs.npz -o outputs.npz",
+            ),
+        ],
     ),
     (
         "bench",

@@ -8,9 +8,12 @@
 mod support;
 
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use campana_formats::write_npz;
+use campana_tensor::{Tensor, TensorData};
 use support::{CAMPANA, Folder, fixture, root, skipped, with_plain_output};
 
 /// Programs whose lines are run.
@@ -90,7 +93,17 @@ fn folder() -> Folder {
         folder.write(name, pictures);
     }
     folder.write("picture.jpg", picture());
+    folder.write("inputs.npz", arrays());
     folder
+}
+
+/// Two samples of the network's input.
+fn arrays() -> Vec<u8> {
+    let values = TensorData::F32(vec![0.5; 2 * 3 * 32 * 32]);
+    let samples = Tensor::new(vec![2, 3, 32, 32], values).expect("as many as there are");
+    let mut file = Cursor::new(Vec::new());
+    write_npz(&mut file, [("samples", &samples)]).expect("arrays");
+    file.into_inner()
 }
 
 /// A grey picture of 32 x 32, as PNG: what a file is called does not matter.

@@ -1,12 +1,16 @@
-//! `campana run`: what pictures show.
+//! `campana run`: what pictures show, or what a model computes from arrays.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
 use campana_eval::{Network, RgbImage, preprocess, softmax, top};
-use campana_pipeline::sidecar;
+use campana_pipeline::{Overwrite, RunArraysJob, RunArraysReport, is_arrays, run_arrays, sidecar};
 use serde::Serialize;
 
 use crate::args::{Global, Run};
+use crate::interrupt;
 use crate::printer::{self, percent, say};
+use crate::progress::{self, Bar};
 
 /// Labels shown for each picture.
 const TOP: usize = 5;
@@ -14,6 +18,11 @@ const TOP: usize = 5;
 #[derive(Serialize)]
 struct Report {
     images: Vec<ImageReport>,
+}
+
+#[derive(Serialize)]
+struct ArraysReport {
+    arrays: RunArraysReport,
 }
 
 #[derive(Serialize)]
@@ -30,6 +39,72 @@ struct Answer {
 }
 
 pub(crate) fn run(args: &Run, global: &Global) -> Result<()> {
+    let arrays = args.images.iter().find(|path| is_arrays(path));
+    match (arrays, &*args.images) {
+        (Some(data), [_]) => run_on_arrays(args, data, global),
+        (Some(data), _) => bail!(
+            "'{}' holds arrays: give it alone, or pictures",
+            data.display()
+        ),
+        (None, _) => {
+            ensure!(
+                args.output.is_none(),
+                "--output takes what a model computes from arrays (.npz or .npy), not from pictures"
+            );
+            run_on_pictures(args, global)
+        }
+    }
+}
+
+fn run_on_arrays(args: &Run, data: &Path, global: &Global) -> Result<()> {
+    let overwrite = Overwrite::from_force(args.force);
+    let job = RunArraysJob {
+        model: &args.model,
+        data,
+        output: args.output.as_deref().map(|path| (path, overwrite)),
+        threads: global.thread_count(),
+    };
+    let bar = progress::counting("{bar:30} {pos}/{len} samples");
+    let report = run_arrays(&job, &Bar::new(), &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        !interrupt::is_requested()
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if global.json {
+        return printer::print_json(&ArraysReport { arrays: report });
+    }
+    print_arrays(&report);
+    if let Some(output) = &args.output {
+        say!("Wrote {}", output.display());
+    }
+    Ok(())
+}
+
+fn print_arrays(report: &RunArraysReport) {
+    let mut table = printer::new_table(&["output", "shape"], &["least", "mean", "greatest"]);
+    let number = |value: Option<f64>| value.map(|value| format!("{value:.6}")).unwrap_or_default();
+    for output in &report.outputs {
+        let extents: Vec<String> = output.shape.iter().map(ToString::to_string).collect();
+        let row = [
+            output.output.clone(),
+            extents.join(" x "),
+            number(output.least),
+            number(output.mean),
+            number(output.greatest),
+        ];
+        printer::add_row(&mut table, row);
+    }
+    say!("{table}");
+    let samples = match report.n {
+        1 => "1 sample".to_owned(),
+        n => format!("{n} samples, one at a time; the shape is for the first"),
+    };
+    say!("{samples}");
+}
+
+fn run_on_pictures(args: &Run, global: &Global) -> Result<()> {
     let sidecar = sidecar(&args.model)?;
     let settings = &sidecar.preprocessing;
     let network = Network::open(&args.model, global.thread_count())?;

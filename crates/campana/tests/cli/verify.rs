@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use campana_formats::TensorFile;
 use campana_onnx::NewNode;
 use campana_tensor::ElementType;
 use serde_json::Value;
@@ -243,6 +244,45 @@ fn outputs_are_compared_on_arrays_without_labels() {
         "{output}"
     );
     assert!(output["agreement"].is_number());
+}
+
+#[test]
+fn what_is_computed_from_arrays_is_said_and_written() {
+    let single = NewModel::new()
+        .input("x", &[1, 64])
+        .output("y", &[1, 48])
+        .weights("w", &[64, 48])
+        .node(NewNode::new("MatMul", ["x", "w"], ["y"]));
+    let folder = Folder::with_model(single.into_bytes());
+    folder.write("x.npy", npy(&[3, 64], &vec![0.5; 192]));
+    let args = ["run", "model.onnx", "x.npy", "-o", "y.npz"];
+    let text = folder.run(&args).succeeds();
+    for expected in ["1 x 48", "3 samples", "y.npz"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let written = TensorFile::open(&folder.path("y.npz")).unwrap();
+    let output = &written.tensors()[0];
+    assert_eq!((&*output.name, &*output.shape), ("y", &[3, 48][..]));
+    let values = written.read_f32(output).unwrap();
+    let report = folder.run(&["run", "model.onnx", "x.npy", "--json"]).json();
+    let said = &report["arrays"]["outputs"][0];
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    assert_eq!(said["greatest"].as_f64(), Some(f64::from(greatest)));
+    assert_eq!(report["arrays"]["n"], 3);
+
+    folder.refuses(&args, &["'y.npz' exists", "--force"]);
+    folder.refuses(
+        &["run", "model.onnx", "x.npy", "-o", "x.npy", "--force"],
+        &["the output 'x.npy' is the arrays 'x.npy' itself"],
+    );
+    folder.refuses(
+        &["run", "model.onnx", "x.npy", "picture.jpg"],
+        &["'x.npy' holds arrays: give it alone"],
+    );
+    folder.refuses(
+        &["run", "model.onnx", "picture.jpg", "-o", "z.npz"],
+        &["--output takes what a model computes from arrays"],
+    );
 }
 
 #[test]
