@@ -67,39 +67,43 @@ fn shares_of_branches<'g>(
     graph: &'g Graph,
     variances: &HashMap<&'g str, f64>,
 ) -> HashMap<&'g str, f64> {
-    let sums: HashMap<&str, &Node> = graph
-        .nodes
-        .iter()
-        .filter(|node| node.op_type == "Add" && node.inputs.len() == 2)
-        .filter_map(|node| Some((&**node.outputs.first()?, node)))
-        .collect();
-    let summed: HashSet<&str> = sums
-        .values()
-        .flat_map(|node| &node.inputs)
-        .map(String::as_str)
-        .collect();
-    let mut shares = HashMap::new();
-    for sum in sums.keys().filter(|sum| !summed.contains(**sum)) {
-        let mut branches: Vec<&str> = Vec::new();
-        let mut open = vec![*sum];
-        while let Some(value) = open.pop() {
-            match sums.get(value) {
-                Some(node) => open.extend(node.inputs.iter().map(String::as_str)),
-                None => branches.push(value),
-            }
-        }
-        let known = branches.iter().map(|branch| variances.get(branch).copied());
-        let Some(known) = known.collect::<Option<Vec<f64>>>() else {
-            continue;
+    let sums = graph.nodes.iter().filter_map(|node| {
+        let ("Add", [a, b], Some(sum)) = (&*node.op_type, &*node.inputs, node.outputs.first())
+        else {
+            return None;
         };
-        let energy: f64 = known.iter().sum();
-        for (branch, variance) in branches.into_iter().zip(known) {
-            if variance > 0.0 && energy.is_finite() {
-                shares.insert(branch, variance / energy);
+        Some((sum.as_str(), [a.as_str(), b.as_str()]))
+    });
+    let sums: Vec<(&str, [&str; 2])> = sums.collect();
+    let summed: HashSet<&str> = sums.iter().flat_map(|(_, summands)| *summands).collect();
+    // Of sums, all of whose branches are normalized; what sums read comes before them.
+    let mut energies: HashMap<&str, Option<f64>> = HashMap::new();
+    for &(sum, summands) in &sums {
+        let [a, b] = summands.map(|summand| {
+            let of_sum = energies.get(summand).copied();
+            of_sum.unwrap_or_else(|| variances.get(summand).copied())
+        });
+        energies.insert(sum, a.zip(b).map(|(a, b)| a + b));
+    }
+    // Of the outermost sum that a value is part of.
+    let mut totals: HashMap<&str, f64> = HashMap::new();
+    for (sum, summands) in sums.iter().rev() {
+        let total = match summed.contains(sum) {
+            true => totals.get(sum).copied(),
+            false => energies[sum],
+        };
+        for summand in summands {
+            if let Some(total) = total.filter(|total| total.is_finite()) {
+                totals.entry(summand).or_insert(total);
             }
         }
     }
-    shares
+    totals
+        .into_iter()
+        .filter(|(summand, _)| !energies.contains_key(summand))
+        .map(|(branch, total)| (branch, variances[branch] / total))
+        .filter(|&(_, share)| share > 0.0)
+        .collect()
 }
 
 #[cfg(test)]
@@ -161,6 +165,22 @@ mod tests {
         nodes[5] = ("Relu", &["c2"], "n2");
         let scales = [("g0", [1.0, 2.0]), ("g3", [3.0, 2.0])];
         assert!(shares_in_sums(&model(&scales, &nodes)).is_empty());
+    }
+
+    #[test]
+    fn sums_that_are_added_to_one_another_are_walked_once() {
+        let names: Vec<String> = (0..200).map(|i| format!("s{i}")).collect();
+        let inputs: Vec<[&str; 2]> = (0..198).map(|i| [&*names[i], &*names[i + 1]]).collect();
+        let mut nodes = vec![
+            ("BatchNormalization", &["x", "g0", "o", "m", "v"][..], "s0"),
+            ("BatchNormalization", &["x", "g1", "o", "m", "v"][..], "s1"),
+        ];
+        for (inputs, output) in inputs.iter().zip(&names[2..]) {
+            nodes.push(("Add", inputs, output));
+        }
+        let scales = [("g0", [1.0, 0.0]), ("g1", [1.0, 0.0])];
+        let shares = shares_in_sums(&model(&scales, &nodes));
+        assert!(shares["g0"] > 0.0 && shares["g1"] < 1.0, "{shares:?}");
     }
 
     #[test]

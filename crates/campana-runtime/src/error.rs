@@ -57,6 +57,14 @@ impl PlanError {
         }
     }
 
+    pub(crate) fn limit(message: impl Into<String>) -> Self {
+        Self {
+            kind: PlanErrorKind::Limit,
+            place: "graph".into(),
+            message: message.into(),
+        }
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> PlanErrorKind {
         self.kind

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What planning a graph may take: a file of a few bytes can ask for
-/// gigabytes.
+/// What planning and running a graph may take: a file of a few bytes can ask
+/// for gigabytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of one value that is computed from constants alone. Default:
     /// 2 GiB, the largest ONNX file.
     pub max_value_bytes: u64,
+    /// Bytes of any value of a run, of all values together that are computed from
+    /// constants, and of the memory that the values of a run share. Default: twice
+    /// the [global](campana_tensor::Limits::global) `max_memory`, that is 8 GiB.
+    pub max_run_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_value_bytes: 2 << 30,
+            max_run_bytes: (campana_tensor::Limits::global().max_memory as u64).saturating_mul(2),
         }
     }
 }

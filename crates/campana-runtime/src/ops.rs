@@ -32,7 +32,7 @@ mod windowed;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
 pub(crate) use along::stacked;
-pub(crate) use call::{Call, Fault, count_of, floats, ints as whole_numbers, tensor};
+pub(crate) use call::{Call, Fault, count_of, floats, ints as whole_numbers, len_bytes, tensor};
 pub(crate) use convolution::{ConvGeometry, Windows, conv_geometry};
 pub(crate) use elementwise::{unary_of as elementwise_unary, unary_scalar};
 pub(crate) use indexing::{

@@ -84,11 +84,15 @@ pub struct Tensor {
 
 impl Tensor {
     /// A tensor of this shape; `None` where the number of elements is not the
-    /// product of the shape (or that product overflows).
+    /// product of the shape, or where the product of the extents that are not 0 is
+    /// beyond any memory: strides and rows of an empty tensor are products of these.
     pub fn new(shape: Vec<usize>, data: TensorData) -> Option<Self> {
-        let count = shape
-            .iter()
-            .try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+        let extents = shape.iter().filter(|&&extent| extent > 0);
+        let len = extents.copied().try_fold(1, usize::checked_mul)?;
+        if len > isize::MAX as usize / size_of::<f64>() {
+            return None;
+        }
+        let count = if shape.contains(&0) { 0 } else { len };
         (count == data.len()).then_some(Self { shape, data })
     }
 

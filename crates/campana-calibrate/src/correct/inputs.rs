@@ -265,8 +265,10 @@ impl Gatherer {
                 }
             })
             .collect();
-        // The only element of a window without padding lies in its plane.
-        let are_inside = taps == 1 && before == [0; AXES];
+        // The only element of a window lies in its plane where none is in the padding.
+        let is_padded_behind =
+            |axis: usize| extent[axis].saturating_sub(1) * strides[axis] >= size[axis];
+        let are_inside = taps == 1 && before == [0; AXES] && !(0..AXES).any(is_padded_behind);
         let gather = |group: usize| {
             let mut columns = vec![0f32; inputs.len() * count];
             let parts = columns.par_chunks_exact_mut(count.max(1));
@@ -450,6 +452,16 @@ mod tests {
         let [found, _] = gatherer.gather([&volume, &volume]).unwrap();
         let rows: Vec<&[f32]> = found[0].columns.chunks_exact(3).collect();
         assert_eq!(rows, [[1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]);
+    }
+
+    #[test]
+    fn single_elements_in_the_padding_behind_are_zeros() {
+        let attributes = [("pads", Attribute::Ints(vec![0, 2]))];
+        let windows = convolution(&attributes, &[1, 1, 1]).unwrap();
+        let signal = Tensor::new(vec![1, 1, 2], TensorData::F32(vec![1.0, 2.0])).unwrap();
+        let mut gatherer = Gatherer::new(windows, 1);
+        let [found, _] = gatherer.gather([&signal, &signal]).unwrap();
+        assert_eq!(found[0].columns, [1.0, 2.0, 0.0, 0.0]);
     }
 
     #[test]

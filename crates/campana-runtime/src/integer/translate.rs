@@ -601,8 +601,8 @@ const IN_FLOATS: &str = "computes in floats, for want of an activation that is r
 /// Why a function of floats has no table.
 fn no_table(floats: &Floats) -> Refusal {
     match floats {
-        Floats::Result(_) => "reads what a layer gives in floats: quantize with --target int8, which rounds it (with \
-                              --bits 4 to weights of 4 bits)",
+        Floats::Result(_) => "reads what a layer gives in floats: int8 (with --bits 4 for weights of 4 bits) rounds more of \
+                              these than w4a8, as far as that costs the outputs little",
         _ => "computes in floats, on more than one rounded activation",
     }
     .to_owned()

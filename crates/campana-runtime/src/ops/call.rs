@@ -50,7 +50,7 @@ pub(crate) struct Call<'a> {
     pub(crate) opset: i64,
     pub(crate) isa: Isa,
     pub(crate) pool: &'a ThreadPool,
-    /// Bytes that one output may take, where values come from constants alone.
+    /// Bytes that one output may take.
     pub(crate) max_bytes: Option<u64>,
     pub(crate) interrupt: Option<&'a Interrupt>,
 }
@@ -69,7 +69,7 @@ impl<'a> Call<'a> {
         let count = count_of(shape)?;
         match (self.max_bytes, kind.len_bytes(count)) {
             (Some(limit), Some(bytes)) if bytes as u64 > limit => Err(Fault::Limit(format!(
-                "{kind} {shape:?} takes {bytes} bytes, where one value made from constants may take {limit}"
+                "{kind} {shape:?} takes {bytes} bytes, where one value may take {limit} here"
             ))),
             _ => Ok(count),
         }
@@ -236,6 +236,12 @@ pub(crate) fn count_of(shape: &[usize]) -> Result<usize, Fault> {
         .try_fold(1usize, |product, &dim| product.checked_mul(dim))
         .filter(|&count| count <= MAX_ELEMENTS)
         .ok_or_else(|| Fault::unsupported(format!("a tensor of shape {shape:?}")))
+}
+
+/// Bytes that a value takes; strings count as none.
+pub(crate) fn len_bytes(tensor: &Tensor) -> u64 {
+    let len = tensor.data().element_type().len_bytes(tensor.len());
+    len.unwrap_or(0) as u64
 }
 
 /// Greatest stride, pad, dilation or block that is no mistake.

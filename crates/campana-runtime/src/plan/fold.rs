@@ -8,7 +8,7 @@ use campana_tensor::TensorData;
 
 use super::{Constants, PlanOptions, bodies, constant_call};
 use crate::error::PlanError;
-use crate::ops::{is_control_flow, operator, run};
+use crate::ops::{Fault, is_control_flow, len_bytes, operator, run};
 
 /// Runs every node whose inputs are all constant, puts the branch that is
 /// taken in place of each If whose condition is, and gives the others back.
@@ -25,6 +25,7 @@ pub(super) fn fold(
         *uses.entry(name.clone()).or_default() += 1;
     }
     let mut rest = Vec::new();
+    let mut computed_bytes = 0;
     // Constants that were computed here, and may be dropped.
     let mut computed: HashSet<String> = HashSet::new();
     let mut waiting: VecDeque<Cow<'_, Node>> = nodes.iter().map(Cow::Borrowed).collect();
@@ -56,6 +57,15 @@ pub(super) fn fold(
                 .and_then(|()| run(&call))
                 .map_err(|fault| PlanError::at(&node, fault))?
         };
+        let bytes = results.iter().map(len_bytes);
+        computed_bytes = bytes.fold(computed_bytes, u64::saturating_add);
+        if computed_bytes > options.limits.max_run_bytes {
+            let limit = options.limits.max_run_bytes;
+            let fault = Fault::Limit(format!(
+                "values computed from constants take {computed_bytes} bytes by here, of {limit} that they may"
+            ));
+            return Err(PlanError::at(&node, fault));
+        }
         for (name, tensor) in node.outputs.iter().zip(results) {
             computed.insert(name.clone());
             constants.insert(name.clone(), Cow::Owned(tensor));
@@ -64,7 +74,8 @@ pub(super) fn fold(
             let left = uses.entry(name.clone()).or_default();
             *left = left.saturating_sub(1);
             if *left == 0 && computed.contains(name) && !graph_outputs.contains(name.as_str()) {
-                constants.remove(name);
+                let dropped = constants.remove(name);
+                computed_bytes -= dropped.map_or(0, |dropped| len_bytes(&dropped));
             }
         }
     }

@@ -10,7 +10,9 @@ use super::stages::{Stage, outputs_of};
 use super::step::{Action, Step};
 use super::{Layout, Place, Program, Val, assign, int8, lower};
 use crate::error::PlanError;
-use crate::ops::{Call, Fault, has_data_dependent_shape, run, shape_operands, shape_values};
+use crate::ops::{
+    Call, Fault, count_of, has_data_dependent_shape, run, shape_operands, shape_values,
+};
 use crate::plan::{Plan, PlannedNode, UNBOUNDED, constant_call};
 
 /// Shape and element type of an input.
@@ -248,6 +250,9 @@ impl<'p> Compiler<'p> {
         };
         match lowered {
             Some(outputs) => {
+                for val in &outputs {
+                    self.check_size(val).map_err(at)?;
+                }
                 for (name, val) in node.outputs.iter().zip(outputs) {
                     self.define(name, val);
                 }
@@ -259,6 +264,19 @@ impl<'p> Compiler<'p> {
         {
             let val = int8::quantized(self, &val, params);
             self.define(&node.outputs[0], val);
+        }
+        Ok(())
+    }
+
+    /// Refuses a value of more memory than a run may take.
+    fn check_size(&self, val: &Val) -> Result<(), Fault> {
+        let limit = self.plan.limits.max_run_bytes;
+        let bytes = (count_of(&val.shape)? as u64).saturating_mul(size_of::<f32>() as u64);
+        if bytes > limit {
+            let shape = &val.shape;
+            return Err(Fault::Limit(format!(
+                "a value of shape {shape:?} takes {bytes} bytes, where a run may take {limit}"
+            )));
         }
         Ok(())
     }
@@ -296,6 +314,7 @@ impl<'p> Compiler<'p> {
             places.push(Some((val.shape, val.place)));
         }
         let mut call = self.call(planned);
+        call.max_bytes = Some(self.plan.limits.max_run_bytes);
         let count = node.inputs.len();
         let residual = zeros.get(count).and_then(Option::as_deref);
         call.inputs = zeros.iter().take(count).map(Option::as_deref).collect();
@@ -424,9 +443,19 @@ impl<'p> Compiler<'p> {
     }
 
     fn finish<'n>(self, names: impl Iterator<Item = &'n str>) -> Result<Program, PlanError> {
+        let limit = self.plan.limits.max_run_bytes;
         let mut program = self.unassigned(names)?;
         let count = program.buffers.len();
         assign::assign(&mut program, count);
+        let floats = program.buffers.iter().map(|&len| len as u64);
+        let bytes = floats
+            .fold(0, u64::saturating_add)
+            .saturating_mul(size_of::<f32>() as u64);
+        if bytes > limit {
+            return Err(PlanError::limit(format!(
+                "the values of a run take {bytes} bytes together, where they may take {limit}"
+            )));
+        }
         Ok(program)
     }
 

@@ -6,7 +6,7 @@ use campana_tensor::{Tensor, TensorData};
 use super::execute::Machine;
 use super::stages::run_in_stages;
 use crate::error::RunError;
-use crate::ops::{Fault, along, stacked, whole_numbers};
+use crate::ops::{Fault, along, len_bytes, stacked, whole_numbers};
 use crate::plan::{Body, PlannedNode};
 
 /// The outputs of a control flow node on these inputs.
@@ -113,7 +113,7 @@ impl Control<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let collected = body.plan.outputs.len().saturating_sub(1 + carried);
         let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); collected];
-        let mut pass = 0;
+        let (mut pass, mut collected_bytes) = (0, 0u64);
         while goes_on && pass < most {
             let mut inputs = Vec::with_capacity(body.declared);
             inputs.push(scalar(TensorData::I64(vec![pass])).map_err(|f| self.fault(f))?);
@@ -126,8 +126,10 @@ impl Control<'_> {
             goes_on = self.truth(&condition)?;
             state.extend(outputs.by_ref().take(carried));
             for (part, output) in parts.iter_mut().zip(outputs) {
+                collected_bytes = collected_bytes.saturating_add(len_bytes(&output));
                 part.push(output);
             }
+            self.check_collected(collected_bytes)?;
             pass += 1;
         }
         let values = body.plan.outputs.iter().skip(1 + carried);
@@ -135,6 +137,17 @@ impl Control<'_> {
             state.push(stacked(part, 0, value).map_err(|f| self.fault(f))?);
         }
         Ok(state)
+    }
+
+    /// Refuses what all passes give together, where that is more than a run may take.
+    fn check_collected(&self, bytes: u64) -> Result<(), RunError> {
+        let limit = self.machine.plan.limits.max_run_bytes;
+        if bytes > limit {
+            return Err(self.fault(Fault::Limit(format!(
+                "what the passes give takes {bytes} bytes, where a run may take {limit}"
+            ))));
+        }
+        Ok(())
     }
 
     fn ints(&self, name: &str, count: usize) -> Result<Vec<i64>, RunError> {
@@ -181,6 +194,7 @@ impl Control<'_> {
             .map(|i| self.input(i).cloned())
             .collect::<Result<Vec<_>, _>>()?;
         let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); collected];
+        let mut collected_bytes = 0u64;
         for pass in 0..len {
             let mut inputs = std::mem::take(&mut state);
             for ((tensor, &axis), &back) in scanned.iter().zip(&axes).zip(&backwards) {
@@ -190,8 +204,10 @@ impl Control<'_> {
             let mut outputs = self.call(body, inputs)?.into_iter();
             state.extend(outputs.by_ref().take(states));
             for (part, output) in parts.iter_mut().zip(outputs) {
+                collected_bytes = collected_bytes.saturating_add(len_bytes(&output));
                 part.push(output);
             }
+            self.check_collected(collected_bytes)?;
         }
         let values = body.plan.outputs.iter().skip(states);
         for (i, (mut part, value)) in parts.into_iter().zip(values).enumerate() {

@@ -572,7 +572,7 @@ fn plain_step(
         opset: machine.plan.opset,
         isa: machine.isa,
         pool: machine.pool,
-        max_bytes: None,
+        max_bytes: Some(machine.plan.limits.max_run_bytes),
         interrupt: machine.interrupt,
     };
     let residual = tensors.get(count).and_then(Option::as_deref);

@@ -169,7 +169,7 @@ fn run_node(
             opset: plan.opset,
             isa: machine.isa,
             pool: machine.pool,
-            max_bytes: None,
+            max_bytes: Some(plan.limits.max_run_bytes),
             interrupt: machine.interrupt,
         };
         let residual = planned.residual.as_ref();

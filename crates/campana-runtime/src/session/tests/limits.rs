@@ -51,7 +51,10 @@ fn the_limit_can_be_set() {
     b.output(&filled);
     for (max_value_bytes, fits) in [(3999, false), (4000, true)] {
         let options = PlanOptions {
-            limits: Limits { max_value_bytes },
+            limits: Limits {
+                max_value_bytes,
+                ..Limits::default()
+            },
             ..PlanOptions::default()
         };
         assert_eq!(Plan::new(&b.graph, options).is_ok(), fits);
