@@ -78,8 +78,16 @@ impl Sidecar {
     ///
     /// [`Error::Io`] if the file cannot be read, otherwise as [`Sidecar::parse`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = input_file::read_text(path, MAX_LEN)?;
-        Self::parse(&text, &path.display().to_string())
+        Self::parse(&Self::text(path)?, &path.display().to_string())
+    }
+
+    /// The text of a sidecar's file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be read, is no text or too long for a sidecar.
+    pub fn text(path: &Path) -> Result<String, Error> {
+        input_file::read_text(path, MAX_LEN)
     }
 
     /// Understands the text of a sidecar; `file` stands in the errors.

@@ -42,6 +42,7 @@
 )]
 
 mod aligned;
+mod allocation;
 mod arch;
 mod isa;
 mod peak;
@@ -58,6 +59,7 @@ pub mod pooling;
 pub mod reference;
 
 pub use aligned::{AlignedBuffer, bytes_of, bytes_of_mut};
+pub use allocation::{ReportingAllocator, on_exhausted};
 pub use isa::Isa;
 pub use peak::Peak;
 pub use pool::ThreadPool;

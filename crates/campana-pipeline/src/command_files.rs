@@ -4,12 +4,15 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use campana_eval::Sidecar;
+use campana_eval::{Dataset, Sidecar};
 use campana_formats::{Format, TensorFile};
 use campana_onnx::Model;
 
 use crate::destination::{Destination, folder_of};
 use crate::{Error, ErrorKind};
+
+/// What the standard output leads to, where the system says so.
+const STDOUT: &str = "/dev/stdout";
 
 /// Endings of the files that a folder of images consists of.
 const IMAGE_FILES: [&str; 4] = ["jpg", "jpeg", "png", "tsv"];
@@ -153,7 +156,9 @@ impl CommandFiles {
             return Ok(());
         };
         for folder in &self.folders {
-            if let Some(image) = find_image(&folder.path, &identity, MAX_FOLDERS) {
+            let image = find_image(&folder.path, &identity, MAX_FOLDERS)
+                .or_else(|| find_listed(&folder.path, &identity));
+            if let Some(image) = image {
                 return Err(output.refuse(&format!("a file of {}", folder.role), &image));
             }
         }
@@ -193,7 +198,13 @@ enum Identity {
 impl Identity {
     fn of_output(path: &Path) -> Result<Self, Error> {
         Ok(match Destination::of(path)? {
-            Destination::Stdout => Self::Stdout,
+            // Redirected to a file it is that file.
+            Destination::Stdout => match fs::metadata(STDOUT) {
+                Ok(metadata) if metadata.is_file() => {
+                    id_of(STDOUT.as_ref(), &metadata).map_or(Self::Stdout, Self::File)
+                }
+                _ => Self::Stdout,
+            },
             Destination::File(path) => match file_id(&path) {
                 Ok(id) => Self::File(id),
                 Err(_) => Self::New(full_path(&path)),
@@ -283,6 +294,14 @@ fn find_image(folder: &Path, file: &Identity, depth: usize) -> Option<PathBuf> {
     }
     let below = |folder: &PathBuf| find_image(folder, file, depth - 1);
     folders.iter().filter(|_| depth > 0).find_map(below)
+}
+
+/// The image of a dataset that a file is, whatever its ending: `labels.tsv` may name
+/// any.
+fn find_listed(folder: &Path, file: &Identity) -> Option<PathBuf> {
+    let dataset = Dataset::open(folder).ok()?;
+    let mut paths = (0..dataset.len()).map(|index| folder.join(dataset.image_name(index)));
+    paths.find(|path| file_id(path).is_ok_and(|id| Identity::File(id) == *file))
 }
 
 #[cfg(test)]

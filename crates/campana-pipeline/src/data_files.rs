@@ -161,7 +161,12 @@ impl OldData {
         };
         Self {
             output: output.to_owned(),
-            files: references(output).into_iter().filter(has_digest).collect(),
+            files: Model::open(output)
+                .map(|model| references(&model))
+                .unwrap_or_default()
+                .into_iter()
+                .filter(has_digest)
+                .collect(),
         }
     }
 
@@ -178,13 +183,20 @@ impl OldData {
             // What cannot be looked at may refer to any of them.
             let Ok(entry) = entry else { return };
             let path = entry.path();
+            // A copy of a model may have any name.
+            if self.files.contains(&path) || !path.is_file() {
+                continue;
+            }
             let is_model = path
                 .extension()
                 .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-            if is_model || path.file_name() == self.output.file_name() {
-                for used in references(&path) {
-                    self.files.remove(&used);
+            match Model::open(&path) {
+                Ok(model) => {
+                    let used = references(&model);
+                    self.files.retain(|file| !used.contains(file));
                 }
+                Err(_) if is_model => return,
+                Err(_) => {}
             }
         }
         for file in self.files {
@@ -194,10 +206,7 @@ impl OldData {
 }
 
 /// The files that a model's data are in, by their full paths.
-fn references(model: &Path) -> BTreeSet<PathBuf> {
-    let Ok(model) = Model::open(model) else {
-        return BTreeSet::new();
-    };
+fn references(model: &Model) -> BTreeSet<PathBuf> {
     let tensors = model.tensors();
     let files = tensors
         .iter()

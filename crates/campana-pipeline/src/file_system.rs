@@ -34,6 +34,9 @@ pub trait FileSystem: Sync {
     /// Moves a file to a place where there must be no other.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Puts each of two folders in the other's place in one step.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
+
     /// Makes a folder in a folder that is there.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
@@ -98,6 +101,17 @@ impl FileSystem for SystemFiles {
             Err(_) if to.symlink_metadata().is_err() => fs::rename(from, to),
             Err(_) => Err(io::ErrorKind::AlreadyExists.into()),
         }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    fn exchange(&self, _one: &Path, _other: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn create_folder(&self, folder: &Path) -> io::Result<()> {

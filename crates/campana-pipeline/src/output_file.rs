@@ -207,7 +207,13 @@ impl<'a> OutputFile<'a> {
         };
         let temporary = self.file.get_mut();
         let moved = match self.overwrite {
-            Overwrite::Allowed => temporary.file_system.rename(&temporary.path, path),
+            Overwrite::Allowed => {
+                // Who may read the file that is replaced may read the new one.
+                if let Ok(replaced) = path.metadata() {
+                    let _ = temporary.file.set_permissions(replaced.permissions());
+                }
+                temporary.file_system.rename(&temporary.path, path)
+            }
             Overwrite::Refused => temporary.file_system.rename_new(&temporary.path, path),
         };
         moved.context(|| format!("cannot write '{}'", self.name.display()))?;

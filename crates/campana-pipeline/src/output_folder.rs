@@ -111,9 +111,17 @@ impl<'a> OutputFolder<'a> {
         check(self.monitor)?;
         let failed = || format!("cannot make the folder '{}'", self.path.display());
         let parent = folder_of(&self.path).to_owned();
+        let files = self.monitor.file_system();
         let placing = Placing::begin();
-        // A folder is not replaced in one step: the old one waits beside it, under
-        // a name that none takes for a leftover.
+        if self.replaces && files.exchange(&self.temporary, &self.path).is_ok() {
+            files.sync_folder(&parent).context(failed)?;
+            // The old folder has the temporary name now, and goes as a leftover does.
+            let removed = fs::remove_dir_all(&self.temporary);
+            placing.placed(&self.temporary);
+            return removed.context(failed);
+        }
+        // Some file systems cannot replace a folder in one step: the old one waits beside
+        // it, under a name that none takes for a leftover.
         let old = match self.replaces {
             true => {
                 let mut name = self.path.file_name().unwrap_or_default().to_owned();
@@ -134,10 +142,7 @@ impl<'a> OutputFolder<'a> {
         }
         moved.context(failed)?;
         placing.placed(&self.temporary);
-        self.monitor
-            .file_system()
-            .sync_folder(&parent)
-            .context(failed)
+        files.sync_folder(&parent).context(failed)
     }
 }
 

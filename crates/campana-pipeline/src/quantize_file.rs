@@ -1,6 +1,5 @@
 //! From a model in a file to a smaller one in another.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -302,8 +301,11 @@ fn sidecar_beside_output(job: &QuantizeJob<'_>) -> Option<(PathBuf, PathBuf)> {
     let copy = Sidecar::path_of(job.output);
     let others = [job.page, job.save_plan, job.applied_plan, job.resume];
     let is_taken = copy.symlink_metadata().is_ok() || others.contains(&Some(copy.as_path()));
-    let is_file = own.is_file() && !is_stdout(job.output);
-    (is_file && !is_taken).then_some((own, copy))
+    if is_taken || !own.is_file() || is_stdout(job.output) {
+        return None;
+    }
+    // A file of this name that is none is not copied about.
+    Sidecar::read(&own).ok().map(|_| (own, copy))
 }
 
 /// Refuses images that cannot be read or prepared.
@@ -369,10 +371,10 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// An output with what a small file holds.
+/// An output with the text of a sidecar.
 fn copied<'a>(from: &Path, mut to: OutputFile<'a>) -> Result<OutputFile<'a>, Error> {
-    let bytes = fs::read(from).context(|| format!("cannot read '{}'", from.display()))?;
-    to.write_all(&bytes)
+    let text = Sidecar::text(from)?;
+    to.write_all(text.as_bytes())
         .context(|| format!("cannot copy '{}'", from.display()))?;
     Ok(to)
 }

@@ -43,6 +43,16 @@ pub fn discard_unfinished(waits: bool) -> bool {
     HAS_PLACED.load(Ordering::Relaxed)
 }
 
+/// Removes the files that this process has not finished, as far as no other thread
+/// is about to change them: what can be done where there is no memory left.
+pub fn try_discard_unfinished() {
+    if let Ok(mut files) = UNFINISHED.try_lock() {
+        for path in files.take().into_iter().flatten() {
+            remove(&path);
+        }
+    }
+}
+
 /// Files are being moved to their places as long as this lives.
 pub(crate) struct Placing(#[expect(dead_code, reason = "held")] MutexGuard<'static, ()>);
 

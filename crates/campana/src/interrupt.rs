@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use campana_pipeline::discard_unfinished;
+use campana_kernels::on_exhausted;
+use campana_pipeline::{discard_unfinished, try_discard_unfinished};
+use signal_hook::consts::SIGXFSZ;
 
 use crate::printer;
 
@@ -41,8 +43,13 @@ fn at_end() -> std::sync::MutexGuard<'static, AtEnd> {
 }
 
 /// Turns Ctrl-C and a request to terminate into a flag and, where that does
-/// not help, into the end of the process.
+/// not help, into the end of the process; a file that may not grow is an error of
+/// writing, and memory that there is not an error that is told.
 pub(crate) fn install() -> anyhow::Result<()> {
+    on_exhausted(end_without_memory);
+    // Caught, so that it does not end the process: writing fails then.
+    #[cfg(unix)]
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     ctrlc::set_handler(|| {
         if SIGNALS.fetch_add(1, Ordering::Relaxed) > 0 {
             end(false);
@@ -87,6 +94,14 @@ pub(crate) fn begin_to_end() {
         // The process ends any moment.
         thread::sleep(GRACE);
     }
+}
+
+/// Ends the process where an allocation has failed. Nothing here waits for what a
+/// thread may hold.
+fn end_without_memory(bytes: usize) {
+    try_discard_unfinished();
+    eprintln!("error: there is not enough memory: {bytes} bytes more were needed");
+    process::exit(FAILURE)
 }
 
 /// Ends the process, with nothing left that is not finished.

@@ -5,6 +5,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: campana_kernels::ReportingAllocator = campana_kernels::ReportingAllocator;
+
 fn main() -> ExitCode {
     ExitCode::from(campana::main_from(std::env::args_os(), Vec::new()))
 }

@@ -57,7 +57,12 @@ fn run(args: Args) -> anyhow::Result<u8> {
     if let Some(bytes) = args.global.max_memory {
         Limits::with_max_memory(usize::try_from(bytes).unwrap_or(usize::MAX)).set_global();
     }
-    let threads = args.global.threads.map_or(0, std::num::NonZero::get);
+    // Not what rayon's own variable says, which has no bounds.
+    let threads = args
+        .global
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok());
+    let threads = threads.map_or(0, std::num::NonZero::get);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;

@@ -137,6 +137,11 @@ impl FileSystem for Faulty<'_> {
         SystemFiles.rename_new(from, to)
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.call()?;
+        SystemFiles.exchange(one, other)
+    }
+
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         self.call()?;
         SystemFiles.create_folder(folder)

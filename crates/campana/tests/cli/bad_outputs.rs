@@ -98,7 +98,7 @@ fn a_file_that_may_not_grow_leaves_nothing_behind() {
     let folder = Folder::with_model(long_model(2));
     let before = folder.listing();
     // The limit is in blocks of 512 bytes or of 1 KiB; the output takes more.
-    let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" quantize model.onnx -o out.onnx";
+    let script = "ulimit -f 16; exec \"$0\" quantize model.onnx -o out.onnx";
     let mut command = Command::new("sh");
     command
         .args(["-c", script, CAMPANA])
@@ -107,6 +107,33 @@ fn a_file_that_may_not_grow_leaves_nothing_behind() {
     let outcome = Outcome::of(command.output().unwrap());
     outcome.is_refusal(&["cannot write 'out.onnx'", "File too large"]);
     crate::support::assert_same_files(&before, &folder.listing());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_runs_out_is_an_error_that_leaves_nothing_behind() {
+    let folder = Folder::with_model(long_model(2));
+    let before = folder.listing();
+    let mut refused = 0;
+    for kilobytes in (20_000..200_000).step_by(12_000) {
+        let script = format!(
+            "ulimit -v {kilobytes}; exec \"$0\" quantize model.onnx -o out.onnx --threads 1"
+        );
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &script, CAMPANA])
+            .current_dir(folder.path("."));
+        with_plain_output(&mut command);
+        let outcome = Outcome::of(command.output().unwrap());
+        if outcome.stderr.contains("there is not enough memory") {
+            refused += 1;
+            assert_eq!(outcome.status, Some(2), "{}", outcome.stderr);
+            crate::support::assert_same_files(&before, &folder.listing());
+        } else if folder.path("out.onnx").exists() {
+            break;
+        }
+    }
+    assert!(refused > 0, "no limit was too small");
 }
 
 #[test]
