@@ -17,9 +17,9 @@ use crate::input_file;
 /// the number at which PIL warns, where it stops.
 pub const MAX_IMAGE_PIXELS: usize = Limits::DEFAULT.max_pixels;
 
-/// Bytes a pixel that a progressive JPEG takes beside its colours while it is decoded: the
+/// Bytes a pixel that a JPEG of several scans takes beside its colours while it is decoded: the
 /// coefficients of four components, two bytes each.
-const PROGRESSIVE_BYTES: usize = 8;
+const COEFFICIENT_BYTES: usize = 8;
 
 /// A picture of 8-bit red, green and blue, rows from the top, three bytes a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,8 +153,14 @@ fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Er
         .dimensions()
         .ok_or_else(|| malformed(name, "expected a size in the JPEG's header, found none"))?;
     check_size(width, height, name, limits)?;
-    let is_progressive = decoder.info().is_some_and(|info| info.sof.is_progressive());
-    let per_pixel = 3 + if is_progressive { PROGRESSIVE_BYTES } else { 0 };
+    let has_several_scans = decoder.info().is_some_and(|info| {
+        info.sof.is_progressive() || components_of_first_scan(bytes) != Some(info.components)
+    });
+    let per_pixel = 3 + if has_several_scans {
+        COEFFICIENT_BYTES
+    } else {
+        0
+    };
     MemoryBudget::new(limits, bytes.len() as u64)
         .take(width.saturating_mul(height).saturating_mul(per_pixel))
         .map_err(|exceeded| too_much_memory(name, exceeded))?;
@@ -169,6 +175,22 @@ fn decode_jpeg(bytes: &[u8], name: &str, limits: &Limits) -> Result<RgbImage, Er
         ));
     }
     Ok(RgbImage::new(width, height, pixels))
+}
+
+/// How many components the first scan of a JPEG has; `None` where there is none.
+fn components_of_first_scan(bytes: &[u8]) -> Option<u8> {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut at = 2;
+    loop {
+        let segment = bytes.get(at..)?;
+        match *segment {
+            // Any number of these may come before a marker.
+            [0xff, 0xff, ..] => at += 1,
+            [0xff, START_OF_SCAN, _, _, components, ..] => return Some(components),
+            [0xff, _, high, low, ..] => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+            _ => return None,
+        }
+    }
 }
 
 /// The samples of a PNG, row by row.

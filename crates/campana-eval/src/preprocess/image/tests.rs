@@ -128,6 +128,25 @@ fn a_truncated_picture_is_malformed() {
     }
 }
 
+/// A scan of each component keeps all coefficients until the last one.
+#[test]
+fn a_baseline_picture_of_several_scans_is_counted_with_its_coefficients() {
+    let mut bytes = golden_bytes("baseline_420.jpg");
+    let find = |bytes: &[u8], marker: u8| {
+        let mut places = bytes.windows(2);
+        places.position(|pair| pair == [0xff, marker]).unwrap()
+    };
+    let frame = find(&bytes, 0xc0);
+    bytes[frame + 5..frame + 9].copy_from_slice(&[0, 0xff, 0xff, 0x2d]);
+    let scan = find(&bytes, 0xda);
+    let first = [bytes[scan + 5], bytes[scan + 6]];
+    let of_one = [&[0xff, 0xda, 0, 8, 1][..], &first, &[0, 0x3f, 0]].concat();
+    bytes.splice(scan..scan + 14, of_one);
+    let limits = Limits::with_max_memory(100_000_000);
+    let error = RgbImage::decode_within(&bytes, "p", &limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+}
+
 #[test]
 fn a_picture_may_take_the_memory_and_pixels_of_the_limits_alone() {
     for name in ["grey.png", "baseline_420.jpg", "progressive_420.jpg"] {
