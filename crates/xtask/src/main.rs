@@ -21,7 +21,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   check        test, then a few shipped networks (tools/zoo), format, lints, documentation, what
                packages hold and the book: what CI runs
   zoo          all shipped networks through every form and runtime; writes docs/zoo.md (hours)
-  memory       the kernels' tests under valgrind (half an hour)
+  memory       the kernels' tests under AddressSanitizer, ThreadSanitizer and valgrind (half an hour)
   aarch64      the kernels' tests and recorded networks on emulated ARM processors
   web          sets up WebAssembly, then the kernels' tests and recorded networks at all its levels,
                the browser page's tests and the npm package's
@@ -106,7 +106,10 @@ fn steps(task: &str, arguments: &[String]) -> Option<Vec<Step>> {
             ),
             Step::new("zoo", ".venv-zoo/bin/python", ["tools/zoo/run.py"]),
         ],
-        "memory" => vec![Step::script("valgrind", "tools/memory/valgrind.sh")],
+        "memory" => vec![
+            Step::script("sanitizers", "tools/memory/sanitizers.sh"),
+            Step::script("valgrind", "tools/memory/valgrind.sh"),
+        ],
         "aarch64" => vec![Step::script("AArch64", "tools/aarch64/test.sh")],
         "web" => vec![
             Step::set_up("WebAssembly tools", "tools/web/setup.sh"),
