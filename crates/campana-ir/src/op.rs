@@ -289,17 +289,24 @@ impl Op {
         matches!(
             self,
             Self::MaxPool(_)
-                | Self::GlobalMaxPool
-                | Self::Reduce(Reduce {
-                    kind: ReduceKind::Extremum,
-                    ..
-                })
                 | Self::Slice
                 | Self::Split { .. }
                 | Self::Pad
                 | Self::Transpose { .. }
                 | Self::Reshape(_)
                 | Self::Unary(Unary::Identity)
+        ) || self.is_extremum()
+    }
+
+    /// Whether it is the greatest or least value along some axes.
+    pub fn is_extremum(&self) -> bool {
+        matches!(
+            self,
+            Self::GlobalMaxPool
+                | Self::Reduce(Reduce {
+                    kind: ReduceKind::Extremum,
+                    ..
+                })
         )
     }
 

@@ -6,12 +6,12 @@ use campana_ir::weights::{ModelTensor, Role};
 use campana_onnx::Model;
 
 /// Operators whose weights, input 1, a correction solves.
-pub const LAYERS: [&str; 3] = ["Conv", "Gemm", "MatMul"];
+pub const LAYERS: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 /// Names of the weights that only layers of the model's own graph read, all along
 /// the same axis: a correction finds them codes for the least error of the
 /// layers' outputs, so that what the design does to their mean does not stay.
-/// Weights of recurrent layers, transposed convolutions and graphs inside of
+/// Weights of recurrent layers, grouped transposed convolutions and graphs inside of
 /// nodes keep their design.
 pub fn solved_weights(model: &Model, tensors: &[ModelTensor<'_>]) -> HashSet<String> {
     let read_by_others = readers(model);
@@ -35,7 +35,10 @@ fn readers(model: &Model) -> HashMap<&str, bool> {
     let mut by_others: HashMap<&str, bool> = HashMap::new();
     for (depth, graph) in model.graphs().into_iter().enumerate() {
         for node in &graph.nodes {
-            let is_layer = depth == 0 && LAYERS.contains(&node.op_type.as_str());
+            let is_grouped = node.int("group").is_some_and(|group| group != 1);
+            let is_layer = depth == 0
+                && LAYERS.contains(&node.op_type.as_str())
+                && !(node.op_type == "ConvTranspose" && is_grouped);
             for (input, name) in node.inputs.iter().enumerate() {
                 *by_others.entry(name).or_insert(false) |= !is_layer || input != 1;
             }

@@ -16,6 +16,7 @@ use crate::correct::aim::aimed;
 use crate::correct::at_rate;
 use crate::correct::finished::{FinishedLayer, key_of_layer};
 use crate::correct::grid_layer::solve_grid;
+use crate::correct::inputs::Windows;
 use crate::correct::layer::{Rows, losses, solve, solve_codes};
 use crate::correct::layer_inputs::MAX_INPUTS;
 use crate::correct::moments::{About, InputMoments, TargetRows};
@@ -117,7 +118,9 @@ impl Correction<'_, '_, '_> {
             _ => None,
         };
         let block = match *tensor.shape {
-            [_, _, ref kernel @ ..] if node.op_type == "Conv" => kernel.iter().product(),
+            [_, _, ref kernel @ ..] if !matches!(inputs[0].windows, Windows::Rows) => {
+                kernel.iter().product()
+            }
             _ => 1,
         };
         let target = TargetRows {

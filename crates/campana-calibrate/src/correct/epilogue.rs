@@ -26,7 +26,7 @@ pub(super) fn epilogues(graph: &Graph) -> Result<HashMap<String, Epilogue>, Erro
     let network = Network::new(graph).map_err(|error| {
         Error::new(ErrorKind::InvalidModel, "cannot analyse the network").with_source(error)
     })?;
-    let layers = network.layers().map(|layer| {
+    let layers = network.products().map(|layer| {
         let bias = network.bias(&layer).and_then(|bias| {
             let node = bias.sum.unwrap_or(layer.node);
             let inputs = &network.node(node).inputs;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use campana_ir::graph::Node;
-use campana_ir::op::{AutoPad, Op};
+use campana_ir::op::{AutoPad, Convolution, Op};
 use campana_quantize::Error;
 use campana_quantize::graph::unsupported;
 use campana_tensor::Tensor;
@@ -38,6 +38,13 @@ pub(crate) enum Windows {
         dilations: [usize; AXES],
         padding: Padding,
     },
+    /// What a transposed convolution over the last spatial axes has of its
+    /// input at each output: an element for the taps whose step leads to one.
+    Transposed {
+        convolution: Box<Convolution>,
+        rank: usize,
+        kernel: [usize; AXES],
+    },
 }
 
 /// Zeros around the input of a convolution.
@@ -54,8 +61,8 @@ pub(crate) enum Padding {
 
 impl Windows {
     /// The windows of a node of this opset whose weights have this shape; `None`
-    /// for what is no Conv over one to three spatial axes, Gemm or MatMul of
-    /// common form.
+    /// for what is no Conv or ungrouped ConvTranspose over one to three spatial axes, Gemm or
+    /// MatMul of common form.
     pub(crate) fn of(node: &Node, opset: i64, weights: &[usize]) -> Option<Self> {
         match Op::parse(node, opset).ok()? {
             Op::MatMul => (weights.len() == 2).then_some(Self::Rows),
@@ -80,6 +87,14 @@ impl Windows {
                     padding,
                 })
             }
+            Op::ConvTranspose(convolution) if convolution.groups == 1 => {
+                let kernel = weights.get(2..)?;
+                Some(Self::Transposed {
+                    convolution: Box::new(convolution),
+                    rank: kernel.len(),
+                    kernel: spatial(kernel, 1)?,
+                })
+            }
             _ => None,
         }
     }
@@ -87,7 +102,7 @@ impl Windows {
     /// Groups of output channels that see the same inputs.
     pub(crate) fn groups(&self) -> usize {
         match self {
-            Self::Rows => 1,
+            Self::Rows | Self::Transposed { .. } => 1,
             Self::Spatial { groups, .. } => *groups,
         }
     }
@@ -173,6 +188,7 @@ impl Gatherer {
             match self.windows {
                 Windows::Rows => self.rows(values, shape),
                 Windows::Spatial { .. } => self.windows(values, shape),
+                Windows::Transposed { .. } => self.transposed(values, shape),
             }
         });
         Ok([first?, second?])
@@ -222,14 +238,7 @@ impl Gatherer {
         else {
             unreachable!("only spatial axes have windows");
         };
-        let (images, channels, size) = match *shape {
-            [images, channels, ref size @ ..] if !size.is_empty() => spatial(size, 1)
-                .map(|size| (images, channels, size))
-                .ok_or_else(|| unsupported(format!("a convolution over shape {shape:?}")))?,
-            _ => {
-                return Err(unsupported(format!("a convolution over shape {shape:?}")));
-            }
-        };
+        let (images, channels, size) = extents_of(shape)?;
         let on_axis = |axis: usize| {
             let reach = kernel[axis].saturating_sub(1) * dilations[axis] + 1;
             places_on_axis(padding, axis, size[axis], strides[axis], reach)
@@ -239,19 +248,8 @@ impl Gatherer {
         let own = channels / groups.max(1);
         let taps: usize = kernel.iter().product();
         let row_len = own * taps;
-        let all: usize = extent.iter().product();
         let inputs = self.inputs(row_len)?;
-        let per_image = windows_wanted(inputs.len()).div_ceil(self.images).min(all);
-        let places: Arc<[Place]> = (0..images)
-            .flat_map(|image| (0..per_image).map(move |part| [image, part]))
-            .map(|[image, part]| {
-                let place = self.random.one_of_part(part, per_image, all);
-                Place {
-                    image,
-                    at: unravel(place, extent),
-                }
-            })
-            .collect();
+        let places = self.places(images, inputs.len(), extent);
         let count = places.len();
         let corners: Vec<Corner> = places
             .iter()
@@ -294,6 +292,104 @@ impl Gatherer {
         };
         Ok((0..groups).into_par_iter().map(gather).collect())
     }
+
+    /// Places of each image's output that are looked at, for rows of so many weights.
+    fn places(&mut self, images: usize, row_len: usize, extent: [usize; AXES]) -> Arc<[Place]> {
+        let all: usize = extent.iter().product();
+        let per_image = windows_wanted(row_len).div_ceil(self.images).min(all);
+        (0..images)
+            .flat_map(|image| (0..per_image).map(move |part| [image, part]))
+            .map(|[image, part]| {
+                let place = self.random.one_of_part(part, per_image, all);
+                Place {
+                    image,
+                    at: unravel(place, extent),
+                }
+            })
+            .collect()
+    }
+
+    /// What the weights of a transposed convolution meet at outputs of each sample: an
+    /// element of the input where the distance to the tap is a whole number of strides.
+    fn transposed(&mut self, values: &[f32], shape: &[usize]) -> Result<Vec<Gathered>, Error> {
+        let Windows::Transposed {
+            ref convolution,
+            rank,
+            kernel,
+        } = self.windows
+        else {
+            unreachable!("only these are transposed");
+        };
+        let (images, channels, size) = extents_of(shape)?;
+        // Axes before those of the convolution have one element.
+        let own_axis = |axis: usize| axis.checked_sub(AXES - rank);
+        let on_axis = |axis: usize| match own_axis(axis) {
+            None => Some((0, 1)),
+            Some(own) => convolution
+                .transposed_along((own, rank), size[axis], kernel[axis])
+                .map(|places| (places.before, places.count)),
+        };
+        let step = |axis: usize| match own_axis(axis) {
+            None => [1, 1],
+            Some(own) => [
+                convolution.window.stride(own),
+                convolution.window.dilation(own),
+            ],
+        };
+        let mut before = [0; AXES];
+        let mut extent = [0; AXES];
+        let mut steps = [[1; 2]; AXES];
+        for axis in 0..AXES {
+            (before[axis], extent[axis]) = on_axis(axis).ok_or_else(|| {
+                unsupported(format!("a transposed convolution over shape {shape:?}"))
+            })?;
+            steps[axis] = step(axis);
+        }
+        let taps: usize = kernel.iter().product();
+        let inputs = self.inputs(channels * taps)?;
+        let places = self.places(images, inputs.len(), extent);
+        let count = places.len();
+        let mut columns = vec![0f32; inputs.len() * count];
+        let parts = columns.par_chunks_exact_mut(count.max(1));
+        parts.zip(inputs).for_each(|(column, at)| {
+            let (channel, tap) = (at / taps, unravel(at % taps, kernel));
+            let source = |place: &Place| {
+                let mut source = [0; AXES];
+                for axis in 0..AXES {
+                    let [stride, dilation] = steps[axis];
+                    let reached = place.at[axis] + before[axis];
+                    let distance = reached.checked_sub(tap[axis] * dilation)?;
+                    source[axis] = distance / stride;
+                    if !distance.is_multiple_of(stride) || source[axis] >= size[axis] {
+                        return None;
+                    }
+                }
+                Some(ravel(place.image * channels + channel, source, size))
+            };
+            for (value, place) in column.iter_mut().zip(places.iter()) {
+                if let Some(source) = source(place) {
+                    *value = values[source];
+                }
+            }
+        });
+        Ok(vec![Gathered {
+            count,
+            columns,
+            places,
+            extent,
+        }])
+    }
+}
+
+/// Images, channels and spatial extents of a value.
+fn extents_of(shape: &[usize]) -> Result<(usize, usize, [usize; AXES]), Error> {
+    let found = match *shape {
+        [images, channels, ref size @ ..] if !size.is_empty() => {
+            spatial(size, 1).map(|size| (images, channels, size))
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| unsupported(format!("a convolution over shape {shape:?}")))
 }
 
 /// Coordinates of a place in row-major order.
@@ -462,6 +558,37 @@ mod tests {
         let mut gatherer = Gatherer::new(windows, 1);
         let [found, _] = gatherer.gather([&signal, &signal]).unwrap();
         assert_eq!(found[0].columns, [1.0, 2.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn outputs_of_a_transposed_signal_meet_the_elements_that_lead_to_them() {
+        let node = Node {
+            op_type: "ConvTranspose".to_owned(),
+            attributes: [
+                ("strides".to_owned(), Attribute::Ints(vec![2])),
+                ("pads".to_owned(), Attribute::Ints(vec![1, 0])),
+            ]
+            .into(),
+            ..Node::default()
+        };
+        let windows = Windows::of(&node, 17, &[2, 5, 3]).unwrap();
+        let values = vec![1.0, 2.0, 10.0, 20.0];
+        let signal = Tensor::new(vec![1, 2, 2], TensorData::F32(values)).unwrap();
+        let mut gatherer = Gatherer::new(windows, 1);
+        let [found, _] = gatherer.gather([&signal, &signal]).unwrap();
+        // Of the sums x0 w0, x0 w1, x0 w2 + x1 w0, x1 w1, x1 w2 the first is cut off.
+        let rows: Vec<&[f32]> = found[0].columns.chunks_exact(4).collect();
+        assert_eq!(
+            rows,
+            [
+                [0.0, 2.0, 0.0, 0.0],
+                [1.0, 0.0, 2.0, 0.0],
+                [0.0, 1.0, 0.0, 2.0],
+                [0.0, 20.0, 0.0, 0.0],
+                [10.0, 0.0, 20.0, 0.0],
+                [0.0, 10.0, 0.0, 20.0]
+            ]
+        );
     }
 
     #[test]

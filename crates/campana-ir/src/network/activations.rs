@@ -209,7 +209,10 @@ pub fn concatenated_activations<'g>(
         for input in inputs.iter().rev() {
             let is_moved = network.producer(input).is_some_and(|maker| {
                 let from = network.node(maker).inputs.first();
-                network.op(maker).moves_elements() && from.is_some_and(|from| is_rounded(from))
+                let op = network.op(maker);
+                op.moves_elements() && from.is_some_and(|from| is_rounded(from))
+                    // OpenVINO rounds greatest values of what is not rounded wrongly.
+                    || op.is_extremum()
             });
             if network.sole_use(input).is_some()
                 && network.is_activation(input)

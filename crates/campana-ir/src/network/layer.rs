@@ -39,6 +39,13 @@ impl<'g> Network<'g> {
     /// The layer of a node: a convolution, `Gemm` or `MatMul` of an activation
     /// (input 0) with weights that depend on constants alone.
     pub fn layer(&self, node: usize) -> Option<Layer<'g>> {
+        let is_transposed = matches!(self.op(node), Op::ConvTranspose(_));
+        self.product(node).filter(|_| !is_transposed)
+    }
+
+    /// The layer of a node, or a transposed convolution with such weights, which
+    /// engines compute on floats.
+    pub fn product(&self, node: usize) -> Option<Layer<'g>> {
         let found = self.node(node);
         let (input, weights) = (found.inputs.first()?, found.inputs.get(1)?);
         let output = found.outputs.first()?;
@@ -51,6 +58,7 @@ impl<'g> Network<'g> {
                     1,
                 )
             }
+            Op::ConvTranspose(_) => (false, 1),
             Op::Gemm(_) | Op::MatMul => (false, -1),
             _ => return None,
         };
@@ -108,6 +116,11 @@ impl<'g> Network<'g> {
     /// All layers, in the graph's order.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'g>> {
         (0..self.graph().nodes.len()).filter_map(|node| self.layer(node))
+    }
+
+    /// All layers and transposed convolutions, in the graph's order.
+    pub fn products(&self) -> impl Iterator<Item = Layer<'g>> {
+        (0..self.graph().nodes.len()).filter_map(|node| self.product(node))
     }
 
     /// Multiply-accumulates of a layer in one run, as far as the inferred shape of its
@@ -190,6 +203,10 @@ impl<'g> Network<'g> {
         // Axes behind that of the channels.
         let (channels, after) = match self.op(layer.node) {
             Op::Conv(_) => (*weights.first()?, weights.len().checked_sub(2)?),
+            Op::ConvTranspose(convolution) => (
+                weights.get(1)?.checked_mul(convolution.groups)?,
+                weights.len().checked_sub(2)?,
+            ),
             Op::Gemm(gemm) if gemm.transpose_b => (*weights.first()?, 0),
             _ => (*weights.last()?, 0),
         };
