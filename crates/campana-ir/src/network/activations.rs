@@ -91,6 +91,7 @@ fn activations(network: &Network<'_>, sums: ResidualSums, for_speed: bool) -> Ve
         if network.is_activation(name)
             && (is_read_as_codes || is_result)
             && !is_in_epilogue(network, name, sums)
+            && !joins_extremum_of_floats(network, name, &quantized)
         {
             quantized.insert(name);
             found.push(name.to_owned());
@@ -209,10 +210,7 @@ pub fn concatenated_activations<'g>(
         for input in inputs.iter().rev() {
             let is_moved = network.producer(input).is_some_and(|maker| {
                 let from = network.node(maker).inputs.first();
-                let op = network.op(maker);
-                op.moves_elements() && from.is_some_and(|from| is_rounded(from))
-                    // OpenVINO rounds greatest values of what is not rounded wrongly.
-                    || op.is_extremum()
+                network.op(maker).moves_elements() && from.is_some_and(|from| is_rounded(from))
             });
             if network.sole_use(input).is_some()
                 && network.is_activation(input)
@@ -276,6 +274,19 @@ fn is_result_of_layer(network: &Network<'_>, name: &str, quantized: &HashSet<&st
     };
     layer.is_some_and(|layer| {
         quantized.contains(layer.input) && !network.has_float_weights(layer.node)
+    })
+}
+
+/// Whether a value joins greatest or least values of what is not quantized to others:
+/// OpenVINO rounds before these what the pair behind the concatenation rounds, wrongly.
+fn joins_extremum_of_floats(network: &Network<'_>, name: &str, quantized: &HashSet<&str>) -> bool {
+    let producer = network.producer(name);
+    let concat = producer.filter(|&at| matches!(network.op(at), Op::Concat { .. }));
+    let makers = concat.into_iter().flat_map(|at| &network.node(at).inputs);
+    let mut makers = makers.filter_map(|input| network.producer(input));
+    makers.any(|maker| {
+        let from = network.node(maker).inputs.first();
+        network.op(maker).is_extremum() && from.is_some_and(|from| !quantized.contains(&**from))
     })
 }
 

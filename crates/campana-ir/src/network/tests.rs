@@ -117,6 +117,33 @@ fn integers_and_parameters_are_never_quantized() {
 }
 
 #[test]
+fn greatest_values_of_floats_are_joined_in_floats() {
+    let nodes = |from: &str| {
+        let mut joined = Node::new("Concat", &["greatest", "mean"], &["joined"]);
+        joined.attributes.insert("axis".into(), Attribute::Int(1));
+        vec![
+            Node::new("Conv", &["x", "w"], &["a"]),
+            Node::new("Sigmoid", &["a"], &["s"]),
+            Node::new("ReduceMax", &[from], &["greatest"]),
+            Node::new("ReduceMean", &[from], &["mean"]),
+            joined,
+            Node::new("Conv", &["joined", "w"], &["y"]),
+        ]
+    };
+    let weights: [(&str, &[usize]); 1] = [("w", &[3, 3, 1, 1])];
+    for (from, is_rounded) in [("s", false), ("x", true)] {
+        let graph = graph(nodes(from), &weights, &["y"]);
+        let network = Network::new(&graph).unwrap();
+        let found = quantized_activations(&network, ResidualSums::Separate);
+        assert_eq!(
+            found.contains(&"joined".to_owned()),
+            is_rounded,
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn layers_with_float_weights_read_no_codes_and_make_none() {
     let nodes = vec![
         Node::new("Conv", &["x", "w"], &["a"]),

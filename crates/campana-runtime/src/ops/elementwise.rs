@@ -535,6 +535,15 @@ fn select(call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
     let shape = broadcast_shape(&[condition.shape(), a.shape(), b.shape()])?;
     let chosen = bools(condition)?;
     let count = call.count(&shape, a.data().element_type())?;
+    // One condition for all, as that of a switch.
+    if let [is_first] = *chosen
+        && a.data().element_type() == b.data().element_type()
+    {
+        let whole = if is_first { a } else { b };
+        if *whole.shape() == *shape {
+            return Ok(vec![whole.clone()]);
+        }
+    }
     let places = Places::of(condition.shape(), &shape);
     let left = Places::of(a.shape(), &shape);
     let right = Places::of(b.shape(), &shape);
