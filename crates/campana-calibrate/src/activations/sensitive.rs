@@ -38,12 +38,12 @@ const LEAST_GAIN_DB: f64 = 3.0;
 /// runtimes then compute on floats.
 const GAIN_DB_PER_PERCENT: f64 = 0.3;
 
-/// Outputs with a larger relative error (10 dB) are of no use: what makes them useful is
+/// Outputs with a larger relative error (15 dB) are of little use: what makes them useful is
 /// taken whatever runtimes then compute on floats.
-const USELESS: f64 = 0.1;
+const USELESS: f64 = 0.031_623;
 
-/// The factor by which the error of useless outputs must fall: 10 dB.
-const LEAST_SAVING: f64 = 10.0;
+/// The factor by which the error of such outputs must fall: 6 dB.
+const LEAST_SAVING: f64 = 3.981;
 
 /// How often large ones are looked for among those that are left.
 const ROUNDS: usize = 8;
