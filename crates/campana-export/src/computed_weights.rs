@@ -201,7 +201,7 @@ fn folded_weight<'g>(network: &Network<'g>, name: &'g str) -> Option<Folded<'g>>
     let tensor = computed(network.graph(), name, &subgraph)?;
     let is_float = tensor.data().element_type() == ElementType::F32;
     let is_moved = subgraph.is_moved(network);
-    (is_float && tensor.len() <= MAX_GROWTH * subgraph.floats).then(|| Folded {
+    (is_float && tensor.len() <= MAX_GROWTH * subgraph.floats).then_some(Folded {
         name,
         tensor,
         sources: subgraph.sources,
