@@ -1,6 +1,6 @@
 //! Mutation testing of every reader and round trip, on the stable toolchain.
 //!
-//! `cargo-fuzz` needs a nightly compiler; this does what can be done without:
+//! Beside libFuzzer, which `guided/` runs the same targets under, a harness of its own:
 //! files of a small [`corpus`] are changed at random ([`mutate`]) and given to a
 //! [`Target`], within the process. Each execution must end without a panic,
 //! soon, and within the memory that the readers promise: 64 times the file plus
