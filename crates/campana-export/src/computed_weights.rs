@@ -66,7 +66,7 @@ fn with_constants(model: &Model, folded: &[Folded<'_>]) -> Result<Model, campana
     let by_name: HashMap<&str, &Folded<'_>> =
         folded.iter().map(|folded| (folded.name, folded)).collect();
     let dead = Dead::of(model, &by_name.keys().copied().collect());
-    let names = own_names(folded, &dead);
+    let names = own_names(model, folded, &dead);
     let mut edits = Edits::new(model);
     for (depth, graph) in model.graphs().into_iter().enumerate() {
         for node in &graph.nodes {
@@ -90,8 +90,17 @@ fn with_constants(model: &Model, folded: &[Folded<'_>]) -> Result<Model, campana
 }
 
 /// The names of constants for what only moves the elements of one that is no
-/// longer there: reports and options know the weight by it.
-fn own_names<'f>(folded: &'f [Folded<'_>], dead: &Dead<'_>) -> HashMap<&'f str, String> {
+/// longer there: reports and options know the weight by it. Outputs keep their names.
+fn own_names<'f>(
+    model: &Model,
+    folded: &'f [Folded<'_>],
+    dead: &Dead<'_>,
+) -> HashMap<&'f str, String> {
+    let graphs = model.graphs().into_iter();
+    let outputs: HashSet<&str> = graphs
+        .flat_map(|graph| &graph.outputs)
+        .map(|output| output.name.as_str())
+        .collect();
     let mut uses: HashMap<&str, usize> = HashMap::new();
     for folded in folded {
         for &source in &folded.sources {
@@ -99,7 +108,12 @@ fn own_names<'f>(folded: &'f [Folded<'_>], dead: &Dead<'_>) -> HashMap<&'f str, 
         }
     }
     let named = folded.iter().filter_map(|folded| match *folded.sources {
-        [source] if folded.is_moved && uses[source] == 1 && dead.constants.contains(source) => {
+        [source]
+            if folded.is_moved
+                && uses[source] == 1
+                && dead.constants.contains(source)
+                && !outputs.contains(folded.name) =>
+        {
             Some((folded.name, source.to_owned()))
         }
         _ => None,
@@ -545,6 +559,24 @@ mod tests {
             operators(&kept.expect("folded")),
             ["Transpose", "Constant", "MatMul", "MatMul"]
         );
+    }
+
+    #[test]
+    fn an_output_that_is_a_moved_weight_keeps_its_name() {
+        let model = SmallGraph::new()
+            .opset(13)
+            .input("x", &[1, 4])
+            .weights("v", &[4, 4])
+            .node(NewNode::new("Transpose", ["v"], ["a"]))
+            .node(NewNode::new("MatMul", ["x", "a"], ["y"]))
+            .output("y", &[])
+            .output("a", &[])
+            .into_model();
+        let folded = with_folded_weights(&model, |_| false)
+            .unwrap()
+            .expect("folded");
+        assert_eq!(folded.graph.nodes[0].outputs, ["a"]);
+        assert_eq!(folded.graph.nodes[1].inputs, ["x", "a"]);
     }
 
     #[test]
