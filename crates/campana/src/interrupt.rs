@@ -6,13 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use campana_kernels::on_exhausted;
 use campana_pipeline::{discard_unfinished, try_discard_unfinished};
-use signal_hook::consts::SIGXFSZ;
 
 use crate::printer;
 
@@ -49,7 +48,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
     on_exhausted(end_without_memory);
     // Caught, so that it does not end the process: writing fails then.
     #[cfg(unix)]
-    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default())?;
     ctrlc::set_handler(|| {
         if SIGNALS.fetch_add(1, Ordering::Relaxed) > 0 {
             end(false);
