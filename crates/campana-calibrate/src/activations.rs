@@ -68,6 +68,14 @@ pub struct QuantizedNetwork<'g> {
     pub original: Option<&'g Graph>,
 }
 
+impl QuantizedNetwork<'_> {
+    /// A form of its graph, analysed.
+    fn analysed<'f>(&self, graph: &'f Graph) -> Result<Network<'f>, Error> {
+        let is_integer = |name: &str| self.integer_weights.contains(name);
+        Ok(analysed(graph)?.with_integer_weights(is_integer))
+    }
+}
+
 /// The parameters of all quantized activations of a network from what the samples
 /// show. Beside the network with the weights that it had, those whose rounding would
 /// make up most of the outputs' error stay floats.
@@ -88,8 +96,7 @@ pub fn calibrate(
     let QuantizedNetwork {
         graph, original, ..
     } = quantized;
-    let is_integer = |name: &str| quantized.integer_weights.contains(name);
-    let network = analysed(graph)?.with_integer_weights(is_integer);
+    let network = quantized.analysed(graph)?;
     let sums = residual_sums(target);
     let names = quantized_activations(&network, sums);
     if names.is_empty() {
@@ -106,8 +113,7 @@ pub fn calibrate(
     let of_name =
         |(name, histogram): (&String, &Histogram)| Candidates::new(name, histogram, methods);
     let search = Search {
-        graph,
-        original,
+        quantized,
         candidates: names.iter().zip(&histograms).map(of_name).collect(),
         for_speed: names.iter().map(|name| for_speed.contains(name)).collect(),
         batches: &batches,
@@ -135,10 +141,7 @@ pub fn calibrate(
 
 /// What of the outputs decides on a network's activations.
 struct Search<'s> {
-    graph: &'s Graph,
-    /// The network with the weights that it had; `None` where every activation is to be
-    /// rounded.
-    original: Option<&'s Graph>,
+    quantized: QuantizedNetwork<'s>,
     /// Of each activation.
     candidates: Vec<Candidates>,
     /// Whether an activation is rounded for speed alone.
@@ -181,23 +184,21 @@ impl Search<'_> {
     ///
     /// Of kind `Interrupted` where the measure's progress says so.
     fn chosen(&self, measure: &Measure<'_>, rounded: &[bool]) -> Result<(Vec<usize>, f64), Error> {
-        let mut chosen = of_least_error(measure, &self.candidates, rounded)?;
-        let error = |measure: &Measure<'_>, chosen: &[usize]| {
-            measure.error(|at| rounded[at].then_some(chosen[at]))
-        };
+        let chosen = of_least_error(measure, &self.candidates, rounded)?;
+        let error = |chosen: &[usize]| measure.error(|at| rounded[at].then_some(chosen[at]));
         let is_open = self.candidates.iter().any(|own| own.scales.len() > 1);
         let held_out = match is_open {
             true => measure.held_out()?,
             false => None,
         };
         let Some(held_out) = held_out else {
-            let error = error(measure, &chosen)?;
+            let error = error(&chosen)?;
             return Ok((chosen, error));
         };
-        chosen = confirmed(chosen, &held_out, &self.candidates, rounded)?;
-        let [own, other] = [measure.len(), held_out.len()].map(|len| len as f64);
-        let sum = own * error(measure, &chosen)? + other * error(&held_out, &chosen)?;
-        Ok((chosen, sum / (own + other)))
+        let (chosen, of_others) = confirmed(chosen, &held_out, &self.candidates, rounded)?;
+        let [own, others] = [measure.len(), held_out.len()].map(|len| len as f64);
+        let sum = own * error(&chosen)? + others * of_others;
+        Ok((chosen, sum / (own + others)))
     }
 
     /// What stays float first, then what is rounded for speed, then by which candidates.
@@ -207,15 +208,18 @@ impl Search<'_> {
     /// Of kind `Unsupported` where the network cannot be run with activations rounded; of
     /// kind `Interrupted` where `progress` says so.
     fn run(&self, rounds_moved: bool, progress: &dyn Progress) -> Result<Found, Error> {
-        let fixed = with_extents_of(self.graph, self.batches);
-        let network = Network::new(&fixed).ok();
+        let QuantizedNetwork {
+            graph, original, ..
+        } = self.quantized;
+        let fixed = with_extents_of(graph, self.batches);
+        let network = self.quantized.analysed(&fixed).ok();
         let network = network.as_ref();
         let candidates: Vec<&[ActivationScale]> =
             self.candidates.iter().map(|own| &*own.scales).collect();
         let samples = affordable_samples(network, self.batches);
         let (batches, threads) = (self.batches, self.threads);
-        let measure = Measure::new(self.graph, &candidates, samples, batches, threads, progress)?;
-        let Some(original) = self.original else {
+        let measure = Measure::new(graph, &candidates, samples, batches, threads, progress)?;
+        let Some(original) = original else {
             let found = self.unmeasured();
             let (chosen, error) = self.chosen(&measure, &found.rounded)?;
             return Ok(Found {

@@ -105,7 +105,8 @@ pub(super) fn of_least_error(
 }
 
 /// What was chosen, or one method for all activations where that has the lesser error
-/// on samples that the choice was not made on: it fits the few that it was made on.
+/// on samples that the choice was not made on: it fits the few that it was made on. With
+/// it comes this error.
 ///
 /// # Errors
 ///
@@ -115,22 +116,23 @@ pub(super) fn confirmed(
     held_out: &Measure<'_>,
     candidates: &[Candidates],
     rounded: &[bool],
-) -> Result<Vec<usize>, Error> {
+) -> Result<(Vec<usize>, f64), Error> {
     let error = |chosen: &[usize]| held_out.error(|at| rounded[at].then_some(chosen[at]));
     let methods = candidates.first().map_or(0, |own| own.of_methods.len());
-    let mut least = (error(&chosen)?, chosen);
+    let mut least = error(&chosen)?;
+    let mut best = chosen;
     for method in 0..methods {
         let all = candidates.iter().map(|own| own.of_methods[method]);
         let other: Vec<usize> = all.collect();
-        if other == least.1 {
+        if other == best {
             continue;
         }
         let with_other = error(&other)?;
-        if with_other < (1.0 - LEAST_GAIN) * least.0 {
-            least = (with_other, other);
+        if with_other < (1.0 - LEAST_GAIN) * least {
+            (best, least) = (other, with_other);
         }
     }
-    Ok(least.1)
+    Ok((best, least))
 }
 
 #[cfg(test)]
