@@ -7,6 +7,7 @@ use campana_calibrate::{Batches, Samples};
 use campana_eval::{Likeness, Output, OutputSet, likeness, open_input};
 use campana_ir::format;
 use campana_runtime::{Input, Plan, PlanOptions, Session};
+use campana_tensor::Tensor;
 use serde::Serialize;
 
 use crate::error::Context;
@@ -114,14 +115,19 @@ pub fn compare_outputs(
 }
 
 /// A model that is loaded, and its samples.
-struct Subject {
+pub(crate) struct Subject {
     name: String,
-    session: Session,
-    batches: Batches,
+    pub(crate) session: Session,
+    pub(crate) batches: Batches,
 }
 
 impl Subject {
-    fn open(model: &Path, job: &OutputsJob<'_>, monitor: &dyn Monitor) -> Result<Self, Error> {
+    /// A model with a job's data and threads.
+    pub(crate) fn open(
+        model: &Path,
+        job: &OutputsJob<'_>,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, Error> {
         let name = model.display().to_string();
         open_input(model).context(|| format!("cannot read '{name}'"))?;
         let graph = format::load(model).context(|| format!("cannot read '{name}'"))?;
@@ -150,16 +156,21 @@ impl Subject {
         })
     }
 
+    /// The tensors that one batch of samples gives.
+    pub(crate) fn tensors(&self, batch: usize) -> Result<Vec<Tensor>, Error> {
+        let inputs = self.batches.batch(batch);
+        let inputs: Vec<(&str, Input<'_>)> = inputs
+            .map(|(name, tensor)| (name, Input::from(tensor)))
+            .collect();
+        let tensors = self.session.run(&inputs);
+        tensors.context(|| format!("cannot run '{}'", self.name))
+    }
+
     /// The outputs for each sample.
     fn run(&self, step: &mut dyn FnMut() -> Result<(), Error>) -> Result<Vec<OutputSet>, Error> {
         let runs = (0..self.batches.len()).map(|index| {
             step()?;
-            let inputs = self.batches.batch(index);
-            let inputs: Vec<(&str, Input<'_>)> = inputs
-                .map(|(name, tensor)| (name, Input::from(tensor)))
-                .collect();
-            let tensors = self.session.run(&inputs);
-            let tensors = tensors.context(|| format!("cannot run '{}'", self.name))?;
+            let tensors = self.tensors(index)?;
             let names = self.session.plan().outputs().iter();
             let outputs = names.zip(tensors).map(|(value, tensor)| {
                 Output::new(&value.name, tensor).ok_or_else(|| {

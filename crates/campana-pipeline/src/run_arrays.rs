@@ -2,17 +2,14 @@
 
 use std::path::Path;
 
-use campana_calibrate::Batches;
-use campana_eval::{Output, open_input};
+use campana_eval::Output;
 use campana_formats::write_npz;
-use campana_ir::format;
-use campana_runtime::{Input, Plan, PlanOptions, Session};
-use campana_tensor::Tensor;
+use campana_tensor::{Tensor, TensorData};
 use serde::Serialize;
 
+use crate::compare_outputs::Subject;
 use crate::error::Context;
-use crate::sample_arrays::sample_arrays;
-use crate::{CommandFiles, Error, ErrorKind, Monitor, OutputFile, Overwrite};
+use crate::{CommandFiles, Error, ErrorKind, Monitor, OutputFile, OutputsJob, Overwrite};
 
 /// A model, and the arrays that it is run on.
 #[derive(Clone, Copy, Debug)]
@@ -77,37 +74,38 @@ pub fn run_arrays(
     let output = job.output;
     let output = output.map(|(path, overwrite)| OutputFile::create(path, overwrite, monitor));
     let output = output.transpose()?;
-    let name = model.display();
-    open_input(model).context(|| format!("cannot read '{name}'"))?;
-    let graph = format::load(model).context(|| format!("cannot read '{name}'"))?;
-    let samples = sample_arrays(&graph.inputs, data, usize::MAX)?;
-    let batches = Batches::of_length(&graph.inputs, &samples, 1)
-        .context(|| format!("cannot run '{name}' on '{}'", data.display()))?;
-    let mut options = PlanOptions::default();
-    options.threads = job.threads;
-    let plan = Plan::new(graph, options).context(|| format!("cannot run '{name}'"))?;
-    let session = Session::new(plan, job.threads);
+    let subject = Subject::open(
+        model,
+        &OutputsJob {
+            models: &[],
+            reference: None,
+            data,
+            limit: None,
+            threads: job.threads,
+        },
+        monitor,
+    )?;
     let mut outputs: Vec<Vec<Tensor>> = Vec::new();
-    for index in 0..batches.len() {
-        if !go_on(index, batches.len()) {
+    for index in 0..subject.batches.len() {
+        if !go_on(index, subject.batches.len()) {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
-        let inputs = batches.batch(index);
-        let inputs: Vec<(&str, Input<'_>)> = inputs
-            .map(|(name, tensor)| (name, Input::from(tensor)))
-            .collect();
-        let tensors = session.run(&inputs);
-        let tensors = tensors.context(|| format!("cannot run '{name}'"))?;
+        let tensors = subject.tensors(index)?;
         outputs.resize_with(tensors.len(), Vec::new);
         for (output, tensor) in outputs.iter_mut().zip(tensors) {
             output.push(tensor);
         }
     }
-    let names = session.plan().outputs().iter().map(|value| &*value.name);
+    let names = subject
+        .session
+        .plan()
+        .outputs()
+        .iter()
+        .map(|value| &*value.name);
     let outputs: Vec<(&str, Vec<Tensor>)> = names.zip(outputs).collect();
     let report = RunArraysReport {
         data: data.display().to_string(),
-        n: batches.samples(),
+        n: subject.batches.samples(),
         outputs: outputs
             .iter()
             .map(|(name, values)| summary(name, values))
@@ -184,15 +182,13 @@ fn joined(name: &str, values: &[Tensor]) -> Result<Tensor, Error> {
         Some(batch) if *batch == 1 => *batch = values.len(),
         _ => shape.insert(0, values.len()),
     }
-    let data = campana_tensor::TensorData::from_le_bytes(element_type, &bytes);
+    let data = TensorData::from_le_bytes(element_type, &bytes);
     data.and_then(|data| Tensor::new(shape, data))
         .ok_or_else(differs)
 }
 
 #[cfg(test)]
 mod tests {
-    use campana_tensor::TensorData;
-
     use super::*;
 
     #[test]

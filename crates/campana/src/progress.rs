@@ -23,6 +23,22 @@ pub(crate) fn counting(template: &str) -> ProgressBar {
     bar
 }
 
+/// Shows how many of a job's steps are done, while `work` tells it; it is told whether
+/// to go on.
+pub(crate) fn counted<T>(
+    steps: &str,
+    work: impl FnOnce(&mut dyn FnMut(usize, usize) -> bool) -> T,
+) -> T {
+    let bar = counting(&format!("{{bar:30}} {{pos}}/{{len}} {steps}"));
+    let outcome = work(&mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        !interrupt::is_requested()
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
 /// Shows how many weights are quantized, and passes Ctrl-C on.
 pub(crate) struct Bar(ProgressBar);
 

@@ -122,14 +122,7 @@ fn run_without_labels(args: &Evaluate, global: &Global) -> Result<()> {
         limit: args.limit,
         threads: global.thread_count(),
     };
-    let bar = progress::counting("{bar:30} {pos}/{len} runs");
-    let report = compare_outputs(&job, &Bar::new(), &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        !interrupt::is_requested()
-    });
-    bar.finish_and_clear();
-    let report = report?;
+    let report = progress::counted("runs", |go_on| compare_outputs(&job, &Bar::new(), go_on))?;
     if global.json {
         return printer::print_json(&report);
     }

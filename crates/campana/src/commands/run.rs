@@ -8,7 +8,6 @@ use campana_pipeline::{Overwrite, RunArraysJob, RunArraysReport, is_arrays, run_
 use serde::Serialize;
 
 use crate::args::{Global, Run};
-use crate::interrupt;
 use crate::printer::{self, percent, say};
 use crate::progress::{self, Bar};
 
@@ -64,14 +63,7 @@ fn run_on_arrays(args: &Run, data: &Path, global: &Global) -> Result<()> {
         output: args.output.as_deref().map(|path| (path, overwrite)),
         threads: global.thread_count(),
     };
-    let bar = progress::counting("{bar:30} {pos}/{len} samples");
-    let report = run_arrays(&job, &Bar::new(), &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        !interrupt::is_requested()
-    });
-    bar.finish_and_clear();
-    let report = report?;
+    let report = progress::counted("samples", |go_on| run_arrays(&job, &Bar::new(), go_on))?;
     if global.json {
         return printer::print_json(&ArraysReport { arrays: report });
     }
