@@ -41,6 +41,16 @@ download_sources() { # version, where to
   return 1
 }
 
+# Unpacks these sources into `$folder/rust-src`.
+unpack_sources() { # version
+  rm -rf "$folder/download" "$folder/rust-src"
+  mkdir -p "$folder/download"
+  download_sources "$1" "$folder/download" ||
+    give_up "no package rust-src of version $1 could be downloaded"
+  dpkg-deb -x "$folder"/download/rust-src_*.deb "$folder/rust-src" ||
+    give_up "the package rust-src could not be unpacked"
+}
+
 compiler_has() { # targets
   local target sysroot
   sysroot=$(rustc --print sysroot)
@@ -67,12 +77,8 @@ make_sysroot() { # crates of the library, targets
   has_sysroot "$@" && return
   version=$(rustc --version | awk '{ print $2 }')
   command -v apt-get > /dev/null || give_up "there is no apt-get to download the standard library's sources"
-  rm -rf "$folder/download" "$folder/rust-src" "$folder/sysroot"
-  mkdir -p "$folder/download"
-  download_sources "$version" "$folder/download" ||
-    give_up "no package rust-src of version $version could be downloaded"
-  dpkg-deb -x "$folder"/download/rust-src_*.deb "$folder/rust-src" ||
-    give_up "the package rust-src could not be unpacked"
+  rm -rf "$folder/sysroot"
+  unpack_sources "$version"
   for target in "$@"; do
     build_library "$crates" "$target"
   done

@@ -17,12 +17,7 @@ library() {
   local version
   version=$(rustc --version | awk '{ print $2 }')
   if [ "$(cat "$folder/version" 2> /dev/null)" != "$version" ]; then
-    mkdir -p "$folder/download"
-    download_sources "$version" "$folder/download" ||
-      give_up "no package rust-src of version $version could be downloaded"
-    rm -rf "$folder/rust-src"
-    dpkg-deb -x "$folder"/download/rust-src_*.deb "$folder/rust-src" ||
-      give_up "the package rust-src could not be unpacked"
+    unpack_sources "$version"
     rm -rf "$folder/download"
     echo "$version" > "$folder/version"
   fi
