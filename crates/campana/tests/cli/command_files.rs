@@ -1,7 +1,7 @@
 //! Outputs that are inputs or other outputs, and outputs that are no files.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
 use campana_onnx::Model;
@@ -204,6 +204,68 @@ fn a_minus_and_dev_stdout_are_the_standard_output() {
         folder.refuses(&twice, &["the report '-'", "the output"]);
     }
     crate::support::assert_same_files(&before, &folder.listing());
+}
+
+#[test]
+fn the_standard_output_is_the_file_that_it_leads_to() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    let before = folder.read("model.onnx");
+    let path = folder.path("model.onnx");
+    let model = OpenOptions::new().append(true).open(path).unwrap();
+    let args = ["quantize", "model.onnx", "-o", "-", "--no-correct"];
+    let refused = folder.command(&args).stdout(model).output().unwrap();
+    let outcome = Outcome::of(refused);
+    outcome.is_refusal(&["the output '-' is the input 'model.onnx' itself"]);
+    assert!(folder.read("model.onnx") == before);
+}
+
+#[test]
+fn a_picture_of_any_ending_that_labels_name_is_an_input() {
+    let folder = folder();
+    folder.write("images/b.dat", "");
+    folder.write("images/labels.tsv", "b.dat\t0\n");
+    let args = [
+        "quantize",
+        "model.onnx",
+        "-o",
+        "x.onnx",
+        "--calibrate=images",
+    ];
+    let report = ["--report", "images/b.dat"];
+    refuses(&folder, &[&args[..], &report].concat(), &["images/b.dat"]);
+    assert!(folder.read("images/b.dat").is_empty());
+}
+
+#[test]
+fn a_replaced_file_keeps_its_permissions() {
+    let folder = Folder::with_model(conv_model().into_bytes());
+    let args = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
+    folder.run(&args).succeeds();
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(folder.path("out.onnx"), mode).unwrap();
+    folder.run(&[&args[..], &["--force"]].concat()).succeeds();
+    let kept = fs::metadata(folder.path("out.onnx")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn data_that_a_copy_of_a_model_refers_to_stays() {
+    let folder = folder();
+    let args = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
+    folder.run(&args).succeeds();
+    fs::copy(folder.path("out.onnx"), folder.path("backup.model")).unwrap();
+    let copied = Model::open(&folder.path("backup.model")).unwrap();
+    let again = folder.run(&[&args[..], &["--force", "--bits=3"]].concat());
+    again.succeeds();
+    let tensors = copied.tensors();
+    let files = tensors
+        .iter()
+        .filter_map(|tensor| copied.external_path(tensor).unwrap());
+    let files: Vec<_> = files.collect();
+    assert!(
+        !files.is_empty() && files.iter().all(|file| file.exists()),
+        "{files:?}"
+    );
 }
 
 #[test]
