@@ -254,7 +254,7 @@ fn data_that_a_copy_of_a_model_refers_to_stays() {
     let args = ["quantize", "model.onnx", "-o", "out.onnx", "--no-correct"];
     folder.run(&args).succeeds();
     fs::copy(folder.path("out.onnx"), folder.path("backup.model")).unwrap();
-    let copied = Model::open(&folder.path("backup.model")).unwrap();
+    let copied = Model::open(folder.path("backup.model")).unwrap();
     let again = folder.run(&[&args[..], &["--force", "--bits=3"]].concat());
     again.succeeds();
     let tensors = copied.tensors();
