@@ -293,9 +293,11 @@ impl Batches {
 
     /// Makes an integer input indices below `rows`, all alike likely.
     pub(crate) fn draw_indices(&mut self, input: &str, rows: usize) {
-        let mut random = Random::new(rows as u64);
-        let own = self.inputs.iter_mut().filter(|(name, _)| name == input);
-        for tensor in own.flat_map(|(_, batches)| batches) {
+        let Some(at) = self.inputs.iter().position(|(name, _)| name == input) else {
+            return;
+        };
+        let mut random = Random::new(rows as u64 + ((at as u64) << 32));
+        for tensor in &mut self.inputs[at].1 {
             let len = tensor.len();
             let drawn = (0..len).map(|_| ((random.uniform() * rows as f64) as usize).min(rows - 1));
             let data = match tensor.data() {
@@ -368,10 +370,15 @@ fn synthetic(
         return synthetic(inputs, size, scale, target);
     }
     let count = target.div_ceil(shapes.batch);
-    let made = inputs.iter().zip(&samples).map(|(input, sample)| {
-        let batches = sample.batches(input, count, scale)?;
-        Ok((input.name.clone(), batches))
-    });
+    // What compares two inputs would find the same in both.
+    let made = inputs
+        .iter()
+        .zip(&samples)
+        .zip(0..)
+        .map(|((input, sample), series)| {
+            let batches = sample.batches(input, series, count, scale)?;
+            Ok((input.name.clone(), batches))
+        });
     Ok(Batches {
         inputs: made.collect::<Result<_, Error>>()?,
         samples: count * shapes.batch,
@@ -443,10 +450,11 @@ impl Sample {
         })
     }
 
-    /// Batches of synthetic values of the input's type.
+    /// Batches of synthetic values of the input's type, others for each `series`.
     fn batches(
         &self,
         input: &Value,
+        series: u64,
         batches: usize,
         scale: &InputScale,
     ) -> Result<Vec<Tensor>, Error> {
@@ -454,7 +462,7 @@ impl Sample {
         let len = self.shape.iter().product::<usize>();
         let data: Vec<TensorData> = match element_type {
             _ if element_type.is_float() => {
-                let values = self.floats(batches * self.count, scale);
+                let values = self.floats(series, batches * self.count, scale);
                 let values = values.chunks(len.max(1)).map(<[f32]>::to_vec);
                 values
                     .map(|values| floats_as(element_type, values))
@@ -462,7 +470,7 @@ impl Sample {
             }
             ElementType::U8 => {
                 let range = InputScale::Range([0.0, 255.0]);
-                let values = self.floats(batches * self.count, &range);
+                let values = self.floats(series, batches * self.count, &range);
                 let bytes = values.chunks(len.max(1)).map(|values| {
                     let bytes = values.iter().map(|value| value.round() as u8);
                     TensorData::U8(bytes.collect())
@@ -482,8 +490,9 @@ impl Sample {
     }
 
     /// Values of `count` samples in the order of the input's axes.
-    fn floats(&self, count: usize, scale: &InputScale) -> Vec<f32> {
-        let mut values = dead_leaves(count, self.channels, self.rows, self.columns);
+    fn floats(&self, series: u64, count: usize, scale: &InputScale) -> Vec<f32> {
+        let extents = [count, self.channels, self.rows, self.columns];
+        let mut values = dead_leaves(extents, series);
         let pixels = self.rows * self.columns;
         for (i, plane) in values.chunks_exact_mut(pixels.max(1)).enumerate() {
             rescale(plane, i % self.channels.max(1), scale);

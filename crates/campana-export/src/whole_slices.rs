@@ -8,8 +8,9 @@
 use std::collections::{HashMap, HashSet};
 
 use campana_ir::format::onnx;
+use campana_ir::graph::Dim;
 use campana_ir::network::Network;
-use campana_ir::op::Op;
+use campana_ir::op::{Op, axis_from_start};
 use campana_onnx::Model;
 use campana_quantize::Error;
 
@@ -56,21 +57,37 @@ pub(crate) fn without_whole_slices(model: &Model) -> Result<Option<Model>, Error
     }
 }
 
-/// Whether a node gives its float input as it is, by the shapes of both.
+/// Whether a node gives its float input as it is, by the shapes of both. Of an axis
+/// of unknown extent nobody knows how much a slice leaves.
 fn takes_everything(network: &Network<'_>, node: usize) -> bool {
     let own = network.node(node);
     let value = |name: Option<&String>| network.value(name?);
     let shape = |name| value(name).and_then(|value| value.shape.as_ref());
-    let (input, output) = (own.inputs.first(), own.outputs.first());
-    let steps = own.inputs.get(4).filter(|name| !name.is_empty());
-    let goes_forwards = || {
-        let known = value(steps).and_then(|value| value.integers.as_ref());
-        steps.is_none() || known.is_some_and(|steps| steps.iter().all(|&step| step == 1))
+    let given = |input: usize| own.inputs.get(input).filter(|name| !name.is_empty());
+    let known = |input: usize| value(given(input)).and_then(|value| value.integers.as_ref());
+    let goes_forwards =
+        || given(4).is_none() || known(4).is_some_and(|steps| steps.iter().all(|&step| step == 1));
+    let (Some(before), Some(after)) = (shape(own.inputs.first()), shape(own.outputs.first()))
+    else {
+        return false;
     };
+    let is_sliced = |axis: usize| match known(3) {
+        Some(axes) => axes
+            .iter()
+            .any(|&other| axis_from_start(other, before.len()) == Some(axis)),
+        None => true,
+    };
+    let is_whole = |(axis, (before, after)): (usize, (&Dim, &Dim))| {
+        before == after && (matches!(before, Dim::Fixed(_)) || !is_sliced(axis))
+    };
+    let is_float = own
+        .inputs
+        .first()
+        .is_some_and(|input| network.is_activation(input));
     matches!(network.op(node), Op::Slice)
-        && input.is_some_and(|input| network.is_activation(input))
-        && shape(input).is_some()
-        && shape(input) == shape(output)
+        && is_float
+        && before.len() == after.len()
+        && before.iter().zip(after).enumerate().all(is_whole)
         && goes_forwards()
 }
 
@@ -121,5 +138,34 @@ mod tests {
         let nodes = found.expect("two of them").graph.nodes;
         let read: Vec<&str> = nodes.iter().map(|node| &*node.inputs[0]).collect();
         assert_eq!(read, ["x", "r", "r", "r"]);
+    }
+
+    #[test]
+    fn a_slice_of_an_axis_of_unknown_extent_stays() {
+        let integers = [("one", 1), ("end", i64::MAX), ("rows", 2), ("channels", 1)];
+        let graph = integers
+            .into_iter()
+            .fold(SmallGraph::new(), |graph, (name, value)| {
+                let bytes = i64::to_le_bytes(value).to_vec();
+                graph.tensor(name, &[1], ElementType::I64, bytes)
+            })
+            .tensor("none", &[1], ElementType::I64, vec![0; 8]);
+        let cut = ["r", "one", "end", "rows"];
+        let graph = graph
+            .input("x", &[1, 4, -1, -1])
+            .node(NewNode::new("Relu", ["x"], ["r"]))
+            .node(NewNode::new("Slice", cut, ["y"]))
+            .node(NewNode::new(
+                "Slice",
+                ["r", "none", "end", "channels"],
+                ["s"],
+            ))
+            .node(NewNode::new("Relu", ["s"], ["z"]))
+            .output("y", &[])
+            .output("z", &[]);
+        let found = without_whole_slices(&graph.into_model()).unwrap();
+        let nodes = found.expect("one of them").graph.nodes;
+        let types: Vec<&str> = nodes.iter().map(|node| &*node.op_type).collect();
+        assert_eq!(types, ["Relu", "Slice", "Relu"]);
     }
 }

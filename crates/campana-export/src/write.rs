@@ -93,20 +93,24 @@ impl<'a> OutputModel<'a> {
             .iter()
             .filter_map(|outcome| Some((outcome, outcome.corrected.as_deref()?)))
             .collect();
-        let messages: Vec<_> = changed
-            .iter()
-            .map(|(outcome, _)| outcome)
-            .chain(corrected.iter().map(|(outcome, _)| outcome))
+        let has_merged = |outcome: &TensorOutcome<'_>| {
+            let layers = integers.as_ref();
+            layers.is_some_and(|layers| layers.has_merged(outcome.tensor.name))
+        };
+        let merged = quantized.tensors.iter().filter(|outcome| {
+            let is_nested = outcome.tensor.is_nested(model);
+            has_merged(outcome) && !is_nested
+        });
+        let messages: Vec<_> = (changed.iter().map(|(outcome, _)| *outcome))
+            .chain(corrected.iter().map(|(outcome, _)| *outcome))
+            .chain(merged)
             .map(|outcome| outcome.tensor.proto.message)
             .collect();
         let mut external = ExternalOutput::plan(model, &mut edits, &messages, placement)?;
         let is_decoded = !matches!(target, Target::Int8 | Target::Float) && !changed.is_empty();
         let (parameters, corrected): (Vec<_>, Vec<_>) = corrected
             .into_iter()
-            .filter(|(outcome, _)| {
-                let layers = integers.as_ref();
-                layers.is_none_or(|layers| !layers.has_merged(outcome.tensor.name))
-            })
+            .filter(|(outcome, _)| !has_merged(outcome))
             .partition(|(outcome, values)| {
                 is_decoded && !outcome.tensor.is_nested(model) && is_parameter_list(outcome, values)
             });

@@ -58,7 +58,8 @@ struct Running {
 /// # Errors
 ///
 /// Where campana itself cannot run a model, a Python that was given does not
-/// start, the temporary folder cannot be written, or `go_on` says so. What
+/// start, the temporary folder cannot be written, or `go_on` says so; where
+/// the model gives outputs of other number or size than its reference. What
 /// another runtime cannot do is reported, not an error.
 pub fn verify(
     subject: &Subject,
@@ -322,7 +323,18 @@ fn row(running: &[Running], position: usize, inputs: &Inputs) -> Result<Row, Err
     let reference = other(one.runtime, true)
         .or_else(|| other(Runtime::Campana, true).filter(|_| is_tflite(&one.model)))
         .filter(|_| !one.is_reference)
-        .and_then(|reference| likeness_of(reference, one, inputs));
+        .map(|reference| {
+            likeness_of(reference, one, inputs).ok_or_else(|| {
+                let message = format!(
+                    "'{}' gives outputs of other number or size in {} than '{}'",
+                    one.model.display(),
+                    one.runtime,
+                    reference.model.display()
+                );
+                Error::new(ErrorKind::Model, message)
+            })
+        })
+        .transpose()?;
     Ok(Row {
         runtime: one.runtime.to_string(),
         version: one.version.clone(),

@@ -389,7 +389,7 @@ mod tests {
     }
 
     fn images(shape: [usize; 4]) -> Vec<f32> {
-        dead_leaves(shape[0], shape[1], shape[2], shape[3])
+        dead_leaves(shape, 0)
     }
 
     #[test]

@@ -53,6 +53,19 @@ fn inputs_of_any_rank_type_and_number_are_made() {
 }
 
 #[test]
+fn no_two_inputs_get_the_same_values() {
+    let image = |name| value(name, ElementType::F32, &[None, Some(3), Some(16), Some(16)]);
+    let index = |name| value(name, ElementType::I64, &[None, Some(40)]);
+    let inputs = [image("left"), image("right"), index("user"), index("item")];
+    let mut batches = synthetic_of(&inputs, InputScale::Unknown);
+    batches.draw_indices("user", 1000);
+    batches.draw_indices("item", 1000);
+    let of: Vec<&Tensor> = batches.batch(0).map(|(_, tensor)| tensor).collect();
+    assert_ne!(of[0], of[1]);
+    assert_ne!(of[2], of[3]);
+}
+
+#[test]
 fn of_large_samples_there_are_less_than_a_batch() {
     let size = [None, Some(1), Some(500), Some(400)];
     let inputs = [value("x", ElementType::F32, &size)];

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use campana_onnx::{DataLocation, Model, NewNode};
+use campana_onnx::{DataLocation, Model, NewNode, NewTensor};
+use campana_tensor::ElementType;
 
 use crate::support::Folder;
-use crate::support::models::{NewModel, add_conv, external, little_endian, random_weights};
+use crate::support::models::{NewModel, add_conv, external, floats, little_endian, random_weights};
 
 const LARGE: [usize; 4] = [16, 8, 3, 3];
 const OTHER: [usize; 2] = [64, 64];
@@ -440,4 +441,41 @@ fn forms_of_one_file_or_folder_have_the_data_inside() {
     let is_beside = |data: &DataLocation| matches!(data, DataLocation::External(_));
     let tensors = unpacked.tensors();
     assert!(!tensors.iter().any(|tensor| is_beside(&tensor.data)));
+}
+
+#[test]
+fn biases_beside_the_model_become_integers_like_those_inside() {
+    let model = |place: fn(&str, &[usize], u64) -> NewTensor<'static>| {
+        NewModel::new()
+            .initializer(place("w", &LARGE, 0))
+            .initializer(place("bias", &[16], 8192))
+            .input("x", &[1, 8, 12, 12])
+            .node(NewNode::new("Conv", ["x", "w", "bias"], ["c"]))
+            .node(NewNode::new("Relu", ["c"], ["y"]))
+            .output("y", &[1, 16, 10, 10])
+            .into_bytes()
+    };
+    let beside = model(|name, dims, offset| external(name, dims, "model.onnx.data", offset));
+    let inside =
+        model(|name, dims, _| floats(name, dims, &random_weights(name, dims.iter().product())));
+    let mut data = little_endian(&random_weights("w", 16 * 8 * 9));
+    data.resize(8192, 0);
+    data.extend(little_endian(&random_weights("bias", 16)));
+    for target in ["int8", "w4a8"] {
+        let biases = [&beside, &inside].map(|model| {
+            let folder = Folder::with_model(model);
+            folder.write("model.onnx.data", &data);
+            let target = ["--target", target, "--input-range=-1,1", "--no-correct"];
+            let args = [&["quantize", "model.onnx", "-o", "out.onnx"], &target[..]].concat();
+            folder.run(&args).succeeds();
+            let model = Model::open(folder.path("out.onnx")).unwrap();
+            let initializers = model.graph.initializers.iter();
+            let bias = initializers
+                .filter(|tensor| tensor.element_type == ElementType::I32)
+                .map(|tensor| model.read_tensor(tensor).unwrap());
+            bias.collect::<Vec<_>>()
+        });
+        assert_eq!(biases[0].len(), 1, "{target}");
+        assert_eq!(biases[0], biases[1], "{target}");
+    }
 }

@@ -324,3 +324,23 @@ fn npy(shape: &[usize], values: &[f32]) -> Vec<u8> {
     file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     file
 }
+
+#[test]
+fn a_model_whose_outputs_have_another_size_than_the_references_is_refused() {
+    let model = |kernel: usize| {
+        let side = 13 - kernel;
+        NewModel::new()
+            .input("x", &[1, 8, 12, 12])
+            .weights("w", &[16, 8, kernel, kernel])
+            .node(NewNode::new("Conv", ["x", "w"], ["y"]))
+            .output("y", &[1, 16, side, side])
+            .into_bytes()
+    };
+    let folder = Folder::with_model(model(3));
+    folder.write("out.onnx", model(1));
+    let args = [&VERIFY[..], &["--runtimes=campana"]].concat();
+    folder.refuses(
+        &args,
+        &["outputs of other number or size", "out.onnx", "model.onnx"],
+    );
+}
