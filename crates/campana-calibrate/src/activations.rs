@@ -32,6 +32,7 @@ use crate::activations::measure::{Measure, affordable_samples};
 use crate::activations::range::Histogram;
 use crate::activations::sensitive::{sensitive, sqnr_db};
 use crate::activations::speed::affordable;
+use crate::comparable::Compared;
 use crate::running::{giving, run, session};
 use crate::samples::{Batches, Samples};
 use crate::scale::batches_for;
@@ -51,9 +52,11 @@ pub struct ActivationRanges {
     pub scales: Vec<ActivationScale>,
     /// Those that stay floats instead, where any do.
     pub floats: Option<FloatActivations>,
-    /// Ratio of the energies of the outputs and of what this does to them on a few
-    /// samples, in dB; infinite where that is nothing, `None` where it was not measured.
+    /// Ratio of the energies of [what is compared](Self::of) and of what this does to it on
+    /// a few samples, in dB; infinite where that is nothing, `None` where it was not measured.
     pub output_sqnr_db: Option<f64>,
+    /// What that is of.
+    pub of: Compared,
 }
 
 /// A network whose activations are to be quantized.
@@ -136,6 +139,7 @@ pub fn calibrate(
         scales,
         floats: found.floats,
         output_sqnr_db: found.output_sqnr_db,
+        of: found.of,
     })
 }
 
@@ -158,6 +162,7 @@ struct Found {
     rounded: Vec<bool>,
     floats: Option<FloatActivations>,
     output_sqnr_db: Option<f64>,
+    of: Compared,
 }
 
 impl Search<'_> {
@@ -168,6 +173,7 @@ impl Search<'_> {
             rounded: vec![true; self.candidates.len()],
             floats: None,
             output_sqnr_db: None,
+            of: Compared::Outputs,
         }
     }
 
@@ -225,6 +231,7 @@ impl Search<'_> {
             return Ok(Found {
                 chosen,
                 output_sqnr_db: Some(sqnr_db(error)),
+                of: measure.compared,
                 ..found
             });
         };
@@ -252,6 +259,7 @@ impl Search<'_> {
             rounded,
             floats,
             output_sqnr_db: Some(sqnr_db(error)),
+            of: measure.compared,
         })
     }
 }

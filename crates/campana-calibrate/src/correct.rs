@@ -47,10 +47,11 @@ mod rounding;
 mod shrinkage;
 pub(crate) mod state;
 pub(crate) mod statistics;
+mod undo;
 mod vector_layer;
 mod verdict;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use campana_ir::format::onnx;
 use campana_ir::graph::{Graph, Node};
@@ -62,6 +63,7 @@ use campana_quantize::{
     round_outcome,
 };
 
+use crate::comparable::{Compared, with_comparable_outputs};
 use crate::correct::activation_cache::{ActivationCache, read_after};
 use crate::correct::epilogue::{Epilogue, epilogues};
 use crate::correct::finished::key_of_correction;
@@ -77,9 +79,6 @@ use crate::scale::{batches_for, check_synthetic};
 /// Of so many batches one is looked at where the effort is to be quick.
 const QUICK_SHARE: usize = 8;
 
-/// Of so many batches one is looked at to judge the correction.
-const JUDGED_SHARE: usize = 4;
-
 /// Corrects a quantized model; see the module. Weights that several layers share
 /// are solved for the inputs of all of them; tensors that a layer reads in an
 /// uncommon way are left as they are. Layers that `finished` keeps from the same
@@ -89,8 +88,8 @@ const JUDGED_SHARE: usize = 4;
 ///
 /// Of kind `Unsupported` where the network has not one image input, cannot be
 /// run, or computes in other than float32; of kind `NoGain` where outputs on the
-/// samples are further from the float network's with the correction than
-/// without, and the model is left as it was; of kind `Interrupted` where
+/// samples are further from the float network's with the correction of any layer
+/// than without, and the model is left as it was; of kind `Interrupted` where
 /// `progress` says so; those of `finished`.
 pub fn correct(
     model: &Model,
@@ -108,7 +107,9 @@ pub fn correct(
     // Before the weights are read for it.
     let inputs = onnx::inputs(model);
     samples.check(&inputs)?;
-    let graph = float_graph(model)?;
+    let mut graph = float_graph(model)?;
+    let whole =
+        with_comparable_outputs(&graph).map(|comparable| std::mem::replace(&mut graph, comparable));
     let (batches, rounding) = shown(&graph, samples, quantized.effort, rounding)?;
     let epilogues = epilogues(&graph)?;
     let (batches, learned) = match distill {
@@ -121,7 +122,7 @@ pub fn correct(
     let images = batches.samples();
     let synthetic = matches!(samples, Samples::Synthetic { .. });
     progress.start(quantized_weights(quantized));
-    let judged = batches.clone().step_by(JUDGED_SHARE);
+    let judged = batches.clone();
     let uncorrected = quantized.tensors.clone();
     let start = ActivationCache::at_inputs(batches).in_part();
     let finished = finished.map(|layers| {
@@ -146,6 +147,11 @@ pub fn correct(
         images,
         threads,
         finished,
+        steps: Vec::new(),
+        compared: match whole {
+            Some(_) => Compared::Candidates,
+            None => Compared::Outputs,
+        },
         report: CorrectionReport {
             samples: if synthetic { "synthetic" } else { "given" },
             images,
@@ -155,8 +161,8 @@ pub fn correct(
         },
     };
     correction.put_codes_into_graph()?;
-    correction.walk(progress)?;
     correction.round_others()?;
+    correction.walk(progress)?;
     if rounding != Rounding::AtRate
         && let Err(error) = correction.judge(&uncorrected, &judged)
     {
@@ -172,10 +178,18 @@ pub fn correct(
     };
     correction.merge_normalizations();
     correction.round_parameters();
+    let graph = match whole {
+        Some(whole) => Graph {
+            nodes: whole.nodes,
+            outputs: whole.outputs,
+            ..correction.quantized_graph
+        },
+        None => correction.quantized_graph,
+    };
     Ok(Corrected {
         report: correction.report,
         distilled,
-        graph: correction.quantized_graph,
+        graph,
     })
 }
 
@@ -257,11 +271,17 @@ impl Correction<'_, '_, '_> {
         {
             check_cancelled(progress)?;
             if node.op_type == "BatchNormalization" {
+                if !self.is_behind_last_step(i) {
+                    self.start_step(node);
+                }
                 let corrected = self.correct_normalization(node);
                 self.skip_where_unsupported(node, corrected)?;
             } else if let Some(place) = self.weights_of(node) {
+                self.start_step(node);
                 let corrected = self.correct_layer(node, place);
                 self.skip_where_unsupported(node, corrected)?;
+                // What was skipped before that.
+                self.round(place)?;
                 if self.is_first_with_its_weights(node) {
                     let outcome = &self.quantized.tensors[place];
                     let count: usize = outcome.report.shape.iter().product();
@@ -406,10 +426,17 @@ impl Correction<'_, '_, '_> {
 
     /// The levels of tensors that no layer reads in a common way.
     fn round_others(&mut self) -> Result<(), Error> {
-        for place in self.unrounded.clone() {
-            self.round(place)?;
-        }
-        Ok(())
+        let nodes = self.graph.nodes.iter();
+        let of_layers: BTreeSet<usize> = nodes.filter_map(|node| self.weights_of(node)).collect();
+        let others: Vec<usize> = self.unrounded.difference(&of_layers).copied().collect();
+        others.into_iter().try_for_each(|place| self.round(place))
+    }
+
+    /// Whether a normalization is the one behind the layer that was corrected last.
+    fn is_behind_last_step(&self, node: usize) -> bool {
+        let last = self.steps.last();
+        let epilogue = last.and_then(|step| self.epilogues.get(&step.name));
+        epilogue.is_some_and(|epilogue| epilogue.normalization == Some(node))
     }
 
     /// The bias of a layer takes the difference of the means.

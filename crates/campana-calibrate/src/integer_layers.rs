@@ -13,6 +13,9 @@ pub struct IntegerLayers {
     pub on_integers: usize,
     /// Convolutions, `Gemm` and `MatMul` with weights of the model.
     pub layers: usize,
+    /// Layers of other kinds, of which this is not known: transposed convolutions,
+    /// recurrent layers, and products whose weights stand first.
+    pub others: usize,
 }
 
 impl IntegerLayers {
@@ -29,12 +32,28 @@ impl IntegerLayers {
             found.layers += 1;
             found.on_integers += usize::from(is_on_integers);
         }
+        let nodes = 0..network.graph().nodes.len();
+        found.others = nodes.filter(|&node| is_other_layer(network, node)).count();
         found
     }
 
     /// Whether all layers are computed on integers.
     pub fn all(&self) -> bool {
         self.on_integers == self.layers
+    }
+}
+
+/// Whether a node is a layer of another kind than those that are counted.
+fn is_other_layer(network: &Network<'_>, node: usize) -> bool {
+    let inputs = &network.node(node).inputs;
+    let is_parameter = |input: usize| {
+        let name = inputs.get(input);
+        name.is_some_and(|name| network.is_parameter(name))
+    };
+    match network.op(node) {
+        Op::ConvTranspose(_) | Op::Recurrent(_) => !is_parameter(0) && is_parameter(1),
+        Op::MatMul => is_parameter(0) && !is_parameter(1),
+        _ => false,
     }
 }
 

@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod activations;
+mod comparable;
 mod correct;
 mod distill;
 mod divergence;
@@ -40,6 +41,7 @@ mod value_sizes;
 pub use activations::{
     ActivationRanges, FloatActivations, QuantizedNetwork, calibrate, uncalibrated,
 };
+pub use comparable::Compared;
 pub use correct::activation_cache::{ActivationCache, floats};
 pub use correct::merge::epsilon;
 pub use correct::{

@@ -20,7 +20,7 @@ mod given;
 mod shapes;
 
 /// Samples that run at once.
-const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 
 /// Positions (pixels, points in time) of all synthetic samples together, and
 /// bounds of their number.

@@ -15,6 +15,8 @@
 
 mod later;
 
+use std::collections::{HashSet, VecDeque};
+
 use campana_ir::graph::{Dim, Graph, Value};
 use campana_ir::network::{Layer, Network};
 use campana_ir::op::Op;
@@ -181,12 +183,27 @@ fn is_usual(gain: f32) -> bool {
 }
 
 /// The median length of the rows of weights of the convolution that reads an
-/// input; rows of zeros are left out.
+/// input, or what only moves its elements; rows of zeros are left out.
 fn first_gain(network: &Network<'_>, input: &str) -> Option<f32> {
-    let layer = network.uses(input).iter().find_map(|usage| {
-        let layer = network.layer(usage.node)?;
-        (usage.input == Some(0) && matches!(network.op(layer.node), Op::Conv(_))).then_some(layer)
-    })?;
+    let mut open = VecDeque::from([input]);
+    let mut seen = HashSet::new();
+    let mut layer = None;
+    while let Some(name) = open.pop_front().filter(|_| layer.is_none()) {
+        let uses = network.uses(name).iter();
+        layer = uses.clone().find_map(|usage| {
+            let layer = network
+                .layer(usage.node)
+                .filter(|_| usage.input == Some(0))?;
+            matches!(network.op(layer.node), Op::Conv(_)).then_some(layer)
+        });
+        for usage in uses.filter(|usage| seen.insert(usage.node)) {
+            let op = network.op(usage.node);
+            if op.moves_elements() || matches!(op, Op::Concat { .. }) {
+                open.extend(network.node(usage.node).outputs.iter().map(String::as_str));
+            }
+        }
+    }
+    let layer = layer?;
     let (shape, weights) = network.constant(layer.weights)?;
     let row = weights.len() / shape.first().copied().filter(|&rows| rows > 0)?;
     let rows = weights.chunks_exact(row.max(1));
@@ -411,6 +428,35 @@ mod tests {
         assert!(inputs_of_unknown_scale(&graph, &samples).is_empty());
         graph.inputs[0].element_type = Some(ElementType::I32);
         assert_eq!(inputs_of_unknown_scale(&graph, &samples).len(), 1);
+    }
+
+    #[test]
+    fn weights_behind_slices_that_are_joined_tell_of_pixels() {
+        let slice = |name: &'static str| Node::new("Slice", &["x", name, "end", "axis"], &[name]);
+        let mut concat = Node::new("Concat", &["top", "rest"], &["joined"]);
+        let axis = campana_ir::graph::Attribute::Int(1);
+        concat.attributes.insert("axis".into(), axis);
+        let mut graph = network(
+            vec![
+                Node::new("Identity", &["x"], &["top"]),
+                slice("rest"),
+                concat,
+                Node::new("Conv", &["joined", "w"], &["c"]),
+            ],
+            &[("w", &[1, 6, 1, 1], &[0.006; 6])],
+        );
+        let integers = [("end", i64::MAX), ("axis", 2)];
+        graph.constants.extend(integers.map(|(name, value)| {
+            let tensor = Tensor::new(vec![1], TensorData::I64(vec![value])).unwrap();
+            (name.to_owned(), tensor)
+        }));
+        graph.nodes[1].inputs[1] = "axis".into();
+        let samples = Samples::Synthetic {
+            size: None,
+            scale: InputScale::Unknown,
+        };
+        let found = inputs_of_unknown_scale(&graph, &samples);
+        assert!(found[0].is_unusual(), "{found:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use campana_quantize::{Error, Progress, check_cancelled};
 use campana_rounding::GptqSolver;
 use campana_tensor::{Granularity, Partition};
 
+use crate::comparable::with_comparable_outputs;
 use crate::correct::activation_cache::{ActivationCache, floats, read_after};
 use crate::correct::inputs::{Gatherer, Windows};
 use crate::correct::layer::{Rows, solve};
@@ -93,6 +94,9 @@ pub fn sensitivities(
     progress: &dyn Progress,
 ) -> Result<Vec<Sensitivity>, Error> {
     let mut graph = float_graph(model)?;
+    if let Some(comparable) = with_comparable_outputs(&graph) {
+        graph = comparable;
+    }
     let batches = some_of(batches_for(&graph, samples, None)?);
     let images = batches.samples();
     let start = ActivationCache::at_inputs(batches);

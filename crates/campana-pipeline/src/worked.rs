@@ -318,8 +318,8 @@ fn poor_outputs(ranges: &ActivationRanges) -> Option<String> {
     // Not as -0.0.
     let shown = (10.0 * sqnr).round() / 10.0 + 0.0;
     let found = match sqnr.is_finite() {
-        true => format!("leaves the outputs an SQNR of {shown:.1} dB"),
-        false => "makes outputs infinite or no numbers".to_owned(),
+        true => format!("leaves {} an SQNR of {shown:.1} dB", ranges.of),
+        false => format!("makes {} infinite or no numbers", ranges.of),
     };
     Some(format!(
         "rounding activations to 8 bits {found}, on a few of the samples: compare outputs with campana evaluate \

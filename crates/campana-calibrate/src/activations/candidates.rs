@@ -39,7 +39,13 @@ impl Candidates {
         let mut scales: Vec<ActivationScale> = Vec::new();
         let mut of_methods = Vec::with_capacity(methods.len());
         for &method in methods {
-            let scale = covering(name, histogram.range(method));
+            let range = histogram.range(method);
+            // Those that are told to cover what was seen do.
+            let range = match method == RangeMethod::Mse || methods.len() > 1 {
+                true => histogram.with_room(range),
+                false => range,
+            };
+            let scale = covering(name, range);
             let known = scales.iter().position(|known| *known == scale);
             of_methods.push(known.unwrap_or(scales.len()));
             if known.is_none() {

@@ -10,6 +10,7 @@ use campana_quantize::{ActivationScale, Error, Progress, check_cancelled};
 use campana_runtime::Session;
 use campana_tensor::{ElementType, Tensor, TensorData};
 
+use crate::comparable::{Compared, with_comparable_outputs};
 use crate::output_errors::OutputErrors;
 use crate::running::{run, session};
 use crate::samples::Batches;
@@ -37,6 +38,8 @@ pub(super) struct Measure<'b> {
     /// The batches that are run.
     shown: Vec<usize>,
     unrounded: Vec<Vec<Tensor>>,
+    /// What the network gives as its outputs.
+    pub(super) compared: Compared,
     progress: &'b dyn Progress,
 }
 
@@ -55,7 +58,12 @@ impl<'b> Measure<'b> {
         threads: usize,
         progress: &'b dyn Progress,
     ) -> Result<Self, Error> {
-        let (graph, switches) = switched(graph, candidates);
+        let comparable = with_comparable_outputs(graph);
+        let compared = match comparable {
+            Some(_) => Compared::Candidates,
+            None => Compared::Outputs,
+        };
+        let (graph, switches) = switched(comparable.as_ref().unwrap_or(graph), candidates);
         let len = samples.div_ceil(batches.batch_len(0).max(1));
         let all: Vec<usize> = (0..batches.len()).collect();
         let measure = Self {
@@ -64,6 +72,7 @@ impl<'b> Measure<'b> {
             batches,
             shown: spread(&all, len),
             unrounded: Vec::new(),
+            compared,
             progress,
         };
         measure.with_unrounded()
@@ -87,6 +96,7 @@ impl<'b> Measure<'b> {
             batches: self.batches,
             shown: spread(&others, HELD_OUT * self.shown.len()),
             unrounded: Vec::new(),
+            compared: self.compared,
             progress: self.progress,
         };
         other.with_unrounded().map(Some)
@@ -141,7 +151,8 @@ impl<'b> Measure<'b> {
     /// The relative error of the outputs with none rounded beside those of
     /// another network.
     pub(super) fn error_beside(&self, original: &Graph, threads: usize) -> Result<f64, Error> {
-        let session = session(original, threads)?;
+        let comparable = with_comparable_outputs(original);
+        let session = session(comparable.as_ref().unwrap_or(original), threads)?;
         let mut errors = OutputErrors::default();
         for (&batch, unrounded) in self.shown.iter().zip(&self.unrounded) {
             errors.add(&run(&session, self.batches.batch(batch))?, unrounded);

@@ -16,6 +16,11 @@ const LEFT_OUT: f64 = 1e-4;
 /// Steps in which ranges are made smaller in search of the best; cells each.
 const STEP: usize = CELLS / 128;
 
+/// The share of the values, and their least number, that tell how the tail beyond the
+/// seen ones falls.
+const TAIL_SHARE: f64 = 0.01;
+const TAIL_VALUES: u64 = 10;
+
 /// How often values fall into cells of equal width.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
@@ -63,6 +68,56 @@ impl Histogram {
             cell => low + cell as f32 * width,
         };
         bound(cells.start.min(zero)).min(0.0)..bound(cells.end.max(zero)).max(0.0)
+    }
+
+    /// A range with room for what further samples will bring, where values are so few
+    /// that this is likely, as those of a pooled vector.
+    ///
+    /// Beyond the greatest of `n` values there are, in a tail of mean excess `t`, values
+    /// of `2 t^2 / n` squared excess for each; `d` of room leaves `exp(-d / t)` of that,
+    /// and makes steps larger. The sum of both errors is least where
+    /// `n (range + d) = 12 * 255^2 t exp(-d / t)`.
+    pub(crate) fn with_room(&self, range: Range<f32>) -> Range<f32> {
+        let [low, high] = self.bounds;
+        let width = f64::from(high - low);
+        let total: u64 = self.counts.iter().sum();
+        let room = |tail: f64| -> f32 {
+            let at = |room: f64| {
+                let steps = 12.0 * ((CODES - 1) as f64).powi(2);
+                tail * (steps * tail / (total as f64 * (width + room))).ln()
+            };
+            // A fixed point, from above and from below.
+            let room = (0..8).fold(0.0, |room, _| 0.5 * (room + at(room).clamp(0.0, width)));
+            if room.is_finite() { room as f32 } else { 0.0 }
+        };
+        let cell = f64::from(high - low) / CELLS as f64;
+        let below = room(cell * self.mean_excess(self.counts.iter()));
+        let above = room(cell * self.mean_excess(self.counts.iter().rev()));
+        let start = match low < 0.0 && below > 0.0 {
+            true => low - below,
+            false => range.start,
+        };
+        let end = match high > 0.0 && above > 0.0 {
+            true => high + above,
+            false => range.end,
+        };
+        start..end
+    }
+
+    /// How far the outermost values lie, on average, beyond those that are not, in
+    /// cells; counts come from the outside.
+    fn mean_excess<'c>(&self, counts: impl Iterator<Item = &'c u64>) -> f64 {
+        let total: u64 = self.counts.iter().sum();
+        let wanted = ((TAIL_SHARE * total as f64) as u64).max(TAIL_VALUES);
+        let (mut seen, mut sum) = (0, 0.0);
+        for (place, &count) in counts.enumerate() {
+            seen += count;
+            sum += count as f64 * place as f64;
+            if seen >= wanted {
+                return place as f64 - sum / seen as f64;
+            }
+        }
+        CELLS as f64 - sum / seen.max(1) as f64
     }
 
     fn cell_of_zero(&self) -> usize {
@@ -226,6 +281,31 @@ mod tests {
         // Its squared error is as large as that of all other values together.
         let range = histogram.range(RangeMethod::Mse);
         assert!((200.0..300.0).contains(&range.end), "{range:?}");
+    }
+
+    #[test]
+    fn few_values_leave_room_for_others() {
+        let room = |values: &[f32]| {
+            let histogram = histogram(values);
+            let range = histogram.range(RangeMethod::MinMax);
+            let wider = histogram.with_room(range.clone());
+            [range.start - wider.start, wider.end - range.end]
+        };
+        // An exponential tail of mean 1, whose next value is at most 1 larger on average.
+        let tail = |count: usize| -> Vec<f32> {
+            let quantile = |at| -(1.0 - (at as f32 + 0.5) / count as f32).ln();
+            (0..count).map(quantile).collect()
+        };
+        let [below, of_few] = room(&tail(500));
+        assert_eq!(below, 0.0);
+        assert!((1.0..6.0).contains(&of_few), "{of_few}");
+        let [_, of_many] = room(&tail(300_000));
+        assert!(of_many < 0.1, "{of_many}");
+        // Nothing lies beyond a clamp.
+        let mut clamped = tail(500);
+        clamped.iter_mut().for_each(|value| *value = value.min(2.0));
+        let [_, of_clamped] = room(&clamped);
+        assert!(of_clamped < 0.01, "{of_clamped}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use campana_quantize::{ActivationScale, Error};
 use serde::Serialize;
 
 use crate::activations::measure::{LARGEST, Measure};
+use crate::comparable::Compared;
 use crate::integer_layers::layers_on_integers;
 
 /// A relative error of the outputs that one activation may make: 40 dB, what
@@ -60,6 +61,8 @@ pub struct FloatActivations {
     /// to them on a few samples, in dB: with all rounded, and without these. Null in
     /// JSON where outputs are not finite (minus infinity), or not changed at all.
     pub sqnr_db: [f64; 2],
+    /// What that is of.
+    pub of: Compared,
     /// Share of the multiply-accumulates that leave the integers with them.
     pub share: f64,
 }
@@ -154,6 +157,7 @@ impl Search<'_> {
         Ok((!names.is_empty()).then(|| FloatActivations {
             names,
             sqnr_db: [all, error].map(sqnr_db),
+            of: self.measure.compared,
             share: lost,
         }))
     }

@@ -123,6 +123,21 @@ impl ActivationCache {
         threads: usize,
         mut visitor: impl FnMut(&[[&Tensor; 2]]) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let all = |_| true;
+        Self::visit_some(caches, graphs, names, threads, all, |_, values| {
+            visitor(values)
+        })
+    }
+
+    /// The same for the batches that are wanted, each with its number.
+    pub(crate) fn visit_some(
+        caches: [&Self; 2],
+        graphs: [&Graph; 2],
+        names: &[&str],
+        threads: usize,
+        is_wanted: impl Fn(usize) -> bool,
+        mut visitor: impl FnMut(usize, &[[&Tensor; 2]]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let readers = names
             .iter()
             .map(|name| {
@@ -134,6 +149,10 @@ impl ActivationCache {
             .collect::<Result<Vec<_>, Error>>()?;
         let len = readers.iter().flatten().map(Reader::len).min().unwrap_or(0);
         for place in caches[0].first(len) {
+            let batch = caches[0].order[place];
+            if !is_wanted(batch) {
+                continue;
+            }
             let values = readers
                 .iter()
                 .map(|[first, second]| Ok([first.read(place)?, second.read(place)?]))
@@ -142,7 +161,7 @@ impl ActivationCache {
                 .iter()
                 .map(|[first, second]| [&**first, &**second])
                 .collect();
-            visitor(&values)?;
+            visitor(batch, &values)?;
         }
         Ok(())
     }

@@ -242,6 +242,7 @@ impl Correction<'_, '_, '_> {
         outcome.quantized = Some(tensor);
         replace(&mut self.quantized_graph, name, decoded)?;
         self.report.compensated += 1;
+        self.note_change(place);
         Ok(())
     }
 }

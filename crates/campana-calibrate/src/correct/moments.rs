@@ -254,8 +254,10 @@ struct GroupMoments<'w> {
     /// empty.
     cross: Vec<f32>,
     /// Float with quantized inputs of the same channel: for each weight those
-    /// of its block, shape `[weights, block]`.
+    /// of its block, shape `[weights, block]`. Where one channel is all, its own
+    /// alone: the sums say the rest.
     within: Vec<f32>,
+    block: usize,
 }
 
 /// Values relative to an origin.
@@ -268,6 +270,7 @@ impl<'w> GroupMoments<'w> {
     fn new(float: &Gathered, quantized: &Gathered, target: Option<TargetRows<'w>>) -> Self {
         let n = quantized.columns.len() / quantized.count.max(1);
         let (rows, block) = target.map_or((0, 0), |target| (target.count(), target.block));
+        let block = if block < n { block } else { 1 };
         let unit = unit_of(&quantized.columns);
         Self {
             quantized: Beyond::new(quantized, unit),
@@ -278,6 +281,7 @@ impl<'w> GroupMoments<'w> {
             sums: vec![0.0; rows * n],
             cross: vec![0.0; if n <= 2 * rows { n * n } else { 0 }],
             within: vec![0.0; n * block],
+            block,
         }
     }
 
@@ -307,7 +311,7 @@ impl<'w> GroupMoments<'w> {
             let rows = LeftRows::contiguous(&float.columns, count);
             right.multiply_add(rows, sums(&mut self.cross));
         }
-        let block = target.block;
+        let block = self.block;
         self.within
             .par_chunks_exact_mut(block)
             .enumerate()
@@ -355,7 +359,8 @@ impl<'w> GroupMoments<'w> {
                 let packed = PackedTiles::pack(n, n, |row, column| cross[row * n + column]);
                 self.sums = packed.multiply(target.rows());
             }
-            let block = target.block;
+            let block = self.block;
+            let is_whole = target.block >= n;
             let weights = target.weights.par_chunks_exact(n);
             self.sums
                 .par_chunks_exact_mut(n)
@@ -382,6 +387,7 @@ impl<'w> GroupMoments<'w> {
                             }
                         }
                         let full = moment(*sum, left, j);
+                        let same = if is_whole { full } else { same };
                         *sum = (own + kept * (full - own)) as f32;
                         *within_row = (own + kept * (same - own)) as f32;
                     }

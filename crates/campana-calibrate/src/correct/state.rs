@@ -7,6 +7,7 @@ use campana_quantize::graph::replace;
 use campana_quantize::{Error, LAYERS, QuantizedModel, TensorOutcome};
 use campana_tensor::TensorData;
 
+use crate::comparable::Compared;
 use crate::correct::activation_cache::ActivationCache;
 use crate::correct::epilogue::Epilogue;
 use crate::correct::finished::FinishedLayers;
@@ -105,7 +106,22 @@ pub(super) struct Correction<'q, 'm, 'f> {
     pub(super) threads: usize,
     /// Layers of the same correction, and its key.
     pub(super) finished: Option<(u64, &'f mut dyn FinishedLayers)>,
+    /// What was changed so far.
+    pub(super) steps: Vec<Step>,
+    /// What the graphs give as their outputs.
+    pub(super) compared: Compared,
     pub(super) report: CorrectionReport,
+}
+
+/// What the correction of one layer changed, and of the normalization behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// The layer's output.
+    pub(super) name: String,
+    /// Its operator.
+    pub(super) op: String,
+    /// The constants that are no longer as they were.
+    pub(super) places: Vec<usize>,
 }
 
 impl Correction<'_, '_, '_> {
@@ -164,6 +180,22 @@ impl Correction<'_, '_, '_> {
         Ok(statistics)
     }
 
+    /// What is changed from now on belongs to this layer or normalization.
+    pub(super) fn start_step(&mut self, node: &Node) {
+        self.steps.push(Step {
+            name: node.outputs.first().cloned().unwrap_or_default(),
+            op: node.op_type.clone(),
+            places: Vec::new(),
+        });
+    }
+
+    /// Notes that a constant is no longer as it was.
+    pub(super) fn note_change(&mut self, place: usize) {
+        if let Some(step) = self.steps.last_mut() {
+            step.places.push(place);
+        }
+    }
+
     /// New values of a kept constant, in the model and on this walk.
     pub(super) fn set(
         &mut self,
@@ -175,6 +207,7 @@ impl Correction<'_, '_, '_> {
         replace(&mut self.quantized_graph, outcome.tensor.name, on_walk)?;
         outcome.corrected = Some(values);
         self.report.corrected += 1;
+        self.note_change(place);
         Ok(())
     }
 }

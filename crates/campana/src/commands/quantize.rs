@@ -183,9 +183,15 @@ fn stay_floats(floats: &FloatActivations) -> String {
     const SHOWN: usize = 4;
     let [rounded, kept] = floats.sqnr_db;
     let loss = match (rounded.is_finite(), kept.is_finite()) {
-        (false, _) => "outputs would be infinite or no numbers".to_owned(),
-        (_, false) => format!("the SQNR of the outputs would be {rounded:.1} dB, not exact"),
-        _ => format!("the SQNR of the outputs would be {rounded:.1} dB, not {kept:.1} dB,"),
+        (false, _) => format!("{} would be infinite or no numbers", floats.of),
+        (_, false) => format!(
+            "the SQNR of {} would be {rounded:.1} dB, not exact",
+            floats.of
+        ),
+        _ => format!(
+            "the SQNR of {} would be {rounded:.1} dB, not {kept:.1} dB,",
+            floats.of
+        ),
     };
     let names: Vec<String> = floats
         .names
@@ -209,17 +215,24 @@ fn on_integers(
     IntegerLayers {
         on_integers,
         layers,
+        others,
     }: IntegerLayers,
     who_computes: &str,
 ) -> String {
+    let counted = match others {
+        0 => "layers".to_owned(),
+        _ => {
+            format!("layers ({others} transposed, recurrent or of weights that stand first aside)")
+        }
+    };
     match layers - on_integers {
         _ if layers == 0 => "No layer is known to lie between 8-bit activations.".to_owned(),
         0 => format!(
-            "All {layers} layers lie between 8-bit activations, to be computed on integers."
+            "All {layers} {counted} lie between 8-bit activations, to be computed on integers."
         ),
         rest => format!(
-            "{on_integers} of {layers} layers lie between 8-bit activations, to be computed on integers; the outputs or \
-             inputs of {rest} are not rounded: {who_computes} those in floats."
+            "{on_integers} of {layers} {counted} lie between 8-bit activations, to be computed on integers; the outputs \
+             or inputs of {rest} are not rounded: {who_computes} those in floats."
         ),
     }
 }
