@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod image;
 mod job;
+mod limits;
 mod options;
 mod session;
 mod tally;
@@ -36,5 +37,6 @@ fn _campana(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(file::data_files, module)?)?;
     module.add_function(wrap_pyfunction!(file::pack_file, module)?)?;
     module.add_function(wrap_pyfunction!(file::unpack_file, module)?)?;
+    module.add_function(wrap_pyfunction!(limits::set_max_memory, module)?)?;
     Ok(())
 }

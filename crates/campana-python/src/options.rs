@@ -72,10 +72,25 @@ impl Extent {
     }
 }
 
+/// Bytes, or a number with a unit.
 #[derive(FromPyObject)]
-enum Size {
+pub(crate) enum Size {
     Bytes(i64),
     Text(String),
+}
+
+impl Size {
+    /// At least one byte; `name` is the argument's.
+    pub(crate) fn bytes(&self, name: &str) -> PyResult<u64> {
+        let bytes = match self {
+            Self::Text(text) => parse_size(text).map_err(|error| wrong(name, text, error))?,
+            Self::Bytes(bytes) => u64::try_from(*bytes).unwrap_or(0),
+        };
+        match bytes {
+            0 => Err(argument(format!("{name} must be 1 byte or more"))),
+            bytes => Ok(bytes),
+        }
+    }
 }
 
 #[derive(FromPyObject)]
@@ -236,16 +251,7 @@ impl Keywords {
             return Ok(Some(Bound::BitsPerWeight(bits)));
         }
         if let Some(size) = &self.max_size {
-            let bytes = match size {
-                Size::Text(text) => {
-                    parse_size(text).map_err(|error| wrong("max_size", text, error))?
-                }
-                Size::Bytes(bytes) => u64::try_from(*bytes).unwrap_or(0),
-            };
-            if bytes == 0 {
-                return Err(argument("max_size must be 1 byte or more"));
-            }
-            return Ok(Some(Bound::OutputBytes(bytes)));
+            return Ok(Some(Bound::OutputBytes(size.bytes("max_size")?)));
         }
         let Some(share) = &self.max_drop else {
             return Ok(None);

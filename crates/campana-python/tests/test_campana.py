@@ -479,6 +479,25 @@ def test_arguments_of_the_wrong_type_are_refused(tmp_path):
             call()
 
 
+def test_the_memory_that_files_may_take_can_be_set(tmp_path):
+    packed, unpacked = tmp_path / "smaller.campana", tmp_path / "smaller.onnx"
+    campana.quantize(MODEL, packed, target="campana", correct=False)
+    try:
+        campana.set_max_memory("1kB")
+        with pytest.raises(campana.LimitError):
+            campana.unpack(packed, unpacked)
+        with pytest.raises(campana.CommandError, match="smaller.campana"):
+            campana.bench(packed, runs=1)
+    finally:
+        campana.set_max_memory(2**32)
+    campana.unpack(packed, unpacked)
+    assert unpacked.exists()
+    with pytest.raises(campana.ArgumentError, match="size"):
+        campana.set_max_memory("much")
+    with pytest.raises(campana.ArgumentError, match="size"):
+        campana.set_max_memory(0)
+
+
 def test_an_exception_in_progress_stops_the_job(tmp_path):
     def stop(done, total):
         raise ZeroDivisionError

@@ -51,6 +51,6 @@ pub use product::{LeftRows, PackedTiles, Sums};
 pub use rate::Rate;
 pub use refit::{CodedRow, LevelSystem};
 pub use rows::RoundedRows;
-pub use vector::{dot, scale_and_center, sum, sum_and_squares};
+pub use vector::{add_with_squares, dot, scale_and_center, sum, sum_and_squares};
 pub use vector_refit::{AssignedRows, refit_vectors};
 pub use vector_rows::VectorRows;

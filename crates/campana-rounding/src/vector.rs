@@ -56,6 +56,22 @@ pub fn sum_and_squares(values: &[f32]) -> [f64; 2] {
     )
 }
 
+/// Adds values to sums, and their squares to others, in double precision, element by
+/// element of equally long slices.
+pub fn add_with_squares(values: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let sums = sums.iter_mut().zip(squares.iter_mut());
+            for (&value, (sum, square)) in values.iter().zip(sums) {
+                let value = f64::from(value);
+                *sum += value;
+                *square += value * value;
+            }
+        },
+    );
+}
+
 /// Makes values relative to an origin, in units of which one is `1 / scale`.
 pub fn scale_and_center(values: &mut [f32], scale: f32, origin: f32) {
     vectorized(

@@ -326,7 +326,7 @@ impl<'n> Converter<'n> {
             let shape = shape.filter(|_| !self.values.is_boolean(name));
             let shape = shape.ok_or_else(|| {
                 refused(format!(
-                    "the output '{name}' is no float32 value that depends on the inputs"
+                    "the output '{name}' is an integer, a truth or a constant, and outputs can be float32 values alone"
                 ))
             })?;
             let order = native(shape.len());

@@ -273,12 +273,16 @@ impl ActivationCache {
         let Some(kept) = self.values.get_mut(name) else {
             return Ok(());
         };
-        let mut shifted = Vec::with_capacity(kept.len());
-        for tensor in std::mem::take(kept).iter() {
-            let shape = tensor.shape().to_vec();
+        // In place, where the other network does not keep it too.
+        let owned = Arc::unwrap_or_clone(std::mem::take(kept));
+        let mut shifted = Vec::with_capacity(owned.len());
+        for tensor in owned {
+            let (shape, data) = tensor.into_parts();
+            let TensorData::F32(mut values) = data else {
+                return Err(no_floats());
+            };
             let axis = axis.unwrap_or(shape.len().saturating_sub(1));
             let inner: usize = shape.iter().skip(axis + 1).product();
-            let mut values = floats(tensor)?.to_vec();
             let runs = values.par_chunks_mut(inner.max(1)).enumerate();
             runs.for_each(|(run, values)| {
                 let change = changes[run % changes.len()];
@@ -434,8 +438,12 @@ impl Reader<'_> {
 pub fn floats(tensor: &Tensor) -> Result<&[f32], Error> {
     match tensor.data() {
         TensorData::F32(values) => Ok(values),
-        _ => Err(unsupported("the network computes in other than float32")),
+        _ => Err(no_floats()),
     }
+}
+
+fn no_floats() -> Error {
+    unsupported("the network computes in other than float32")
 }
 
 #[cfg(test)]

@@ -92,6 +92,14 @@ impl Layout {
             .iter()
             .any(|input| shapes.batch_axis(input).is_some());
         let pairs = || inputs.iter().zip(arrays);
+        if pairs().any(|(input, array)| is_list_of_pairs(input, array, &shapes)) {
+            return Ok(Self {
+                cuts: inputs.iter().map(|_| Cut::Same).collect(),
+                batch: 1,
+                runs: 1,
+                is_open: false,
+            });
+        }
         let is_single = |(input, array): (&Value, &Cow<'_, Tensor>)| {
             let single = shapes
                 .batch_axis(input)
@@ -256,6 +264,20 @@ fn is_stacked(input: &Value, array: &Tensor) -> bool {
             .iter()
             .zip(rest)
             .all(|(dim, &extent)| fits(dim, extent))
+}
+
+/// Whether an input is a list of fixed tuples, as the edges `[2, e]` of a graph, whose
+/// length is no number of samples: then the first axis of no input is one.
+fn is_list_of_pairs(input: &Value, array: &Tensor, shapes: &Shapes<'_>) -> bool {
+    let Some([Dim::Fixed(first), rest @ ..]) = input.shape.as_deref() else {
+        return false;
+    };
+    let is_open = |dim: &Dim| matches!(dim, Dim::Symbol(name) if !name.is_empty());
+    *first > 1
+        && rest.iter().any(is_open)
+        && shapes.batch_axis(input).is_none()
+        && array.shape().len() == rest.len() + 1
+        && array.shape().first() == Some(first)
 }
 
 fn fits(dim: &Dim, extent: usize) -> bool {

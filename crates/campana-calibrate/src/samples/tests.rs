@@ -248,3 +248,21 @@ fn data_that_would_spoil_all_statistics_are_refused() {
         "{message}"
     );
 }
+
+#[test]
+fn a_graph_and_its_edges_are_one_sample() {
+    let edges = Value {
+        name: "edges".into(),
+        element_type: Some(ElementType::I64),
+        shape: Some(vec![Dim::Fixed(2), Dim::Symbol("e".into())]),
+    };
+    let inputs = [value("x", ElementType::F32, &[None, Some(4)]), edges];
+    let nodes = Tensor::new(vec![6, 4], TensorData::F32(vec![0.5; 24])).unwrap();
+    let ends = (0..10).map(|at| at % 6).collect();
+    let ends = Tensor::new(vec![2, 5], TensorData::I64(ends)).unwrap();
+    let arrays = vec![("x".to_owned(), nodes), ("edges".to_owned(), ends)];
+    let batches = Batches::new(&inputs, &Samples::Arrays(arrays)).unwrap();
+    assert_eq!((batches.len(), batches.samples()), (1, 1));
+    let shapes: Vec<&[usize]> = batches.batch(0).map(|(_, tensor)| tensor.shape()).collect();
+    assert_eq!(shapes, [&[6, 4][..], &[2, 5]]);
+}

@@ -134,7 +134,7 @@ impl Converter<'_> {
             let name = value.name.as_str();
             let own = self.activation(name).map_err(|_| {
                 refused(format!(
-                    "the output '{name}' is no float32 value that depends on the inputs"
+                    "the output '{name}' is an integer, a truth or a constant, and outputs can be float32 values alone"
                 ))
             })?;
             let var = self.own_output(&own, own_name, &scores).map_err(refused)?;

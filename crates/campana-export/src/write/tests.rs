@@ -172,6 +172,25 @@ fn coded_weights_reach_their_layer_as_8_bit_integers() {
 }
 
 #[test]
+fn weights_of_a_product_of_floats_are_decoded_to_floats() {
+    let model = SmallGraph::new()
+        .input("x", &[1, 64])
+        .weights("w", &[64, 96])
+        .node(NewNode::new("MatMul", ["x", "w"], ["y"]))
+        .output("y", &[1, 96])
+        .into_model();
+    for target in [Target::W4a8, Target::Int8] {
+        let is_dequantized = |activations: &[ActivationScale]| {
+            let written = written(&model, target, activations);
+            let product = maker(&written, "y");
+            maker(&written, &product.inputs[1]).op_type == "DequantizeLinear"
+        };
+        assert!(is_dequantized(&[scale("x", 0.02)]), "{target}");
+        assert!(!is_dequantized(&[]), "{target}");
+    }
+}
+
+#[test]
 fn a_bias_beyond_the_accumulator_costs_only_its_channel() {
     let mut bias = [0.1; 32];
     bias[5] = 3e8;

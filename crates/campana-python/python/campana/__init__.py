@@ -25,6 +25,7 @@ from .errors import (
 from ._command import bench, compare, merge, pack, unpack, verify
 from ._evaluate import evaluate
 from ._images import preprocess
+from ._limits import set_max_memory
 from ._models import inspect, quantize
 from ._report import Report
 from ._session import Session
@@ -56,6 +57,7 @@ __all__ = [
     "pack",
     "preprocess",
     "quantize",
+    "set_max_memory",
     "unpack",
     "verify",
 ]

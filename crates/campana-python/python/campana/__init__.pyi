@@ -174,6 +174,7 @@ def inspect(
     threads: Optional[int] = None,
     progress: Optional[_Progress] = None,
 ) -> list[dict[str, Any]]: ...
+def set_max_memory(size: Union[int, str]) -> None: ...
 def evaluate(
     models: Union[_Model, Iterable[_Model]],
     data: Union[_Path, _Data],

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 
-from . import _campana
+from . import _campana, _limits
 from ._data import is_path, path_of, whole
 from ._models import as_file, shapes_of
 from ._report import Report
@@ -125,7 +125,7 @@ def _run(command, model, reference=None, **options):
 
 def _report(command, paths, options):
     """The report of a command on files."""
-    arguments = [command, "--json"]
+    arguments = [command, "--json", *_limits.arguments()]
     for name, value in options.items():
         values = value if isinstance(value, list) else [value]
         for value in values:
