@@ -117,12 +117,29 @@ fn divergence(kind: Kind, reference: &Tensor, changed: &Tensor) -> Result<[f64; 
     Ok([sum, (expected.len() / classes) as f64])
 }
 
-/// The sum of squares of what is wrong, and that of what was expected.
+/// How many times as large as what differs, in squares, a value may be that does not.
+const MASKED: f64 = 1e6;
+
+/// The sum of squares of what is wrong, and that of what was expected. Values that both
+/// have, out of all proportion to the others, say nothing and would hide these: masked
+/// scores of -1e9 or minus infinity.
 pub(crate) fn error_and_energy(expected: &[f32], found: &[f32]) -> [f64; 2] {
-    let pairs = expected.iter().zip(found);
+    let pairs = || expected.iter().copied().zip(found.iter().copied());
+    let is_same = |&(a, b): &(f32, f32)| a == b || a.is_nan() && b.is_nan();
+    let (mut error, mut energy, mut count) = (0.0, 0.0, 0.0);
+    for (a, b) in pairs().filter(|pair| !is_same(pair)) {
+        error += square(a - b);
+        energy += square(a);
+        count += 1.0;
+    }
+    if count == 0.0 {
+        return [0.0; 2];
+    }
+    let most = MASKED * energy / count;
+    let same = pairs().filter(is_same).map(|(a, _)| square(a));
     [
-        pairs.map(|(a, b)| square(a - b)).sum(),
-        expected.iter().map(|&value| square(value)).sum(),
+        error,
+        energy + same.filter(|energy| *energy <= most).sum::<f64>(),
     ]
 }
 
@@ -153,6 +170,17 @@ pub fn log_probabilities_of(kind: Kind, row: &[f32]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masked_scores_do_not_hide_the_others() {
+        let expected = [1.0, 2.0, -1e9, 3.0, f32::NEG_INFINITY, f32::NAN];
+        let mut found = expected;
+        assert_eq!(error_and_energy(&expected, &found), [0.0; 2]);
+        found[0] = 1.5;
+        assert_eq!(error_and_energy(&expected, &found), [0.25, 14.0]);
+        found[4] = 0.0;
+        assert_eq!(error_and_energy(&expected, &found)[0], f64::INFINITY);
+    }
     use campana_tensor::TensorData;
 
     fn row(values: &[f32]) -> Tensor {

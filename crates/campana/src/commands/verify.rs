@@ -140,6 +140,17 @@ fn print(verification: &Verification, shapes: &str) {
     for verdict in &verification.verdicts {
         say!("{}", line(verdict));
     }
+    for row in verification.rows.iter().filter(|row| {
+        let has_reference = |other: &Row| other.is_reference && other.runtime == row.runtime;
+        let is_compared = row.is_reference || row.reference_cosine.is_some();
+        !is_compared && verification.rows.iter().any(has_reference)
+    }) {
+        say!(
+            "not compared: {} in {}: its outputs have other sizes than the reference's, where these depend on values",
+            row.model,
+            row.runtime
+        );
+    }
     for missing in &verification.missing {
         let file = missing
             .model
