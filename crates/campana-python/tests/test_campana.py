@@ -484,7 +484,7 @@ def test_the_memory_that_files_may_take_can_be_set(tmp_path):
     campana.quantize(MODEL, packed, target="campana", correct=False)
     try:
         campana.set_max_memory("1kB")
-        with pytest.raises(campana.LimitError):
+        with pytest.raises(campana.CampanaError, match="more than the limit of 1000"):
             campana.unpack(packed, unpacked)
         with pytest.raises(campana.CommandError, match="smaller.campana"):
             campana.bench(packed, runs=1)
